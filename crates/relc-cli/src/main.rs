@@ -1,0 +1,4 @@
+//! The command `relc`.
+#![forbid(unsafe_code)]
+
+fn main() {}

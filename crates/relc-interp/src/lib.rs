@@ -1,0 +1,1 @@
+//! The reference executor, generic over f32 and f64.

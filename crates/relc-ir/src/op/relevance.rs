@@ -1,0 +1,330 @@
+//! Relevance ops: what derive-relevance puts beside the forward graph.
+//!
+//! Every relevance node belongs to one forward node (`of=`): it takes the relevance of that node's output and
+//! yields the relevance that each of its data operands receives from it. Where an output is used more than once,
+//! a [`Relevance::Sum`] adds what its users send back.
+
+use super::{AveragePool, Concat, Conv, Gemm, MaxPool, Pad, Reshape, Slice, Transpose};
+use crate::attr::{Attr, AttrMap, Attrs};
+use crate::rule::LinearRule;
+use crate::types::{Dim, TensorType};
+
+/// A linear layer that relevance passes through by a [`LinearRule`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinearLayer {
+    /// Operands `r, act, weight` and, if the rule includes it, `bias`.
+    Conv(Conv),
+    /// Operands as for a convolution.
+    Gemm(Gemm),
+    /// Operands `r, act`; every weight is `1 / divisor`.
+    AveragePool(AveragePool),
+    /// Operands `r, act`; every weight is `1 / (H * W)`.
+    GlobalAveragePool,
+}
+
+/// How one join shares its relevance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SplitKind {
+    /// `|F_k| / sum |F|`; `0/0` counts as even.
+    Ratio,
+    /// Evenly.
+    Half,
+    /// All to the operand of this index.
+    Only(usize),
+}
+
+/// A relevance op.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Relevance {
+    /// The relevance that the user puts on the output; operand: the explained output, for its shape.
+    Seed,
+    /// A linear layer's rule.
+    Linear {
+        /// The layer.
+        layer: LinearLayer,
+        /// The rule.
+        rule: LinearRule,
+    },
+    /// A MaxPool's winner takes all; operands `r, act`.
+    Winner(MaxPool),
+    /// A residual join. Operands: its branches and then, once derive-relevance has run, `r`. One output per
+    /// branch; the branch `skip` takes what the others leave.
+    Split {
+        /// The shares.
+        kind: SplitKind,
+        /// The number of branches.
+        branches: usize,
+        /// The index of the skip branch.
+        skip: usize,
+    },
+    /// Unchanged.
+    Pass,
+    /// A Reshape undone.
+    Reshape(Reshape),
+    /// A Transpose undone; `perm` is the inverse.
+    Transpose(Transpose),
+    /// A Slice undone: zeros where it did not look.
+    Slice {
+        /// The slice.
+        slice: Slice,
+        /// Its input's shape.
+        shape: Vec<Dim>,
+    },
+    /// A Pad undone.
+    Pad {
+        /// The pad.
+        pad: Pad,
+        /// Its input's shape.
+        shape: Vec<Dim>,
+        /// Whether relevance on the padding is spread evenly over the sample instead of lost.
+        spread: bool,
+    },
+    /// A Concat undone: one output per operand.
+    Concat {
+        /// The axis.
+        concat: Concat,
+        /// The size of each operand along it.
+        sizes: Vec<usize>,
+    },
+    /// The sum of what several users of a value send back.
+    Sum,
+}
+
+const SPLIT_ONLY: &str = "split.only";
+
+impl Relevance {
+    pub(super) fn mnemonic(&self) -> String {
+        match self {
+            Relevance::Seed => "seed".into(),
+            Relevance::Linear { layer, rule } => {
+                let layer = match layer {
+                    LinearLayer::Conv(_) => "conv",
+                    LinearLayer::Gemm(_) => "gemm",
+                    LinearLayer::AveragePool(_) => "average_pool",
+                    LinearLayer::GlobalAveragePool => "global_average_pool",
+                };
+                format!("{layer}.{}", rule.name)
+            }
+            Relevance::Winner(_) => "max_pool.winner".into(),
+            Relevance::Split { kind: SplitKind::Ratio, .. } => "split.ratio".into(),
+            Relevance::Split { kind: SplitKind::Half, .. } => "split.half".into(),
+            Relevance::Split { kind: SplitKind::Only(_), .. } => SPLIT_ONLY.into(),
+            Relevance::Pass => "pass".into(),
+            Relevance::Reshape(_) => "reshape.pass".into(),
+            Relevance::Transpose(_) => "transpose.pass".into(),
+            Relevance::Slice { .. } => "slice.pass".into(),
+            Relevance::Pad { .. } => "pad.pass".into(),
+            Relevance::Concat { .. } => "concat.pass".into(),
+            Relevance::Sum => "sum".into(),
+        }
+    }
+
+    pub(super) fn attrs(&self) -> Attrs {
+        match self {
+            Relevance::Seed | Relevance::Pass | Relevance::Sum => Attrs::new(),
+            Relevance::Linear { layer, rule } => {
+                let mut attrs = match layer {
+                    LinearLayer::Conv(conv) => conv.attrs(),
+                    LinearLayer::Gemm(gemm) => gemm.attrs(),
+                    LinearLayer::AveragePool(pool) => pool.attrs(),
+                    LinearLayer::GlobalAveragePool => Attrs::new(),
+                };
+                attrs.extend(rule.attrs());
+                attrs
+            }
+            Relevance::Winner(pool) => pool.attrs(),
+            Relevance::Split { kind, branches, skip } => {
+                let mut attrs =
+                    vec![("branches", Attr::Int(*branches as i64)), ("skip", Attr::Int(*skip as i64))];
+                if let SplitKind::Only(branch) = kind {
+                    attrs.push(("only", Attr::Int(*branch as i64)));
+                }
+                attrs
+            }
+            Relevance::Reshape(reshape) => reshape.attrs(),
+            Relevance::Transpose(transpose) => transpose.attrs(),
+            Relevance::Slice { slice, shape } => {
+                let mut attrs = slice.attrs();
+                attrs.push(("shape", Attr::dims(shape)));
+                attrs
+            }
+            Relevance::Pad { pad, shape, spread } => {
+                let mut attrs = pad.attrs();
+                attrs.push(("shape", Attr::dims(shape)));
+                attrs.push(("spread", Attr::flag(*spread)));
+                attrs
+            }
+            Relevance::Concat { concat, sizes } => {
+                let mut attrs = concat.attrs();
+                attrs.push(("sizes", Attr::sizes(sizes)));
+                attrs
+            }
+        }
+    }
+
+    pub(super) fn from_text(mnemonic: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
+        let split = |kind, attrs: &mut AttrMap| {
+            Ok::<_, String>(Relevance::Split {
+                kind,
+                branches: attrs.size("branches")?,
+                skip: attrs.size("skip")?,
+            })
+        };
+        Ok(Some(match mnemonic {
+            "seed" => Relevance::Seed,
+            "pass" => Relevance::Pass,
+            "sum" => Relevance::Sum,
+            "max_pool.winner" => Relevance::Winner(MaxPool::from_attrs(attrs)?),
+            "split.ratio" => split(SplitKind::Ratio, attrs)?,
+            "split.half" => split(SplitKind::Half, attrs)?,
+            SPLIT_ONLY => {
+                let only = attrs.size("only")?;
+                split(SplitKind::Only(only), attrs)?
+            }
+            "reshape.pass" => Relevance::Reshape(Reshape::from_attrs(attrs)?),
+            "transpose.pass" => Relevance::Transpose(Transpose::from_attrs(attrs)?),
+            "slice.pass" => {
+                Relevance::Slice { slice: Slice::from_attrs(attrs)?, shape: attrs.dims("shape")? }
+            }
+            "pad.pass" => Relevance::Pad {
+                pad: Pad::from_attrs(attrs)?,
+                shape: attrs.dims("shape")?,
+                spread: attrs.flag("spread")?,
+            },
+            "concat.pass" => {
+                Relevance::Concat { concat: Concat::from_attrs(attrs)?, sizes: attrs.sizes("sizes")? }
+            }
+            _ => return Self::linear_from_text(mnemonic, attrs),
+        }))
+    }
+
+    fn linear_from_text(mnemonic: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
+        let Some((layer, rule)) = mnemonic.split_once('.') else { return Ok(None) };
+        let layer = match layer {
+            "conv" => LinearLayer::Conv(Conv::from_attrs(attrs)?),
+            "gemm" => LinearLayer::Gemm(Gemm::from_attrs(attrs)?),
+            "average_pool" => LinearLayer::AveragePool(AveragePool::from_attrs(attrs)?),
+            "global_average_pool" => LinearLayer::GlobalAveragePool,
+            _ => return Ok(None),
+        };
+        Ok(Some(Relevance::Linear { layer, rule: LinearRule::from_attrs(rule, attrs)? }))
+    }
+
+    /// The types of the outputs.
+    ///
+    /// # Errors
+    /// A sentence: what was got and what is expected.
+    pub fn infer(&self, operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
+        match self {
+            Relevance::Seed | Relevance::Pass => match operands {
+                [x] => Ok(vec![(*x).clone()]),
+                _ => Err(format!("got {} operands, expected 1", operands.len())),
+            },
+            Relevance::Linear { layer, .. } => infer_linear(layer, operands),
+            Relevance::Winner(pool) => {
+                let [r, act] = operands else {
+                    return Err(format!("got {} operands, expected 2", operands.len()));
+                };
+                undo("r", r, &pool.infer(&[act])?, act)
+            }
+            Relevance::Split { branches, skip, kind } => infer_split(*branches, *skip, *kind, operands),
+            Relevance::Reshape(reshape) => Ok(vec![reshape.infer(operands)?]),
+            Relevance::Transpose(transpose) => Ok(vec![transpose.infer(operands)?]),
+            Relevance::Slice { slice, shape } => {
+                let shape = TensorType::new(shape.iter().copied());
+                undo_one(operands, &slice.infer(&[&shape])?, &shape)
+            }
+            Relevance::Pad { pad, shape, .. } => {
+                let shape = TensorType::new(shape.iter().copied());
+                undo_one(operands, &pad.infer(&[&shape])?, &shape)
+            }
+            Relevance::Concat { concat, sizes } => infer_concat(concat, sizes, operands),
+            Relevance::Sum => match operands {
+                [first, rest @ ..] if !rest.is_empty() && rest.iter().all(|t| t == first) => {
+                    Ok(vec![(*first).clone()])
+                }
+                _ => {
+                    let all: Vec<String> = operands.iter().map(ToString::to_string).collect();
+                    Err(format!("got [{}], expected two or more operands of one type", all.join(", ")))
+                }
+            },
+        }
+    }
+}
+
+/// The relevance of a layer's output has the output's type; that of its input the input's.
+fn undo(
+    what: &str,
+    r: &TensorType,
+    output: &TensorType,
+    input: &TensorType,
+) -> Result<Vec<TensorType>, String> {
+    if r != output {
+        return Err(format!("operand {what}: got {r}, expected {output}, the type of the layer's output"));
+    }
+    Ok(vec![input.clone()])
+}
+
+fn undo_one(
+    operands: &[&TensorType],
+    output: &TensorType,
+    input: &TensorType,
+) -> Result<Vec<TensorType>, String> {
+    match operands {
+        [r] => undo("r", r, output, input),
+        _ => Err(format!("got {} operands, expected 1", operands.len())),
+    }
+}
+
+fn infer_linear(layer: &LinearLayer, operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
+    let [r, forward @ ..] = operands else { return Err("got no operands, expected r first".into()) };
+    let output = match layer {
+        LinearLayer::Conv(conv) => conv.infer(forward)?,
+        LinearLayer::Gemm(gemm) => gemm.infer(forward)?,
+        LinearLayer::AveragePool(pool) => pool.infer(forward)?,
+        LinearLayer::GlobalAveragePool => super::pool::infer_global(forward)?,
+    };
+    let [act, ..] = forward else { return Err("got 1 operand, expected r and act".into()) };
+    undo("r", r, &output, act)
+}
+
+fn infer_split(
+    branches: usize,
+    skip: usize,
+    kind: SplitKind,
+    operands: &[&TensorType],
+) -> Result<Vec<TensorType>, String> {
+    let only = if let SplitKind::Only(branch) = kind { branch } else { 0 };
+    if branches < 2 || skip >= branches || only >= branches {
+        return Err(format!(
+            "got branches={branches}, skip={skip}, only={only}, expected indices below branches"
+        ));
+    }
+    if operands.len() != branches && operands.len() != branches + 1 {
+        return Err(format!("got {} operands, expected {branches} branches and r", operands.len()));
+    }
+    match operands {
+        [first, rest @ ..] if rest.iter().all(|t| t == first) => Ok(vec![(*first).clone(); branches]),
+        _ => Err("got operands of several types, expected one".into()),
+    }
+}
+
+fn infer_concat(
+    concat: &Concat,
+    sizes: &[usize],
+    operands: &[&TensorType],
+) -> Result<Vec<TensorType>, String> {
+    let [r] = operands else { return Err(format!("got {} operands, expected 1", operands.len())) };
+    let axis = concat.axis;
+    let total = sizes.iter().try_fold(0usize, |sum, &s| sum.checked_add(s));
+    match r.dims().get(axis) {
+        Some(Dim::Fixed(n)) if Some(*n) == total && !sizes.is_empty() => {}
+        _ => return Err(format!("got {r}, expected sizes {sizes:?} along axis {axis}")),
+    }
+    let part = |&size: &usize| {
+        TensorType::new(
+            r.dims().iter().enumerate().map(|(i, d)| if i == axis { Dim::Fixed(size) } else { *d }),
+        )
+    };
+    Ok(sizes.iter().map(part).collect())
+}

@@ -1,0 +1,149 @@
+//! The sliding window that convolutions and pools share.
+
+use crate::attr::{Attr, AttrMap, Attrs};
+use crate::types::{Dim, TensorType};
+
+/// A two-dimensional sliding window, as ONNX's `Conv`, `MaxPool` and `AveragePool` have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Height and width of the kernel, in taps.
+    pub kernel: [usize; 2],
+    /// Steps between windows, vertical and horizontal.
+    pub strides: [usize; 2],
+    /// Padding in ONNX's order: top, left, bottom, right.
+    pub pads: [usize; 4],
+    /// Distance between taps, vertical and horizontal.
+    pub dilations: [usize; 2],
+    /// Whether the output size is rounded up (`ceil_mode`); a window that would start in the end padding is
+    /// dropped, as in PyTorch and ONNX.
+    pub ceil: bool,
+}
+
+impl Window {
+    /// A window of the given kernel and strides, without padding or dilation.
+    pub fn new(kernel: [usize; 2], strides: [usize; 2]) -> Self {
+        Window { kernel, strides, pads: [0; 4], dilations: [1; 2], ceil: false }
+    }
+
+    /// From the first to behind the last tap, in pixels, along `axis` (0 vertical, 1 horizontal).
+    pub fn extent(&self, axis: usize) -> usize {
+        (self.kernel[axis].saturating_sub(1)).saturating_mul(self.dilations[axis]).saturating_add(1)
+    }
+
+    /// The number of windows along `axis` over `size` input pixels.
+    ///
+    /// # Errors
+    /// If a number is out of range or no window fits.
+    pub fn output_size(&self, axis: usize, size: usize) -> Result<usize, String> {
+        let (begin, end) = (self.pads[axis], self.pads[axis + 2]);
+        let stride = self.strides[axis];
+        if stride == 0 || self.kernel[axis] == 0 || self.dilations[axis] == 0 {
+            return Err("got a kernel, stride or dilation of 0, expected at least 1".into());
+        }
+        let padded = size.checked_add(begin).and_then(|v| v.checked_add(end));
+        let extent = self.extent(axis);
+        let span = padded.and_then(|p| p.checked_sub(extent)).ok_or_else(|| {
+            format!(
+                "got a window of {extent} pixels over {size} (padded by {begin} and {end}), expected one that fits"
+            )
+        })?;
+        let mut count = span / stride + 1;
+        if self.ceil && span % stride != 0 {
+            let start = count.checked_mul(stride).ok_or("the output size overflows")?;
+            if start < size.saturating_add(begin) {
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Height and width of the output for an input `f32[N,C,H,W]`.
+    ///
+    /// # Errors
+    /// If the input has another rank or a symbolic height or width, or no window fits.
+    pub fn output_dims(&self, input: &TensorType) -> Result<[Dim; 2], String> {
+        let &[_, _, Dim::Fixed(h), Dim::Fixed(w)] = input.dims() else {
+            return Err(format!("got an input {input}, expected f32[N,C,H,W] with fixed height and width"));
+        };
+        Ok([Dim::Fixed(self.output_size(0, h)?), Dim::Fixed(self.output_size(1, w)?)])
+    }
+
+    /// The input rows (or columns) that window `index` covers along `axis`, as (tap, position) pairs.
+    pub fn taps(
+        &self,
+        axis: usize,
+        index: usize,
+        size: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (begin, step) = (self.pads[axis], self.dilations[axis]);
+        let start = index * self.strides[axis];
+        (0..self.kernel[axis]).filter_map(move |tap| {
+            let position = (start + tap * step).checked_sub(begin)?;
+            (position < size).then_some((tap, position))
+        })
+    }
+
+    /// Whether every window over an input of `size` pixels (height, width) covers at least one valid pixel.
+    pub fn always_covers_input(&self, size: [usize; 2]) -> bool {
+        (0..2).all(|axis| {
+            let windows = self.output_size(axis, size[axis]).unwrap_or(0);
+            (0..windows).all(|i| self.taps(axis, i, size[axis]).next().is_some())
+        })
+    }
+
+    pub(super) fn attrs(&self, with_kernel: bool) -> Attrs {
+        let mut attrs = Attrs::new();
+        if with_kernel {
+            attrs.push(("kernel", Attr::sizes(&self.kernel)));
+        }
+        attrs.push(("strides", Attr::sizes(&self.strides)));
+        attrs.push(("pads", Attr::sizes(&self.pads)));
+        attrs.push(("dilations", Attr::sizes(&self.dilations)));
+        attrs
+    }
+
+    /// Takes the attributes; a convolution's kernel comes from its weight and is passed in.
+    pub(super) fn from_attrs(attrs: &mut AttrMap, kernel: Option<[usize; 2]>) -> Result<Self, String> {
+        let kernel = match kernel {
+            Some(kernel) => kernel,
+            None => attrs.sizes_n("kernel")?,
+        };
+        Ok(Window {
+            kernel,
+            strides: attrs.sizes_n("strides")?,
+            pads: attrs.sizes_n("pads")?,
+            dilations: attrs.sizes_n("dilations")?,
+            ceil: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_sizes_follow_onnx() {
+        let w = Window { pads: [1, 1, 1, 1], ..Window::new([3, 3], [2, 2]) };
+        assert_eq!(w.output_size(0, 64), Ok(32));
+        assert_eq!(w.output_size(0, 65), Ok(33));
+        let ceil = Window { ceil: true, ..Window::new([3, 3], [2, 2]) };
+        assert_eq!(ceil.output_size(0, 6), Ok(3));
+        // The window that would start in the padding is dropped.
+        let ceil = Window { ceil: true, pads: [0, 0, 1, 1], ..Window::new([2, 2], [2, 2]) };
+        assert_eq!(ceil.output_size(0, 4), Ok(2));
+        assert!(
+            Window::new([3, 3], [1, 1]).output_size(0, 2).unwrap_err().contains("expected one that fits")
+        );
+        assert!(Window::new([3, 3], [0, 1]).output_size(0, 2).unwrap_err().contains("stride"));
+    }
+
+    #[test]
+    fn taps_skip_the_padding() {
+        let w = Window { pads: [1, 1, 1, 1], dilations: [2, 2], ..Window::new([3, 3], [2, 2]) };
+        assert_eq!(w.taps(0, 0, 5).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
+        assert!(w.always_covers_input([5, 5]));
+        let hollow = Window { pads: [2, 0, 0, 0], ..Window::new([1, 1], [1, 1]) };
+        assert!(!hollow.always_covers_input([4, 4]));
+    }
+}

@@ -1,0 +1,1 @@
+//! The compiler's passes, from import clean-up to the conservation check.

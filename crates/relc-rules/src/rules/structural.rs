@@ -1,0 +1,31 @@
+//! Rules of nodes that don't mix values: `pass` and `crop`.
+//!
+//! ```text
+//! pass:  R_i = R_j; changes of shape are undone, a sum or product with a constant is as if it were not there
+//! crop:  R_i = R_j inside; on the padding lost, or with spread = true shared evenly by the sample's elements
+//! ```
+//!
+//! Source: `pass` is zennit's `Pass`, used there for activations; Otsuki et al. pass BatchNormalization too.
+//! A product of a signal and a gate (a Mul by a Sigmoid, as in squeeze-and-excitation) passes to the signal.
+//!
+//! Domain: any input. At 0/0: never divides.
+
+use super::Description;
+
+/// What `relc` says about `pass`.
+pub const PASS: Description = Description {
+    name: "pass",
+    formula: "R_i = R_j",
+    citation: "Otsuki et al., ECCV 2024, arXiv:2407.09115; zennit's Pass",
+    domain: "any input",
+    at_zero: "never divides",
+};
+
+/// What `relc` says about `crop`.
+pub const CROP: Description = Description {
+    name: "crop",
+    formula: "R_i = R_j inside; the padding's share is lost, or spread evenly over the sample",
+    citation: "relc",
+    domain: "Pad only",
+    at_zero: "never divides",
+};

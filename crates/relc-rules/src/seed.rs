@@ -1,0 +1,43 @@
+//! Seeds: the relevance that the user puts on the output.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A named seed. A tensor of the output's shape, given by the user, takes its place where one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeedKind {
+    /// The target's probability: softmax over the logits (sigmoid if the model ends in one).
+    Prob,
+    /// The target's logit.
+    Logit,
+    /// One at the target.
+    OneHot,
+}
+
+impl SeedKind {
+    /// Every seed with its name.
+    pub const ALL: [(&'static str, SeedKind); 3] =
+        [("prob", SeedKind::Prob), ("logit", SeedKind::Logit), ("onehot", SeedKind::OneHot)];
+}
+
+impl fmt::Display for SeedKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SeedKind::Prob => "prob",
+            SeedKind::Logit => "logit",
+            SeedKind::OneHot => "onehot",
+        })
+    }
+}
+
+impl FromStr for SeedKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, seed)| *seed);
+        found.ok_or_else(|| format!("got the seed \"{name}\", expected prob, logit, onehot or a .npy file"))
+    }
+}

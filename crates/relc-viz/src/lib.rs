@@ -1,0 +1,1 @@
+//! Colour maps, heat maps and overlays.

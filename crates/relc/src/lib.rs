@@ -1,0 +1,1 @@
+//! The relevance compiler: from an ONNX ResNet to a conserved explanation.
