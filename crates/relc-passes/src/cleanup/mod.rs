@@ -1,0 +1,105 @@
+//! `import-cleanup`: one form for what exporters write in many.
+//!
+//! A list of rewrites, each a function on one node, is applied until none fires.
+
+mod head;
+mod linear;
+mod moves;
+mod pools;
+
+use relc_ir::{Graph, NodeId, Op, ValueId};
+
+use crate::error::PassError;
+use crate::manager::{Pass, Remarks, forward_order, ir};
+
+const NAME: &str = "import-cleanup";
+
+/// Drops what does nothing, strips the final activation, and brings layers to canonical form.
+pub struct ImportCleanup;
+
+/// Tries to rewrite one node. Returns what it did, or `None`.
+type Rewrite = fn(&mut Graph, NodeId) -> Result<Option<String>, PassError>;
+
+/// The rewrites, in the order in which they are tried.
+const REWRITES: [Rewrite; 12] = [
+    moves::drop_no_op,
+    moves::merge_transposes,
+    moves::transpose_to_reshape,
+    moves::merge_reshapes,
+    linear::matmul_to_gemm,
+    linear::add_to_bias,
+    linear::pad_into_conv,
+    linear::pad_into_max_pool,
+    pools::mean_to_global_pool,
+    pools::full_window_to_global_pool,
+    pools::global_pool_to_reshape,
+    head::strip,
+];
+
+/// More sweeps than any model needs: every rewrite removes a node or brings one closer to its final form.
+const MAX_SWEEPS: usize = 64;
+
+impl Pass for ImportCleanup {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn description(&self) -> &'static str {
+        "drop no-ops, strip the final softmax, bring layers to canonical form"
+    }
+
+    fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        for _ in 0..MAX_SWEEPS {
+            let mut changed = false;
+            for node in forward_order(graph, NAME)? {
+                for rewrite in REWRITES {
+                    if !graph.contains(node) {
+                        break;
+                    }
+                    let label = graph.describe(node);
+                    if let Some(message) = rewrite(graph, node)? {
+                        remarks.applied(label, message);
+                        changed = true;
+                    }
+                }
+            }
+            graph.remove_dead();
+            if !changed {
+                break;
+            }
+        }
+        if graph.head != relc_ir::Head::None {
+            remarks.warning(
+                "",
+                format!("the explanation starts before the model's final {}", graph.head.name()),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The first output of a node.
+fn output(node: NodeId) -> ValueId {
+    ValueId { node, port: 0 }
+}
+
+/// The node's operand at `index`, if the op there is what `pick` takes; only where the value has no other user.
+fn sole_producer<T>(graph: &Graph, value: ValueId, pick: impl Fn(&Op) -> Option<T>) -> Option<T> {
+    let sole = graph.users(value).len() == 1 && graph.outputs().iter().all(|(_, v)| *v != value);
+    pick(&graph.node(value.node).op).filter(|_| sole)
+}
+
+/// Makes the users of `node` use a new node, which takes its name.
+fn substitute(graph: &mut Graph, node: NodeId, op: Op, operands: &[ValueId]) -> Result<NodeId, PassError> {
+    let name = graph.node(node).name.clone();
+    let new = graph.add_node(op, &name, operands).map_err(ir(NAME))?;
+    graph.replace_uses(output(node), output(new));
+    graph.remove(node).map_err(ir(NAME))?;
+    Ok(new)
+}
+
+/// Makes the users of `node` use its operand `x`, and removes it.
+fn bypass(graph: &mut Graph, node: NodeId, x: ValueId) -> Result<(), PassError> {
+    graph.replace_uses(output(node), x);
+    graph.remove(node).map_err(ir(NAME))
+}

@@ -1,0 +1,185 @@
+//! `find-residuals`: residual structures, from the graph's structure alone.
+//!
+//! A convergence point (join) is a sum of two or more non-constant values. Its fork is its immediate dominator: the
+//! last node that every path from the inputs to the join goes through. The skip is the operand whose path from the
+//! fork has the fewest weighted layers, then the fewest nodes, then comes last.
+
+use std::collections::HashMap;
+
+use petgraph::algo::dominators::{self, Dominators};
+use petgraph::graphmap::DiGraphMap;
+use relc_ir::op::Arithmetic;
+use relc_ir::residual::{Branch, BranchKind, Residual};
+use relc_ir::{Graph, NodeId, Op, ValueId};
+
+use crate::error::PassError;
+use crate::manager::{Pass, Remarks, forward_order};
+
+/// Finds residual joins by dominator analysis; names and classes don't count.
+pub struct FindResiduals;
+
+impl Pass for FindResiduals {
+    fn name(&self) -> &'static str {
+        "find-residuals"
+    }
+
+    fn description(&self) -> &'static str {
+        "find where residual branches fork and meet, by dominators"
+    }
+
+    fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        let order = forward_order(graph, self.name())?;
+        let dominators = Dominance::new(graph);
+        let mut residuals = Vec::new();
+        for &node in &order {
+            let data = graph.data_operands(node);
+            if data.len() < 2 {
+                continue;
+            }
+            match graph.node(node).op {
+                Op::Arithmetic(Arithmetic::Add) if data.len() == graph.operands(node).len() => {
+                    match dominators.fork(node) {
+                        Some(fork) => {
+                            let residual = analyse(graph, &order, node, fork, &data);
+                            let message = format!("joins {}", describe(graph, &residual));
+                            remarks.applied(graph.describe(node), message);
+                            residuals.push(residual);
+                        }
+                        None => {
+                            remarks.warning(graph.describe(node), "its operands have no common dominator")
+                        }
+                    }
+                }
+                Op::Arithmetic(Arithmetic::Mul) => match gate_signal(graph, node) {
+                    Some(signal) => remarks.applied(
+                        graph.describe(node),
+                        format!("is a gate on {}", graph.label(data[signal].1)),
+                    ),
+                    None => {
+                        remarks.warning(graph.describe(node), "a product of two branches that is no gate")
+                    }
+                },
+                Op::Concat(_) => remarks.applied(graph.describe(node), "puts branches side by side"),
+                _ => remarks.warning(graph.describe(node), "branches meet in a way that is not understood"),
+            }
+        }
+        if residuals.is_empty() {
+            let adds = order.iter().filter(|n| graph.node(**n).op == Op::Arithmetic(Arithmetic::Add)).count();
+            let message = format!("no residual join found ({adds} Add nodes): this is no residual network");
+            remarks.warning("", message);
+        }
+        graph.residuals = residuals;
+        Ok(())
+    }
+}
+
+fn describe(graph: &Graph, r: &Residual) -> String {
+    let main = r.branches[r.main()];
+    format!(
+        "a branch of {} weighted layer(s) and a skip ({}) that forked at {}",
+        main.weighted_layers,
+        r.skip_name(),
+        graph.describe(r.fork)
+    )
+}
+
+/// The dominator tree of the forward graph under one root above all inputs.
+struct Dominance {
+    /// Nodes by their index; `ROOT` stands above the inputs.
+    tree: Dominators<usize>,
+    nodes: HashMap<usize, NodeId>,
+}
+
+const ROOT: usize = usize::MAX;
+
+impl Dominance {
+    fn new(graph: &Graph) -> Self {
+        let mut flow = DiGraphMap::<usize, ()>::new();
+        let mut nodes = HashMap::new();
+        for &input in graph.inputs() {
+            flow.add_edge(ROOT, input.index(), ());
+            nodes.insert(input.index(), input);
+        }
+        for (from, to) in graph.forward_edges() {
+            flow.add_edge(from.index(), to.index(), ());
+            nodes.insert(from.index(), from);
+            nodes.insert(to.index(), to);
+        }
+        flow.add_node(ROOT);
+        Dominance { tree: dominators::simple_fast(&flow, ROOT), nodes }
+    }
+
+    /// The nearest node that every path to `join` goes through.
+    fn fork(&self, join: NodeId) -> Option<NodeId> {
+        let dominator = self.tree.immediate_dominator(join.index()).filter(|d| *d != ROOT)?;
+        self.nodes.get(&dominator).copied()
+    }
+}
+
+/// The longest path from the fork to a value: weighted layers, nodes, and whether a node changes the shape.
+#[derive(Clone, Copy, Default)]
+struct Path {
+    weighted: usize,
+    length: usize,
+}
+
+fn analyse(
+    graph: &Graph,
+    order: &[NodeId],
+    join: NodeId,
+    fork: NodeId,
+    data: &[(usize, ValueId)],
+) -> Residual {
+    // Longest paths from the fork, over the nodes between fork and join in topological order.
+    let mut paths: HashMap<NodeId, Path> = HashMap::from([(fork, Path::default())]);
+    let between = order.iter().skip_while(|n| **n != fork).skip(1).take_while(|n| **n != join);
+    for &node in between {
+        let from = graph.data_operands(node).into_iter().filter_map(|(_, v)| paths.get(&v.node).copied());
+        let Some(longest) =
+            from.reduce(|a, b| Path { weighted: a.weighted.max(b.weighted), length: a.length.max(b.length) })
+        else {
+            continue;
+        };
+        let weighted = longest.weighted + usize::from(graph.node(node).op.is_weighted());
+        paths.insert(node, Path { weighted, length: longest.length + 1 });
+    }
+    let branches: Vec<Branch> = data
+        .iter()
+        .map(|(_, value)| {
+            let path = paths.get(&value.node).copied().unwrap_or_default();
+            let kind = match path {
+                Path { weighted: 1.., .. } => BranchKind::Weighted,
+                Path { length: 0, .. } => BranchKind::Identity,
+                _ => BranchKind::Resample,
+            };
+            Branch { kind, weighted_layers: path.weighted, length: path.length }
+        })
+        .collect();
+    let key = |i: &usize| (branches[*i].weighted_layers, branches[*i].length, std::cmp::Reverse(*i));
+    let skip = (0..branches.len()).min_by_key(key).unwrap_or(0);
+    Residual { join, fork, branches, skip }
+}
+
+/// If a product's one operand is a gate (a sigmoid or clipped value, possibly reshaped), the index among the
+/// data operands of the other, the signal.
+pub(crate) fn gate_signal(graph: &Graph, node: NodeId) -> Option<usize> {
+    let data = graph.data_operands(node);
+    let [(_, a), (_, b)] = data[..] else { return None };
+    match (is_gate(graph, a), is_gate(graph, b)) {
+        (true, false) if graph.ty(b) == &graph.node(node).types()[0] => Some(1),
+        (false, true) if graph.ty(a) == &graph.node(node).types()[0] => Some(0),
+        _ => None,
+    }
+}
+
+fn is_gate(graph: &Graph, value: ValueId) -> bool {
+    use relc_ir::op::Activation;
+    match graph.node(value.node).op {
+        Op::Activation(Activation::Sigmoid) => true,
+        Op::Activation(Activation::Clip { min, max }) => min == 0.0 && max == 1.0,
+        Op::Reshape(_) | Op::Transpose(_) => {
+            graph.operands(value.node).first().is_some_and(|v| is_gate(graph, *v))
+        }
+        _ => false,
+    }
+}

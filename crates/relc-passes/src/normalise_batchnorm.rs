@@ -1,0 +1,119 @@
+//! `normalise-batchnorm`: BatchNormalization stays a layer of its own, or goes into the layer before it.
+
+use relc_ir::op::{BatchNormalization, Conv, Gemm};
+use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
+use relc_rules::BatchNormPolicy;
+
+use crate::error::PassError;
+use crate::manager::{Pass, Remarks, forward_order, ir};
+
+const NAME: &str = "normalise-batchnorm";
+
+/// With the policy `fold`, merges each BatchNormalization into the `Conv` or `Gemm` before it:
+/// `w' = w * scale / sqrt(var + epsilon)`, `b' = (b - mean) * scale / sqrt(var + epsilon) + bias`, in f64.
+///
+/// The new bias is marked: whatever the preset says, it stays out of denominators.
+pub struct NormaliseBatchnorm {
+    /// What to do.
+    pub policy: BatchNormPolicy,
+}
+
+impl Pass for NormaliseBatchnorm {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn description(&self) -> &'static str {
+        "keep BatchNormalization, or fold it into the Conv or Gemm before it"
+    }
+
+    fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        for node in forward_order(graph, NAME)? {
+            let Op::BatchNormalization(norm) = graph.node(node).op else { continue };
+            if self.policy == BatchNormPolicy::Keep {
+                remarks.missed(graph.describe(node), "kept, as the policy says");
+                continue;
+            }
+            match foldable(graph, node) {
+                Ok(layer) => {
+                    let label = graph.describe(node);
+                    fold(graph, layer, node, norm)?;
+                    remarks.applied(label, format!("folded into {}", graph.describe(layer)));
+                }
+                Err(reason) => remarks.missed(graph.describe(node), reason),
+            }
+        }
+        graph.remove_dead();
+        Ok(())
+    }
+}
+
+/// The layer before the normalisation, if it can take it in.
+fn foldable(graph: &Graph, norm: NodeId) -> Result<NodeId, String> {
+    let Some(&x) = graph.operands(norm).first() else { return Err("has no operand".into()) };
+    let layer = x.node;
+    if !matches!(graph.node(layer).op, Op::Conv(_) | Op::Gemm(_)) {
+        return Err(format!("follows {}, not a Conv or Gemm", graph.describe(layer)));
+    }
+    if graph.users(x).len() != 1 || graph.outputs().iter().any(|(_, v)| *v == x) {
+        return Err(format!("{} has other users", graph.describe(layer)));
+    }
+    Ok(layer)
+}
+
+/// A weight's values in f64.
+fn values(graph: &Graph, value: ValueId) -> Result<Vec<f64>, PassError> {
+    let malformed = |message| PassError::Malformed { pass: NAME, message };
+    let weight =
+        graph.weight(value).ok_or_else(|| malformed(format!("{} is no weight", graph.label(value))))?;
+    let data = weight.data().ok_or_else(|| {
+        malformed(format!("weight \"{}\" has no data (the graph came from text)", weight.name()))
+    })?;
+    Ok(data.iter().map(|v| f64::from(*v)).collect())
+}
+
+fn fold(graph: &mut Graph, layer: NodeId, norm: NodeId, op: BatchNormalization) -> Result<(), PassError> {
+    let malformed = |message| PassError::Malformed { pass: NAME, message };
+    let parameters = graph.operands(norm);
+    let parameter = |i: usize| values(graph, parameters[i]);
+    let (scale, bias, mean, var) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
+    let factor: Vec<f64> = scale.iter().zip(&var).map(|(s, v)| s / (v + op.epsilon).sqrt()).collect();
+    if let Some(i) = factor.iter().position(|f| !f.is_finite()) {
+        let (v, e) = (var[i], op.epsilon);
+        return Err(malformed(format!(
+            "{}: channel {i}: got var={v}, epsilon={e}, expected a positive sum",
+            graph.describe(norm)
+        )));
+    }
+    let operands = graph.operands(layer);
+    let mut weight = values(graph, operands[1])?;
+    let columns_are_outputs = matches!(graph.node(layer).op, Op::Gemm(Gemm { trans_b: false, .. }));
+    let outputs = factor.len();
+    let per_output = weight.len() / outputs.max(1);
+    for (i, w) in weight.iter_mut().enumerate() {
+        *w *= factor[if columns_are_outputs { i % outputs } else { i / per_output }];
+    }
+    let old_bias = operands.get(2).map(|b| values(graph, *b)).transpose()?.unwrap_or(vec![0.0; outputs]);
+    let new_bias: Vec<f32> =
+        (0..outputs).map(|o| ((old_bias[o] - mean[o]) * factor[o] + bias[o]) as f32).collect();
+
+    let base = graph.weight(operands[1]).map(|w| w.name().to_string()).unwrap_or_default();
+    let ty = graph.ty(operands[1]).clone();
+    let add = |graph: &mut Graph, suffix: &str, ty: TensorType, data: Vec<f32>| {
+        let name = graph.fresh_weight_name(&format!("{base}.{suffix}"));
+        let weight = Weight::new(name, ty, data).map_err(malformed)?;
+        graph.add_weight(weight).map_err(ir(NAME))
+    };
+    let weight = add(graph, "folded", ty, weight.into_iter().map(|w| w as f32).collect())?;
+    let bias = add(graph, "folded_bias", TensorType::new([Dim::Fixed(outputs)]), new_bias)?;
+    let new_op = match graph.node(layer).op.clone() {
+        Op::Conv(conv) => Op::Conv(Conv { folded_bias: true, ..conv }),
+        Op::Gemm(gemm) => Op::Gemm(Gemm { folded_bias: true, ..gemm }),
+        other => other,
+    };
+    let name = graph.node(layer).name.clone();
+    let folded = graph.add_node(new_op, &name, &[operands[0], weight, bias]).map_err(ir(NAME))?;
+    graph.replace_uses(ValueId { node: norm, port: 0 }, ValueId { node: folded, port: 0 });
+    graph.remove(norm).map_err(ir(NAME))?;
+    graph.remove(layer).map_err(ir(NAME))
+}
