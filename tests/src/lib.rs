@@ -1,1 +1,4 @@
 //! What the cross-crate suites share.
+#![forbid(unsafe_code)]
+
+pub mod shared;

@@ -67,9 +67,10 @@ pub(crate) struct Use {
 }
 
 /// What import-cleanup took off behind the explained output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Head {
     /// Nothing: the model's output is the explained one.
+    #[default]
     None,
     /// A final `Softmax`.
     Softmax,
@@ -123,12 +124,6 @@ pub struct Graph {
     pub relevance_outputs: Vec<(NodeId, ValueId)>,
     /// What check-conservation found.
     pub claim: Option<Claim>,
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        Head::None
-    }
 }
 
 impl Graph {

@@ -1,1 +1,86 @@
 //! ONNX files to relc's graph.
+//!
+//! [`import_path`] and [`import_bytes`] read a model; what they give, a [`relc_ir::Graph`], holds only `f32`
+//! tensors, the operators of [`relc_ir::Op`] and shapes that are known up to the batch. Integers, shape arithmetic
+//! and old spellings of operators end here. One file per phase:
+//!
+//! 1. `proto`: bytes to messages ([`proto::decode`]), guarded against hostile files.
+//! 2. `names`: which values there are and who defines them; the order of the nodes; cycles, duplicates, what is
+//!    missing.
+//! 3. `tensor` and `external`: initialisers to constants, sizes checked first.
+//! 4. `convert`: node by node, by the table in `opset` ([`supported_ops`]), with the folding of shapes (`sym`,
+//!    `constant`).
+//! 5. `assemble`: inputs and outputs, and all issues in one error.
+//!
+//! ```
+//! # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+//! match relc_onnx::import_path(folder.join("no-such-model.onnx")) {
+//!     Ok(imported) => println!("{}", imported.graph),
+//!     Err(error) => assert!(error.to_string().starts_with("can't read")),
+//! }
+//! ```
+//!
+//! **Invariant:** a model is untrusted. Nothing here panics on it, and no allocation is larger than what its files'
+//! size justifies. What is not understood is an error, never a guess.
+#![forbid(unsafe_code)]
+
+mod assemble;
+mod call;
+mod constant;
+mod convert;
+mod error;
+mod external;
+mod names;
+mod opset;
+pub mod proto;
+mod sym;
+mod tensor;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use bytes::Bytes;
+
+pub use assemble::Imported;
+pub use error::{ImportError, IssueKind, NodeIssue, NodeIssues, OPSETS};
+pub use opset::{OpSpec, supported_ops};
+
+/// Protobuf's own limit on a message, in bytes.
+const MAX_FILE: u64 = 1 << 31;
+
+/// Imports a model from a file; external data is read from the file's folder.
+///
+/// # Errors
+/// If the file can't be read, or as [`import_bytes`].
+pub fn import_path(path: impl AsRef<Path>) -> Result<Imported, ImportError> {
+    let path = path.as_ref();
+    let read = |source| ImportError::Read { path: path.to_path_buf(), source };
+    let no_model = |got: String| ImportError::NoModelFile { path: path.to_path_buf(), got };
+    // Asked before it is opened: opening a named pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(read)?;
+    if !metadata.is_file() {
+        return Err(no_model(if metadata.is_dir() { "a folder".into() } else { "no regular file".into() }));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(read)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(no_model(format!("a file of {} bytes", metadata.len())));
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    import_bytes(bytes, Some(folder))
+}
+
+/// Imports a model from memory. External data is read from `base_dir`; without one, it is refused.
+///
+/// # Errors
+/// If the bytes are no ONNX model, the model is malformed, or it uses what relc does not import: then all such nodes
+/// are in the one error ([`ImportError::Nodes`]).
+pub fn import_bytes(bytes: impl Into<Bytes>, base_dir: Option<&Path>) -> Result<Imported, ImportError> {
+    let bytes = bytes.into();
+    let size = bytes.len();
+    assemble::assemble(&proto::decode(bytes)?, size, base_dir)
+}

@@ -1,1 +1,46 @@
-//! Colour maps, heat maps and overlays.
+//! Relevance maps as pictures: colour maps, heat maps, overlays, contact sheets.
+//!
+//! A map f32[H,W] is scaled to `[-1, 1]` by its largest magnitude, or by a percentile of the magnitudes
+//! ([`Style::clip`]), so that zero always has the colour map's middle colour; colour maps for maps without negative
+//! values ([`ColorMap::is_signed`] is false) start at zero instead.
+#![forbid(unsafe_code)]
+
+mod color;
+mod render;
+
+pub use color::ColorMap;
+pub use render::{Style, contact_sheet, heat_map, overlay};
+
+/// A picture that can't be made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VizError {
+    /// There is no colour map of that name.
+    #[error("there is no colour map \"{name}\"; expected one of {known} (did you mean \"{nearest}\"?)")]
+    UnknownColorMap {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+        /// The nearest of them.
+        nearest: String,
+    },
+    /// The map holds an infinity or a NaN.
+    #[error("the map is {value} at row {row}, column {column}; expected finite values")]
+    NonFinite {
+        /// The value.
+        value: f32,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+    },
+    /// The map or picture has no pixel, or more than a picture can have.
+    #[error("got a size of {width} x {height} pixels, expected 1 to 16384 each way")]
+    Size {
+        /// Pixels across.
+        width: usize,
+        /// Pixels down.
+        height: usize,
+    },
+}

@@ -1,1 +1,35 @@
-//! The relevance compiler: from an ONNX ResNet to a conserved explanation.
+//! The relevance compiler: from an ONNX ResNet to explanations whose relevance is conserved.
+//!
+//! [`Compiler`] imports a model, runs the passes, and gives an [`Explainer`], which explains batches of inputs.
+//! This crate is the one stable API; the crates below it are its parts.
+//!
+//! ```no_run
+//! use relc::{Compiler, Preset, Seed, SeedKind, Targets};
+//!
+//! let explainer = Compiler::new(Preset::named("conserve")?).compile("examples/demo/model.onnx")?;
+//! let input = ndarray::ArrayD::<f32>::zeros(vec![1, 3, 64, 64]);
+//! let result = explainer.explain(input.view(), &Seed::Named(SeedKind::Logit), &Targets::Argmax)?;
+//! let explanation = &result.explanations[0];
+//! println!("class {}: conserved to {:.1e}", explanation.targets[0], explanation.conservation_error(0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod artifact;
+mod compiler;
+mod error;
+mod explainer;
+pub mod map;
+pub mod preprocess;
+pub mod report;
+mod request;
+
+pub use compiler::{Compiled, Compiler, Engine};
+pub use error::{CompileError, ExplainError};
+pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
+pub use request::{RequestError, Seed, Targets};
+
+pub use relc_interp::Ledger;
+pub use relc_ir as ir;
+pub use relc_passes as passes;
+pub use relc_rules::{BatchNormPolicy, Preset, PresetError, SeedKind};

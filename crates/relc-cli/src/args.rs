@@ -1,0 +1,172 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compile an ONNX ResNet into an explainer: which pixels made the network decide, with conserved relevance.
+#[derive(Debug, Parser)]
+#[command(name = "relc", version, about, long_about = None, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Explain a model's decisions on pictures.
+    Explain(Box<ExplainArgs>),
+    /// Say whether a model is supported: its joins, what each skip is, and every node that is not.
+    Check(CheckArgs),
+    /// Print the graph after a pass.
+    Dump(DumpArgs),
+}
+
+/// How a model is compiled.
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// Preset of rules: conserve, paper, or a .toml file.
+    #[arg(long, value_name = "NAME", default_value = "conserve")]
+    pub preset: String,
+    /// How a residual join shares its relevance [default: the preset's, ratio in both].
+    #[arg(long, value_name = "POLICY", value_parser = ["ratio", "half", "half-at-projection", "ratio-at-projection"])]
+    pub split: Option<String>,
+    /// Whether convolution biases enter the denominators [default: the preset's].
+    #[arg(long, value_name = "POLICY")]
+    pub bias: Option<Bias>,
+    /// Whether BatchNormalization stays a layer that relevance passes, or is folded first [default: the preset's].
+    #[arg(long, value_name = "POLICY")]
+    pub batchnorm: Option<BatchNorm>,
+}
+
+/// A bias policy.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Bias {
+    /// They enter.
+    Include,
+    /// They don't.
+    Exclude,
+}
+
+/// A BatchNormalization policy.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BatchNorm {
+    /// It is folded into the layer before it.
+    Fold,
+    /// It stays.
+    Keep,
+}
+
+/// `relc explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  relc explain resnet50.onnx cat.jpg --labels imagenet.txt --out out
+  relc explain resnet50.onnx photos/*.jpg --target top3 --json report.json
+  relc explain cifar10.onnx x.npy --preset paper --relevance-npy r.npy --engine interp-f64
+  relc explain examples/demo/model.onnx examples/demo/images/*.png \\
+      --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out")]
+pub struct ExplainArgs {
+    /// The ONNX model.
+    pub model: PathBuf,
+    /// Pictures (PNG, JPEG, ...), or .npy files in the model's own input layout, with or without the batch.
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    /// The relevance to start from: prob, logit, onehot, or a .npy f32[N,K] or f32[K] [default: the preset's].
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<String>,
+    /// What to explain: argmax, topK (top3), an output's index or label, or several with commas.
+    #[arg(long, value_name = "TARGET", default_value = "argmax")]
+    pub target: String,
+    /// How pictures become inputs: imagenet, cifar10, none, or a .toml file.
+    #[arg(long, value_name = "NAME", default_value = "imagenet")]
+    pub preprocess: String,
+    /// What executes the program: interp-f32 or interp-f64.
+    #[arg(long, value_name = "ENGINE", default_value = "interp-f32", value_parser = ["interp-f32", "interp-f64"])]
+    pub engine: String,
+    /// A text file with the name of an output on each line.
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Samples per batch; results don't depend on it.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Write a folder per input: heat map, overlay, map as .npy, report.json.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Colour map of the pictures: seismic, bwr, hot, inferno, viridis, ...
+    #[arg(long, value_name = "NAME", default_value = "seismic")]
+    pub colormap: String,
+    /// Write the relevance of all inputs, f32 in the input's shape (several targets: one more axis, first).
+    #[arg(long, value_name = "FILE")]
+    pub relevance_npy: Option<PathBuf>,
+    /// Write the maps of all inputs, f32[N,H,W] (several targets: f32[T,N,H,W]).
+    #[arg(long, value_name = "FILE")]
+    pub map_npy: Option<PathBuf>,
+    /// Floor every map to a number of heat levels, as the authors' code does.
+    #[arg(long, value_name = "LEVELS", num_args = 0..=1, default_missing_value = "8", value_parser = clap::value_parser!(u16).range(2..))]
+    pub heat_quantization: Option<u16>,
+    /// Write the report as JSON; - for standard output (and nothing else there).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Print the ledger: where the relevance went, node by node.
+    #[arg(long)]
+    pub ledger: bool,
+    /// Print which rule each node got, and which line of the preset or option gave it.
+    #[arg(long)]
+    pub explain_rules: bool,
+}
+
+/// `relc check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  relc check resnet50.onnx --preset paper")]
+pub struct CheckArgs {
+    /// The ONNX model.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A form of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// relc's own text form, which can be read back.
+    Text,
+    /// Graphviz.
+    Dot,
+    /// JSON.
+    Json,
+}
+
+/// `relc dump`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  relc dump model.onnx --after find-residuals
+  relc dump model.onnx --after derive-relevance --format dot | dot -Tsvg > graph.svg
+  relc dump model.onnx --print-after-all --remarks")]
+pub struct DumpArgs {
+    /// The ONNX model.
+    pub model: PathBuf,
+    /// The pass; the last one unless given. `import` is the graph as it was read.
+    #[arg(long, value_name = "PASS", conflicts_with = "print_after_all")]
+    pub after: Option<String>,
+    /// Print the graph after every pass.
+    #[arg(long)]
+    pub print_after_all: bool,
+    /// The form.
+    #[arg(long, default_value = "text")]
+    pub format: Format,
+    /// Print what each pass did, and did not and why, on standard error.
+    #[arg(long)]
+    pub remarks: bool,
+    #[command(flatten)]
+    pub compile: CompileArgs,
+}

@@ -1,0 +1,41 @@
+//! From the command line's options to a compiler.
+
+use std::path::Path;
+
+use relc::ir::rule::BiasPolicy;
+use relc::{BatchNormPolicy, Compiler, Preset};
+
+use crate::args::{BatchNorm, Bias, CompileArgs};
+use crate::failure::Failure;
+
+/// The preset with the options in it, and a compiler for it.
+pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
+    let mut preset = preset(&args.preset)?;
+    if let Some(split) = &args.split {
+        preset = preset.with_split(split.parse().map_err(Failure::usage)?);
+    }
+    if let Some(bias) = args.bias {
+        let policy = match bias {
+            Bias::Include => BiasPolicy::Include,
+            Bias::Exclude => BiasPolicy::Exclude,
+        };
+        preset = preset.with_bias(policy).map_err(Failure::usage)?;
+    }
+    let mut compiler = Compiler::new(preset.clone());
+    if let Some(policy) = args.batchnorm {
+        compiler = compiler.batchnorm(match policy {
+            BatchNorm::Fold => BatchNormPolicy::Fold,
+            BatchNorm::Keep => BatchNormPolicy::Keep,
+        });
+    }
+    Ok((preset, compiler))
+}
+
+/// A shipped preset, or one from a file.
+fn preset(name: &str) -> Result<Preset, Failure> {
+    if Path::new(name).extension().is_some_and(|e| e == "toml") {
+        let text = std::fs::read_to_string(name).map_err(|e| format!("can't read the preset {name}: {e}"))?;
+        return Ok(Preset::parse(&text, name)?);
+    }
+    Preset::named(name).map_err(Failure::usage)
+}

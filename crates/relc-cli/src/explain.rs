@@ -1,0 +1,254 @@
+//! `relc explain`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ndarray::Axis;
+use relc::artifact::read_npy_f32;
+use relc::map::quantize_heat;
+use relc::preprocess::Preprocess;
+use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report, sample_report};
+use relc::{Explainer, Explanations, Seed, Targets};
+use relc_viz::{ColorMap, Style};
+use serde::Serialize;
+
+use crate::args::ExplainArgs;
+use crate::compile::compiler;
+use crate::failure::Failure;
+use crate::inputs::{self, Sample, Source};
+use crate::outputs::{Gathered, OutFolder, write_json};
+use crate::tables;
+
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Report<'a> {
+    relc: &'static str,
+    model: String,
+    compiled: &'a ModelReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules: Option<&'a [RuleReport]>,
+    results: &'a [SampleReport],
+}
+
+/// What `report.json` holds.
+#[derive(Serialize)]
+struct SampleFile<'a> {
+    relc: &'static str,
+    model: String,
+    compiled: &'a ModelReport,
+    #[serde(flatten)]
+    result: &'a SampleReport,
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the command.
+pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
+    let (_, compiler) = compiler(&args.compile)?;
+    let engine = args.engine.parse().map_err(Failure::usage)?;
+    let colormap: ColorMap = args.colormap.parse().map_err(Failure::usage)?;
+    let preprocess = Preprocess::load(&args.preprocess)?;
+    let labels = args.labels.as_deref().map(read_labels).transpose()?;
+    let targets = Targets::parse(&args.target, labels.as_deref()).map_err(Failure::usage)?;
+    let explainer = compiler.engine(engine).compile(&args.model)?;
+    let (seed, seed_name) = seed(args, &explainer)?;
+    let sources = inputs::open(&args.inputs, &explainer)?;
+
+    let model = model_report(&explainer);
+    let rules = args.explain_rules.then(|| rule_report(&explainer));
+    let quiet = args.json.as_deref() == Some(Path::new("-"));
+    if !quiet {
+        print_warnings(&explainer);
+        if let Some(rules) = &rules {
+            println!("{}", tables::rules(rules));
+        }
+    }
+    let mut run = Run {
+        args,
+        explainer: &explainer,
+        model: &model,
+        seed,
+        seed_name,
+        targets,
+        labels,
+        preprocess,
+        out: args.out.as_deref().map(|dir| OutFolder::create(dir, Style::new(colormap))).transpose()?,
+        relevance: Gathered::default(),
+        maps: Gathered::default(),
+        reports: Vec::new(),
+        quiet,
+    };
+    run.explain_all(&sources)?;
+    if let Some(path) = &args.relevance_npy {
+        run.relevance.write(path)?;
+    }
+    if let Some(path) = &args.map_npy {
+        run.maps.write(path)?;
+    }
+    if let Some(path) = &args.json {
+        let results = &run.reports;
+        let model_path = args.model.display().to_string();
+        let rules = rules.as_deref();
+        write_json(path, &Report { relc: VERSION, model: model_path, compiled: &model, rules, results })?;
+    }
+    Ok(())
+}
+
+fn read_labels(path: &Path) -> Result<Vec<String>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| format!("can't read the labels {}: {e}", path.display()))?;
+    Ok(text.lines().map(|l| l.trim().to_string()).collect())
+}
+
+fn seed(args: &ExplainArgs, explainer: &Explainer) -> Result<(Seed, String), Failure> {
+    let Some(text) = &args.seed else {
+        let kind = explainer.preset().seed;
+        return Ok((Seed::Named(kind), kind.to_string()));
+    };
+    if Path::new(text).extension().is_some_and(|e| e == "npy") {
+        return Ok((Seed::Tensor(read_npy_f32(Path::new(text))?), text.clone()));
+    }
+    let kind: relc::SeedKind = text.parse().map_err(Failure::usage)?;
+    Ok((Seed::Named(kind), kind.to_string()))
+}
+
+fn print_warnings(explainer: &Explainer) {
+    for remark in explainer.compiled().passes.iter().flat_map(|p| &p.remarks) {
+        if remark.kind == relc::passes::RemarkKind::Warning {
+            eprintln!("{remark}");
+        }
+    }
+}
+
+struct Run<'a> {
+    args: &'a ExplainArgs,
+    explainer: &'a Explainer,
+    model: &'a ModelReport,
+    seed: Seed,
+    seed_name: String,
+    targets: Targets,
+    labels: Option<Vec<String>>,
+    preprocess: Preprocess,
+    out: Option<OutFolder>,
+    relevance: Gathered,
+    maps: Gathered,
+    reports: Vec<SampleReport>,
+    quiet: bool,
+}
+
+impl Run<'_> {
+    fn explain_all(&mut self, sources: &[Source]) -> Result<(), Failure> {
+        let total: usize = sources.iter().map(|s| s.samples).sum();
+        let bar = progress_bar(total);
+        let all = sources.iter().flat_map(|s| (0..s.samples).map(move |i| (s, i)));
+        let mut batch: Vec<Sample> = Vec::new();
+        // A model with a fixed batch of one is run sample by sample.
+        let fixed = self.explainer.input()?.1.dims().first().and_then(|d| d.fixed());
+        let size = fixed.unwrap_or(usize::from(self.args.batch)).max(1);
+        for (done, (source, index)) in all.enumerate() {
+            batch.push(source.sample(index, self.explainer, &self.preprocess)?);
+            if batch.len() == size || done + 1 == total {
+                self.explain_batch(&batch, &bar)?;
+                bar.inc(batch.len() as u64);
+                batch.clear();
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn explain_batch(&mut self, batch: &[Sample], bar: &ProgressBar) -> Result<(), Failure> {
+        let input = inputs::stack(batch)?;
+        let mut result = self.explainer.explain(input.view(), &self.seed, &self.targets)?;
+        if let Some(levels) = self.args.heat_quantization {
+            for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
+                quantize_heat(map, usize::from(levels));
+            }
+        }
+        for (i, explanation) in result.explanations.iter().enumerate() {
+            if self.args.relevance_npy.is_some() {
+                self.relevance.push(i, explanation.relevance.clone());
+            }
+            match (&self.args.map_npy, &explanation.map) {
+                (Some(_), Some(map)) => self.maps.push(i, map.clone().into_dyn()),
+                (Some(_), None) => {
+                    return Err("--map-npy: the model's input is no picture, so there is no map".into());
+                }
+                (None, _) => {}
+            }
+        }
+        for (i, sample) in batch.iter().enumerate() {
+            let labels = self.labels.as_deref();
+            let report = sample_report(self.explainer, &result, i, &sample.name, &self.seed_name, labels);
+            self.write_folder(sample, i, &result, &report)?;
+            if !self.quiet {
+                bar.suspend(|| self.print(&report));
+            }
+            self.reports.push(report);
+        }
+        Ok(())
+    }
+
+    fn write_folder(
+        &mut self,
+        sample: &Sample,
+        index: usize,
+        result: &Explanations,
+        report: &SampleReport,
+    ) -> Result<(), Failure> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        let folder = out.folder(&sample.stem)?;
+        for explanation in &result.explanations {
+            let target = explanation.targets.get(index).copied().unwrap_or(0);
+            let suffix = if result.explanations.len() > 1 { format!(".{target}") } else { String::new() };
+            if let Some(maps) = &explanation.map {
+                out.map(&folder, &suffix, maps.index_axis(Axis(0), index), sample.picture.as_ref())?;
+            }
+        }
+        let model = self.args.model.display().to_string();
+        let file = SampleFile { relc: VERSION, model, compiled: self.model, result: report };
+        write_json(&folder.join("report.json"), &file)
+    }
+
+    fn print(&self, report: &SampleReport) {
+        println!("{}", report.input);
+        println!("{}", tables::predictions(&report.predictions));
+        for e in &report.explanations {
+            println!(
+                "target {}: seed {} = {:.6}, relevance of the input {:.6}, conservation error {:.1e}",
+                tables::output_name(&e.target),
+                e.seed,
+                e.sums.seed,
+                e.sums.relevance,
+                e.sums.conservation_error
+            );
+            let shares: Vec<f64> = e.joins.iter().filter_map(|j| j.skip_share).collect();
+            if !shares.is_empty() {
+                let min = shares.iter().copied().fold(f64::INFINITY, f64::min);
+                let max = shares.iter().copied().fold(0.0, f64::max);
+                let (n, min, max) = (shares.len(), min * 100.0, max * 100.0);
+                println!("{n} joins: between {min:.1} % and {max:.1} % of the relevance took the skip");
+            }
+            if let Some(table) = tables::leakiest(e, 5) {
+                println!("{table}");
+            }
+            if self.args.ledger {
+                println!("{}", tables::ledger(e));
+            }
+        }
+    }
+}
+
+fn progress_bar(total: usize) -> ProgressBar {
+    if total < 2 {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total as u64);
+    let template = "{bar:32} {pos}/{len} inputs, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,121 @@
+//! What people read.
+
+use comfy_table::{CellAlignment, Table, presets};
+use relc::report::{ClaimReport, ExplanationReport, JoinReport, LedgerLine, OutputReport, RuleReport};
+
+fn table(header: &[&str], numbers_from: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header.iter().copied());
+    for (i, column) in table.column_iter_mut().enumerate() {
+        if i >= numbers_from {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// How an output is called.
+pub fn output_name(output: &OutputReport) -> String {
+    match &output.label {
+        Some(label) => format!("{label} ({})", output.index),
+        None => output.index.to_string(),
+    }
+}
+
+/// The largest outputs.
+pub fn predictions(outputs: &[OutputReport]) -> String {
+    let mut t = table(&["output", "probability", "logit"], 1);
+    for o in outputs {
+        t.add_row([output_name(o), format!("{:.4}", o.probability), format!("{:.4}", o.logit)]);
+    }
+    t.to_string()
+}
+
+/// The joins, with the skip's shares if they are known.
+pub fn joins(joins: &[JoinReport]) -> String {
+    let mut t = table(&["join", "fork", "skip", "layers main/skip", "skip share"], 3);
+    for j in joins {
+        let share = j.skip_share.map_or_else(|| "-".into(), |s| format!("{:.1} %", s * 100.0));
+        let [main, skip] = j.weighted_layers;
+        t.add_row([j.join.clone(), j.fork.clone(), j.skip.into(), format!("{main}/{skip}"), share]);
+    }
+    t.to_string()
+}
+
+/// The rules and where they come from.
+pub fn rules(rules: &[RuleReport]) -> String {
+    let mut t = table(&["node", "op", "rule", "from"], 9);
+    for r in rules {
+        t.add_row([r.node.as_str(), r.op, &r.rule, &r.origin]);
+    }
+    t.to_string()
+}
+
+/// The compiler's claim in a line.
+pub fn claim(claim: &ClaimReport) -> String {
+    if claim.conserving {
+        return "conserving: every rule's contract is to pass on what arrives".into();
+    }
+    let mut kinds: Vec<(String, usize)> = Vec::new();
+    for leak in &claim.leaks {
+        match kinds.iter_mut().find(|(kind, _)| *kind == leak.contract) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((leak.contract.clone(), 1)),
+        }
+    }
+    let kinds: Vec<String> =
+        kinds.into_iter().map(|(kind, count)| format!("{count} node(s) {kind}")).collect();
+    format!("not conserving: {}", kinds.join(", "))
+}
+
+fn row(line: &LedgerLine) -> Vec<String> {
+    let a = &line.account;
+    let mut cells = vec![line.value.clone(), line.node.clone(), line.op.clone()];
+    let sums =
+        [a.incoming, a.outgoing, a.bias, a.stabiliser, a.clipped, a.padding, a.flat_fallback, a.min, a.max];
+    cells.extend(sums.map(|v| if v == 0.0 { "0".into() } else { format!("{v:.3e}") }));
+    cells
+}
+
+const LEDGER: [&str; 12] = [
+    "value",
+    "node",
+    "op",
+    "in",
+    "out",
+    "bias",
+    "stabiliser",
+    "clipped",
+    "padding",
+    "flat fallback",
+    "min",
+    "max",
+];
+
+/// The whole ledger.
+pub fn ledger(explanation: &ExplanationReport) -> String {
+    let mut t = table(&LEDGER, 3);
+    for line in &explanation.ledger.nodes {
+        t.add_row(row(line));
+    }
+    t.to_string()
+}
+
+/// The nodes that lost or redistributed most, if any did; what they lost and spread, in shares of the seed.
+pub fn leakiest(explanation: &ExplanationReport, most: usize) -> Option<String> {
+    let weight = |l: &LedgerLine| l.account.lost().abs() + l.account.flat_fallback.abs();
+    let mut lines: Vec<&LedgerLine> = explanation.ledger.nodes.iter().filter(|l| weight(l) > 0.0).collect();
+    lines.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+    let seed = explanation.sums.seed.abs().max(f64::MIN_POSITIVE);
+    let mut t = table(&["node", "op", "lost", "spread evenly"], 2);
+    for line in lines.iter().take(most) {
+        let share = |v: f64| format!("{:.4} %", v / seed * 100.0);
+        t.add_row([
+            line.node.clone(),
+            line.op.clone(),
+            share(line.account.lost()),
+            share(line.account.flat_fallback),
+        ]);
+    }
+    (!lines.is_empty()).then(|| t.to_string())
+}

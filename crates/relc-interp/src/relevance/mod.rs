@@ -1,0 +1,154 @@
+//! The relevance ops.
+
+mod linear;
+mod shaping;
+mod split;
+mod winner;
+
+use std::ops::Add;
+
+use ndarray::{ArrayD, IxDyn};
+use relc_ir::op::{LinearLayer, Relevance};
+use relc_ir::rule::{BiasPolicy, LinearRule};
+
+use crate::element::Element;
+use crate::layer::{Layer, weight_part};
+use crate::ops::conv::ConvLayer;
+use crate::ops::gemm::{GemmLayer, rows_of};
+use crate::ops::pool::{AverageLayer, global};
+use linear::Linear;
+
+/// An operand of a relevance node.
+pub(crate) enum Operand<'a, T> {
+    /// Relevance; this node is its only user.
+    Relevance(ArrayD<T>),
+    /// An activation of the forward pass.
+    Activation(&'a ArrayD<T>),
+    /// A weight.
+    Weight(ArrayD<T>),
+}
+
+impl<T> Operand<'_, T> {
+    fn array(&self) -> &ArrayD<T> {
+        match self {
+            Operand::Relevance(array) | Operand::Weight(array) => array,
+            Operand::Activation(array) => array,
+        }
+    }
+
+    fn into_relevance(self) -> Option<ArrayD<T>> {
+        match self {
+            Operand::Relevance(array) => Some(array),
+            _ => None,
+        }
+    }
+}
+
+/// What a node did not pass on as it is, in f64; see [`Account`](crate::Account).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Losses {
+    pub bias: f64,
+    pub stabiliser: f64,
+    pub clipped: f64,
+    pub padding: f64,
+    pub flat_fallback: f64,
+}
+
+impl Add for Losses {
+    type Output = Losses;
+
+    fn add(self, other: Losses) -> Losses {
+        Losses {
+            bias: self.bias + other.bias,
+            stabiliser: self.stabiliser + other.stabiliser,
+            clipped: self.clipped + other.clipped,
+            padding: self.padding + other.padding,
+            flat_fallback: self.flat_fallback + other.flat_fallback,
+        }
+    }
+}
+
+/// What a relevance node yields.
+pub(crate) struct Propagated<T> {
+    /// One array per output.
+    pub outputs: Vec<ArrayD<T>>,
+    /// A whole number for each sample, in their order, or none if the op loses nothing.
+    pub losses: Vec<Losses>,
+}
+
+impl<T> From<ArrayD<T>> for Propagated<T> {
+    fn from(output: ArrayD<T>) -> Self {
+        Propagated { outputs: vec![output], losses: Vec::new() }
+    }
+}
+
+/// The outputs of a relevance op but the seed, of the shapes that inference gives them. `None` if the operands
+/// don't fit, which the verifier rules out.
+pub(crate) fn propagate<T: Element>(
+    op: &Relevance,
+    operands: Vec<Operand<'_, T>>,
+    shapes: &[Vec<usize>],
+    batch: usize,
+) -> Option<Propagated<T>> {
+    let shape = shapes.first()?;
+    let arrays: Vec<&ArrayD<T>> = operands.iter().map(Operand::array).collect();
+    match op {
+        Relevance::Seed => None,
+        Relevance::Linear { layer, rule } => through_layer(layer, rule, &arrays, shape),
+        Relevance::Winner(pool) => match arrays[..] {
+            [r, act] => Some(winner::winner(&pool.window, r, act).into()),
+            _ => None,
+        },
+        Relevance::Split { kind, branches, skip } => {
+            let r = operands.get(*branches)?.array();
+            Some(Propagated { outputs: split::split(*kind, *skip, &arrays[..*branches], r), losses: vec![] })
+        }
+        Relevance::Pass => Some(operands.into_iter().next()?.into_relevance()?.into()),
+        Relevance::Sum => split::sum(operands.into_iter().map(Operand::into_relevance)).map(Into::into),
+        _ => {
+            let r = operands.into_iter().next()?.into_relevance()?;
+            shaping::undo(op, r, shape, batch)
+        }
+    }
+}
+
+/// A linear layer's rule.
+fn through_layer<T: Element>(
+    layer: &LinearLayer,
+    rule: &LinearRule,
+    operands: &[&ArrayD<T>],
+    shape: &[usize],
+) -> Option<Propagated<T>> {
+    let (&r, &act, parameters) = match operands {
+        [r, act, parameters @ ..] => (r, act, parameters),
+        _ => return None,
+    };
+    let forms: Vec<_> = rule.terms.iter().map(|term| term.weight).collect();
+    let rows;
+    let (layer, folded): (Box<dyn Layer<T> + '_>, bool) = match layer {
+        LinearLayer::Conv(conv) => {
+            let weight = parameters.first()?.as_slice()?;
+            let weights = forms.iter().map(|part| weight_part(weight, *part)).collect();
+            (Box::new(ConvLayer::new(conv, act.shape(), r.shape(), weights)), conv.folded_bias)
+        }
+        LinearLayer::Gemm(gemm) => {
+            rows = rows_of(parameters.first()?, gemm.trans_b);
+            let weights = forms.iter().map(|part| weight_part(&rows, *part)).collect();
+            (Box::new(GemmLayer::new(*act.shape().last()?, weights)), gemm.folded_bias)
+        }
+        LinearLayer::AveragePool(pool) => {
+            (Box::new(AverageLayer::new(pool, act.shape(), r.shape(), &forms)), false)
+        }
+        LinearLayer::GlobalAveragePool => {
+            (Box::new(AverageLayer::new(&global(act.shape()), act.shape(), r.shape(), &forms)), false)
+        }
+    };
+    let include = rule.bias == BiasPolicy::Include && !folded;
+    let bias = parameters.get(1).filter(|_| include).map(|bias| bias.as_slice());
+    let bias = match bias {
+        Some(values) => Some(values?),
+        None => None,
+    };
+    let linear = Linear { layer: layer.as_ref(), rule, bias };
+    linear.rows(r, act, ArrayD::zeros(IxDyn(shape)))
+}

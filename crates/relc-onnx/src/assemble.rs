@@ -1,0 +1,292 @@
+//! The whole model: its opset, input and output, and its nodes in order through the converters.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use relc_ir::{Dim, Graph, TensorType, ValueId};
+
+use crate::call::{Builder, Call, Value};
+use crate::constant::{Budget, MAX_RANK};
+use crate::error::{Fault, ImportError, NodeIssue, NodeIssues, OPSETS};
+use crate::external::ModelFiles;
+use crate::names::{Names, Source, node_name};
+use crate::opset::{self, OpSpec};
+use crate::proto::tensor_shape_proto::dimension;
+use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
+use crate::tensor::{self, is_float, type_name};
+
+/// An imported model.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The network: one input, one output, forward nodes only, in `f32`.
+    pub graph: Graph,
+    /// The opset of the domain `ai.onnx` that the model states.
+    pub opset: i64,
+    /// The version of the file format.
+    pub ir_version: Option<i64>,
+    /// The program that wrote the file, with its version; may be empty.
+    pub producer: String,
+    /// The model's metadata: keys and values.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Imports a decoded model of `size` bytes.
+pub(crate) fn assemble(
+    model: &ModelProto,
+    size: usize,
+    base: Option<&Path>,
+) -> Result<Imported, ImportError> {
+    let graph = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
+    let opset = opset_of(model)?;
+    if !graph.sparse_initializer.is_empty() {
+        let count = graph.sparse_initializer.len();
+        return Err(ImportError::Unsupported(format!("{count} sparse initialisers, expected dense ones")));
+    }
+    let names = Names::of(graph)?;
+    let name = Some(graph.name()).filter(|n| !n.is_empty()).unwrap_or("model");
+    let builder = Builder::new(Graph::new(name), Budget::new(size), ModelFiles::new(base));
+    let mut importer = Importer { model, graph, names, opset, builder, values: HashMap::new() };
+    importer.inputs()?;
+    importer.nodes()?;
+    importer.outputs()?;
+    let mut graph = importer.builder.graph;
+    graph.remove_dead();
+    tracing::debug!(opset, nodes = graph.node_ids().count(), "imported a model");
+    let metadata = model.metadata_props.iter().map(|e| (e.key().to_string(), e.value().to_string()));
+    Ok(Imported {
+        graph,
+        opset,
+        ir_version: model.ir_version,
+        producer: format!("{} {}", model.producer_name(), model.producer_version()).trim().to_string(),
+        metadata: metadata.collect(),
+    })
+}
+
+/// The domain of ONNX's own operators, under both its names.
+fn is_default_domain(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+fn opset_of(model: &ModelProto) -> Result<i64, ImportError> {
+    let stated: Vec<i64> =
+        model.opset_import.iter().filter(|o| is_default_domain(o.domain())).map(|o| o.version()).collect();
+    match stated[..] {
+        [opset] if OPSETS.contains(&opset) => Ok(opset),
+        [opset] => Err(ImportError::Opset { got: format!("opset {opset}") }),
+        [] => Err(ImportError::Opset { got: "no opset".into() }),
+        _ => Err(ImportError::Opset { got: format!("the opsets {stated:?}") }),
+    }
+}
+
+struct Importer<'a> {
+    model: &'a ModelProto,
+    graph: &'a GraphProto,
+    names: Names<'a>,
+    opset: i64,
+    builder: Builder,
+    /// What each value is, as far as the nodes were converted; initialisers once they are used.
+    values: HashMap<&'a str, Value>,
+}
+
+impl<'a> Importer<'a> {
+    /// Declares the input: the only one of floats; others are refused where a node uses them.
+    fn inputs(&mut self) -> Result<(), ImportError> {
+        let graph = self.graph;
+        let is_input =
+            |(i, v): &(usize, &ValueInfoProto)| self.names.sources.get(v.name()) == Some(&Source::Input(*i));
+        let inputs: Vec<&ValueInfoProto> =
+            graph.input.iter().enumerate().filter(is_input).map(|(_, v)| v).collect();
+        let of_floats = |v: &&&ValueInfoProto| element_type(v).is_none_or(is_float);
+        let floats: Vec<&ValueInfoProto> = inputs.iter().filter(of_floats).copied().collect();
+        let [input] = floats[..] else {
+            return Err(match inputs[..] {
+                [only] if floats.is_empty() => input_type(only).err().unwrap_or(ImportError::NoGraph),
+                _ => ImportError::Inputs {
+                    inputs: floats.iter().map(|v| format!("\"{}\"", v.name())).collect(),
+                },
+            });
+        };
+        let ty = input_type(input)?;
+        let refuse = |e: relc_ir::IrError| ImportError::InputType {
+            input: input.name().into(),
+            reason: e.to_string(),
+        };
+        let value = self.builder.graph.add_input(input.name(), ty).map_err(refuse)?;
+        for other in inputs {
+            let number = element_type(other).unwrap_or_default();
+            let why = format!("an input of {}, expected floats", type_name(number));
+            self.values.insert(other.name(), Value::Unusable(why));
+        }
+        self.values.insert(input.name(), Value::Graph(value));
+        Ok(())
+    }
+
+    /// Converts every node that the outputs depend on, and collects what can't be.
+    fn nodes(&mut self) -> Result<(), ImportError> {
+        let graph = self.graph;
+        let mut issues = Vec::new();
+        for i in std::mem::take(&mut self.names.order) {
+            let Some(node) = graph.node.get(i) else { continue };
+            let value = match self.node(node) {
+                Ok(value) => value,
+                Err(issue) => {
+                    issues.push(*issue);
+                    Value::Missing
+                }
+            };
+            // Outputs behind the first are known to be unused, or the node is an issue.
+            let values = std::iter::once(value).chain(std::iter::repeat(Value::Missing));
+            self.values.extend(node.output.iter().map(String::as_str).zip(values));
+        }
+        if issues.is_empty() { Ok(()) } else { Err(ImportError::Nodes(NodeIssues(issues))) }
+    }
+
+    fn node(&mut self, node: &'a NodeProto) -> Result<Value, Box<NodeIssue>> {
+        let (domain, opset) = self.domain_of(node);
+        let issue = |fault: Fault, spec: Option<&OpSpec>| {
+            Box::new(NodeIssue {
+                kind: fault.kind,
+                node: node_name(node).to_string(),
+                op: node.op_type().to_string(),
+                domain: domain.clone(),
+                opset,
+                reason: fault.reason,
+                supported: spec.map(|s| s.supported),
+            })
+        };
+        let spec = self.spec(node).map_err(|fault| issue(fault, None))?;
+        self.convert(node, spec).map_err(|fault| issue(fault, Some(spec)))
+    }
+
+    fn domain_of(&self, node: &NodeProto) -> (String, Option<i64>) {
+        if is_default_domain(node.domain()) {
+            return ("ai.onnx".into(), Some(self.opset));
+        }
+        let stated = self.model.opset_import.iter().find(|o| o.domain() == node.domain());
+        (node.domain().to_string(), stated.map(|o| o.version()))
+    }
+
+    /// The table's entry for a node's operator.
+    fn spec(&self, node: &NodeProto) -> Result<&'static OpSpec, Fault> {
+        let (op, domain) = (node.op_type(), node.domain());
+        let functions = &self.model.functions;
+        if functions.iter().any(|f| f.name() == op && f.domain() == domain) {
+            return Err(Fault::unsupported(
+                "it calls a function of the model: export the model with functions inlined",
+            ));
+        }
+        if !is_default_domain(domain) {
+            return Err(Fault::unsupported("relc imports operators of the domain ai.onnx only"));
+        }
+        opset::find(op).ok_or_else(|| Fault::unsupported("relc has no such operator"))
+    }
+
+    fn convert(&mut self, node: &'a NodeProto, spec: &OpSpec) -> Result<Value, Fault> {
+        if !(spec.min_opset..=spec.max_opset).contains(&self.opset) {
+            let (min, max) = (spec.min_opset, spec.max_opset);
+            return Err(Fault::invalid(format!("the operator is expected in the opsets {min} to {max}")));
+        }
+        if let Some((i, name)) =
+            node.output.iter().enumerate().skip(1).find(|(_, o)| self.names.used.contains(o.as_str()))
+        {
+            return Err(Fault::unsupported(format!("output {i}, \"{name}\", is used")));
+        }
+        let (values, graph, sources) = (&mut self.values, self.graph, &self.names.sources);
+        let lookup = |name: &'a str, builder: &mut Builder| match (values.get(name), sources.get(name)) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, Some(Source::Initializer(i))) => {
+                let value = initializer(graph, *i, builder)?;
+                values.insert(name, value.clone());
+                Ok(value)
+            }
+            // Only an output behind the first, which `used` found above, has no value by now.
+            (None, _) => Ok(Value::Missing),
+        };
+        let mut call = Call::new(node, node_name(node), self.opset, &mut self.builder, lookup)?;
+        if call.is_blocked() {
+            return Ok(Value::Missing);
+        }
+        let value = (spec.convert)(&mut call)?;
+        call.attributes.finish()?;
+        Ok(value)
+    }
+
+    fn outputs(&mut self) -> Result<(), ImportError> {
+        let outputs = &self.graph.output;
+        let [output] = &outputs[..] else {
+            let outputs = outputs.iter().map(|o| format!("\"{}\"", o.name())).collect();
+            return Err(ImportError::Outputs { outputs });
+        };
+        let value = self.values.get(output.name());
+        let Some(Value::Graph(value)) = value else {
+            return Err(ImportError::ConstantOutput(output.name().into()));
+        };
+        let value: ValueId = *value;
+        self.builder.graph.add_output(output.name(), value);
+        Ok(())
+    }
+}
+
+fn initializer(graph: &GraphProto, i: usize, builder: &mut Builder) -> Result<Value, Fault> {
+    let tensor = graph.initializer.get(i).ok_or_else(|| Fault::invalid("an initialiser is missing"))?;
+    let constant = tensor::constant(tensor, &mut builder.files, &mut builder.budget);
+    constant
+        .map(Value::Constant)
+        .map_err(|e| Fault::invalid(format!("the tensor \"{}\": {e}", tensor.name())))
+}
+
+/// The element type of a dense tensor.
+fn element_type(info: &ValueInfoProto) -> Option<i32> {
+    match info.r#type.as_ref()?.value.as_ref()? {
+        type_proto::Value::TensorType(tensor) => tensor.elem_type,
+        _ => None,
+    }
+}
+
+/// The type of the model's input: the first dimension is the batch if it is not a number.
+fn input_type(info: &ValueInfoProto) -> Result<TensorType, ImportError> {
+    let refuse = |reason: String| ImportError::InputType { input: info.name().to_string(), reason };
+    let value = info.r#type.as_ref().and_then(|t| t.value.as_ref());
+    let Some(type_proto::Value::TensorType(tensor)) = value else {
+        return Err(refuse("got no type of a dense tensor, expected a tensor of floats".into()));
+    };
+    let number = tensor.elem_type.unwrap_or_default();
+    if !is_float(number) {
+        return Err(refuse(format!("got elements of {}, expected floats", type_name(number))));
+    }
+    let Some(shape) = &tensor.shape else {
+        return Err(refuse("got no shape, expected one: export the model with its input's shape".into()));
+    };
+    if shape.dim.is_empty() || shape.dim.len() > MAX_RANK {
+        let rank = shape.dim.len();
+        return Err(refuse(format!(
+            "got {rank} dimensions, expected 1 to {MAX_RANK}, the first being the batch"
+        )));
+    }
+    let mut dims = Vec::with_capacity(shape.dim.len());
+    let mut dynamic = Vec::new();
+    for (i, dim) in shape.dim.iter().enumerate() {
+        dims.push(match &dim.value {
+            Some(dimension::Value::DimValue(v)) if *v > 0 => usize::try_from(*v)
+                .map(Dim::Fixed)
+                .map_err(|_| refuse(format!("got a dimension of {v}, which is too large")))?,
+            // Writers also put 0 and -1 for a size that they don't know; below that is nothing they mean.
+            Some(dimension::Value::DimValue(v)) if *v < -1 => {
+                return Err(refuse(format!("got {v} for dimension {i}, expected a size or a symbol")));
+            }
+            _ if i == 0 => Dim::Batch,
+            Some(dimension::Value::DimParam(symbol)) if !symbol.is_empty() => {
+                dynamic.push(format!("dimension {i} is the symbol \"{symbol}\""));
+                continue;
+            }
+            _ => {
+                dynamic.push(format!("dimension {i} is unknown"));
+                continue;
+            }
+        });
+    }
+    if dynamic.is_empty() {
+        return Ok(TensorType::new(dims));
+    }
+    Err(ImportError::DynamicDims { input: info.name().to_string(), dims: dynamic })
+}

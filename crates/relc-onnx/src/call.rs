@@ -1,0 +1,368 @@
+//! A node as its converter sees it: operands resolved to [`Value`]s, attributes checked for their types, and the
+//! graph to emit into.
+
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+
+use relc_ir::{Graph, IrError, Op, TensorType, ValueId, Weight};
+
+use crate::constant::{Budget, Const};
+use crate::error::Fault;
+use crate::external::ModelFiles;
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::sym::Sym;
+use crate::tensor::{self, Constant};
+
+/// What an ONNX value is to the importer.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    /// A tensor of the graph.
+    Graph(ValueId),
+    /// A constant; floats become weights where the graph uses them, integers never reach it.
+    Constant(Constant),
+    /// What the model gives but nodes can't use, and why: an input of integers, say.
+    Unusable(String),
+    /// An output of a node that was not converted.
+    Missing,
+}
+
+impl From<Const<f32>> for Value {
+    fn from(c: Const<f32>) -> Self {
+        Value::Constant(Constant::Floats(c))
+    }
+}
+
+impl From<Const<Sym>> for Value {
+    fn from(c: Const<Sym>) -> Self {
+        Value::Constant(Constant::Ints(c))
+    }
+}
+
+/// What the converters build.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    /// The graph so far.
+    pub graph: Graph,
+    /// Memory for constants.
+    pub budget: Budget,
+    /// The external data of the model.
+    pub files: ModelFiles,
+    weights: HashMap<String, ValueId>,
+}
+
+impl Builder {
+    pub fn new(graph: Graph, budget: Budget, files: ModelFiles) -> Self {
+        Builder { graph, budget, files, weights: HashMap::new() }
+    }
+
+    /// The graph's value for the constant that the model calls `name`.
+    fn weight(&mut self, name: &str, constant: &Const<f32>) -> Result<ValueId, Fault> {
+        if let Some(value) = self.weights.get(name) {
+            return Ok(*value);
+        }
+        let value = self.new_weight(name, constant)?;
+        self.weights.insert(name.to_string(), value);
+        Ok(value)
+    }
+
+    /// A weight of that name, or of one like it if it is taken.
+    fn new_weight(&mut self, name: &str, constant: &Const<f32>) -> Result<ValueId, Fault> {
+        let data = constant.data();
+        if let Some((i, got)) = data.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+            return Err(Fault::invalid(format!(
+                "the tensor \"{name}\" holds {got} (element {i}), expected finite weights"
+            )));
+        }
+        let ty = TensorType::new(constant.dims().iter().copied());
+        let name = self.graph.fresh_weight_name(name);
+        self.graph.add_weight(Weight::new(name, ty, data.clone())?).map_err(message)
+    }
+}
+
+fn message(error: IrError) -> Fault {
+    match error {
+        IrError::Node { message, .. } => Fault::invalid(message),
+        other => Fault::invalid(other.to_string()),
+    }
+}
+
+/// A node to convert.
+pub(crate) struct Call<'a, 'b> {
+    /// The opset that the model states.
+    pub opset: i64,
+    /// The node's name, for the graph.
+    pub name: &'a str,
+    /// The attributes.
+    pub attributes: Attributes<'a>,
+    /// Where the result goes.
+    pub builder: &'b mut Builder,
+    inputs: Vec<Option<(&'a str, Value)>>,
+    output: &'a str,
+}
+
+impl<'a, 'b> Call<'a, 'b> {
+    /// A call of `node`; `lookup` gives the values of its inputs.
+    pub fn new(
+        node: &'a NodeProto,
+        name: &'a str,
+        opset: i64,
+        builder: &'b mut Builder,
+        mut lookup: impl FnMut(&'a str, &mut Builder) -> Result<Value, Fault>,
+    ) -> Result<Self, Fault> {
+        let mut inputs = Vec::with_capacity(node.input.len());
+        for input in &node.input {
+            inputs.push(match input.as_str() {
+                "" => None,
+                input => Some((input, lookup(input, builder)?)),
+            });
+        }
+        let output = node.output.first().map_or("", String::as_str);
+        Ok(Call { opset, name, attributes: Attributes::new(node)?, builder, inputs, output })
+    }
+
+    /// Whether an operand comes from a node that was not converted.
+    pub fn is_blocked(&self) -> bool {
+        self.inputs.iter().flatten().any(|(_, v)| matches!(v, Value::Missing))
+    }
+
+    /// The number of inputs, absent ones in the middle included.
+    pub fn arity(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Checks the number of inputs; between them, absent ones are found when they are asked for.
+    pub fn expect_inputs(&self, range: std::ops::RangeInclusive<usize>) -> Result<(), Fault> {
+        if range.contains(&self.arity()) {
+            return Ok(());
+        }
+        let (low, high) = (range.start(), range.end());
+        let expected = if low == high { low.to_string() } else { format!("{low} to {high}") };
+        Err(Fault::invalid(format!("got {} inputs, expected {expected}", self.arity())))
+    }
+
+    /// Whether the node has an input `i`.
+    pub fn has(&self, i: usize) -> bool {
+        self.inputs.get(i).is_some_and(Option::is_some)
+    }
+
+    fn named(&self, i: usize) -> Result<(&'a str, Value), Fault> {
+        match self.inputs.get(i) {
+            Some(Some((name, Value::Unusable(why)))) => {
+                Err(Fault::unsupported(format!("input {i} is \"{name}\": {why}")))
+            }
+            Some(Some((name, value))) => Ok((name, value.clone())),
+            _ => Err(Fault::invalid(format!("input {i} is missing"))),
+        }
+    }
+
+    /// Input `i`, whatever it is.
+    pub fn value(&self, i: usize) -> Result<Value, Fault> {
+        self.named(i).map(|(_, v)| v)
+    }
+
+    /// Input `i`, a tensor that depends on the model's input.
+    pub fn data(&self, i: usize) -> Result<ValueId, Fault> {
+        match self.named(i)? {
+            (_, Value::Graph(value)) => Ok(value),
+            (name, _) => Err(Fault::unsupported(format!(
+                "input {i}, \"{name}\", is a constant, expected a tensor that depends on the model's input"
+            ))),
+        }
+    }
+
+    /// The type of a tensor of the graph.
+    pub fn ty(&self, value: ValueId) -> TensorType {
+        self.builder.graph.ty(value).clone()
+    }
+
+    /// Input `i`, a constant of floats.
+    pub fn floats(&self, i: usize) -> Result<Const<f32>, Fault> {
+        match self.named(i)? {
+            (_, Value::Constant(Constant::Floats(c))) => Ok(c),
+            (name, Value::Constant(_)) => {
+                Err(Fault::invalid(format!("input {i}, \"{name}\", is of integers, expected floats")))
+            }
+            (name, _) => Err(Fault::unsupported(format!(
+                "input {i}, \"{name}\", depends on the model's input, expected a constant"
+            ))),
+        }
+    }
+
+    /// Input `i`, a constant of integers (a shape, axes, ...).
+    pub fn ints(&self, i: usize) -> Result<Const<Sym>, Fault> {
+        match self.named(i)? {
+            (_, Value::Constant(Constant::Ints(c))) => Ok(c),
+            (name, Value::Constant(_)) => {
+                Err(Fault::invalid(format!("input {i}, \"{name}\", is of floats, expected integers")))
+            }
+            (name, _) => Err(Fault::unsupported(format!(
+                "input {i}, \"{name}\", depends on the model's input, expected a constant"
+            ))),
+        }
+    }
+
+    /// Input `i` in the graph: a tensor, or a constant of floats as a weight.
+    pub fn operand(&mut self, i: usize) -> Result<ValueId, Fault> {
+        match self.named(i)? {
+            (_, Value::Graph(value)) => Ok(value),
+            _ => self.weight(i),
+        }
+    }
+
+    /// Input `i`, a constant of floats, as a weight of the graph.
+    pub fn weight(&mut self, i: usize) -> Result<ValueId, Fault> {
+        let constant = self.floats(i)?;
+        let (name, _) = self.named(i)?;
+        self.builder.weight(name, &constant)
+    }
+
+    /// A constant that was computed for this node, as a weight of the graph.
+    pub fn new_weight(&mut self, role: &str, constant: &Const<f32>) -> Result<ValueId, Fault> {
+        let name = format!("{}.{role}", self.output);
+        self.builder.new_weight(&name, constant)
+    }
+
+    /// Adds a node to the graph.
+    pub fn emit(&mut self, op: Op, operands: &[ValueId]) -> Result<Value, Fault> {
+        // For these, what the graph refuses is good ONNX: the batch would move or mix with other axes.
+        let limited = matches!(
+            op,
+            Op::Transpose(_)
+                | Op::ReduceMean(_)
+                | Op::MatMul
+                | Op::GlobalAveragePool
+                | Op::Reshape(_)
+                | Op::Softmax(_)
+        );
+        let node = self.builder.graph.add_node(op, self.name, operands).map_err(|e| {
+            let fault = message(e);
+            if limited { Fault::unsupported(fault.reason) } else { fault }
+        })?;
+        Ok(Value::Graph(ValueId { node, port: 0 }))
+    }
+
+    /// Reads a tensor attribute.
+    pub fn constant(&mut self, tensor: &TensorProto) -> Result<Constant, Fault> {
+        let builder = &mut *self.builder;
+        Ok(tensor::constant(tensor, &mut builder.files, &mut builder.budget)?)
+    }
+}
+
+/// The attributes of a node. Each is to be taken or ignored by name: one that nobody asked for is an error, since
+/// it may change what the node means.
+pub(crate) struct Attributes<'a> {
+    list: Vec<(&'a AttributeProto, Cell<bool>)>,
+}
+
+impl<'a> Attributes<'a> {
+    fn new(node: &'a NodeProto) -> Result<Self, Fault> {
+        let mut names = HashSet::new();
+        for attribute in &node.attribute {
+            let name = attribute.name();
+            if !names.insert(name) {
+                return Err(Fault::invalid(format!("got the attribute \"{name}\" twice")));
+            }
+            if attribute.g.is_some() || !attribute.graphs.is_empty() {
+                return Err(Fault::unsupported(format!(
+                    "the attribute \"{name}\" is a subgraph (control flow)"
+                )));
+            }
+            if !attribute.ref_attr_name().is_empty() {
+                return Err(Fault::invalid(format!(
+                    "the attribute \"{name}\" refers to a function's attribute"
+                )));
+            }
+        }
+        Ok(Attributes { list: node.attribute.iter().map(|a| (a, Cell::new(false))).collect() })
+    }
+
+    /// The attribute of that name, if it is there and of that type.
+    fn get(&self, name: &str, expected: AttributeType) -> Result<Option<&'a AttributeProto>, Fault> {
+        let Some((attribute, taken)) = self.list.iter().find(|(a, _)| a.name() == name) else {
+            return Ok(None);
+        };
+        taken.set(true);
+        let got = attribute.r#type.unwrap_or_default();
+        if got != AttributeType::Undefined as i32 && got != expected as i32 {
+            let got = AttributeType::try_from(got).map_or("UNKNOWN", |t| t.as_str_name());
+            return Err(Fault::invalid(format!(
+                "the attribute \"{name}\" is of type {got}, expected {}",
+                expected.as_str_name()
+            )));
+        }
+        Ok(Some(attribute))
+    }
+
+    // A scalar of value 0 may be absent from the file: writers without field presence leave it out.
+
+    /// An integer.
+    pub fn int(&self, name: &str) -> Result<Option<i64>, Fault> {
+        Ok(self.get(name, AttributeType::Int)?.map(|a| a.i.unwrap_or_default()))
+    }
+
+    /// An integer that stands for yes or no, by default no.
+    pub fn flag(&self, name: &str) -> Result<bool, Fault> {
+        match self.int(name)?.unwrap_or(0) {
+            0 => Ok(false),
+            1 => Ok(true),
+            got => Err(Fault::invalid(format!("the attribute \"{name}\" is {got}, expected 0 or 1"))),
+        }
+    }
+
+    /// A finite real number.
+    pub fn float(&self, name: &str) -> Result<Option<f64>, Fault> {
+        match self.get(name, AttributeType::Float)?.map(|a| a.f.unwrap_or_default()) {
+            Some(v) if !v.is_finite() => {
+                Err(Fault::invalid(format!("the attribute \"{name}\" is {v}, expected a finite number")))
+            }
+            v => Ok(v.map(f64::from)),
+        }
+    }
+
+    /// A list of real numbers.
+    pub fn floats(&self, name: &str) -> Result<Option<&'a [f32]>, Fault> {
+        Ok(self.get(name, AttributeType::Floats)?.map(|a| &a.floats[..]))
+    }
+
+    /// A list of integers.
+    pub fn ints(&self, name: &str) -> Result<Option<&'a [i64]>, Fault> {
+        Ok(self.get(name, AttributeType::Ints)?.map(|a| &a.ints[..]))
+    }
+
+    /// A string.
+    pub fn string(&self, name: &str) -> Result<Option<&'a str>, Fault> {
+        let bytes = self.get(name, AttributeType::String)?.map(|a| a.s.as_deref().unwrap_or_default());
+        bytes
+            .map(std::str::from_utf8)
+            .transpose()
+            .map_err(|_| Fault::invalid(format!("the attribute \"{name}\" is no UTF-8 text")))
+    }
+
+    /// A tensor.
+    pub fn tensor(&self, name: &str) -> Result<Option<&'a TensorProto>, Fault> {
+        let Some(attribute) = self.get(name, AttributeType::Tensor)? else { return Ok(None) };
+        let tensor = attribute.t.as_deref();
+        tensor.map(Some).ok_or_else(|| Fault::invalid(format!("the attribute \"{name}\" has no tensor")))
+    }
+
+    /// Marks attributes that don't change what inference computes.
+    pub fn ignore(&self, names: &[&str]) {
+        self.list.iter().filter(|(a, _)| names.contains(&a.name())).for_each(|(_, taken)| taken.set(true));
+    }
+
+    /// Whether the attribute is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.list.iter().any(|(a, _)| a.name() == name)
+    }
+
+    /// Checks that every attribute was taken.
+    pub fn finish(&self) -> Result<(), Fault> {
+        let left: Vec<String> =
+            self.list.iter().filter(|(_, t)| !t.get()).map(|(a, _)| format!("\"{}\"", a.name())).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::unsupported(format!("the attribute {} is not known for this opset", left.join(", "))))
+    }
+}

@@ -1,0 +1,299 @@
+//! Operators that only make or combine constants: `Constant`, `Shape`, `Cast`, `Where`, ...
+
+use std::cmp::Ordering;
+
+use relc_ir::op::Activation;
+use relc_ir::{Dim, TensorType};
+
+use super::elementwise::unchanged;
+use super::shaping::{dims, fixed};
+use crate::call::{Call, Value};
+use crate::constant::{Const, MAX_FOLDED, MAX_RANK};
+use crate::error::Fault;
+use crate::proto::tensor_proto::DataType;
+use crate::sym::Sym;
+use crate::tensor::{Constant, data_type, is_float, type_name};
+
+pub(crate) fn constant(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(0..=0)?;
+    let attributes = &call.attributes;
+    if let Some(name) = ["sparse_value", "value_string", "value_strings"].iter().find(|n| attributes.has(n)) {
+        return Err(Fault::unsupported(format!("got the attribute \"{name}\"")));
+    }
+    if let Some(v) = attributes.float("value_float")? {
+        return Ok(Const::scalar(v as f32).into());
+    }
+    if let Some(v) = attributes.floats("value_floats")? {
+        return Ok(Const::vector(v.to_vec()).into());
+    }
+    if let Some(v) = attributes.int("value_int")? {
+        return Ok(Const::scalar(Sym::from(v)).into());
+    }
+    if let Some(v) = attributes.ints("value_ints")? {
+        return Ok(Const::vector(v.iter().copied().map(Sym::from).collect()).into());
+    }
+    match attributes.tensor("value")? {
+        Some(tensor) => Ok(Value::Constant(call.constant(tensor)?)),
+        None => Err(Fault::invalid("got no value, expected one of the attributes value and value_*")),
+    }
+}
+
+/// The dimensions that a shape vector gives.
+fn shape_of(shape: &Const<Sym>) -> Result<Vec<Dim>, Fault> {
+    let text = || shape.data().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    if shape.dims().len() != 1 || shape.data().len() > MAX_RANK {
+        return Err(Fault::invalid(format!(
+            "got a shape of shape {:?}, expected a vector of at most {MAX_RANK} elements",
+            shape.dims()
+        )));
+    }
+    let dims: Option<Vec<Dim>> = shape.data().iter().map(|s| s.dim()).collect();
+    dims.ok_or_else(|| Fault::unsupported(format!("got the shape [{}], expected sizes", text())))
+}
+
+pub(crate) fn constant_of_shape(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=1)?;
+    let shape = fixed(shape_of(&call.ints(0)?)?)?;
+    let value = match call.attributes.tensor("value")? {
+        Some(tensor) => call.constant(tensor)?,
+        None => Constant::Floats(Const::scalar(0.0)),
+    };
+    let budget = &mut call.builder.budget;
+    Ok(match value {
+        Constant::Floats(c) => Const::scalar(c.single()?).expand(shape, budget)?.into(),
+        Constant::Ints(c) => Const::scalar(c.single()?).expand(shape, budget)?.into(),
+    })
+}
+
+/// The shape of input 0.
+fn input_dims(call: &Call) -> Result<Vec<Dim>, Fault> {
+    Ok(match call.value(0)? {
+        Value::Graph(x) => call.ty(x).dims().to_vec(),
+        Value::Constant(Constant::Floats(c)) => dims(&c),
+        Value::Constant(Constant::Ints(c)) => dims(&c),
+        Value::Unusable(_) | Value::Missing => return Err(Fault::invalid("input 0 is missing")),
+    })
+}
+
+pub(crate) fn shape(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=1)?;
+    let dims = input_dims(call)?;
+    let rank = dims.len() as i64;
+    let bound = |name: &str, default: i64| {
+        let stated = if call.opset >= 15 { call.attributes.int(name)? } else { None };
+        let v = stated.unwrap_or(default);
+        Ok::<_, Fault>(if v < 0 { v.saturating_add(rank) } else { v }.clamp(0, rank) as usize)
+    };
+    let (start, end) = (bound("start", 0)?, bound("end", rank)?);
+    let taken = dims.get(start..end).unwrap_or_default();
+    Ok(Const::vector(taken.iter().copied().map(Sym::from).collect()).into())
+}
+
+pub(crate) fn size(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=1)?;
+    let product = input_dims(call)?.into_iter().try_fold(Sym::from(1), |n, d| n.mul(d.into()))?;
+    Ok(Const::scalar(product).into())
+}
+
+pub(crate) fn cast(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=1)?;
+    // How floats of eight bits round, which relc refuses anyway.
+    call.attributes.ignore(&["saturate", "round_mode"]);
+    let to = call.attributes.int("to")?.ok_or_else(|| Fault::invalid("the attribute \"to\" is missing"))?;
+    let to = i32::try_from(to).unwrap_or(0);
+    let refused = |what: &str| Fault::unsupported(format!("got a cast of {what} to {}", type_name(to)));
+    let limits = match data_type(to) {
+        _ if is_float(to) => None,
+        Some(DataType::Bool) => Some((0, 1)),
+        Some(DataType::Int64) => Some((i64::MIN, i64::MAX)),
+        Some(DataType::Int32) => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
+        Some(DataType::Int8) => Some((i64::from(i8::MIN), i64::from(i8::MAX))),
+        Some(DataType::Uint8) => Some((0, i64::from(u8::MAX))),
+        _ => return Err(refused("a value")),
+    };
+    let to_bool = data_type(to) == Some(DataType::Bool);
+    match (call.value(0)?, limits) {
+        (Value::Graph(_), None) => unchanged(call, Activation::Identity),
+        (Value::Graph(_), Some(_)) => Err(refused("a tensor that depends on the model's input")),
+        (value @ Value::Constant(Constant::Floats(_)), None) => Ok(value),
+        (Value::Constant(Constant::Ints(c)), None) => {
+            let float = |s: Sym| s.known().map(|v| v as f32).ok_or_else(|| batch_to_float(s));
+            Ok(c.map(&mut call.builder.budget, float)?.into())
+        }
+        (Value::Constant(Constant::Floats(c)), Some(limits)) => {
+            let int = |v: f32| if to_bool { Ok(truth(v != 0.0)) } else { truncate(v, limits) };
+            Ok(c.map(&mut call.builder.budget, int)?.into())
+        }
+        (Value::Constant(Constant::Ints(c)), Some(limits)) => {
+            let int = |s: Sym| match s.known() {
+                _ if to_bool => Ok(truth(!s.equals(Sym::from(0))?)),
+                Some(v) if v < limits.0 || v > limits.1 => Err(out_of(limits, v)),
+                _ => Ok(s),
+            };
+            Ok(c.map(&mut call.builder.budget, int)?.into())
+        }
+        (Value::Unusable(_) | Value::Missing, _) => Err(Fault::invalid("input 0 is missing")),
+    }
+}
+
+fn truth(yes: bool) -> Sym {
+    Sym::from(i64::from(yes))
+}
+
+fn batch_to_float(s: Sym) -> String {
+    format!("got {s}, which depends on the batch, expected a number to cast to a float")
+}
+
+fn out_of(limits: (i64, i64), v: impl std::fmt::Display) -> String {
+    format!("got {v}, expected an integer from {} to {}", limits.0, limits.1)
+}
+
+fn truncate(v: f32, limits: (i64, i64)) -> Result<Sym, String> {
+    let whole = v.trunc();
+    // 2^63 is a float and i64::MAX is none: it rounds up to 2^63, which does not fit.
+    let fits = whole >= limits.0 as f32 && whole <= limits.1 as f32 && whole < 2f32.powi(63);
+    if fits { Ok(Sym::from(whole as i64)) } else { Err(out_of(limits, v)) }
+}
+
+pub(crate) fn range(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(3..=3)?;
+    let at = |i| -> Result<i64, Fault> {
+        let single = call.ints(i)?.single()?;
+        single.known().ok_or_else(|| Fault::unsupported(format!("got {single}, expected a number")))
+    };
+    let (start, limit, delta) = (at(0)?, at(1)?, at(2)?);
+    if delta == 0 {
+        return Err(Fault::invalid("got a delta of 0, expected another"));
+    }
+    let span = i128::from(limit) - i128::from(start);
+    let forwards = (span > 0) == (delta > 0) && span != 0;
+    let count = if forwards { span.unsigned_abs().div_ceil(u128::from(delta.unsigned_abs())) } else { 0 };
+    if count > MAX_FOLDED as u128 {
+        return Err(Fault::unsupported(format!(
+            "got a range of {count} elements, expected at most {MAX_FOLDED}"
+        )));
+    }
+    call.builder.budget.charge::<Sym>(count as usize)?;
+    let element = |i: i64| i.checked_mul(delta).and_then(|v| v.checked_add(start)).map(Sym::from);
+    let values: Option<Vec<Sym>> = (0..count as i64).map(element).collect();
+    Ok(Const::vector(values.ok_or_else(|| Fault::invalid("an element of the range overflows"))?).into())
+}
+
+/// Folds two integer inputs element by element.
+fn fold_ints(call: &mut Call, i: usize, f: fn(Sym, Sym) -> Result<Sym, String>) -> Result<Const<Sym>, Fault> {
+    let (a, b) = (call.ints(0)?, call.ints(i)?);
+    Ok(a.zip(&b, &mut call.builder.budget, f)?)
+}
+
+pub(crate) fn equal(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    Ok(fold_ints(call, 1, |a, b| Ok(truth(a.equals(b)?)))?.into())
+}
+
+fn extremum(call: &mut Call, wanted: Ordering) -> Result<Value, Fault> {
+    call.expect_inputs(1..=usize::MAX)?;
+    let mut best = call.ints(0)?;
+    for i in 1..call.arity() {
+        let next = call.ints(i)?;
+        let pick = |a: Sym, b: Sym| Ok(if a.compare(b)? == wanted { a } else { b });
+        best = best.zip(&next, &mut call.builder.budget, pick)?;
+    }
+    Ok(best.into())
+}
+
+pub(crate) fn min(call: &mut Call) -> Result<Value, Fault> {
+    extremum(call, Ordering::Less)
+}
+
+pub(crate) fn max(call: &mut Call) -> Result<Value, Fault> {
+    extremum(call, Ordering::Greater)
+}
+
+pub(crate) fn where_(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(3..=3)?;
+    let condition = call.ints(0)?;
+    match (call.value(1)?, call.value(2)?) {
+        (Value::Constant(Constant::Ints(a)), Value::Constant(Constant::Ints(b))) => {
+            Ok(select(call, &condition, &a, &b)?.into())
+        }
+        (Value::Constant(Constant::Floats(a)), Value::Constant(Constant::Floats(b))) => {
+            Ok(select(call, &condition, &a, &b)?.into())
+        }
+        _ => Err(Fault::unsupported("got operands that are no constants of one kind")),
+    }
+}
+
+fn select<T: Copy>(
+    call: &mut Call,
+    condition: &Const<Sym>,
+    a: &Const<T>,
+    b: &Const<T>,
+) -> Result<Const<T>, Fault> {
+    let budget = &mut call.builder.budget;
+    let pairs = a.zip(b, budget, |x, y| Ok((x, y)))?;
+    Ok(condition.zip(&pairs, budget, |c, (x, y)| Ok(if c == Sym::from(0) { y } else { x }))?)
+}
+
+pub(crate) fn expand(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    let target = shape_of(&call.ints(1)?)?;
+    match call.value(0)? {
+        Value::Constant(Constant::Ints(c)) => Ok(expand_constant(call, &c, target)?.into()),
+        Value::Constant(Constant::Floats(c)) => Ok(expand_constant(call, &c, target)?.into()),
+        _ => {
+            let x = call.data(0)?;
+            let ty = call.ty(x);
+            // A dimension of 1 in the target leaves the tensor's own.
+            let skipped = ty.rank().saturating_sub(target.len());
+            let own = ty.dims().iter().skip(skipped);
+            let same =
+                target.len() <= ty.rank() && own.zip(&target).all(|(a, b)| a == b || *b == Dim::Fixed(1));
+            if !same {
+                let target = TensorType::new(target);
+                return Err(Fault::unsupported(format!(
+                    "got {ty} to expand to {target}, expected the same shape"
+                )));
+            }
+            unchanged(call, Activation::Identity)
+        }
+    }
+}
+
+fn expand_constant<T: Copy>(
+    call: &mut Call,
+    constant: &Const<T>,
+    target: Vec<Dim>,
+) -> Result<Const<T>, Fault> {
+    // The expansion goes both ways: a 1 in the target takes the constant's size.
+    let target = fixed(target)?;
+    let rank = target.len().max(constant.dims().len());
+    let at = |dims: &[usize], i: usize| {
+        (i + dims.len()).checked_sub(rank).and_then(|i| dims.get(i)).copied().unwrap_or(1)
+    };
+    let dims = (0..rank).map(|i| match at(&target, i) {
+        1 => at(constant.dims(), i),
+        size => size,
+    });
+    Ok(constant.expand(dims.collect(), &mut call.builder.budget)?)
+}
+
+pub(crate) fn sqrt(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=1)?;
+    let x = call.floats(0)?;
+    Ok(x.map(&mut call.builder.budget, |v| Ok(v.sqrt()))?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_truncate_into_the_type() {
+        let limits = (i64::MIN, i64::MAX);
+        assert_eq!(truncate(-2.7, limits), Ok(Sym::from(-2)));
+        assert_eq!(truncate(-9.223_372e18, limits).map(|s| s.c), Ok(i64::MIN));
+        assert!(truncate(9.3e18, limits).is_err());
+        assert!(truncate(f32::NAN, limits).is_err());
+        assert!(truncate(300.0, (0, 255)).unwrap_err().contains("0 to 255"));
+    }
+}

@@ -1,0 +1,10 @@
+//! The converters, by group of operators. Each reads one node and gives one value.
+
+pub(crate) mod constants;
+pub(crate) mod elementwise;
+pub(crate) mod linear;
+pub(crate) mod norm;
+pub(crate) mod pool;
+pub(crate) mod shaping;
+pub(crate) mod slicing;
+mod window;

@@ -1,0 +1,248 @@
+//! `Slice`, `Pad`, `Concat`, `Gather`: parts of tensors and tensors of parts.
+
+use relc_ir::op::{Activation, Concat, Pad, Slice};
+use relc_ir::{Dim, Op, TensorType};
+
+use super::elementwise::unchanged;
+use super::shaping::dims;
+use crate::call::{Call, Value};
+use crate::constant::{Const, Range, axis};
+use crate::error::Fault;
+use crate::sym::Sym;
+use crate::tensor::Constant;
+
+/// What `Slice` is asked for, along some axes.
+struct Bounds {
+    starts: Vec<Sym>,
+    ends: Vec<Sym>,
+    axes: Option<Vec<i64>>,
+    steps: Option<Vec<i64>>,
+}
+
+/// Before opset 10 the bounds are attributes, then inputs.
+fn bounds(call: &Call) -> Result<Bounds, Fault> {
+    let syms = |values: &[i64]| values.iter().copied().map(Sym::from).collect::<Vec<_>>();
+    if call.opset < 10 {
+        call.expect_inputs(1..=1)?;
+        let required = |name: &str| {
+            let missing = || Fault::invalid(format!("the attribute \"{name}\" is missing"));
+            call.attributes.ints(name)?.map(syms).ok_or_else(missing)
+        };
+        let axes = call.attributes.ints("axes")?.map(<[i64]>::to_vec);
+        return Ok(Bounds { starts: required("starts")?, ends: required("ends")?, axes, steps: None });
+    }
+    call.expect_inputs(3..=5)?;
+    let list = |i| if call.has(i) { Ok(Some(call.ints(i)?.known()?)) } else { Ok::<_, Fault>(None) };
+    Ok(Bounds {
+        starts: call.ints(1)?.data().to_vec(),
+        ends: call.ints(2)?.data().to_vec(),
+        axes: list(3)?,
+        steps: list(4)?,
+    })
+}
+
+impl Bounds {
+    /// The range along every axis of a tensor; `None` where it is the whole batch.
+    fn ranges(&self, x: &[Dim]) -> Result<Vec<Option<Range>>, Fault> {
+        let count = self.starts.len();
+        let axes = self.axes.clone().unwrap_or_else(|| (0..count as i64).collect());
+        let steps = self.steps.clone().unwrap_or_else(|| vec![1; count]);
+        if self.ends.len() != count || axes.len() != count || steps.len() != count {
+            return Err(Fault::invalid(format!(
+                "got {count} starts, {} ends, {} axes and {} steps, expected as many of each",
+                self.ends.len(),
+                axes.len(),
+                steps.len()
+            )));
+        }
+        let whole = |d: &Dim| d.fixed().map(|size| Range { start: 0, step: 1, size });
+        let mut ranges: Vec<Option<Range>> = x.iter().map(whole).collect();
+        let mut seen = vec![false; x.len()];
+        for (((start, end), stated), step) in self.starts.iter().zip(&self.ends).zip(&axes).zip(&steps) {
+            let axis = axis(*stated, x.len())?;
+            if std::mem::replace(&mut seen[axis], true) {
+                return Err(Fault::invalid(format!("got axes={axes:?}, expected each axis once")));
+            }
+            match x[axis] {
+                Dim::Fixed(size) => ranges[axis] = Some(along_axis(size, *start, *end, *step)?),
+                Dim::Batch if takes_whole_batch(*start, *end, *step) => {}
+                Dim::Batch => {
+                    return Err(Fault::unsupported(format!(
+                        "got {start} to {end}, step {step}, along the batch N, expected all of it"
+                    )));
+                }
+            }
+        }
+        Ok(ranges)
+    }
+}
+
+fn along_axis(size: usize, start: Sym, end: Sym, step: i64) -> Result<Range, Fault> {
+    match (start.known(), end.known()) {
+        (Some(start), Some(end)) => Ok(Range::of_slice(size, start, end, step)?),
+        _ => Err(Fault::unsupported(format!("got {start} to {end} of {size} elements, expected numbers"))),
+    }
+}
+
+/// From 0 to N or to a number that stands for the end (exporters write the largest integer of some width).
+fn takes_whole_batch(start: Sym, end: Sym, step: i64) -> bool {
+    start == Sym::from(0)
+        && step == 1
+        && (end == Sym::BATCH || end.known().is_some_and(|e| e >= i64::from(i32::MAX)))
+}
+
+fn slice_constant<T: Copy>(call: &mut Call, constant: &Const<T>, bounds: &Bounds) -> Result<Const<T>, Fault> {
+    // A constant has no batch: every axis has a range.
+    let ranges: Vec<Range> = bounds.ranges(&dims(constant))?.into_iter().flatten().collect();
+    Ok(constant.slice(&ranges, &mut call.builder.budget)?)
+}
+
+pub(crate) fn slice(call: &mut Call) -> Result<Value, Fault> {
+    let bounds = bounds(call)?;
+    match call.value(0)? {
+        Value::Constant(Constant::Ints(c)) => return Ok(slice_constant(call, &c, &bounds)?.into()),
+        Value::Constant(Constant::Floats(c)) => return Ok(slice_constant(call, &c, &bounds)?.into()),
+        _ => {}
+    }
+    let x = call.data(0)?;
+    let ty = call.ty(x);
+    let mut op = Slice { starts: Vec::new(), sizes: Vec::new(), steps: Vec::new() };
+    for (i, range) in bounds.ranges(ty.dims())?.into_iter().enumerate() {
+        let Some(range) = range else {
+            op.starts.push(0);
+            op.sizes.push(Dim::Batch);
+            op.steps.push(1);
+            continue;
+        };
+        let (Ok(start), Ok(step)) = (usize::try_from(range.start), usize::try_from(range.step)) else {
+            return Err(Fault::unsupported(format!(
+                "got step {} along axis {i}, expected a positive one",
+                range.step
+            )));
+        };
+        if range.size == 0 {
+            return Err(Fault::invalid(format!("got nothing along axis {i} of {ty}, expected a part of it")));
+        }
+        op.starts.push(start);
+        op.sizes.push(Dim::Fixed(range.size));
+        op.steps.push(step);
+    }
+    call.emit(Op::Slice(op), &[x])
+}
+
+/// Before opset 11 the pads are attributes, then inputs.
+pub(crate) fn pad(call: &mut Call) -> Result<Value, Fault> {
+    let mode = call.attributes.string("mode")?.unwrap_or("constant");
+    if !matches!(mode, "" | "constant") {
+        return Err(Fault::unsupported(format!("got mode={mode}, expected constant")));
+    }
+    let (pads, value) = if call.opset < 11 {
+        call.expect_inputs(1..=1)?;
+        let pads = call.attributes.ints("pads")?;
+        let pads = pads.ok_or_else(|| Fault::invalid("the attribute \"pads\" is missing"))?;
+        (pads.to_vec(), call.attributes.float("value")?.unwrap_or(0.0))
+    } else {
+        call.expect_inputs(2..=if call.opset >= 18 { 4 } else { 3 })?;
+        let value = if call.has(2) { f64::from(call.floats(2)?.single()?) } else { 0.0 };
+        (call.ints(1)?.known()?, value)
+    };
+    if !value.is_finite() {
+        return Err(Fault::unsupported(format!("got a value of {value}, expected a finite one")));
+    }
+    let x = call.data(0)?;
+    let ty = call.ty(x);
+    let axes: Vec<i64> = match call.has(3) {
+        true => call.ints(3)?.known()?,
+        false => (0..ty.rank() as i64).collect(),
+    };
+    let pads = spread(&pads, &axes, &ty)?;
+    call.emit(Op::Pad(Pad { pads, value }), &[x])
+}
+
+/// Pads of some axes as pads of all: all begins, then all ends.
+fn spread(pads: &[i64], axes: &[i64], ty: &TensorType) -> Result<Vec<usize>, Fault> {
+    let rank = ty.rank();
+    if pads.len() != axes.len().saturating_mul(2) {
+        return Err(Fault::invalid(format!("got {} pads on {ty}, expected {}", pads.len(), axes.len() * 2)));
+    }
+    let (begins, ends) = pads.split_at(axes.len());
+    let mut all = vec![0; 2 * rank];
+    let mut seen = vec![false; rank];
+    for ((stated, begin), end) in axes.iter().zip(begins).zip(ends) {
+        let axis = axis(*stated, rank)?;
+        if std::mem::replace(&mut seen[axis], true) {
+            return Err(Fault::invalid(format!("got axes={axes:?}, expected each axis once")));
+        }
+        let (Ok(begin), Ok(end)) = (usize::try_from(*begin), usize::try_from(*end)) else {
+            return Err(Fault::unsupported(format!("got pads={pads:?}, expected none that is negative")));
+        };
+        if ty.dims()[axis] == Dim::Batch && (begin, end) != (0, 0) {
+            return Err(Fault::unsupported(format!(
+                "got pads={pads:?} on {ty}, expected none along the batch"
+            )));
+        }
+        (all[axis], all[axis + rank]) = (begin, end);
+    }
+    Ok(all)
+}
+
+pub(crate) fn concat(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=usize::MAX)?;
+    let stated = call.attributes.int("axis")?;
+    let stated = stated.ok_or_else(|| Fault::invalid("the attribute \"axis\" is missing"))?;
+    if call.arity() == 1 {
+        return unchanged(call, Activation::Identity);
+    }
+    let values: Vec<Value> = (0..call.arity()).map(|i| call.value(i)).collect::<Result<_, _>>()?;
+    let ints: Vec<&Const<Sym>> = values
+        .iter()
+        .filter_map(|v| if let Value::Constant(Constant::Ints(c)) = v { Some(c) } else { None })
+        .collect();
+    let floats: Vec<&Const<f32>> = values
+        .iter()
+        .filter_map(|v| if let Value::Constant(Constant::Floats(c)) = v { Some(c) } else { None })
+        .collect();
+    let budget = &mut call.builder.budget;
+    if let Some(first) = ints.first().filter(|_| ints.len() == values.len()) {
+        return Ok(Const::concat(&ints, axis(stated, first.dims().len())?, budget)?.into());
+    }
+    if let Some(first) = floats.first().filter(|_| floats.len() == values.len()) {
+        return Ok(Const::concat(&floats, axis(stated, first.dims().len())?, budget)?.into());
+    }
+    let operands = (0..call.arity()).map(|i| call.operand(i)).collect::<Result<Vec<_>, _>>()?;
+    let ty = call.ty(operands[0]);
+    let axis = axis(stated, ty.rank())?;
+    if ty.dims()[axis] == Dim::Batch {
+        return Err(Fault::unsupported(format!(
+            "got axis={stated} on {ty}, expected another axis than the batch"
+        )));
+    }
+    call.emit(Op::Concat(Concat { axis }), &operands)
+}
+
+pub(crate) fn gather(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    let indices = call.ints(1)?;
+    match call.value(0)? {
+        Value::Constant(Constant::Ints(c)) => Ok(gather_constant(call, &c, &indices)?.into()),
+        Value::Constant(Constant::Floats(c)) => Ok(gather_constant(call, &c, &indices)?.into()),
+        _ => Err(Fault::unsupported("input 0 depends on the model's input, expected a constant or a shape")),
+    }
+}
+
+fn gather_constant<T: Copy>(
+    call: &mut Call,
+    constant: &Const<T>,
+    indices: &Const<Sym>,
+) -> Result<Const<T>, Fault> {
+    let axis = axis(call.attributes.int("axis")?.unwrap_or(0), constant.dims().len())?;
+    let size = constant.dims()[axis];
+    let known = indices.known()?;
+    let resolved = known.iter().map(|i| crate::constant::axis(*i, size).map_err(|_| index_error(*i, size)));
+    let resolved = resolved.collect::<Result<Vec<_>, _>>()?;
+    Ok(constant.gather(axis, &resolved, indices.dims(), &mut call.builder.budget)?)
+}
+
+fn index_error(index: i64, size: usize) -> Fault {
+    Fault::invalid(format!("got index {index} into an axis of {size} elements"))
+}

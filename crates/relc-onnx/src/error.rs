@@ -1,0 +1,213 @@
+//! What can be wrong with a model.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The opsets (of the default domain) that relc imports.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
+
+/// Why a model could not be imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The file can't be read.
+    #[error("can't read {}: {source}", path.display())]
+    Read {
+        /// The model's path.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The path names no regular file, or one that is too large for protobuf.
+    #[error("{} is {got}, expected a regular file of at most 2 GiB (larger weights go to external data)", path.display())]
+    NoModelFile {
+        /// The model's path.
+        path: PathBuf,
+        /// What it is.
+        got: String,
+    },
+    /// The bytes are no ONNX protobuf message.
+    #[error("not an ONNX model: {0}")]
+    Decode(String),
+    /// The model has no graph, as an empty file has none.
+    #[error("the model has no graph: not an ONNX model, or an empty one")]
+    NoGraph,
+    /// The model states no opset of the default domain, several, or one that relc does not know.
+    #[error("got {got} for the domain ai.onnx, expected one opset from {} to {}", OPSETS.start(), OPSETS.end())]
+    Opset {
+        /// What it states.
+        got: String,
+    },
+    /// A feature of the file, outside its nodes, that relc does not read.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// Two things define the same value.
+    #[error("the value \"{name}\" is defined twice, as {first} and as {second}, expected one definition")]
+    Duplicate {
+        /// The value's name.
+        name: String,
+        /// What defines it first.
+        first: String,
+        /// What defines it again.
+        second: String,
+    },
+    /// Nodes, or outputs of the model, use values that nothing defines: a missing initialiser, mostly.
+    #[error(
+        "nothing defines {}; expected an initialiser, an input or a node of that name (was the model saved without its weights?)",
+        list(missing, "; ")
+    )]
+    Undefined {
+        /// What is missing and who uses it.
+        missing: Vec<String>,
+    },
+    /// Nodes depend on themselves.
+    #[error("the graph has a cycle through the nodes {}, expected none", list(nodes, " -> "))]
+    Cycle {
+        /// The nodes of one cycle, in order.
+        nodes: Vec<String>,
+    },
+    /// The model has no input, or several.
+    #[error("got {} inputs of floats ({}), expected one", inputs.len(), list(inputs, ", "))]
+    Inputs {
+        /// Their names.
+        inputs: Vec<String>,
+    },
+    /// The model has no output, or several.
+    #[error(
+        "got {} outputs ({}), expected one: export the model with only the output to explain",
+        outputs.len(),
+        list(outputs, ", ")
+    )]
+    Outputs {
+        /// Their names.
+        outputs: Vec<String>,
+    },
+    /// The input's type can't be explained.
+    #[error("input \"{input}\": {reason}")]
+    InputType {
+        /// The input's name.
+        input: String,
+        /// What was got and what is expected.
+        reason: String,
+    },
+    /// Dimensions of the input other than the first are not known.
+    #[error(
+        "input \"{input}\": {}: only the first dimension, the batch, may be dynamic; export the model with the others fixed",
+        list(dims, ", ")
+    )]
+    DynamicDims {
+        /// The input's name.
+        input: String,
+        /// The dimensions: index and symbol.
+        dims: Vec<String>,
+    },
+    /// The output does not depend on the input.
+    #[error("the output \"{0}\" is a constant, expected it to depend on the input")]
+    ConstantOutput(String),
+    /// Nodes that are unsupported or malformed, all of them.
+    #[error("{0}")]
+    Nodes(NodeIssues),
+}
+
+/// How a node is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IssueKind {
+    /// Good ONNX that relc does not import.
+    Unsupported,
+    /// Not what ONNX allows.
+    Invalid,
+}
+
+/// A node that can't be imported, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeIssue {
+    /// Unsupported or invalid.
+    pub kind: IssueKind,
+    /// The node's name, or that of its first output if it has none.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// The operator's domain.
+    pub domain: String,
+    /// The opset of that domain that the model states, if it does.
+    pub opset: Option<i64>,
+    /// What was got and what is expected.
+    pub reason: String,
+    /// What relc supports of the operator; `None` if it does not know the operator.
+    pub supported: Option<&'static str>,
+}
+
+impl fmt::Display for NodeIssue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            IssueKind::Unsupported => "unsupported",
+            IssueKind::Invalid => "invalid",
+        };
+        write!(f, "{kind}: node \"{}\" ({}, {}", self.node, self.op, self.domain)?;
+        match self.opset {
+            Some(opset) => write!(f, " opset {opset}): {}", self.reason)?,
+            None => write!(f, ", no opset stated): {}", self.reason)?,
+        }
+        match (self.kind, self.supported) {
+            (IssueKind::Unsupported, Some(supported)) => write!(f, "; supported: {supported}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every node of a model that can't be imported, in the order of the graph. Nodes behind them are not judged where
+/// that needs the shapes or values that are missing then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeIssues(pub Vec<NodeIssue>);
+
+/// How many items a message lists before it only counts.
+const LISTED: usize = 50;
+
+impl fmt::Display for NodeIssues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} node(s) can't be imported:", self.0.len())?;
+        for issue in self.0.iter().take(LISTED) {
+            write!(f, "\n  {issue}")?;
+        }
+        if self.0.len() > LISTED {
+            write!(f, "\n  and {} more", self.0.len() - LISTED)?;
+        }
+        if self.0.iter().any(|i| i.supported.is_none()) {
+            let ops: Vec<&str> = crate::opset::supported_ops().iter().map(|o| o.op).collect();
+            write!(f, "\nsupported operators (ai.onnx): {}", ops.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+fn list(items: &[String], separator: &str) -> String {
+    let mut text = items.iter().take(LISTED).cloned().collect::<Vec<_>>().join(separator);
+    if items.len() > LISTED {
+        text.push_str(&format!("{separator}and {} more", items.len() - LISTED));
+    }
+    text
+}
+
+/// Why a node can't be converted; the importer adds which node it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub kind: IssueKind,
+    pub reason: String,
+}
+
+impl Fault {
+    pub fn unsupported(reason: impl Into<String>) -> Self {
+        Fault { kind: IssueKind::Unsupported, reason: reason.into() }
+    }
+
+    pub fn invalid(reason: impl Into<String>) -> Self {
+        Fault { kind: IssueKind::Invalid, reason: reason.into() }
+    }
+}
+
+/// A sentence on its own says that something is malformed.
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Fault::invalid(reason)
+    }
+}

@@ -1,0 +1,188 @@
+//! Integers of shape arithmetic: `n * N + c`, where `N` is the symbolic batch.
+//!
+//! Exporters compute shapes in the graph (`Shape`, `Gather`, `Mul`, `Concat`, ...). With a dynamic batch, such a
+//! chain carries `N` through; everything that it may do with `N` stays affine, and what does not is an error that
+//! says so.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use relc_ir::Dim;
+
+/// The integer `n * N + c` for every batch size `N >= 1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sym {
+    /// How often the batch is counted.
+    pub n: i64,
+    /// The constant part.
+    pub c: i64,
+}
+
+impl Sym {
+    pub const BATCH: Sym = Sym { n: 1, c: 0 };
+
+    /// The number, if it does not depend on the batch.
+    pub fn known(self) -> Option<i64> {
+        (self.n == 0).then_some(self.c)
+    }
+
+    /// The dimension, if it is one: the batch itself or a number that is not negative.
+    pub fn dim(self) -> Option<Dim> {
+        if self == Sym::BATCH {
+            return Some(Dim::Batch);
+        }
+        usize::try_from(self.known()?).ok().map(Dim::Fixed)
+    }
+
+    fn checked(n: Option<i64>, c: Option<i64>) -> Result<Sym, String> {
+        match (n, c) {
+            (Some(n), Some(c)) => Ok(Sym { n, c }),
+            _ => Err("an integer overflows".into()),
+        }
+    }
+
+    pub fn add(self, other: Sym) -> Result<Sym, String> {
+        Sym::checked(self.n.checked_add(other.n), self.c.checked_add(other.c))
+    }
+
+    pub fn sub(self, other: Sym) -> Result<Sym, String> {
+        Sym::checked(self.n.checked_sub(other.n), self.c.checked_sub(other.c))
+    }
+
+    pub fn mul(self, other: Sym) -> Result<Sym, String> {
+        let (s, k) = match (self.known(), other.known()) {
+            (_, Some(k)) => (self, k),
+            (Some(k), None) => (other, k),
+            (None, None) => return Err(format!("got ({self}) * ({other}), expected no power of N")),
+        };
+        Sym::checked(s.n.checked_mul(k), s.c.checked_mul(k))
+    }
+
+    /// Division as ONNX has it for integers: towards zero.
+    pub fn div(self, other: Sym) -> Result<Sym, String> {
+        if other == Sym::default() {
+            return Err(format!("got ({self}) / 0"));
+        }
+        if let (Some(a), Some(b)) = (self.known(), other.known()) {
+            return a.checked_div(b).map(Sym::from).ok_or_else(|| "an integer overflows".into());
+        }
+        if let Some(d) = other.known()
+            && self.n.checked_rem(d) == Some(0)
+            && self.c.checked_rem(d) == Some(0)
+        {
+            return Sym::checked(self.n.checked_div(d), self.c.checked_div(d));
+        }
+        if other.n != 0
+            && let Some(k) = self.n.checked_div(other.n)
+            && other.mul(k.into()) == Ok(self)
+        {
+            return Ok(k.into());
+        }
+        Err(format!("got ({self}) / ({other}), expected a quotient that is the same for every batch N"))
+    }
+
+    /// How the two compare, if it is the same for every `N >= 1`.
+    pub fn compare(self, other: Sym) -> Result<Ordering, String> {
+        let undecided = || format!("got a comparison of {self} and {other}, which depends on the batch N");
+        let d = self.sub(other)?;
+        // At N = 1 the difference has its first value, from where it moves in the direction of n.
+        let first = d.n.checked_add(d.c).ok_or_else(undecided)?.cmp(&0);
+        if d.n == 0 || first == d.n.cmp(&0) { Ok(first) } else { Err(undecided()) }
+    }
+
+    /// Whether the two are equal, if it is the same for every `N >= 1`.
+    pub fn equals(self, other: Sym) -> Result<bool, String> {
+        let d = self.sub(other)?;
+        if d.n == 0 {
+            return Ok(d.c == 0);
+        }
+        // n * N = -c has a solution N >= 1 only if n divides c and the quotient is positive.
+        let solvable = d.c.checked_rem(d.n) == Some(0) && d.c.checked_div(d.n).is_none_or(|q| q < 0);
+        if solvable {
+            return Err(format!("got a comparison of {self} and {other}, which depends on the batch N"));
+        }
+        Ok(false)
+    }
+}
+
+impl From<i64> for Sym {
+    fn from(c: i64) -> Self {
+        Sym { n: 0, c }
+    }
+}
+
+impl From<Dim> for Sym {
+    fn from(dim: Dim) -> Self {
+        // A size is at most MAX_ELEMENTS, far below i64::MAX.
+        dim.fixed().map_or(Sym::BATCH, |n| Sym::from(n as i64))
+    }
+}
+
+impl fmt::Display for Sym {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.n, self.c) {
+            (0, c) => write!(f, "{c}"),
+            (1, 0) => write!(f, "N"),
+            (n, 0) => write!(f, "{n}*N"),
+            (n, c) => write!(f, "{n}*N{c:+}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const N: Sym = Sym::BATCH;
+
+    fn int(c: i64) -> Sym {
+        Sym::from(c)
+    }
+
+    #[test]
+    fn the_batch_goes_through_affine_arithmetic() {
+        let twice = N.mul(int(2)).unwrap();
+        assert_eq!(twice.add(int(-3)).unwrap().to_string(), "2*N-3");
+        assert_eq!(twice.div(int(2)), Ok(N));
+        assert_eq!(twice.div(N), Ok(int(2)));
+        assert_eq!(twice.sub(N), Ok(N));
+        assert_eq!(int(-7).div(int(2)), Ok(int(-3)));
+        assert_eq!(
+            (N.dim(), int(4).dim(), twice.dim(), int(-1).dim()),
+            (Some(Dim::Batch), Some(Dim::Fixed(4)), None, None)
+        );
+    }
+
+    #[test]
+    fn what_depends_on_the_batch_is_an_error() {
+        assert!(N.mul(N).unwrap_err().contains("power of N"));
+        assert!(N.div(int(2)).unwrap_err().contains("every batch"));
+        assert!(int(6).div(N).unwrap_err().contains("every batch"));
+        assert!(N.equals(int(3)).unwrap_err().contains("depends on the batch"));
+        assert!(N.compare(int(3)).unwrap_err().contains("depends on the batch"));
+    }
+
+    #[test]
+    fn comparisons_that_hold_for_every_batch_are_decided() {
+        assert_eq!(N.equals(int(0)), Ok(false));
+        assert_eq!(N.equals(int(-1)), Ok(false));
+        assert_eq!(N.equals(N), Ok(true));
+        assert_eq!(N.mul(int(2)).unwrap().equals(int(3)), Ok(false));
+        assert_eq!(N.compare(int(0)), Ok(Ordering::Greater));
+        assert_eq!(int(-1).compare(N), Ok(Ordering::Less));
+        assert_eq!(int(2).compare(int(2)), Ok(Ordering::Equal));
+    }
+
+    #[test]
+    fn extremes_overflow_into_errors() {
+        let (min, max) = (int(i64::MIN), int(i64::MAX));
+        assert!(max.add(int(1)).is_err());
+        assert!(min.sub(int(1)).is_err());
+        assert!(min.mul(int(-1)).is_err());
+        assert!(min.div(int(-1)).is_err());
+        assert!(int(1).div(int(0)).is_err());
+        assert!(Sym { n: i64::MIN, c: 0 }.div(int(-1)).is_err());
+        assert!(Sym { n: 1, c: i64::MAX }.compare(int(0)).is_err());
+        assert!(Sym { n: -1, c: i64::MIN }.equals(int(0)).is_ok());
+    }
+}

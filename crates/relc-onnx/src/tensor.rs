@@ -1,0 +1,203 @@
+//! `TensorProto` to constants: element types, payload forms, sizes.
+//!
+//! Every size is checked against the shape before anything is allocated: the number of elements of `dims` must be
+//! exactly what the payload holds.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use half::{bf16, f16};
+
+use crate::constant::{Budget, Const, elements};
+use crate::external::ModelFiles;
+use crate::proto::TensorProto;
+use crate::proto::tensor_proto::{DataLocation, DataType};
+use crate::sym::Sym;
+
+/// A constant of the model: floats of any width as `f32`, integers and booleans as [`Sym`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Constant {
+    Floats(Const<f32>),
+    Ints(Const<Sym>),
+}
+
+/// The element type behind a number, if it is one of the specification's.
+pub(crate) fn data_type(number: i32) -> Option<DataType> {
+    DataType::try_from(number).ok().filter(|t| *t != DataType::Undefined)
+}
+
+/// How messages name an element type.
+pub(crate) fn type_name(number: i32) -> String {
+    data_type(number).map_or_else(|| format!("element type {number}"), |t| t.as_str_name().to_lowercase())
+}
+
+/// Whether an element type is one of the floats that relc reads (as `f32`).
+pub(crate) fn is_float(number: i32) -> bool {
+    use DataType::{Bfloat16, Double, Float, Float16};
+    matches!(data_type(number), Some(Float | Double | Float16 | Bfloat16))
+}
+
+/// Reads a tensor of the model.
+///
+/// # Errors
+/// A sentence: what was got and what is expected.
+pub(crate) fn constant(
+    tensor: &TensorProto,
+    files: &mut ModelFiles,
+    budget: &mut Budget,
+) -> Result<Constant, String> {
+    if tensor.segment.is_some() {
+        return Err("got a tensor in segments, expected one in a piece".into());
+    }
+    let dims: Vec<usize> = tensor
+        .dims
+        .iter()
+        .map(|d| {
+            usize::try_from(*d)
+                .map_err(|_| format!("got the shape {:?}, expected no negative size", tensor.dims))
+        })
+        .collect::<Result<_, _>>()?;
+    let count = elements(&dims)?;
+    let number = tensor.data_type.unwrap_or_default();
+    let payload = Payload::of(tensor, number, count, files, budget)?;
+    use DataType as T;
+    match data_type(number) {
+        Some(T::Float) => floats(dims, payload.read(&tensor.float_data, f32::from_le_bytes, |v| v, budget)?),
+        Some(T::Double) => floats(
+            dims,
+            payload.read(&tensor.double_data, |b| f64::from_le_bytes(b) as f32, |v| v as f32, budget)?,
+        ),
+        Some(T::Float16) => {
+            let narrow = |v: i32| f16::from_bits(v as u16).to_f32();
+            floats(
+                dims,
+                payload.read(&tensor.int32_data, |b| f16::from_le_bytes(b).to_f32(), narrow, budget)?,
+            )
+        }
+        Some(T::Bfloat16) => {
+            let narrow = |v: i32| bf16::from_bits(v as u16).to_f32();
+            floats(
+                dims,
+                payload.read(&tensor.int32_data, |b| bf16::from_le_bytes(b).to_f32(), narrow, budget)?,
+            )
+        }
+        Some(T::Int64) => {
+            let int = |b| Sym::from(i64::from_le_bytes(b));
+            ints(dims, payload.read(&tensor.int64_data, int, Sym::from, budget)?)
+        }
+        Some(T::Int32) => {
+            let int = |b| Sym::from(i64::from(i32::from_le_bytes(b)));
+            ints(dims, payload.read(&tensor.int32_data, int, from_i32, budget)?)
+        }
+        Some(T::Int8) => {
+            let int = |b| Sym::from(i64::from(i8::from_le_bytes(b)));
+            ints(dims, payload.read(&tensor.int32_data, int, from_i32, budget)?)
+        }
+        Some(T::Uint8) => {
+            let int = |[b]: [u8; 1]| Sym::from(i64::from(b));
+            ints(dims, payload.read(&tensor.int32_data, int, from_i32, budget)?)
+        }
+        Some(T::Bool) => {
+            let bool = |[b]: [u8; 1]| Sym::from(i64::from(b != 0));
+            ints(dims, payload.read(&tensor.int32_data, bool, |v| Sym::from(i64::from(v != 0)), budget)?)
+        }
+        _ => Err(unsupported_type(number)),
+    }
+}
+
+fn unsupported_type(number: i32) -> String {
+    format!(
+        "got elements of {}, expected float, double, float16, bfloat16, int64, int32, int8, uint8 or bool",
+        type_name(number)
+    )
+}
+
+fn from_i32(v: i32) -> Sym {
+    Sym::from(i64::from(v))
+}
+
+fn floats(dims: Vec<usize>, data: Arc<[f32]>) -> Result<Constant, String> {
+    Const::new(dims, data).map(Constant::Floats)
+}
+
+fn ints(dims: Vec<usize>, data: Arc<[Sym]>) -> Result<Constant, String> {
+    Const::new(dims, data).map(Constant::Ints)
+}
+
+/// Where the elements are.
+enum Payload {
+    /// Little-endian bytes, as many as the shape takes.
+    Bytes(Bytes),
+    /// The `*_data` field of the element type, which must hold this many elements.
+    Field(usize),
+}
+
+impl Payload {
+    fn of(
+        tensor: &TensorProto,
+        number: i32,
+        count: usize,
+        files: &mut ModelFiles,
+        budget: &mut Budget,
+    ) -> Result<Payload, String> {
+        let size = width(number).ok_or_else(|| unsupported_type(number))?;
+        let bytes = count.checked_mul(size).ok_or("the number of bytes overflows")?;
+        let typed = !tensor.float_data.is_empty()
+            || !tensor.double_data.is_empty()
+            || !tensor.int32_data.is_empty()
+            || !tensor.int64_data.is_empty();
+        if tensor.data_location == Some(DataLocation::External as i32) {
+            if typed || tensor.raw_data.is_some() {
+                return Err("got elements in the model and in an external file, expected one of them".into());
+            }
+            return files.read(&tensor.external_data, bytes, budget).map(Payload::Bytes);
+        }
+        // Writers without field presence put an empty raw_data beside a typed field.
+        match tensor.raw_data.as_ref().filter(|raw| !raw.is_empty() || !typed) {
+            Some(_) if typed => {
+                Err("got elements in raw_data and in a typed field, expected one of them".into())
+            }
+            Some(raw) if raw.len() == bytes => Ok(Payload::Bytes(raw.clone())),
+            Some(raw) => {
+                Err(format!("got {} bytes, expected {bytes} for the shape {:?}", raw.len(), tensor.dims))
+            }
+            None => Ok(Payload::Field(count)),
+        }
+    }
+
+    /// The elements, from bytes by `decode` or from the typed field by `convert`.
+    fn read<F: Copy, T: Copy, const K: usize>(
+        &self,
+        field: &[F],
+        decode: impl Fn([u8; K]) -> T,
+        convert: impl Fn(F) -> T,
+        budget: &mut Budget,
+    ) -> Result<Arc<[T]>, String> {
+        match self {
+            Payload::Bytes(bytes) => {
+                let (chunks, _) = bytes.as_chunks::<K>();
+                budget.charge::<T>(chunks.len())?;
+                Ok(chunks.iter().map(|c| decode(*c)).collect())
+            }
+            Payload::Field(count) if *count == field.len() => {
+                budget.charge::<T>(*count)?;
+                Ok(field.iter().map(|v| convert(*v)).collect())
+            }
+            Payload::Field(count) => {
+                Err(format!("got {} elements, expected {count} for the shape", field.len()))
+            }
+        }
+    }
+}
+
+/// Bytes per element, of the types that relc reads.
+fn width(number: i32) -> Option<usize> {
+    use DataType as T;
+    match data_type(number)? {
+        T::Double | T::Int64 => Some(8),
+        T::Float | T::Int32 => Some(4),
+        T::Float16 | T::Bfloat16 => Some(2),
+        T::Int8 | T::Uint8 | T::Bool => Some(1),
+        _ => None,
+    }
+}

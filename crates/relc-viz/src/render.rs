@@ -1,0 +1,211 @@
+//! Maps and pictures to pictures.
+
+use image::imageops::{self, FilterType};
+use image::{ImageBuffer, Luma, Rgb, RgbImage};
+use ndarray::ArrayView2;
+
+use crate::{ColorMap, VizError};
+
+/// How maps are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Style {
+    /// The colours.
+    pub colormap: ColorMap,
+    /// The magnitude that gets the last colour is this percentile of all magnitudes (100: the largest); larger ones
+    /// are drawn as if they were that large.
+    pub clip: f64,
+    /// Small pictures are enlarged by a whole factor until their shorter side has at least this many pixels.
+    pub min_side: u32,
+}
+
+/// The most pixels each way.
+const MAX_SIDE: usize = 16384;
+
+impl Style {
+    /// A style that clips at the 99.5th percentile, so that single pixels don't darken the rest, and enlarges to 256
+    /// pixels.
+    pub fn new(colormap: ColorMap) -> Self {
+        Style { colormap, clip: 99.5, min_side: 256 }
+    }
+
+    /// By how much a picture of this size is enlarged.
+    fn factor(&self, width: u32, height: u32) -> u32 {
+        self.min_side.div_ceil(width.min(height).max(1)).max(1)
+    }
+}
+
+fn check_size(width: usize, height: usize) -> Result<(u32, u32), VizError> {
+    let fits = |n: usize| (1..=MAX_SIDE).contains(&n);
+    if !fits(width) || !fits(height) {
+        return Err(VizError::Size { width, height });
+    }
+    Ok((width as u32, height as u32))
+}
+
+/// The map divided by its clipped largest magnitude: values in `[-1, 1]`; all 0 for a map of zeros.
+fn normalise(map: ArrayView2<'_, f32>, clip: f64) -> Result<ImageBuffer<Luma<f32>, Vec<f32>>, VizError> {
+    let (rows, columns) = map.dim();
+    let (width, height) = check_size(columns, rows)?;
+    if let Some(((row, column), value)) = map.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        return Err(VizError::NonFinite { value: *value, row, column });
+    }
+    let mut magnitudes: Vec<f32> = map.iter().map(|v| v.abs()).collect();
+    magnitudes.sort_unstable_by(f32::total_cmp);
+    let largest = magnitudes.last().copied().unwrap_or(0.0);
+    let rank = ((magnitudes.len() - 1) as f64 * (clip / 100.0).clamp(0.0, 1.0)).round() as usize;
+    // Where nearly all of a map is zero, the percentile is too: then the largest magnitude is the scale.
+    let scale = magnitudes.get(rank).copied().filter(|s| *s > 0.0).unwrap_or(largest);
+    let value = |v: f32| if scale > 0.0 { (v / scale).clamp(-1.0, 1.0) } else { 0.0 };
+    Ok(ImageBuffer::from_fn(width, height, |x, y| {
+        Luma([map.get((y as usize, x as usize)).copied().map_or(0.0, value)])
+    }))
+}
+
+/// The colour of a value in `[-1, 1]`.
+fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
+    let t = if signed { (value + 1.0) / 2.0 } else { value.max(0.0) };
+    let index = (t * 255.0).round() as usize;
+    table.get(index.min(255)).copied().unwrap_or(Rgb([0; 3]))
+}
+
+/// Draws a map f32[H,W]; each value is a square of whole pixels.
+///
+/// # Errors
+/// If a value is not finite, or the size is out of range.
+pub fn heat_map(map: ArrayView2<'_, f32>, style: &Style) -> Result<RgbImage, VizError> {
+    let values = normalise(map, style.clip)?;
+    let table = style.colormap.table();
+    let signed = style.colormap.is_signed();
+    let small = RgbImage::from_fn(values.width(), values.height(), |x, y| {
+        color(&table, signed, values.get_pixel(x, y).0[0])
+    });
+    Ok(enlarge(&small, style.factor(small.width(), small.height())))
+}
+
+fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
+    imageops::resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest)
+}
+
+/// Draws a map f32[H,W] over its picture: the colours of [`heat_map`], the more opaque the larger the magnitude (a
+/// pixel without relevance shows the picture alone). A map of another size is stretched smoothly.
+///
+/// # Errors
+/// As [`heat_map`].
+pub fn overlay(picture: &RgbImage, map: ArrayView2<'_, f32>, style: &Style) -> Result<RgbImage, VizError> {
+    check_size(picture.width() as usize, picture.height() as usize)?;
+    let values = normalise(map, style.clip)?;
+    let factor = style.factor(picture.width(), picture.height());
+    let below = enlarge(picture, factor);
+    let (width, height) = below.dimensions();
+    let values = imageops::resize(&values, width, height, FilterType::Triangle);
+    let table = style.colormap.table();
+    let signed = style.colormap.is_signed();
+    Ok(RgbImage::from_fn(width, height, |x, y| {
+        let value = values.get_pixel(x, y).0[0];
+        let strength = if signed { value.abs() } else { value.max(0.0) };
+        // The square root lifts weak relevance above the picture.
+        let opacity = strength.sqrt() * 0.9;
+        let above = color(&table, signed, value);
+        let mut pixel = *below.get_pixel(x, y);
+        for (p, a) in pixel.0.iter_mut().zip(above.0) {
+            *p = (f32::from(*p) * (1.0 - opacity) + f32::from(a) * opacity).round() as u8;
+        }
+        pixel
+    }))
+}
+
+/// Pictures in rows and columns on white, with a margin around each; every cell is as large as the largest picture.
+///
+/// # Errors
+/// If there is no picture or the sheet would be too large.
+pub fn contact_sheet(rows: &[Vec<RgbImage>], margin: u32) -> Result<RgbImage, VizError> {
+    let all = || rows.iter().flatten();
+    let width = all().map(RgbImage::width).max().unwrap_or(0);
+    let height = all().map(RgbImage::height).max().unwrap_or(0);
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let side = |cells: usize, cell: u32| {
+        cells.saturating_mul((cell + margin) as usize).saturating_add(margin as usize)
+    };
+    if width == 0 || height == 0 {
+        return Err(VizError::Size { width: 0, height: 0 });
+    }
+    let (sheet_width, sheet_height) = check_size(side(columns, width), side(rows.len(), height))?;
+    let mut sheet = RgbImage::from_pixel(sheet_width, sheet_height, Rgb([255; 3]));
+    for (y, row) in rows.iter().enumerate() {
+        for (x, picture) in row.iter().enumerate() {
+            let left = margin as usize + x * (width + margin) as usize;
+            let top = margin as usize + y * (height + margin) as usize;
+            imageops::replace(&mut sheet, picture, left as i64, top as i64);
+        }
+    }
+    Ok(sheet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+
+    fn plain(colormap: ColorMap) -> Style {
+        Style { clip: 100.0, min_side: 1, ..Style::new(colormap) }
+    }
+
+    #[test]
+    fn zero_has_the_middle_colour_and_signs_are_symmetric() {
+        let picture = heat_map(array![[-2.0, 0.0, 2.0, 1.0]].view(), &plain(ColorMap::Bwr)).unwrap();
+        assert_eq!(picture.get_pixel(0, 0), &Rgb([0, 0, 255]));
+        assert_eq!(picture.get_pixel(2, 0), &Rgb([255, 0, 0]));
+        assert!(picture.get_pixel(1, 0).0.iter().all(|c| *c >= 253));
+        let half = picture.get_pixel(3, 0).0;
+        assert_eq!(half[0], 255);
+        assert!((126..=130).contains(&half[1]));
+    }
+
+    #[test]
+    fn a_map_of_zeros_is_drawn_and_leaves_the_picture() {
+        let zeros = Array2::zeros((3, 3));
+        let picture = RgbImage::from_fn(3, 3, |x, y| Rgb([x as u8 * 50, y as u8 * 50, 7]));
+        for map in [ColorMap::Seismic, ColorMap::Inferno] {
+            assert!(heat_map(zeros.view(), &plain(map)).is_ok());
+            assert_eq!(overlay(&picture, zeros.view(), &plain(map)).unwrap(), picture);
+        }
+    }
+
+    #[test]
+    fn single_pixels_are_clipped_but_never_to_nothing() {
+        let mut map = Array2::from_elem((20, 20), 1.0);
+        map[(0, 0)] = 1000.0;
+        let style = Style { min_side: 1, ..Style::new(ColorMap::Bwr) };
+        assert_eq!(heat_map(map.view(), &style).unwrap().get_pixel(5, 5), &Rgb([255, 0, 0]));
+        let mut lonely = Array2::zeros((20, 20));
+        lonely[(3, 4)] = 5.0;
+        assert_eq!(heat_map(lonely.view(), &style).unwrap().get_pixel(4, 3), &Rgb([255, 0, 0]));
+    }
+
+    #[test]
+    fn small_pictures_are_enlarged_by_a_whole_factor() {
+        let map = array![[1.0, -1.0], [0.0, 0.5]];
+        let style = Style { clip: 100.0, min_side: 5, ..Style::new(ColorMap::Bwr) };
+        let picture = heat_map(map.view(), &style).unwrap();
+        assert_eq!(picture.dimensions(), (6, 6));
+        assert_eq!(picture.get_pixel(2, 2), picture.get_pixel(0, 0));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_an_error() {
+        let style = Style::new(ColorMap::Bwr);
+        let nan = heat_map(array![[0.0, f32::NAN]].view(), &style).unwrap_err();
+        assert!(nan.to_string().contains("row 0, column 1"), "{nan}");
+        assert!(heat_map(Array2::zeros((0, 4)).view(), &style).is_err());
+        assert!(contact_sheet(&[], 4).is_err());
+    }
+
+    #[test]
+    fn a_sheet_has_a_cell_for_each_picture() {
+        let red = RgbImage::from_pixel(2, 3, Rgb([255, 0, 0]));
+        let sheet = contact_sheet(&[vec![red.clone(), red.clone()], vec![red]], 1).unwrap();
+        assert_eq!(sheet.dimensions(), (7, 9));
+        assert_eq!(sheet.get_pixel(4, 1), &Rgb([255, 0, 0]));
+        assert_eq!(sheet.get_pixel(4, 6), &Rgb([255, 255, 255]));
+    }
+}

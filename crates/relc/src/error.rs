@@ -1,0 +1,66 @@
+//! Errors of the facade.
+
+use std::path::PathBuf;
+
+use relc_interp::InterpError;
+use relc_onnx::ImportError;
+use relc_passes::PassError;
+
+use crate::request::RequestError;
+
+/// A model that can't be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The file can't be imported.
+    #[error("can't import {}", model.display())]
+    Import {
+        /// The file.
+        model: PathBuf,
+        /// Why not.
+        source: ImportError,
+    },
+    /// A pass failed.
+    #[error(transparent)]
+    Pass(PassError),
+}
+
+/// An explanation that can't be computed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExplainError {
+    /// The input has another shape than the model's.
+    #[error("the input has the shape {got:?}, expected {expected} for the model's input \"{name}\"")]
+    InputShape {
+        /// The input's name.
+        name: String,
+        /// Its shape.
+        got: Vec<usize>,
+        /// The model's type, `N` any number of samples.
+        expected: String,
+    },
+    /// The model has several inputs.
+    #[error("the model has {count} inputs; expected one")]
+    SeveralInputs {
+        /// How many.
+        count: usize,
+    },
+    /// The request does not fit the model.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// More memory would be needed than is allowed.
+    #[error(
+        "{samples} sample(s) at once need about {needed} MiB, more than the limit of {limit} MiB; use smaller batches"
+    )]
+    Memory {
+        /// Samples in the batch.
+        samples: usize,
+        /// What they need, in MiB.
+        needed: usize,
+        /// The limit, in MiB.
+        limit: usize,
+    },
+    /// The executor failed.
+    #[error(transparent)]
+    Execute(#[from] InterpError),
+}

@@ -1,0 +1,251 @@
+//! Running a compiled program.
+
+use ndarray::{Array2, Array3, ArrayD, ArrayViewD};
+use relc_interp::{Element, Ledger, Options};
+use relc_ir::rule::Contract;
+use relc_ir::{Dim, Graph, Head, NodeId, TensorType};
+use relc_rules::{BatchNormPolicy, Preset};
+
+use crate::compiler::{Compiled, Engine};
+use crate::error::ExplainError;
+use crate::map::sum_over_channels;
+use crate::preprocess::Layout;
+use crate::request::{RequestError, Seed, Targets, probabilities};
+
+/// The memory that an explanation may take unless [`Explainer::with_memory_limit`] says otherwise: 16 GiB.
+pub const DEFAULT_MEMORY_LIMIT: usize = 16 << 30;
+
+/// A model compiled into a program that explains its decisions. `Send + Sync`: threads may share it.
+#[derive(Clone, Debug)]
+pub struct Explainer {
+    compiled: Compiled,
+    preset: Preset,
+    batchnorm: BatchNormPolicy,
+    engine: Engine,
+    memory_limit: usize,
+}
+
+/// The explanation of one target of each sample of a batch.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The explained output of each sample. With a seed tensor: the largest logit.
+    pub targets: Vec<usize>,
+    /// The relevance of the input, in the input's shape.
+    pub relevance: ArrayD<f32>,
+    /// Its sum over the channels, f32[N,H,W], if the input is a picture.
+    pub map: Option<Array3<f32>>,
+    /// Where the relevance went.
+    pub ledger: Ledger,
+}
+
+impl Explanation {
+    /// `|sum R(input) - sum seed| / sum |seed|` of a sample; 0 if the seed is 0.
+    pub fn conservation_error(&self, sample: usize) -> f64 {
+        self.ledger.totals.get(sample).map_or(0.0, |t| t.conservation_error())
+    }
+}
+
+/// What one batch gave.
+#[derive(Clone, Debug)]
+pub struct Explanations {
+    /// The explained output, f64[N,K]: logits, if the model ends in an activation that was stripped.
+    pub logits: Array2<f64>,
+    /// The probabilities f64[N,K]: softmax over the logits, or sigmoid if the model ended in one.
+    pub probabilities: Array2<f64>,
+    /// One explanation per target, in the order of the request; all share one forward pass.
+    pub explanations: Vec<Explanation>,
+}
+
+impl Explainer {
+    pub(crate) fn new(
+        compiled: Compiled,
+        preset: Preset,
+        batchnorm: BatchNormPolicy,
+        engine: Engine,
+    ) -> Self {
+        Explainer { compiled, preset, batchnorm, engine, memory_limit: DEFAULT_MEMORY_LIMIT }
+    }
+
+    /// With another limit on the memory of one explanation, in bytes.
+    #[must_use]
+    pub fn with_memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// The compiled graph, forward and relevance.
+    pub fn graph(&self) -> &Graph {
+        &self.compiled.graph
+    }
+
+    /// The compiled graph and what the passes said.
+    pub fn compiled(&self) -> &Compiled {
+        &self.compiled
+    }
+
+    /// The preset, with the options in it.
+    pub fn preset(&self) -> &Preset {
+        &self.preset
+    }
+
+    /// What happened to BatchNormalization.
+    pub fn batchnorm(&self) -> BatchNormPolicy {
+        self.batchnorm
+    }
+
+    /// What executes the program.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Whether the program conserves relevance by its rules' contracts.
+    pub fn is_conserving(&self) -> bool {
+        self.compiled.graph.claim.as_ref().is_some_and(|c| c.leaks.is_empty())
+    }
+
+    /// The nodes that may lose relevance by their rules' contracts.
+    pub fn leaks(&self) -> &[(NodeId, Contract)] {
+        self.compiled.graph.claim.as_ref().map_or(&[], |c| &c.leaks)
+    }
+
+    /// The model's input: its name and type.
+    ///
+    /// # Errors
+    /// If the model has several.
+    pub fn input(&self) -> Result<(&str, &TensorType), ExplainError> {
+        match self.graph().inputs() {
+            [one] => {
+                let node = self.graph().node(*one);
+                Ok((&node.name, &node.types()[0]))
+            }
+            several => Err(ExplainError::SeveralInputs { count: several.len() }),
+        }
+    }
+
+    /// Whether the input is a picture, and how it lies: its layout, and height and width.
+    ///
+    /// A rank-4 input is f32[N,H,W,C] if its last dimension is 1 or 3 and its second is not, else f32[N,C,H,W].
+    pub fn picture_input(&self) -> Option<(Layout, [usize; 2])> {
+        let (_, ty) = self.input().ok()?;
+        let &[_, Dim::Fixed(a), Dim::Fixed(b), Dim::Fixed(c)] = ty.dims() else { return None };
+        let few = |n: usize| n == 1 || n == 3;
+        Some(if few(c) && !few(a) { (Layout::Nhwc, [a, b]) } else { (Layout::Nchw, [b, c]) })
+    }
+
+    /// The channels of a picture input.
+    pub fn picture_channels(&self) -> Option<usize> {
+        let (layout, _) = self.picture_input()?;
+        let axis = if layout == Layout::Nhwc { 3 } else { 1 };
+        self.input().ok()?.1.dims().get(axis)?.fixed()
+    }
+
+    /// About how many bytes one explanation of `samples` samples takes: every forward and relevance value.
+    pub fn memory_estimate(&self, samples: usize) -> usize {
+        let size = if self.engine == Engine::InterpF64 { 8 } else { 4 };
+        let graph = self.graph();
+        let values = graph.node_ids().flat_map(|n| graph.node(n).types().iter());
+        let per_sample =
+            values.fold(0usize, |sum, ty| sum.saturating_add(ty.elements().unwrap_or(usize::MAX)));
+        per_sample.saturating_mul(samples).saturating_mul(size)
+    }
+
+    /// Explains a batch: `input` has the model's input shape, with any number of samples for `N`.
+    ///
+    /// Results don't depend on how samples are batched, nor on the number of threads, to the bit.
+    ///
+    /// # Errors
+    /// If the input or the request does not fit the model, too much memory would be needed, or a value is not
+    /// finite (the node is named).
+    pub fn explain(
+        &self,
+        input: ArrayViewD<'_, f32>,
+        seed: &Seed,
+        targets: &Targets,
+    ) -> Result<Explanations, ExplainError> {
+        let (name, ty) = self.input()?;
+        let samples = input.shape().first().copied().unwrap_or(0);
+        if samples == 0 || input.shape() != ty.bind(samples) {
+            let (name, got, expected) = (name.to_string(), input.shape().to_vec(), ty.to_string());
+            return Err(ExplainError::InputShape { name, got, expected });
+        }
+        let needed = self.memory_estimate(samples);
+        if needed > self.memory_limit {
+            let mib = |bytes: usize| bytes >> 20;
+            return Err(ExplainError::Memory { samples, needed: mib(needed), limit: mib(self.memory_limit) });
+        }
+        match self.engine {
+            Engine::InterpF32 => self.run(input.to_owned(), seed, targets),
+            Engine::InterpF64 => self.run(input.mapv(f64::from), seed, targets),
+        }
+    }
+
+    fn run<T: Element>(
+        &self,
+        input: ArrayD<T>,
+        seed: &Seed,
+        targets: &Targets,
+    ) -> Result<Explanations, ExplainError> {
+        let graph = self.graph();
+        let samples = input.shape()[0];
+        let forward = relc_interp::forward(graph, &[input])?;
+        let logits = self.logits(&forward, samples)?;
+        let targets = match seed {
+            Seed::Tensor(_) => Targets::Argmax.resolve(&logits)?,
+            Seed::Named(_) => targets.resolve(&logits)?,
+        };
+        let explain = |targets: Vec<usize>| {
+            let seed = seed.tensor(&logits, graph.head, &targets)?;
+            self.backward(&forward, &seed, targets)
+        };
+        let explanations = targets.into_iter().map(explain).collect::<Result<_, ExplainError>>()?;
+        let probabilities = probabilities(&logits, graph.head);
+        Ok(Explanations { probabilities, logits, explanations })
+    }
+
+    /// The explained output as f64[N,K].
+    fn logits<T: Element>(
+        &self,
+        forward: &relc_interp::Forward<T>,
+        samples: usize,
+    ) -> Result<Array2<f64>, ExplainError> {
+        let output = self.graph().outputs().first().and_then(|(_, v)| forward.value(*v));
+        let values: Vec<f64> = output.into_iter().flatten().map(|v| v.to_f64().unwrap_or(f64::NAN)).collect();
+        let outputs = values.len() / samples.max(1);
+        Array2::from_shape_vec((samples, outputs), values)
+            .map_err(|_| RequestError::SeedShape { got: vec![samples], samples, outputs }.into())
+    }
+
+    fn backward<T: Element>(
+        &self,
+        forward: &relc_interp::Forward<T>,
+        seed: &Array2<f64>,
+        targets: Vec<usize>,
+    ) -> Result<Explanation, ExplainError> {
+        let graph = self.graph();
+        let shape = graph.outputs().first().map(|(_, v)| graph.ty(*v).bind(seed.nrows())).unwrap_or_default();
+        let seed_tensor = seed.mapv(|v| T::from(v).unwrap_or_else(T::zero)).into_shape_with_order(shape);
+        let seed_tensor = seed_tensor.map_err(|_| RequestError::SeedShape {
+            got: seed.shape().to_vec(),
+            samples: seed.nrows(),
+            outputs: seed.ncols(),
+        })?;
+        let mut backward = relc_interp::backward(graph, forward, &seed_tensor, &Options::default())?;
+        let relevance = backward.inputs.swap_remove(0).1;
+        let relevance = relevance.mapv(|v| v.to_f32().unwrap_or(f32::NAN));
+        let channel_axis = match self.picture_input() {
+            Some((Layout::Nhwc, _)) => 3,
+            _ => 1,
+        };
+        Ok(Explanation {
+            targets,
+            map: sum_over_channels(relevance.view(), channel_axis),
+            relevance,
+            ledger: backward.ledger,
+        })
+    }
+
+    /// What the model ended in, if relevance starts before it.
+    pub fn head(&self) -> Head {
+        self.graph().head
+    }
+}

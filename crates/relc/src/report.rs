@@ -1,0 +1,300 @@
+//! Reports: what an explanation says, for people's programs. Everything here serialises to JSON as it stands.
+
+use relc_interp::{Account, Total};
+use relc_ir::residual::Residual;
+use relc_ir::rule::Rule;
+use relc_ir::{Graph, Head, NodeId};
+use relc_rules::BatchNormPolicy;
+use serde::Serialize;
+
+use crate::explainer::{Explainer, Explanation, Explanations};
+use crate::request::rank;
+
+/// A named tensor of the model.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorReport {
+    /// Its name.
+    pub name: String,
+    /// Its type, as the IR writes it: `f32[N,3,224,224]`.
+    pub shape: String,
+}
+
+/// A residual join.
+#[derive(Clone, Debug, Serialize)]
+pub struct JoinReport {
+    /// The ONNX name of the Add.
+    pub join: String,
+    /// The ONNX name of the node where the branches part.
+    pub fork: String,
+    /// `identity`, `projection` or `resample`.
+    pub skip: &'static str,
+    /// Weighted layers of the main branch and of the skip.
+    pub weighted_layers: [usize; 2],
+    /// The share of the join's relevance (in magnitude) that took the skip; only in an explanation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_share: Option<f64>,
+}
+
+/// What the compiler can promise.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClaimReport {
+    /// Whether every rule's contract is to conserve.
+    pub conserving: bool,
+    /// The nodes whose contract is another.
+    pub leaks: Vec<LeakReport>,
+}
+
+/// A node that may lose relevance.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeakReport {
+    /// The ONNX name of the forward node.
+    pub node: String,
+    /// The relevance op.
+    pub op: String,
+    /// `leaks-to-bias`, `leaks-to-stabiliser`, `leaks-to-padding` or `unbounded`.
+    pub contract: String,
+}
+
+/// A rule and who gave it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleReport {
+    /// The ONNX name of the node.
+    pub node: String,
+    /// Its op.
+    pub op: &'static str,
+    /// The rule with its parameters.
+    pub rule: String,
+    /// The line of the preset, or the option.
+    pub origin: String,
+}
+
+/// What the compiler made of a model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelReport {
+    /// The model's name in the file.
+    pub name: String,
+    /// The input.
+    pub input: TensorReport,
+    /// The explained output.
+    pub output: TensorReport,
+    /// The activation that relevance starts before.
+    pub stripped_head: Option<&'static str>,
+    /// The preset.
+    pub preset: String,
+    /// The split policy.
+    pub split: String,
+    /// `keep` or `fold`.
+    pub batchnorm: &'static str,
+    /// `include` or `exclude`, for the rules that leave it open.
+    pub bias: &'static str,
+    /// The engine.
+    pub engine: &'static str,
+    /// The residual joins.
+    pub joins: Vec<JoinReport>,
+    /// What the rules promise.
+    pub claim: ClaimReport,
+}
+
+/// One output with its value.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutputReport {
+    /// The index.
+    pub index: usize,
+    /// Its label, if there are labels.
+    pub label: Option<String>,
+    /// The logit.
+    pub logit: f64,
+    /// The probability.
+    pub probability: f64,
+}
+
+/// A line of the ledger.
+#[derive(Clone, Debug, Serialize)]
+pub struct LedgerLine {
+    /// The relevance value: `%r42`.
+    pub value: String,
+    /// The ONNX name of the forward node.
+    pub node: String,
+    /// The relevance op.
+    pub op: String,
+    /// The sums.
+    #[serde(flatten)]
+    pub account: Account,
+}
+
+/// The ledger of one sample.
+#[derive(Clone, Debug, Serialize)]
+pub struct LedgerReport {
+    /// The seed, the input's relevance, and what all nodes lost.
+    pub total: Total,
+    /// The nodes, from the output to the input.
+    pub nodes: Vec<LedgerLine>,
+}
+
+/// Sums that should be equal.
+#[derive(Clone, Debug, Serialize)]
+pub struct SumsReport {
+    /// The sum of the seed.
+    pub seed: f64,
+    /// The sum of the input's relevance.
+    pub relevance: f64,
+    /// `|relevance - seed| / sum |seed|`.
+    pub conservation_error: f64,
+}
+
+/// The explanation of one target of one sample.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplanationReport {
+    /// The explained output.
+    pub target: OutputReport,
+    /// The seed: its name, or the file.
+    pub seed: String,
+    /// What was put in and what came out.
+    pub sums: SumsReport,
+    /// The residual joins, with the skip's shares.
+    pub joins: Vec<JoinReport>,
+    /// Where the relevance went.
+    pub ledger: LedgerReport,
+}
+
+/// The five largest outputs, and the explanations, of one sample.
+#[derive(Clone, Debug, Serialize)]
+pub struct SampleReport {
+    /// Which input: the file, and for a file of several samples which of them.
+    pub input: String,
+    /// The five largest outputs.
+    pub predictions: Vec<OutputReport>,
+    /// One explanation per target.
+    pub explanations: Vec<ExplanationReport>,
+}
+
+/// Says what the compiler made of a model.
+pub fn model_report(explainer: &Explainer) -> ModelReport {
+    let graph = explainer.graph();
+    let tensor = |name: &str, node: NodeId| TensorReport {
+        name: name.to_string(),
+        shape: graph.node(node).types().first().map(ToString::to_string).unwrap_or_default(),
+    };
+    let empty = || TensorReport { name: String::new(), shape: String::new() };
+    ModelReport {
+        name: graph.name().to_string(),
+        input: graph.inputs().first().map_or_else(empty, |i| tensor(&graph.node(*i).name, *i)),
+        output: graph.outputs().first().map_or_else(empty, |(name, v)| tensor(name, v.node)),
+        stripped_head: (graph.head != Head::None).then(|| graph.head.name()),
+        preset: explainer.preset().name.clone(),
+        split: explainer.preset().split.to_string(),
+        batchnorm: match explainer.batchnorm() {
+            BatchNormPolicy::Keep => "keep",
+            BatchNormPolicy::Fold => "fold",
+        },
+        bias: match explainer.preset().bias() {
+            relc_ir::rule::BiasPolicy::Include => "include",
+            relc_ir::rule::BiasPolicy::Exclude => "exclude",
+        },
+        engine: explainer.engine().name(),
+        joins: graph.residuals.iter().map(|r| join_report(graph, r)).collect(),
+        claim: claim_report(explainer),
+    }
+}
+
+fn join_report(graph: &Graph, residual: &Residual) -> JoinReport {
+    let layers = |i: usize| residual.branches.get(i).map_or(0, |b| b.weighted_layers);
+    JoinReport {
+        join: graph.node(residual.join).name.clone(),
+        fork: graph.node(residual.fork).name.clone(),
+        skip: residual.skip_name(),
+        weighted_layers: [layers(residual.main()), layers(residual.skip)],
+        skip_share: None,
+    }
+}
+
+fn claim_report(explainer: &Explainer) -> ClaimReport {
+    let graph = explainer.graph();
+    let leak = |(node, contract): &(NodeId, relc_ir::rule::Contract)| LeakReport {
+        node: graph.node(*node).name.clone(),
+        op: graph.node(*node).op.mnemonic(),
+        contract: contract.to_string(),
+    };
+    ClaimReport { conserving: explainer.is_conserving(), leaks: explainer.leaks().iter().map(leak).collect() }
+}
+
+/// Says which rule each node got, in forward order, and which line gave it.
+pub fn rule_report(explainer: &Explainer) -> Vec<RuleReport> {
+    let graph = explainer.graph();
+    let order = graph.forward_order().unwrap_or_default();
+    let assigned = order.into_iter().filter_map(|n| graph.rules.get(&n).map(|a| (n, a)));
+    assigned
+        .map(|(node, a)| RuleReport {
+            node: graph.node(node).name.clone(),
+            op: graph.node(node).op.onnx_name(),
+            rule: describe_rule(&a.rule),
+            origin: a.origin.clone(),
+        })
+        .collect()
+}
+
+fn describe_rule(rule: &Rule) -> String {
+    let attrs: Vec<String> =
+        rule.attrs().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if attrs.is_empty() { rule.name().to_string() } else { format!("{}({})", rule.name(), attrs.join(", ")) }
+}
+
+/// Says what a batch gave for its sample `sample`, called `input`.
+///
+/// `labels` names the outputs; `seed` is what the report calls the seed.
+pub fn sample_report(
+    explainer: &Explainer,
+    result: &Explanations,
+    sample: usize,
+    input: &str,
+    seed: &str,
+    labels: Option<&[String]>,
+) -> SampleReport {
+    let output = |index: usize| OutputReport {
+        index,
+        label: labels.and_then(|l| l.get(index)).cloned(),
+        logit: result.logits.get((sample, index)).copied().unwrap_or(f64::NAN),
+        probability: result.probabilities.get((sample, index)).copied().unwrap_or(f64::NAN),
+    };
+    let top = rank(&result.logits, 5.min(result.logits.ncols()));
+    let predictions = top.iter().filter_map(|best| best.get(sample)).map(|&i| output(i)).collect();
+    let explain = |e: &Explanation| ExplanationReport {
+        target: output(e.targets.get(sample).copied().unwrap_or(0)),
+        seed: seed.to_string(),
+        sums: sums(e, sample),
+        joins: joins(explainer.graph(), e, sample),
+        ledger: ledger(e, sample),
+    };
+    SampleReport {
+        input: input.to_string(),
+        predictions,
+        explanations: result.explanations.iter().map(explain).collect(),
+    }
+}
+
+fn sums(explanation: &Explanation, sample: usize) -> SumsReport {
+    let total = explanation.ledger.totals.get(sample).copied().unwrap_or_default();
+    SumsReport { seed: total.seed, relevance: total.inputs, conservation_error: total.conservation_error() }
+}
+
+fn joins(graph: &Graph, explanation: &Explanation, sample: usize) -> Vec<JoinReport> {
+    let share = |r: &Residual| {
+        let join = explanation.ledger.joins.iter().find(|j| graph.node(j.node).of == Some(r.join))?;
+        join.share.get(sample).copied()
+    };
+    graph.residuals.iter().map(|r| JoinReport { skip_share: share(r), ..join_report(graph, r) }).collect()
+}
+
+fn ledger(explanation: &Explanation, sample: usize) -> LedgerReport {
+    let ledger = &explanation.ledger;
+    let line = |entry: &relc_interp::Entry| LedgerLine {
+        value: entry.label.clone(),
+        node: entry.name.clone(),
+        op: entry.op.clone(),
+        account: entry.samples.get(sample).copied().unwrap_or_default(),
+    };
+    LedgerReport {
+        total: ledger.totals.get(sample).copied().unwrap_or_default(),
+        nodes: ledger.entries.iter().map(line).collect(),
+    }
+}

@@ -1,0 +1,245 @@
+//! What to explain: seeds and targets.
+
+use std::str::FromStr;
+
+use ndarray::{Array2, ArrayD, Axis};
+use relc_ir::Head;
+use relc_rules::SeedKind;
+
+/// The relevance that is put on the explained output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seed {
+    /// A named seed at each target.
+    Named(SeedKind),
+    /// Any tensor: f32[N,K], or f32[K] for every sample. Targets don't matter then.
+    Tensor(ArrayD<f32>),
+}
+
+/// Which outputs to explain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// The largest logit of each sample.
+    Argmax,
+    /// These outputs, for every sample.
+    Outputs(Vec<usize>),
+    /// The outputs with the `k` largest logits of each sample.
+    TopK(usize),
+}
+
+/// What a request asks for that the model can't give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A target is no output of the model.
+    #[error("target {target} is out of range: the model has {outputs} outputs, 0 to {}", outputs.saturating_sub(1))]
+    TargetOutOfRange {
+        /// What was asked for.
+        target: usize,
+        /// How many outputs there are.
+        outputs: usize,
+    },
+    /// `top0`, or more than there are.
+    #[error("top{k} is out of range: the model has {outputs} outputs; expected top1 to top{outputs}")]
+    TopKOutOfRange {
+        /// What was asked for.
+        k: usize,
+        /// How many outputs there are.
+        outputs: usize,
+    },
+    /// A seed tensor of another shape.
+    #[error("the seed has the shape {got:?}, expected [{samples}, {outputs}] or [{outputs}]")]
+    SeedShape {
+        /// Its shape.
+        got: Vec<usize>,
+        /// The number of samples.
+        samples: usize,
+        /// The number of outputs.
+        outputs: usize,
+    },
+    /// A target that is no number, `argmax`, `topK` or label.
+    #[error("got the target \"{target}\", expected argmax, topK (for example top3), {expected}")]
+    UnknownTarget {
+        /// What was given.
+        target: String,
+        /// What else is allowed, with the nearest label.
+        expected: String,
+    },
+}
+
+impl Targets {
+    /// Reads `argmax`, `top3`, `7`, `3,5,7`, or labels where there are any.
+    ///
+    /// # Errors
+    /// If a part is none of these; the nearest label is suggested.
+    pub fn parse(text: &str, labels: Option<&[String]>) -> Result<Targets, RequestError> {
+        if text == "argmax" {
+            return Ok(Targets::Argmax);
+        }
+        let label = |name: &str| labels.and_then(|l| l.iter().position(|n| n == name));
+        if let Some(k) = text.strip_prefix("top").and_then(|k| usize::from_str(k).ok())
+            && label(text).is_none()
+        {
+            return Ok(Targets::TopK(k));
+        }
+        if let Some(index) = label(text) {
+            return Ok(Targets::Outputs(vec![index])); // a label may hold commas
+        }
+        let one = |part: &str| {
+            let part = part.trim();
+            part.parse().ok().or_else(|| label(part)).ok_or_else(|| unknown_target(part, labels))
+        };
+        text.split(',').map(one).collect::<Result<_, _>>().map(Targets::Outputs)
+    }
+
+    /// The targets for a batch of logits f64[N,K]: one list of N outputs per target.
+    ///
+    /// # Errors
+    /// If a target is out of range.
+    pub(crate) fn resolve(&self, logits: &Array2<f64>) -> Result<Vec<Vec<usize>>, RequestError> {
+        let (samples, outputs) = logits.dim();
+        match self {
+            Targets::Argmax => Ok(rank(logits, 1)),
+            Targets::TopK(k) if (1..=outputs).contains(k) => Ok(rank(logits, *k)),
+            Targets::TopK(k) => Err(RequestError::TopKOutOfRange { k: *k, outputs }),
+            Targets::Outputs(list) => list
+                .iter()
+                .map(|&target| {
+                    let inside = target < outputs;
+                    inside
+                        .then(|| vec![target; samples])
+                        .ok_or(RequestError::TargetOutOfRange { target, outputs })
+                })
+                .collect(),
+        }
+    }
+}
+
+fn unknown_target(part: &str, labels: Option<&[String]>) -> RequestError {
+    let expected = match labels {
+        None => "an output's index, or several with commas (give --labels to use names)".to_string(),
+        Some(labels) => {
+            let nearest = labels.iter().min_by_key(|l| strsim::damerau_levenshtein(l, part));
+            let hint = nearest.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
+            format!("an output's index or label{hint}, or several with commas")
+        }
+    };
+    RequestError::UnknownTarget { target: part.to_string(), expected }
+}
+
+/// The `k` largest outputs of each sample, first the largest of all samples, then the second, ...; of equal ones the
+/// first.
+pub(crate) fn rank(logits: &Array2<f64>, k: usize) -> Vec<Vec<usize>> {
+    let orders: Vec<Vec<usize>> = logits
+        .axis_iter(Axis(0))
+        .map(|row| {
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+            order
+        })
+        .collect();
+    (0..k).map(|i| orders.iter().filter_map(|o| o.get(i).copied()).collect()).collect()
+}
+
+/// The probabilities f64[N,K] that belong to logits: softmax, or sigmoid if the model ended in one.
+pub(crate) fn probabilities(logits: &Array2<f64>, head: Head) -> Array2<f64> {
+    if head == Head::Sigmoid {
+        return logits.mapv(|z| 1.0 / (1.0 + (-z).exp()));
+    }
+    let mut p = logits.clone();
+    for mut row in p.axis_iter_mut(Axis(0)) {
+        let max = row.fold(f64::NEG_INFINITY, |m, v| m.max(*v));
+        row.mapv_inplace(|z| (z - max).exp());
+        let sum = row.sum();
+        row.mapv_inplace(|e| e / sum);
+    }
+    p
+}
+
+impl Seed {
+    /// The seed tensor f64[N,K] for one target per sample.
+    ///
+    /// # Errors
+    /// If a seed tensor has another shape.
+    pub(crate) fn tensor(
+        &self,
+        logits: &Array2<f64>,
+        head: Head,
+        targets: &[usize],
+    ) -> Result<Array2<f64>, RequestError> {
+        let (samples, outputs) = logits.dim();
+        match self {
+            Seed::Tensor(tensor) => {
+                let wrong = || RequestError::SeedShape { got: tensor.shape().to_vec(), samples, outputs };
+                if tensor.shape() != [samples, outputs] && tensor.shape() != [outputs] {
+                    return Err(wrong());
+                }
+                let full = tensor.broadcast((samples, outputs)).ok_or_else(wrong)?;
+                Ok(full.mapv(f64::from))
+            }
+            Seed::Named(kind) => {
+                let mut seed = Array2::zeros((samples, outputs));
+                let values = match kind {
+                    SeedKind::OneHot => Array2::ones((samples, outputs)),
+                    SeedKind::Logit => logits.clone(),
+                    SeedKind::Prob => probabilities(logits, head),
+                };
+                for (sample, &target) in targets.iter().enumerate() {
+                    if let (Some(slot), Some(value)) =
+                        (seed.get_mut((sample, target)), values.get((sample, target)))
+                    {
+                        *slot = *value;
+                    }
+                }
+                Ok(seed)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{arr2, array};
+
+    #[test]
+    fn targets_parse() {
+        let labels = ["cat".to_string(), "great dane, dog".to_string(), "top1".to_string()];
+        let parse = |text| Targets::parse(text, Some(&labels));
+        assert_eq!(parse("argmax"), Ok(Targets::Argmax));
+        assert_eq!(parse("top3"), Ok(Targets::TopK(3)));
+        assert_eq!(parse("top1"), Ok(Targets::Outputs(vec![2])));
+        assert_eq!(parse("2, cat"), Ok(Targets::Outputs(vec![2, 0])));
+        assert_eq!(parse("great dane, dog"), Ok(Targets::Outputs(vec![1])));
+        assert!(parse("cot").unwrap_err().to_string().contains("did you mean \"cat\"?"));
+        assert!(Targets::parse("cat", None).unwrap_err().to_string().contains("--labels"));
+    }
+
+    #[test]
+    fn targets_resolve_per_sample_and_refuse_what_is_not_there() {
+        let logits = arr2(&[[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]]);
+        assert_eq!(Targets::Argmax.resolve(&logits), Ok(vec![vec![1, 0]]));
+        assert_eq!(Targets::TopK(2).resolve(&logits), Ok(vec![vec![1, 0], vec![2, 1]]));
+        assert_eq!(Targets::Outputs(vec![2]).resolve(&logits), Ok(vec![vec![2, 2]]));
+        assert!(Targets::Outputs(vec![3]).resolve(&logits).unwrap_err().to_string().contains("0 to 2"));
+        assert!(Targets::TopK(0).resolve(&logits).is_err());
+    }
+
+    #[test]
+    fn seeds_stand_at_the_target() {
+        let logits = arr2(&[[0.0, 2.0f64.ln()]]);
+        let seed = |kind, head| Seed::Named(kind).tensor(&logits, head, &[1]).unwrap();
+        assert_eq!(seed(SeedKind::OneHot, Head::None), arr2(&[[0.0, 1.0]]));
+        assert!((seed(SeedKind::Prob, Head::Softmax)[(0, 1)] - 2.0 / 3.0).abs() < 1e-12);
+        assert!((seed(SeedKind::Prob, Head::Sigmoid)[(0, 1)] - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(seed(SeedKind::Logit, Head::None)[(0, 1)], 2.0f64.ln());
+    }
+
+    #[test]
+    fn seed_tensors_broadcast_over_samples_only() {
+        let logits = Array2::zeros((2, 3));
+        let tensor = |t: ArrayD<f32>| Seed::Tensor(t).tensor(&logits, Head::None, &[0, 0]);
+        assert_eq!(tensor(array![1.0, 2.0, 3.0].into_dyn()).unwrap().row(1).to_vec(), [1.0, 2.0, 3.0]);
+        assert!(tensor(array![[1.0], [2.0]].into_dyn()).is_err());
+        assert!(tensor(array![1.0].into_dyn()).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! The reference data in `../shared`, which is not part of the repository.
+
+use std::path::{Path, PathBuf};
+
+use ndarray::ArrayD;
+use npyz::npz::NpzArchive;
+
+/// The folder of the reference data.
+pub struct Shared(PathBuf);
+
+/// The reference data: `RELC_SHARED`, or `../shared` beside the repository. `None`, with a word on standard error,
+/// if there is none, which is right on a user's machine.
+///
+/// # Panics
+/// If `RELC_SHARED` is set but no folder. A file that is missing from a folder that is there fails the test that
+/// wants it: nothing is skipped then.
+pub fn shared() -> Option<Shared> {
+    if let Some(path) = std::env::var_os("RELC_SHARED") {
+        let path = PathBuf::from(path);
+        assert!(path.is_dir(), "RELC_SHARED={} is no folder", path.display());
+        return Some(Shared(path));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    if path.is_dir() {
+        return Some(Shared(path));
+    }
+    eprintln!("skipped: no reference data (set RELC_SHARED)");
+    None
+}
+
+impl Shared {
+    /// A file.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn path(&self, name: &str) -> String {
+        let path = self.0.join(name);
+        assert!(path.is_file(), "{} is missing", path.display());
+        path.to_string_lossy().into_owned()
+    }
+
+    /// The files of a folder whose name ends so, sorted.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn files(&self, folder: &str, ending: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.0.join(folder)).expect("the folder is there");
+        let paths = entries.map(|e| e.expect("the folder can be read").path());
+        let mut files: Vec<PathBuf> =
+            paths.filter(|p| p.to_string_lossy().ends_with(ending)).collect();
+        files.sort();
+        assert!(!files.is_empty(), "no {ending} in {folder}");
+        files
+    }
+
+    /// Every model of the reference data.
+    pub fn models(&self) -> Vec<PathBuf> {
+        ["models", "refs"].into_iter().flat_map(|folder| self.files(folder, ".onnx")).collect()
+    }
+}
+
+/// An `.npz` file.
+pub struct Npz(PathBuf);
+
+impl Npz {
+    /// Names a file; arrays are read when asked for.
+    pub fn open(path: impl AsRef<Path>) -> Npz {
+        Npz(path.as_ref().to_path_buf())
+    }
+
+    fn archive(&self) -> NpzArchive<std::io::BufReader<std::fs::File>> {
+        NpzArchive::open(&self.0).expect("the archive can be opened")
+    }
+
+    /// Whether there is an array of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.archive().array_names().any(|n| n == name)
+    }
+
+    fn read<T: npyz::Deserialize>(&self, name: &str) -> (Vec<usize>, Vec<T>) {
+        let mut archive = self.archive();
+        let array = archive.by_name(name).expect("the archive can be read");
+        let array = array.unwrap_or_else(|| panic!("{} has no array {name}", self.0.display()));
+        assert_eq!(array.order(), npyz::Order::C, "{name}");
+        let shape = array.shape().iter().map(|d| *d as usize).collect();
+        (shape, array.into_vec().expect("the array has the type asked for"))
+    }
+
+    /// An f32 array.
+    ///
+    /// # Panics
+    /// If there is none of that name and type.
+    pub fn f32(&self, name: &str) -> ArrayD<f32> {
+        let (shape, values) = self.read(name);
+        ArrayD::from_shape_vec(shape, values).expect("the values fill the shape")
+    }
+
+    /// An i64 array, flat.
+    ///
+    /// # Panics
+    /// If there is none of that name and type.
+    pub fn i64(&self, name: &str) -> Vec<i64> {
+        self.read(name).1
+    }
+}
+
+/// The largest magnitude.
+pub fn max_abs(a: &ArrayD<f32>) -> f64 {
+    a.iter().fold(0.0, |m, v| f64::max(m, f64::from(v.abs())))
+}
+
+/// The largest difference; infinite if a value is no number.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn max_difference(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f64 {
+    assert_eq!(a.shape(), b.shape());
+    a.iter().zip(b).fold(0.0, |m, (x, y)| {
+        let d = (f64::from(*x) - f64::from(*y)).abs();
+        if d.is_nan() { f64::INFINITY } else { m.max(d) }
+    })
+}

@@ -1,0 +1,105 @@
+//! Conservation, on every model of the reference data and at every cut.
+
+use std::collections::HashMap;
+
+use ndarray::ArrayD;
+use relc::{Compiler, Engine, Explainer, Preset, Seed, SeedKind, Targets};
+use relc_interp::{Element, Options};
+use relc_ir::{Op, ValueId, op::Relevance};
+use relc_tests::shared::{Npz, shared};
+
+/// A picture-like input of the model's shape: smooth, of both signs, never constant.
+fn input(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
+    let shape = explainer.input().unwrap().1.bind(samples);
+    ArrayD::from_shape_fn(shape, |i| {
+        let t: f32 = (0..i.ndim()).map(|axis| i[axis] as f32 * [1.7, 0.13, 0.29, 0.41][axis]).sum();
+        t.sin() + 0.3 * (3.1 * t).cos()
+    })
+}
+
+/// The relevance that crosses each cut: after every relevance node, what has been made and not yet been used.
+fn cut_errors<T: Element>(explainer: &Explainer, x: &ArrayD<f32>) -> (f64, String) {
+    let graph = explainer.graph();
+    let x = x.mapv(|v| T::from(v).unwrap());
+    let forward = relc_interp::forward(graph, &[x]).unwrap();
+    let (_, output) = &graph.outputs()[0];
+    let logits = forward.value(*output).unwrap();
+    let seed = logits.mapv(|v| v.max(T::zero())); // every positive logit at once
+    let backward = relc_interp::backward(graph, &forward, &seed, &Options { keep_all: true }).unwrap();
+    let sum = |v: ValueId| -> f64 {
+        backward.value(v).unwrap().iter().map(|r| r.to_f64().unwrap()).sum()
+    };
+    let total: f64 = seed.iter().map(|v| v.to_f64().unwrap()).sum();
+    let mut live: HashMap<ValueId, f64> = HashMap::new();
+    let mut worst = (0.0, String::new());
+    for node in graph.relevance_order().unwrap() {
+        if graph.node(node).op != Op::Relevance(Relevance::Seed) {
+            for value in graph.operands(node) {
+                live.remove(&value);
+            }
+        }
+        for port in 0..graph.node(node).types().len() {
+            live.insert(ValueId { node, port }, sum(ValueId { node, port }));
+        }
+        let error = (live.values().sum::<f64>() - total).abs() / total;
+        if !(error <= worst.0) {
+            worst = (error, graph.describe(node));
+        }
+    }
+    worst
+}
+
+#[test]
+fn conserve_conserves_on_every_model_and_at_every_cut() {
+    let Some(shared) = shared() else { return };
+    for model in shared.models() {
+        let preset = Preset::named("conserve").unwrap();
+        let big = model.to_string_lossy().contains("open_nsfw");
+        for (engine, tolerance) in [(Engine::InterpF32, 1e-5), (Engine::InterpF64, 1e-10)] {
+            let explainer = Compiler::new(preset.clone()).engine(engine).compile(&model).unwrap();
+            assert!(explainer.is_conserving(), "{}: {:?}", model.display(), explainer.leaks());
+            let x = input(&explainer, if big { 1 } else { 2 });
+            let result = explainer.explain(x.view(), &Seed::Named(SeedKind::Logit), &Targets::TopK(2)).unwrap();
+            for explanation in &result.explanations {
+                for sample in 0..x.shape()[0] {
+                    let error = explanation.conservation_error(sample);
+                    assert!(error <= tolerance, "{} {}: {error:e}", model.display(), engine.name());
+                }
+                explanation.ledger.check(tolerance).unwrap();
+            }
+            let (error, node) = match engine {
+                Engine::InterpF32 => cut_errors::<f32>(&explainer, &x),
+                Engine::InterpF64 => cut_errors::<f64>(&explainer, &x),
+            };
+            assert!(error <= tolerance, "{} {}: {error:e} behind {node}", model.display(), engine.name());
+        }
+    }
+}
+
+/// The `paper` preset loses relevance where semantics say: at the MaxPool and at the 1x1 projections; with what the
+/// ledger says was lost, the input's relevance adds up to the seed.
+#[test]
+fn the_ledger_of_paper_shows_where_relevance_is_lost() {
+    let Some(shared) = shared() else { return };
+    let x = Npz::open(shared.path("refs/basic18.npz")).f32("x");
+    let compiler = Compiler::new(Preset::named("paper").unwrap()).engine(Engine::InterpF64);
+    let explainer = compiler.compile(shared.path("refs/basic18.bn.onnx")).unwrap();
+    assert!(!explainer.is_conserving());
+    let result = explainer.explain(x.view(), &Seed::Named(SeedKind::Prob), &Targets::Argmax).unwrap();
+    let ledger = &result.explanations[0].ledger;
+    ledger.check(1e-9).unwrap();
+    for (sample, total) in ledger.totals.iter().enumerate() {
+        let lost: f64 = ledger.entries.iter().map(|e| e.samples[sample].lost()).sum();
+        let error = (total.inputs + lost - total.seed).abs() / total.seed_magnitude;
+        assert!(error <= 1e-9, "sample {sample}: off by {error:e}");
+
+        let lost_at = |name: &str| -> f64 {
+            let entries = ledger.entries.iter().filter(|e| e.name.contains(name));
+            entries.map(|e| e.samples[sample].lost()).sum::<f64>() / total.seed
+        };
+        let (pool, projections) = (lost_at("maxpool"), lost_at("downsample"));
+        assert!(pool > 0.01, "sample {sample}: the MaxPool lost {pool}");
+        assert!(projections > 0.01, "sample {sample}: the projections lost {projections}");
+        assert!((pool + projections) / (lost / total.seed) > 0.99, "sample {sample}: something else leaks");
+    }
+}
