@@ -37,8 +37,8 @@ impl Pass for NormaliseBatchnorm {
             match foldable(graph, node) {
                 Ok(layer) => {
                     let label = graph.describe(node);
-                    fold(graph, layer, node, norm)?;
-                    remarks.applied(label, format!("folded into {}", graph.describe(layer)));
+                    let folded = fold(graph, layer, node, norm)?;
+                    remarks.applied(label, format!("folded into {}", graph.describe(folded)));
                 }
                 Err(reason) => remarks.missed(graph.describe(node), reason),
             }
@@ -72,7 +72,8 @@ fn values(graph: &Graph, value: ValueId) -> Result<Vec<f64>, PassError> {
     Ok(data.iter().map(|v| f64::from(*v)).collect())
 }
 
-fn fold(graph: &mut Graph, layer: NodeId, norm: NodeId, op: BatchNormalization) -> Result<(), PassError> {
+/// Puts a new layer in the place of both, and returns it.
+fn fold(graph: &mut Graph, layer: NodeId, norm: NodeId, op: BatchNormalization) -> Result<NodeId, PassError> {
     let malformed = |message| PassError::Malformed { pass: NAME, message };
     let parameters = graph.operands(norm);
     let parameter = |i: usize| values(graph, parameters[i]);
@@ -115,5 +116,6 @@ fn fold(graph: &mut Graph, layer: NodeId, norm: NodeId, op: BatchNormalization) 
     let folded = graph.add_node(new_op, &name, &[operands[0], weight, bias]).map_err(ir(NAME))?;
     graph.replace_uses(ValueId { node: norm, port: 0 }, ValueId { node: folded, port: 0 });
     graph.remove(norm).map_err(ir(NAME))?;
-    graph.remove(layer).map_err(ir(NAME))
+    graph.remove(layer).map_err(ir(NAME))?;
+    Ok(folded)
 }
