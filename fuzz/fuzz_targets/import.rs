@@ -6,7 +6,7 @@ use relc::passes::{PassManager, pipeline};
 use relc::{BatchNormPolicy, Preset};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(imported) = relc_onnx::import_bytes(data.to_vec().into(), None) else { return };
+    let Ok(imported) = relc_onnx::import_bytes(data.to_vec(), None) else { return };
     let mut graph = imported.graph;
     relc_ir::verify(&graph).expect("the importer gives well-formed graphs");
     let preset = Preset::named("conserve").expect("the preset is there");

@@ -17,7 +17,7 @@ const MUTATIONS: usize = 20_000;
 
 /// The parts of the file that are not the bytes of weights: what a parser looks at.
 fn structure(bytes: &[u8]) -> Vec<Range<usize>> {
-    let model = relc_onnx::decode(bytes.to_vec().into()).unwrap();
+    let model = relc_onnx::proto::decode(bytes.to_vec().into()).unwrap();
     let graph = model.graph.unwrap();
     let mut data: Vec<Range<usize>> = Vec::new();
     for tensor in graph.initializer.iter().filter_map(|t| t.raw_data.as_ref()).filter(|d| d.len() > 64) {
@@ -75,7 +75,7 @@ fn mutate(rng: &mut fastrand::Rng, original: &[u8], places: &[usize]) -> Vec<u8>
 
 /// Imports and, if that works, runs all passes.
 fn compile(bytes: Vec<u8>) -> bool {
-    let Ok(imported) = relc_onnx::import_bytes(bytes.into(), None) else { return false };
+    let Ok(imported) = relc_onnx::import_bytes(bytes, None) else { return false };
     let mut graph = imported.graph;
     let preset = Preset::named("conserve").unwrap();
     let batchnorm = if graph.name().len() % 2 == 0 { BatchNormPolicy::Fold } else { BatchNormPolicy::Keep };

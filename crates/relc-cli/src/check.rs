@@ -7,7 +7,7 @@ use relc::report::{ModelReport, model_report};
 use crate::args::CheckArgs;
 use crate::compile::compiler;
 use crate::failure::Failure;
-use crate::tables;
+use crate::{print, tables};
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
@@ -15,29 +15,32 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let explainer = compiler.compile(&args.model)?;
     let report = model_report(&explainer);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print::line(serde_json::to_string_pretty(&report)?)?;
         return Ok(());
     }
-    print(&explainer, &report, &args.model.display().to_string());
-    Ok(())
+    show(&explainer, &report, &args.model.display().to_string())
 }
 
-fn print(explainer: &Explainer, report: &ModelReport, model: &str) {
-    println!("{model}: supported");
-    println!("  input    {} {}", report.input.name, report.input.shape);
-    println!("  output   {} {}", report.output.name, report.output.shape);
+fn show(explainer: &Explainer, report: &ModelReport, model: &str) -> Result<(), Failure> {
+    print::line(format!("{model}: supported"))?;
+    print::line(format!("  input    {} {}", report.input.name, report.input.shape))?;
+    print::line(format!("  output   {} {}", report.output.name, report.output.shape))?;
     if let Some(head) = &report.stripped_head {
-        println!("  head     relevance starts before the final {head}");
+        print::line(format!("  head     relevance starts before the final {head}"))?;
     }
-    println!("  preset   {} (split {}, batchnorm {})", report.preset, report.split, report.batchnorm);
-    println!("  joins    {} residual join(s)", report.joins.len());
+    print::line(format!(
+        "  preset   {} (split {}, batchnorm {})",
+        report.preset, report.split, report.batchnorm
+    ))?;
+    print::line(format!("  joins    {} residual join(s)", report.joins.len()))?;
     if !report.joins.is_empty() {
-        println!("{}", tables::joins(&report.joins));
+        print::line(tables::joins(&report.joins))?;
     }
     for remark in explainer.compiled().passes.iter().flat_map(|p| &p.remarks) {
         if remark.kind == RemarkKind::Warning {
-            println!("  {remark}");
+            print::line(format!("  {remark}"))?;
         }
     }
-    println!("  claim    {}", tables::claim(&report.claim));
+    print::line(format!("  claim    {}", tables::claim(&report.claim)))?;
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::Axis;
-use relc::artifact::read_npy_f32;
+use relc::artifact::{check_writable, read_npy_f32};
 use relc::map::quantize_heat;
 use relc::preprocess::Preprocess;
 use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report, sample_report};
@@ -18,7 +18,7 @@ use crate::compile::compiler;
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
 use crate::outputs::{Gathered, OutFolder, write_json};
-use crate::tables;
+use crate::{print, tables};
 
 /// What `--json` writes.
 #[derive(Serialize)]
@@ -54,6 +54,10 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let explainer = compiler.engine(engine).compile(&args.model)?;
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&args.inputs, &explainer)?;
+    let files = [&args.relevance_npy, &args.map_npy, &args.json];
+    for path in files.into_iter().flatten().filter(|p| p.as_path() != Path::new("-")) {
+        check_writable(path)?; // rather now than after an hour's work
+    }
 
     let model = model_report(&explainer);
     let rules = args.explain_rules.then(|| rule_report(&explainer));
@@ -61,7 +65,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if !quiet {
         print_warnings(&explainer);
         if let Some(rules) = &rules {
-            println!("{}", tables::rules(rules));
+            print::line(tables::rules(rules))?;
         }
     }
     let mut run = Run {
@@ -183,7 +187,7 @@ impl Run<'_> {
             let report = sample_report(self.explainer, &result, i, &sample.name, &self.seed_name, labels);
             self.write_folder(sample, i, &result, &report)?;
             if !self.quiet {
-                bar.suspend(|| self.print(&report));
+                bar.suspend(|| self.show(&report))?;
             }
             self.reports.push(report);
         }
@@ -211,32 +215,35 @@ impl Run<'_> {
         write_json(&folder.join("report.json"), &file)
     }
 
-    fn print(&self, report: &SampleReport) {
-        println!("{}", report.input);
-        println!("{}", tables::predictions(&report.predictions));
+    fn show(&self, report: &SampleReport) -> Result<(), Failure> {
+        print::line(&report.input)?;
+        print::line(tables::predictions(&report.predictions))?;
         for e in &report.explanations {
-            println!(
+            print::line(format!(
                 "target {}: seed {} = {:.6}, relevance of the input {:.6}, conservation error {:.1e}",
                 tables::output_name(&e.target),
                 e.seed,
                 e.sums.seed,
                 e.sums.relevance,
                 e.sums.conservation_error
-            );
+            ))?;
             let shares: Vec<f64> = e.joins.iter().filter_map(|j| j.skip_share).collect();
             if !shares.is_empty() {
                 let min = shares.iter().copied().fold(f64::INFINITY, f64::min);
                 let max = shares.iter().copied().fold(0.0, f64::max);
                 let (n, min, max) = (shares.len(), min * 100.0, max * 100.0);
-                println!("{n} joins: between {min:.1} % and {max:.1} % of the relevance took the skip");
+                print::line(format!(
+                    "{n} joins: between {min:.1} % and {max:.1} % of the relevance took the skip"
+                ))?;
             }
             if let Some(table) = tables::leakiest(e, 5) {
-                println!("{table}");
+                print::line(format!("{table}"))?;
             }
             if self.args.ledger {
-                println!("{}", tables::ledger(e));
+                print::line(tables::ledger(e))?;
             }
         }
+        Ok(())
     }
 }
 

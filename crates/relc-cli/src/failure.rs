@@ -17,7 +17,13 @@ impl Failure {
         Failure { source: source.into(), usage: true }
     }
 
-    /// What 1 stands for in the shell, or 2.
+    /// Whether the reader of standard output went away.
+    pub fn is_broken_pipe(&self) -> bool {
+        let io = self.source.downcast_ref::<std::io::Error>();
+        io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// The exit code: 1 or 2.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(if self.usage { 2 } else { 1 })
     }

@@ -31,13 +31,16 @@ pub fn predictions(outputs: &[OutputReport]) -> String {
     t.to_string()
 }
 
-/// The joins, with the skip's shares if they are known.
+/// The joins; the last column only where the skip's shares are known.
 pub fn joins(joins: &[JoinReport]) -> String {
-    let mut t = table(&["join", "fork", "skip", "layers main/skip", "skip share"], 3);
+    let known = joins.iter().any(|j| j.skip_share.is_some());
+    let header = ["join", "fork", "skip", "layers main/skip", "skip share"];
+    let mut t = table(&header[..4 + usize::from(known)], 3);
     for j in joins {
-        let share = j.skip_share.map_or_else(|| "-".into(), |s| format!("{:.1} %", s * 100.0));
         let [main, skip] = j.weighted_layers;
-        t.add_row([j.join.clone(), j.fork.clone(), j.skip.into(), format!("{main}/{skip}"), share]);
+        let mut row = vec![j.join.clone(), j.fork.clone(), j.skip.into(), format!("{main}/{skip}")];
+        row.extend(j.skip_share.map(|s| format!("{:.1} %", s * 100.0)));
+        t.add_row(row);
     }
     t.to_string()
 }

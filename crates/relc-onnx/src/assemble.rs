@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use relc_ir::{Dim, Graph, TensorType, ValueId};
+use relc_ir::{Dim, Graph, IrError, TensorType, ValueId};
 
 use crate::call::{Builder, Call, Value};
 use crate::constant::{Budget, MAX_RANK};
@@ -107,10 +107,8 @@ impl<'a> Importer<'a> {
             });
         };
         let ty = input_type(input)?;
-        let refuse = |e: relc_ir::IrError| ImportError::InputType {
-            input: input.name().into(),
-            reason: e.to_string(),
-        };
+        let refuse =
+            |e: IrError| ImportError::InputType { input: input.name().into(), reason: Fault::from(e).reason };
         let value = self.builder.graph.add_input(input.name(), ty).map_err(refuse)?;
         for other in inputs {
             let number = element_type(other).unwrap_or_default();
@@ -169,6 +167,9 @@ impl<'a> Importer<'a> {
     /// The table's entry for a node's operator.
     fn spec(&self, node: &NodeProto) -> Result<&'static OpSpec, Fault> {
         let (op, domain) = (node.op_type(), node.domain());
+        if node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty()) {
+            return Err(Fault::unsupported("it is control flow: one of its attributes is a subgraph"));
+        }
         let functions = &self.model.functions;
         if functions.iter().any(|f| f.name() == op && f.domain() == domain) {
             return Err(Fault::unsupported(
@@ -230,9 +231,7 @@ impl<'a> Importer<'a> {
 fn initializer(graph: &GraphProto, i: usize, builder: &mut Builder) -> Result<Value, Fault> {
     let tensor = graph.initializer.get(i).ok_or_else(|| Fault::invalid("an initialiser is missing"))?;
     let constant = tensor::constant(tensor, &mut builder.files, &mut builder.budget);
-    constant
-        .map(Value::Constant)
-        .map_err(|e| Fault::invalid(format!("the tensor \"{}\": {e}", tensor.name())))
+    constant.map(Value::Constant).map_err(|fault| fault.in_tensor(tensor.name()))
 }
 
 /// The element type of a dense tensor.

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
-use relc_ir::{Graph, IrError, Op, TensorType, ValueId, Weight};
+use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 
 use crate::constant::{Budget, Const};
 use crate::error::Fault;
@@ -76,14 +76,8 @@ impl Builder {
         }
         let ty = TensorType::new(constant.dims().iter().copied());
         let name = self.graph.fresh_weight_name(name);
-        self.graph.add_weight(Weight::new(name, ty, data.clone())?).map_err(message)
-    }
-}
-
-fn message(error: IrError) -> Fault {
-    match error {
-        IrError::Node { message, .. } => Fault::invalid(message),
-        other => Fault::invalid(other.to_string()),
+        let weight = Weight::new(name, ty, data.clone()).map_err(Fault::invalid)?;
+        Ok(self.graph.add_weight(weight)?)
     }
 }
 
@@ -236,7 +230,7 @@ impl<'a, 'b> Call<'a, 'b> {
                 | Op::Softmax(_)
         );
         let node = self.builder.graph.add_node(op, self.name, operands).map_err(|e| {
-            let fault = message(e);
+            let fault = Fault::from(e);
             if limited { Fault::unsupported(fault.reason) } else { fault }
         })?;
         Ok(Value::Graph(ValueId { node, port: 0 }))
@@ -245,7 +239,7 @@ impl<'a, 'b> Call<'a, 'b> {
     /// Reads a tensor attribute.
     pub fn constant(&mut self, tensor: &TensorProto) -> Result<Constant, Fault> {
         let builder = &mut *self.builder;
-        Ok(tensor::constant(tensor, &mut builder.files, &mut builder.budget)?)
+        tensor::constant(tensor, &mut builder.files, &mut builder.budget)
     }
 }
 
@@ -262,11 +256,6 @@ impl<'a> Attributes<'a> {
             let name = attribute.name();
             if !names.insert(name) {
                 return Err(Fault::invalid(format!("got the attribute \"{name}\" twice")));
-            }
-            if attribute.g.is_some() || !attribute.graphs.is_empty() {
-                return Err(Fault::unsupported(format!(
-                    "the attribute \"{name}\" is a subgraph (control flow)"
-                )));
             }
             if !attribute.ref_attr_name().is_empty() {
                 return Err(Fault::invalid(format!(

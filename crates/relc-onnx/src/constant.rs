@@ -1,10 +1,11 @@
 //! Constants that the importer computes with: dense arrays of floats (weights) or of [`Sym`]s (shapes).
 //!
 //! Every operation that makes a new array asks the [`Budget`] first, so that a small file cannot ask for much
-//! memory. Errors are sentences: what was got and what is expected.
+//! memory.
 
 use std::sync::Arc;
 
+use crate::error::Fault;
 use crate::sym::Sym;
 
 /// The most dimensions of a constant, and of any shape that the model gives.
@@ -32,22 +33,24 @@ impl Budget {
     }
 
     /// Accounts for an array of `count` elements.
-    pub fn charge<T>(&mut self, count: usize) -> Result<(), String> {
+    pub fn charge<T>(&mut self, count: usize) -> Result<(), Fault> {
         let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            format!("got a constant of {count} elements, more than the size of the model's files justifies")
+            Fault::unsupported(format!(
+                "got a constant of {count} elements, more than the size of the model's files justifies"
+            ))
         })?;
         Ok(())
     }
 
     /// Accounts for a folded array of the shape `dims`, computed from arrays of at most `from` elements. Returns
     /// its number of elements.
-    pub fn fold<T>(&mut self, dims: &[usize], from: usize) -> Result<usize, String> {
+    pub fn fold<T>(&mut self, dims: &[usize], from: usize) -> Result<usize, Fault> {
         let count = elements(dims)?;
         if count > MAX_FOLDED.max(from) {
-            return Err(format!(
+            return Err(Fault::unsupported(format!(
                 "got a folded constant of shape {dims:?}, expected at most {MAX_FOLDED} elements"
-            ));
+            )));
         }
         self.charge::<T>(count)?;
         Ok(count)
@@ -55,21 +58,24 @@ impl Budget {
 }
 
 /// The number of elements of a shape.
-pub(crate) fn elements(dims: &[usize]) -> Result<usize, String> {
+pub(crate) fn elements(dims: &[usize]) -> Result<usize, Fault> {
     if dims.len() > MAX_RANK {
-        return Err(format!("got {} dimensions, expected at most {MAX_RANK}", dims.len()));
+        return Err(Fault::unsupported(format!(
+            "got {} dimensions, expected at most {MAX_RANK}",
+            dims.len()
+        )));
     }
     // Without its zeros, the product bounds every partial product, and so every stride.
     let product = dims.iter().filter(|d| **d != 0).try_fold(1usize, |n, d| n.checked_mul(*d));
     match product {
         Some(n) if n <= isize::MAX as usize => Ok(if dims.contains(&0) { 0 } else { n }),
-        _ => Err(format!("the number of elements of the shape {dims:?} overflows")),
+        _ => Err(Fault::invalid(format!("the number of elements of the shape {dims:?} overflows"))),
     }
 }
 
 /// A negative axis counts from the end.
-pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
-    let error = || format!("got axis {axis}, expected one of {rank} axes");
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, Fault> {
+    let error = || Fault::invalid(format!("got axis {axis}, expected one of {rank} axes"));
     let shifted = if axis < 0 { axis.checked_add(rank as i64).ok_or_else(error)? } else { axis };
     usize::try_from(shifted).ok().filter(|a| *a < rank).ok_or_else(error)
 }
@@ -82,11 +88,14 @@ pub(crate) struct Const<T> {
 }
 
 impl<T: Copy> Const<T> {
-    pub fn new(dims: Vec<usize>, data: impl Into<Arc<[T]>>) -> Result<Self, String> {
+    pub fn new(dims: Vec<usize>, data: impl Into<Arc<[T]>>) -> Result<Self, Fault> {
         let data = data.into();
         let count = elements(&dims)?;
         if count != data.len() {
-            return Err(format!("got {} elements, expected {count} for the shape {dims:?}", data.len()));
+            return Err(Fault::invalid(format!(
+                "got {} elements, expected {count} for the shape {dims:?}",
+                data.len()
+            )));
         }
         Ok(Const { dims, data })
     }
@@ -108,17 +117,23 @@ impl<T: Copy> Const<T> {
     }
 
     /// The only element.
-    pub fn single(&self) -> Result<T, String> {
+    pub fn single(&self) -> Result<T, Fault> {
         match &*self.data {
             [value] => Ok(*value),
-            _ => Err(format!("got a constant of shape {:?}, expected a single element", self.dims)),
+            _ => Err(Fault::invalid(format!(
+                "got a constant of shape {:?}, expected a single element",
+                self.dims
+            ))),
         }
     }
 
     /// The same elements in another shape.
-    pub fn reshape(&self, dims: Vec<usize>) -> Result<Self, String> {
+    pub fn reshape(&self, dims: Vec<usize>) -> Result<Self, Fault> {
         if elements(&dims)? != self.data.len() {
-            return Err(format!("got the shape {dims:?} for a constant of shape {:?}", self.dims));
+            return Err(Fault::invalid(format!(
+                "got the shape {dims:?} for a constant of shape {:?}",
+                self.dims
+            )));
         }
         Ok(Const { dims, data: self.data.clone() })
     }
@@ -130,11 +145,11 @@ impl<T: Copy> Const<T> {
         offset: i64,
         steps: &[i64],
         budget: &mut Budget,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Fault> {
         let count = budget.fold::<T>(&dims, self.data.len())?;
         let mut out = Vec::with_capacity(count);
         for at in positions(&dims, offset, steps, count) {
-            out.push(*self.data.get(at).ok_or("an index lies outside the constant")?);
+            out.push(*self.data.get(at).ok_or_else(|| Fault::invalid("an index lies outside the constant"))?);
         }
         Const::new(dims, out)
     }
@@ -148,7 +163,7 @@ impl<T: Copy> Const<T> {
         strides
     }
 
-    pub fn transpose(&self, perm: &[usize], budget: &mut Budget) -> Result<Self, String> {
+    pub fn transpose(&self, perm: &[usize], budget: &mut Budget) -> Result<Self, Fault> {
         let strides = self.strides();
         let dims: Option<Vec<usize>> = perm.iter().map(|a| self.dims.get(*a).copied()).collect();
         let steps: Option<Vec<i64>> = perm.iter().map(|a| strides.get(*a).copied()).collect();
@@ -156,15 +171,19 @@ impl<T: Copy> Const<T> {
             (Some(dims), Some(steps)) if perm.len() == self.dims.len() => {
                 self.gathered(dims, 0, &steps, budget)
             }
-            _ => Err(format!("got perm={perm:?} for a constant of shape {:?}", self.dims)),
+            _ => Err(Fault::invalid(format!("got perm={perm:?} for a constant of shape {:?}", self.dims))),
         }
     }
 
     /// Elements `start, start + step, ...`, `size` of them, along each axis; all in range.
-    pub fn slice(&self, ranges: &[Range], budget: &mut Budget) -> Result<Self, String> {
+    pub fn slice(&self, ranges: &[Range], budget: &mut Budget) -> Result<Self, Fault> {
         let strides = self.strides();
         if ranges.len() != strides.len() {
-            return Err(format!("got {} ranges for a constant of shape {:?}", ranges.len(), self.dims));
+            return Err(Fault::invalid(format!(
+                "got {} ranges for a constant of shape {:?}",
+                ranges.len(),
+                self.dims
+            )));
         }
         let offset = ranges.iter().zip(&strides).map(|(r, s)| r.start.saturating_mul(*s)).sum();
         // A step beyond the array is never taken; bounded, it cannot overflow the position either.
@@ -175,14 +194,16 @@ impl<T: Copy> Const<T> {
     }
 
     /// The array repeated along axes of size 1 (and new leading axes) to the shape `dims`.
-    pub fn expand(&self, dims: Vec<usize>, budget: &mut Budget) -> Result<Self, String> {
+    pub fn expand(&self, dims: Vec<usize>, budget: &mut Budget) -> Result<Self, Fault> {
         let steps = self.steps_over(&dims)?;
         self.gathered(dims, 0, &steps, budget)
     }
 
     /// The steps per axis of `dims` with which the array is repeated to that shape.
-    fn steps_over(&self, dims: &[usize]) -> Result<Vec<i64>, String> {
-        let error = || format!("got the shape {:?}, expected one that broadcasts to {dims:?}", self.dims);
+    fn steps_over(&self, dims: &[usize]) -> Result<Vec<i64>, Fault> {
+        let error = || {
+            Fault::invalid(format!("got the shape {:?}, expected one that broadcasts to {dims:?}", self.dims))
+        };
         let missing = dims.len().checked_sub(self.dims.len()).ok_or_else(error)?;
         let mut steps = vec![0; missing];
         for ((&from, &to), stride) in self.dims.iter().zip(&dims[missing..]).zip(self.strides()) {
@@ -202,9 +223,10 @@ impl<T: Copy> Const<T> {
         indices: &[usize],
         shape: &[usize],
         budget: &mut Budget,
-    ) -> Result<Self, String> {
-        let (before, rest) = self.dims.split_at_checked(axis).ok_or("got an axis out of range")?;
-        let (size, after) = rest.split_first().ok_or("got an axis out of range")?;
+    ) -> Result<Self, Fault> {
+        let (before, rest) =
+            self.dims.split_at_checked(axis).ok_or_else(|| Fault::invalid("got an axis out of range"))?;
+        let (size, after) = rest.split_first().ok_or_else(|| Fault::invalid("got an axis out of range"))?;
         let dims = [before, shape, after].concat();
         let count = budget.fold::<T>(&dims, self.data.len())?;
         let inner = elements(after)?;
@@ -214,28 +236,30 @@ impl<T: Copy> Const<T> {
             for index in indices {
                 let start = (outer * size + index) * inner;
                 let part = self.data.get(start..start + inner).filter(|_| index < size);
-                out.extend_from_slice(part.ok_or_else(|| format!("got index {index} into {size} elements"))?);
+                out.extend_from_slice(
+                    part.ok_or_else(|| Fault::invalid(format!("got index {index} into {size} elements")))?,
+                );
             }
         }
         Const::new(dims, out)
     }
 
-    pub fn concat(parts: &[&Self], axis: usize, budget: &mut Budget) -> Result<Self, String> {
-        let first = parts.first().ok_or("got nothing to concatenate")?;
+    pub fn concat(parts: &[&Self], axis: usize, budget: &mut Budget) -> Result<Self, Fault> {
+        let first = parts.first().ok_or_else(|| Fault::invalid("got nothing to concatenate"))?;
         let mut dims = first.dims.clone();
         let mut total = 0usize;
         for part in parts {
             let matches = |(i, (a, b)): (usize, (&usize, &usize))| i == axis || a == b;
             if part.dims.len() != dims.len() || !part.dims.iter().zip(&dims).enumerate().all(matches) {
-                return Err(format!(
+                return Err(Fault::invalid(format!(
                     "got constants of shapes {:?} and {:?} to concatenate",
                     first.dims, part.dims
-                ));
+                )));
             }
-            let size = part.dims.get(axis).ok_or("got an axis out of range")?;
-            total = total.checked_add(*size).ok_or("the size overflows")?;
+            let size = part.dims.get(axis).ok_or_else(|| Fault::invalid("got an axis out of range"))?;
+            total = total.checked_add(*size).ok_or_else(|| Fault::invalid("the size overflows"))?;
         }
-        *dims.get_mut(axis).ok_or("got an axis out of range")? = total;
+        *dims.get_mut(axis).ok_or_else(|| Fault::invalid("got an axis out of range"))? = total;
         let largest = parts.iter().map(|p| p.data.len()).fold(0usize, usize::saturating_add);
         let count = budget.fold::<T>(&dims, largest)?;
         let inner = elements(&dims[axis + 1..])?;
@@ -254,8 +278,8 @@ impl<T: Copy> Const<T> {
     pub fn map<U: Copy>(
         &self,
         budget: &mut Budget,
-        f: impl Fn(T) -> Result<U, String>,
-    ) -> Result<Const<U>, String> {
+        f: impl Fn(T) -> Result<U, Fault>,
+    ) -> Result<Const<U>, Fault> {
         budget.charge::<U>(self.data.len())?;
         let data: Vec<U> = self.data.iter().map(|v| f(*v)).collect::<Result<_, _>>()?;
         Const::new(self.dims.clone(), data)
@@ -266,8 +290,8 @@ impl<T: Copy> Const<T> {
         &self,
         other: &Const<U>,
         budget: &mut Budget,
-        f: impl Fn(T, U) -> Result<V, String>,
-    ) -> Result<Const<V>, String> {
+        f: impl Fn(T, U) -> Result<V, Fault>,
+    ) -> Result<Const<V>, Fault> {
         let dims = broadcast(&self.dims, &other.dims)?;
         let from = self.data.len().max(other.data.len());
         let count = budget.fold::<V>(&dims, from)?;
@@ -314,11 +338,11 @@ pub(crate) struct Range {
 
 impl Range {
     /// ONNX's `Slice` of an axis of `size` elements: negative bounds count from the end, bounds outside are clamped.
-    pub fn of_slice(size: usize, start: i64, end: i64, step: i64) -> Result<Range, String> {
+    pub fn of_slice(size: usize, start: i64, end: i64, step: i64) -> Result<Range, Fault> {
         if step == 0 {
-            return Err("got a step of 0, expected another".into());
+            return Err(Fault::invalid("got a step of 0, expected another"));
         }
-        let n = i64::try_from(size).map_err(|e| e.to_string())?;
+        let n = i64::try_from(size).map_err(|_| Fault::invalid("a size overflows"))?;
         let from_front = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
         let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
         let start = from_front(start).clamp(if step > 0 { 0 } else { -1 }, high);
@@ -330,23 +354,25 @@ impl Range {
     }
 }
 
-fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Fault> {
     let rank = a.len().max(b.len());
     let at = |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).map_or(1, |i| dims[i]);
     let dim = |i| match (at(a, i), at(b, i)) {
         (x, y) if x == y => Ok(x),
         (1, y) => Ok(y),
         (x, 1) => Ok(x),
-        _ => Err(format!("got the shapes {a:?} and {b:?}, expected shapes that broadcast")),
+        _ => Err(Fault::invalid(format!("got the shapes {a:?} and {b:?}, expected shapes that broadcast"))),
     };
     (0..rank).map(dim).collect()
 }
 
 impl Const<Sym> {
     /// The elements as numbers.
-    pub fn known(&self) -> Result<Vec<i64>, String> {
-        let known =
-            |s: &Sym| s.known().ok_or_else(|| format!("got {s}, expected a number without the batch N"));
+    pub fn known(&self) -> Result<Vec<i64>, Fault> {
+        let known = |s: &Sym| {
+            s.known()
+                .ok_or_else(|| Fault::unsupported(format!("got {s}, expected a number without the batch N")))
+        };
         self.data.iter().map(known).collect()
     }
 }
@@ -404,9 +430,9 @@ mod tests {
         assert!(a.transpose(&[0], b).is_err());
         assert!(a.transpose(&[0, 2], b).is_err());
         assert!(a.gather(2, &[0], &[1], b).is_err());
-        assert!(a.gather(0, &[2], &[1], b).unwrap_err().contains("index 2"));
+        assert!(a.gather(0, &[2], &[1], b).unwrap_err().reason.contains("index 2"));
         assert!(a.expand(vec![3], b).is_err());
-        assert!(a.zip(&array(&[2]), b, |x, _: i64| Ok(x)).unwrap_err().contains("broadcast"));
+        assert!(a.zip(&array(&[2]), b, |x, _: i64| Ok(x)).unwrap_err().reason.contains("broadcast"));
         assert!(Const::concat(&[&a, &array(&[3, 2])], 0, b).is_err());
         assert!(Const::concat(&[&a], 2, b).is_err());
         assert!(Const::new(vec![usize::MAX, 2], vec![0u8]).is_err());
@@ -425,9 +451,9 @@ mod tests {
     #[test]
     fn small_files_get_little_memory() {
         let one = Const::scalar(0i64);
-        assert!(one.expand(vec![MAX_FOLDED + 1], &mut budget()).unwrap_err().contains("at most"));
+        assert!(one.expand(vec![MAX_FOLDED + 1], &mut budget()).unwrap_err().reason.contains("at most"));
         let mut b = budget();
         assert!(one.expand(vec![MAX_FOLDED / 2], &mut b).is_ok());
-        assert!(one.expand(vec![1], &mut b).unwrap_err().contains("justifies"));
+        assert!(one.expand(vec![1], &mut b).unwrap_err().reason.contains("justifies"));
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use relc_ir::IrError;
+
 /// The opsets (of the default domain) that relc imports.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
 
@@ -189,7 +191,7 @@ fn list(items: &[String], separator: &str) -> String {
 }
 
 /// Why a node can't be converted; the importer adds which node it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub kind: IssueKind,
     pub reason: String,
@@ -203,11 +205,19 @@ impl Fault {
     pub fn invalid(reason: impl Into<String>) -> Self {
         Fault { kind: IssueKind::Invalid, reason: reason.into() }
     }
+
+    /// The same fault, told of the tensor of that name.
+    pub fn in_tensor(self, name: &str) -> Self {
+        Fault { reason: format!("the tensor \"{name}\": {}", self.reason), ..self }
+    }
 }
 
-/// A sentence on its own says that something is malformed.
-impl From<String> for Fault {
-    fn from(reason: String) -> Self {
-        Fault::invalid(reason)
+/// What the graph refuses is malformed, unless the converter knows better. The node is named by the issue.
+impl From<IrError> for Fault {
+    fn from(error: IrError) -> Self {
+        match error {
+            IrError::Node { message, .. } => Fault::invalid(message),
+            other => Fault::invalid(other.to_string()),
+        }
     }
 }

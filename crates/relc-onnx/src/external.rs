@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 
 use crate::constant::Budget;
+use crate::error::Fault;
 use crate::proto::StringStringEntryProto;
 
 /// The folder that a model's external data lies in.
@@ -32,32 +33,40 @@ impl ModelFiles {
         entries: &[StringStringEntryProto],
         expected: usize,
         budget: &mut Budget,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Bytes, Fault> {
         let get =
             |key| entries.iter().find(|e| e.key.as_deref() == Some(key)).and_then(|e| e.value.as_deref());
         let number = |key| {
             get(key)
-                .map(|v| v.trim().parse::<u64>().map_err(|_| format!("got external data with {key} \"{v}\"")))
+                .map(|v| {
+                    v.trim()
+                        .parse::<u64>()
+                        .map_err(|_| Fault::invalid(format!("got external data with {key} \"{v}\"")))
+                })
                 .transpose()
         };
-        let location = get("location").ok_or("got external data without a location")?;
+        let location =
+            get("location").ok_or_else(|| Fault::invalid("got external data without a location"))?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let path = self.resolve(location)?;
-        let fail = |e: std::io::Error| format!("can't read external data \"{location}\": {e}");
+        let fail =
+            |e: std::io::Error| Fault::invalid(format!("can't read external data \"{location}\": {e}"));
         let mut file = File::open(&path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if !metadata.is_file() {
-            return Err(format!("got external data \"{location}\", expected a regular file"));
+            return Err(Fault::invalid(format!("got external data \"{location}\", expected a regular file")));
         }
         let size = metadata.len();
         let rest = size.checked_sub(offset).ok_or_else(|| {
-            format!("got offset {offset} into external data \"{location}\", which has {size} bytes")
+            Fault::invalid(format!(
+                "got offset {offset} into external data \"{location}\", which has {size} bytes"
+            ))
         })?;
         let length = length.unwrap_or(rest);
         if length > rest || length != expected as u64 {
-            return Err(format!(
+            return Err(Fault::invalid(format!(
                 "got {length} bytes at {offset} of external data \"{location}\" ({size} bytes), expected {expected} for the shape"
-            ));
+            )));
         }
         if self.seen.insert(path) {
             budget.add_file(size);
@@ -70,27 +79,30 @@ impl ModelFiles {
     }
 
     /// The file of a location, after the checks of the module's description.
-    fn resolve(&self, location: &str) -> Result<PathBuf, String> {
+    fn resolve(&self, location: &str) -> Result<PathBuf, Fault> {
         let Some(base) = &self.base else {
-            return Err(format!(
+            return Err(Fault::unsupported(format!(
                 "got external data \"{location}\" in a model given as bytes, expected a folder to read it from"
-            ));
+            )));
         };
         let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
         if location.is_empty() || location.contains('\0') || !Path::new(location).components().all(inside) {
-            return Err(format!(
+            return Err(Fault::invalid(format!(
                 "got external data \"{location}\", expected a relative path inside the model's folder"
-            ));
+            )));
         }
-        let fail = |e: std::io::Error| format!("can't read external data \"{location}\": {e}");
+        let fail =
+            |e: std::io::Error| Fault::invalid(format!("can't read external data \"{location}\": {e}"));
         let base = base.canonicalize().map_err(fail)?;
         let path = base.join(location).canonicalize().map_err(fail)?;
         if !path.starts_with(&base) {
-            return Err(format!("got external data \"{location}\", a link that leaves the model's folder"));
+            return Err(Fault::invalid(format!(
+                "got external data \"{location}\", a link that leaves the model's folder"
+            )));
         }
         // Opening a named pipe would wait for its writer.
         if !path.is_file() {
-            return Err(format!("got external data \"{location}\", expected a regular file"));
+            return Err(Fault::invalid(format!("got external data \"{location}\", expected a regular file")));
         }
         Ok(path)
     }

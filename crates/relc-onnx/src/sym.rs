@@ -4,10 +4,11 @@
 //! chain carries `N` through; everything that it may do with `N` stays affine, and what does not is an error that
 //! says so.
 
-use std::cmp::Ordering;
 use std::fmt;
 
 use relc_ir::Dim;
+
+use crate::error::Fault;
 
 /// The integer `n * N + c` for every batch size `N >= 1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,37 +35,39 @@ impl Sym {
         usize::try_from(self.known()?).ok().map(Dim::Fixed)
     }
 
-    fn checked(n: Option<i64>, c: Option<i64>) -> Result<Sym, String> {
+    fn checked(n: Option<i64>, c: Option<i64>) -> Result<Sym, Fault> {
         match (n, c) {
             (Some(n), Some(c)) => Ok(Sym { n, c }),
-            _ => Err("an integer overflows".into()),
+            _ => Err(overflow()),
         }
     }
 
-    pub fn add(self, other: Sym) -> Result<Sym, String> {
+    pub fn add(self, other: Sym) -> Result<Sym, Fault> {
         Sym::checked(self.n.checked_add(other.n), self.c.checked_add(other.c))
     }
 
-    pub fn sub(self, other: Sym) -> Result<Sym, String> {
+    pub fn sub(self, other: Sym) -> Result<Sym, Fault> {
         Sym::checked(self.n.checked_sub(other.n), self.c.checked_sub(other.c))
     }
 
-    pub fn mul(self, other: Sym) -> Result<Sym, String> {
+    pub fn mul(self, other: Sym) -> Result<Sym, Fault> {
         let (s, k) = match (self.known(), other.known()) {
             (_, Some(k)) => (self, k),
             (Some(k), None) => (other, k),
-            (None, None) => return Err(format!("got ({self}) * ({other}), expected no power of N")),
+            (None, None) => {
+                return Err(Fault::unsupported(format!("got ({self}) * ({other}), expected no power of N")));
+            }
         };
         Sym::checked(s.n.checked_mul(k), s.c.checked_mul(k))
     }
 
     /// Division as ONNX has it for integers: towards zero.
-    pub fn div(self, other: Sym) -> Result<Sym, String> {
+    pub fn div(self, other: Sym) -> Result<Sym, Fault> {
         if other == Sym::default() {
-            return Err(format!("got ({self}) / 0"));
+            return Err(Fault::invalid(format!("got ({self}) / 0")));
         }
         if let (Some(a), Some(b)) = (self.known(), other.known()) {
-            return a.checked_div(b).map(Sym::from).ok_or_else(|| "an integer overflows".into());
+            return a.checked_div(b).map(Sym::from).ok_or_else(overflow);
         }
         if let Some(d) = other.known()
             && self.n.checked_rem(d) == Some(0)
@@ -78,20 +81,24 @@ impl Sym {
         {
             return Ok(k.into());
         }
-        Err(format!("got ({self}) / ({other}), expected a quotient that is the same for every batch N"))
+        Err(Fault::unsupported(format!(
+            "got ({self}) / ({other}), expected a quotient that is the same for every batch N"
+        )))
     }
 
-    /// How the two compare, if it is the same for every `N >= 1`.
-    pub fn compare(self, other: Sym) -> Result<Ordering, String> {
-        let undecided = || format!("got a comparison of {self} and {other}, which depends on the batch N");
+    /// Whether `self >= other` for every `N >= 1`; `false` means that `self <= other` for every `N`.
+    pub fn is_at_least(self, other: Sym) -> Result<bool, Fault> {
         let d = self.sub(other)?;
         // At N = 1 the difference has its first value, from where it moves in the direction of n.
-        let first = d.n.checked_add(d.c).ok_or_else(undecided)?.cmp(&0);
-        if d.n == 0 || first == d.n.cmp(&0) { Ok(first) } else { Err(undecided()) }
+        match d.n.checked_add(d.c) {
+            Some(first) if first >= 0 && d.n >= 0 => Ok(true),
+            Some(first) if first <= 0 && d.n <= 0 => Ok(false),
+            _ => Err(undecided(self, other)),
+        }
     }
 
     /// Whether the two are equal, if it is the same for every `N >= 1`.
-    pub fn equals(self, other: Sym) -> Result<bool, String> {
+    pub fn equals(self, other: Sym) -> Result<bool, Fault> {
         let d = self.sub(other)?;
         if d.n == 0 {
             return Ok(d.c == 0);
@@ -99,10 +106,18 @@ impl Sym {
         // n * N = -c has a solution N >= 1 only if n divides c and the quotient is positive.
         let solvable = d.c.checked_rem(d.n) == Some(0) && d.c.checked_div(d.n).is_none_or(|q| q < 0);
         if solvable {
-            return Err(format!("got a comparison of {self} and {other}, which depends on the batch N"));
+            return Err(undecided(self, other));
         }
         Ok(false)
     }
+}
+
+fn overflow() -> Fault {
+    Fault::invalid("an integer overflows")
+}
+
+fn undecided(a: Sym, b: Sym) -> Fault {
+    Fault::unsupported(format!("got a comparison of {a} and {b}, which depends on the batch N"))
 }
 
 impl From<i64> for Sym {
@@ -155,11 +170,11 @@ mod tests {
 
     #[test]
     fn what_depends_on_the_batch_is_an_error() {
-        assert!(N.mul(N).unwrap_err().contains("power of N"));
-        assert!(N.div(int(2)).unwrap_err().contains("every batch"));
-        assert!(int(6).div(N).unwrap_err().contains("every batch"));
-        assert!(N.equals(int(3)).unwrap_err().contains("depends on the batch"));
-        assert!(N.compare(int(3)).unwrap_err().contains("depends on the batch"));
+        assert!(N.mul(N).unwrap_err().reason.contains("power of N"));
+        assert!(N.div(int(2)).unwrap_err().reason.contains("every batch"));
+        assert!(int(6).div(N).unwrap_err().reason.contains("every batch"));
+        assert!(N.equals(int(3)).unwrap_err().reason.contains("depends on the batch"));
+        assert!(N.is_at_least(int(3)).unwrap_err().reason.contains("depends on the batch"));
     }
 
     #[test]
@@ -168,9 +183,9 @@ mod tests {
         assert_eq!(N.equals(int(-1)), Ok(false));
         assert_eq!(N.equals(N), Ok(true));
         assert_eq!(N.mul(int(2)).unwrap().equals(int(3)), Ok(false));
-        assert_eq!(N.compare(int(0)), Ok(Ordering::Greater));
-        assert_eq!(int(-1).compare(N), Ok(Ordering::Less));
-        assert_eq!(int(2).compare(int(2)), Ok(Ordering::Equal));
+        assert_eq!(N.is_at_least(int(1)), Ok(true));
+        assert_eq!(int(1).is_at_least(N), Ok(false));
+        assert_eq!(int(-1).is_at_least(int(2)), Ok(false));
     }
 
     #[test]
@@ -182,7 +197,7 @@ mod tests {
         assert!(min.div(int(-1)).is_err());
         assert!(int(1).div(int(0)).is_err());
         assert!(Sym { n: i64::MIN, c: 0 }.div(int(-1)).is_err());
-        assert!(Sym { n: 1, c: i64::MAX }.compare(int(0)).is_err());
+        assert!(Sym { n: 1, c: i64::MAX }.is_at_least(int(0)).is_err());
         assert!(Sym { n: -1, c: i64::MIN }.equals(int(0)).is_ok());
     }
 }

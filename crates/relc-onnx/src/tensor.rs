@@ -9,6 +9,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use crate::constant::{Budget, Const, elements};
+use crate::error::Fault;
 use crate::external::ModelFiles;
 use crate::proto::TensorProto;
 use crate::proto::tensor_proto::{DataLocation, DataType};
@@ -40,87 +41,86 @@ pub(crate) fn is_float(number: i32) -> bool {
 /// Reads a tensor of the model.
 ///
 /// # Errors
-/// A sentence: what was got and what is expected.
+/// If the element type or the form is unsupported, or the payload does not fit the shape.
 pub(crate) fn constant(
     tensor: &TensorProto,
     files: &mut ModelFiles,
     budget: &mut Budget,
-) -> Result<Constant, String> {
+) -> Result<Constant, Fault> {
     if tensor.segment.is_some() {
-        return Err("got a tensor in segments, expected one in a piece".into());
+        return Err(Fault::unsupported("got a tensor in segments, expected one in a piece"));
     }
     let dims: Vec<usize> = tensor
         .dims
         .iter()
         .map(|d| {
-            usize::try_from(*d)
-                .map_err(|_| format!("got the shape {:?}, expected no negative size", tensor.dims))
+            usize::try_from(*d).map_err(|_| {
+                Fault::invalid(format!("got the shape {:?}, expected no negative size", tensor.dims))
+            })
         })
         .collect::<Result<_, _>>()?;
     let count = elements(&dims)?;
     let number = tensor.data_type.unwrap_or_default();
     let payload = Payload::of(tensor, number, count, files, budget)?;
+    let (floats, ints) = (&tensor.float_data, &tensor.int32_data);
     use DataType as T;
     match data_type(number) {
-        Some(T::Float) => floats(dims, payload.read(&tensor.float_data, f32::from_le_bytes, |v| v, budget)?),
-        Some(T::Double) => floats(
-            dims,
-            payload.read(&tensor.double_data, |b| f64::from_le_bytes(b) as f32, |v| v as f32, budget)?,
-        ),
+        Some(T::Float) => of_floats(dims, payload.read(floats, f32::from_le_bytes, Some, budget)?),
+        Some(T::Double) => {
+            let narrow = |v: f64| v as f32;
+            let bytes = |b| narrow(f64::from_le_bytes(b));
+            of_floats(dims, payload.read(&tensor.double_data, bytes, |v| Some(narrow(v)), budget)?)
+        }
         Some(T::Float16) => {
-            let narrow = |v: i32| f16::from_bits(v as u16).to_f32();
-            floats(
-                dims,
-                payload.read(&tensor.int32_data, |b| f16::from_le_bytes(b).to_f32(), narrow, budget)?,
-            )
+            let bits = |v| u16::try_from(v).ok().map(|v| f16::from_bits(v).to_f32());
+            of_floats(dims, payload.read(ints, |b| f16::from_le_bytes(b).to_f32(), bits, budget)?)
         }
         Some(T::Bfloat16) => {
-            let narrow = |v: i32| bf16::from_bits(v as u16).to_f32();
-            floats(
-                dims,
-                payload.read(&tensor.int32_data, |b| bf16::from_le_bytes(b).to_f32(), narrow, budget)?,
-            )
+            let bits = |v| u16::try_from(v).ok().map(|v| bf16::from_bits(v).to_f32());
+            of_floats(dims, payload.read(ints, |b| bf16::from_le_bytes(b).to_f32(), bits, budget)?)
         }
         Some(T::Int64) => {
-            let int = |b| Sym::from(i64::from_le_bytes(b));
-            ints(dims, payload.read(&tensor.int64_data, int, Sym::from, budget)?)
+            let bytes = |b| Sym::from(i64::from_le_bytes(b));
+            of_ints(dims, payload.read(&tensor.int64_data, bytes, |v| Some(Sym::from(v)), budget)?)
         }
         Some(T::Int32) => {
-            let int = |b| Sym::from(i64::from(i32::from_le_bytes(b)));
-            ints(dims, payload.read(&tensor.int32_data, int, from_i32, budget)?)
+            of_ints(dims, payload.read(ints, |b| sym(i32::from_le_bytes(b)), within::<i32>, budget)?)
         }
         Some(T::Int8) => {
-            let int = |b| Sym::from(i64::from(i8::from_le_bytes(b)));
-            ints(dims, payload.read(&tensor.int32_data, int, from_i32, budget)?)
+            of_ints(dims, payload.read(ints, |b| sym(i8::from_le_bytes(b)), within::<i8>, budget)?)
         }
         Some(T::Uint8) => {
-            let int = |[b]: [u8; 1]| Sym::from(i64::from(b));
-            ints(dims, payload.read(&tensor.int32_data, int, from_i32, budget)?)
+            of_ints(dims, payload.read(ints, |b| sym(u8::from_le_bytes(b)), within::<u8>, budget)?)
         }
         Some(T::Bool) => {
-            let bool = |[b]: [u8; 1]| Sym::from(i64::from(b != 0));
-            ints(dims, payload.read(&tensor.int32_data, bool, |v| Sym::from(i64::from(v != 0)), budget)?)
+            let bit = |v: i32| sym(i32::from(v != 0));
+            of_ints(dims, payload.read(ints, |[b]: [u8; 1]| bit(b.into()), |v| Some(bit(v)), budget)?)
         }
         _ => Err(unsupported_type(number)),
     }
 }
 
-fn unsupported_type(number: i32) -> String {
-    format!(
+fn sym(v: impl Into<i64>) -> Sym {
+    Sym::from(v.into())
+}
+
+/// A value of a typed field, if the narrower type `T` has it.
+fn within<T: TryFrom<i32>>(v: i32) -> Option<Sym> {
+    T::try_from(v).ok().map(|_| sym(v))
+}
+
+fn unsupported_type(number: i32) -> Fault {
+    Fault::unsupported(format!(
         "got elements of {}, expected float, double, float16, bfloat16, int64, int32, int8, uint8 or bool",
         type_name(number)
-    )
+    ))
 }
 
-fn from_i32(v: i32) -> Sym {
-    Sym::from(i64::from(v))
-}
-
-fn floats(dims: Vec<usize>, data: Arc<[f32]>) -> Result<Constant, String> {
+fn of_floats(dims: Vec<usize>, data: Arc<[f32]>) -> Result<Constant, Fault> {
     Const::new(dims, data).map(Constant::Floats)
 }
 
-fn ints(dims: Vec<usize>, data: Arc<[Sym]>) -> Result<Constant, String> {
+fn of_ints(dims: Vec<usize>, data: Arc<[Sym]>) -> Result<Constant, Fault> {
     Const::new(dims, data).map(Constant::Ints)
 }
 
@@ -139,28 +139,32 @@ impl Payload {
         count: usize,
         files: &mut ModelFiles,
         budget: &mut Budget,
-    ) -> Result<Payload, String> {
+    ) -> Result<Payload, Fault> {
         let size = width(number).ok_or_else(|| unsupported_type(number))?;
-        let bytes = count.checked_mul(size).ok_or("the number of bytes overflows")?;
+        let bytes = count.checked_mul(size).ok_or_else(|| Fault::invalid("the number of bytes overflows"))?;
         let typed = !tensor.float_data.is_empty()
             || !tensor.double_data.is_empty()
             || !tensor.int32_data.is_empty()
             || !tensor.int64_data.is_empty();
         if tensor.data_location == Some(DataLocation::External as i32) {
             if typed || tensor.raw_data.is_some() {
-                return Err("got elements in the model and in an external file, expected one of them".into());
+                return Err(Fault::invalid(
+                    "got elements in the model and in an external file, expected one of them",
+                ));
             }
             return files.read(&tensor.external_data, bytes, budget).map(Payload::Bytes);
         }
         // Writers without field presence put an empty raw_data beside a typed field.
         match tensor.raw_data.as_ref().filter(|raw| !raw.is_empty() || !typed) {
             Some(_) if typed => {
-                Err("got elements in raw_data and in a typed field, expected one of them".into())
+                Err(Fault::invalid("got elements in raw_data and in a typed field, expected one of them"))
             }
             Some(raw) if raw.len() == bytes => Ok(Payload::Bytes(raw.clone())),
-            Some(raw) => {
-                Err(format!("got {} bytes, expected {bytes} for the shape {:?}", raw.len(), tensor.dims))
-            }
+            Some(raw) => Err(Fault::invalid(format!(
+                "got {} bytes, expected {bytes} for the shape {:?}",
+                raw.len(),
+                tensor.dims
+            ))),
             None => Ok(Payload::Field(count)),
         }
     }
@@ -170,9 +174,9 @@ impl Payload {
         &self,
         field: &[F],
         decode: impl Fn([u8; K]) -> T,
-        convert: impl Fn(F) -> T,
+        convert: impl Fn(F) -> Option<T>,
         budget: &mut Budget,
-    ) -> Result<Arc<[T]>, String> {
+    ) -> Result<Arc<[T]>, Fault> {
         match self {
             Payload::Bytes(bytes) => {
                 let (chunks, _) = bytes.as_chunks::<K>();
@@ -181,10 +185,11 @@ impl Payload {
             }
             Payload::Field(count) if *count == field.len() => {
                 budget.charge::<T>(*count)?;
-                Ok(field.iter().map(|v| convert(*v)).collect())
+                let values: Option<Arc<[T]>> = field.iter().map(|v| convert(*v)).collect();
+                values.ok_or_else(|| Fault::invalid("got a value that the element type does not have"))
             }
             Payload::Field(count) => {
-                Err(format!("got {} elements, expected {count} for the shape", field.len()))
+                Err(Fault::invalid(format!("got {} elements, expected {count} for the shape", field.len())))
             }
         }
     }

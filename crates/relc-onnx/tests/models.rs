@@ -80,6 +80,33 @@ fn compare_shapes(graph: &Graph, onnx: &GraphProto) -> usize {
     compared
 }
 
+/// Bytes of the models' structure (nodes come before weights) changed at random, by a fixed sequence.
+#[test]
+fn changed_models_are_errors_or_graphs() {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for path in models() {
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let structure = bytes.len().min(1 << 16);
+        // Copies of large models take their time.
+        for _ in 0..(100_000_000 / bytes.len()).min(200) {
+            let mut changed = bytes.clone();
+            for _ in 0..=random(3) {
+                let at = random(structure);
+                changed[at] = random(256) as u8;
+            }
+            if let Ok(imported) = relc_onnx::import_bytes(changed, None) {
+                relc_ir::verify(&imported.graph).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            }
+        }
+    }
+}
+
 #[test]
 fn both_decoders_agree() {
     for path in models() {

@@ -46,12 +46,8 @@ pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), ArtifactError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let attempt = || -> io::Result<()> {
-        if path.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "there is a folder of that name"));
-        }
-        let mut file = NamedTempFile::new_in(folder)?;
+        let mut file = temporary_beside(path)?;
         {
             let mut buffered = BufWriter::new(&mut file);
             write(&mut buffered)?;
@@ -62,6 +58,23 @@ pub fn write_atomically(
         Ok(())
     };
     attempt().map_err(|source| ArtifactError::Write { path: path.to_path_buf(), source })
+}
+
+/// A temporary file in the folder of `path`.
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    if path.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "there is a folder of that name"));
+    }
+    NamedTempFile::new_in(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+/// Checks that a file could be written, without writing it.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn check_writable(path: &Path) -> Result<(), ArtifactError> {
+    let written = |source| ArtifactError::Write { path: path.to_path_buf(), source };
+    temporary_beside(path).map(drop).map_err(written)
 }
 
 /// Temporary files are private; results are as readable as any file.

@@ -19,6 +19,10 @@ pub struct Window {
     pub ceil: bool,
 }
 
+/// The largest kernel, stride, dilation or pad: far above any real one, and small enough that nothing computed from
+/// them overflows.
+const MAX_WINDOW: usize = 1 << 16;
+
 impl Window {
     /// A window of the given kernel and strides, without padding or dilation.
     pub fn new(kernel: [usize; 2], strides: [usize; 2]) -> Self {
@@ -37,8 +41,9 @@ impl Window {
     pub fn output_size(&self, axis: usize, size: usize) -> Result<usize, String> {
         let (begin, end) = (self.pads[axis], self.pads[axis + 2]);
         let stride = self.strides[axis];
-        if stride == 0 || self.kernel[axis] == 0 || self.dilations[axis] == 0 {
-            return Err("got a kernel, stride or dilation of 0, expected at least 1".into());
+        let numbers = [stride, self.kernel[axis], self.dilations[axis]];
+        if numbers.iter().any(|n| !(1..=MAX_WINDOW).contains(n)) || begin.max(end) > MAX_WINDOW {
+            return Err(format!("got a kernel, stride, dilation or pad of 0 or above {MAX_WINDOW}: {self:?}"));
         }
         let padded = size.checked_add(begin).and_then(|v| v.checked_add(end));
         let extent = self.extent(axis);
@@ -87,7 +92,16 @@ impl Window {
     pub fn always_covers_input(&self, size: [usize; 2]) -> bool {
         (0..2).all(|axis| {
             let windows = self.output_size(axis, size[axis]).unwrap_or(0);
-            (0..windows).all(|i| self.taps(axis, i, size[axis]).next().is_some())
+            let (begin, step, stride) = (self.pads[axis], self.dilations[axis], self.strides[axis].max(1));
+            // A window whose first tap lies inside covers it; one that starts behind the input never does.
+            let starts_behind = windows > 0 && (windows - 1).saturating_mul(stride) >= size[axis].saturating_add(begin);
+            let before = begin.div_ceil(stride).min(windows);
+            let enters = |window: usize| {
+                let gap = begin - window * stride;
+                let tap = gap.div_ceil(step.max(1));
+                tap < self.kernel[axis] && tap * step - gap < size[axis]
+            };
+            !starts_behind && (0..before).all(enters)
         })
     }
 
@@ -143,6 +157,18 @@ mod tests {
         let w = Window { pads: [1, 1, 1, 1], dilations: [2, 2], ..Window::new([3, 3], [2, 2]) };
         assert_eq!(w.taps(0, 0, 5).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
         assert!(w.always_covers_input([5, 5]));
+        // The closed form against a look at every window.
+        for kernel in 1..4 {
+            for (stride, dilation, pad) in (1..4).flat_map(|s| (1..4).flat_map(move |d| (0..4).map(move |p| (s, d, p)))) {
+                let (strides, dilations) = ([stride, 1], [dilation, 1]);
+                let w = Window { kernel: [kernel, 1], strides, dilations, pads: [pad, 0, 3, 0], ceil: false };
+                for size in 1..8 {
+                    let Ok(windows) = w.output_size(0, size) else { continue };
+                    let every = (0..windows).all(|i| w.taps(0, i, size).next().is_some());
+                    assert_eq!(w.always_covers_input([size, 1]), every, "{w:?} over {size}");
+                }
+            }
+        }
         let hollow = Window { pads: [2, 0, 0, 0], ..Window::new([1, 1], [1, 1]) };
         assert!(!hollow.always_covers_input([4, 4]));
     }

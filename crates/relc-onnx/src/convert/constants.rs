@@ -1,7 +1,5 @@
 //! Operators that only make or combine constants: `Constant`, `Shape`, `Cast`, `Where`, ...
 
-use std::cmp::Ordering;
-
 use relc_ir::op::Activation;
 use relc_ir::{Dim, TensorType};
 
@@ -140,15 +138,15 @@ fn truth(yes: bool) -> Sym {
     Sym::from(i64::from(yes))
 }
 
-fn batch_to_float(s: Sym) -> String {
-    format!("got {s}, which depends on the batch, expected a number to cast to a float")
+fn batch_to_float(s: Sym) -> Fault {
+    Fault::unsupported(format!("got {s}, which depends on the batch, expected a number to cast to a float"))
 }
 
-fn out_of(limits: (i64, i64), v: impl std::fmt::Display) -> String {
-    format!("got {v}, expected an integer from {} to {}", limits.0, limits.1)
+fn out_of(limits: (i64, i64), v: impl std::fmt::Display) -> Fault {
+    Fault::invalid(format!("got {v}, expected an integer from {} to {}", limits.0, limits.1))
 }
 
-fn truncate(v: f32, limits: (i64, i64)) -> Result<Sym, String> {
+fn truncate(v: f32, limits: (i64, i64)) -> Result<Sym, Fault> {
     let whole = v.trunc();
     // 2^63 is a float and i64::MAX is none: it rounds up to 2^63, which does not fit.
     let fits = whole >= limits.0 as f32 && whole <= limits.1 as f32 && whole < 2f32.powi(63);
@@ -180,9 +178,9 @@ pub(crate) fn range(call: &mut Call) -> Result<Value, Fault> {
 }
 
 /// Folds two integer inputs element by element.
-fn fold_ints(call: &mut Call, i: usize, f: fn(Sym, Sym) -> Result<Sym, String>) -> Result<Const<Sym>, Fault> {
+fn fold_ints(call: &mut Call, i: usize, f: fn(Sym, Sym) -> Result<Sym, Fault>) -> Result<Const<Sym>, Fault> {
     let (a, b) = (call.ints(0)?, call.ints(i)?);
-    Ok(a.zip(&b, &mut call.builder.budget, f)?)
+    a.zip(&b, &mut call.builder.budget, f)
 }
 
 pub(crate) fn equal(call: &mut Call) -> Result<Value, Fault> {
@@ -190,23 +188,23 @@ pub(crate) fn equal(call: &mut Call) -> Result<Value, Fault> {
     Ok(fold_ints(call, 1, |a, b| Ok(truth(a.equals(b)?)))?.into())
 }
 
-fn extremum(call: &mut Call, wanted: Ordering) -> Result<Value, Fault> {
+fn extremum(call: &mut Call, largest: bool) -> Result<Value, Fault> {
     call.expect_inputs(1..=usize::MAX)?;
     let mut best = call.ints(0)?;
     for i in 1..call.arity() {
         let next = call.ints(i)?;
-        let pick = |a: Sym, b: Sym| Ok(if a.compare(b)? == wanted { a } else { b });
+        let pick = |a: Sym, b: Sym| Ok(if a.is_at_least(b)? == largest { a } else { b });
         best = best.zip(&next, &mut call.builder.budget, pick)?;
     }
     Ok(best.into())
 }
 
 pub(crate) fn min(call: &mut Call) -> Result<Value, Fault> {
-    extremum(call, Ordering::Less)
+    extremum(call, false)
 }
 
 pub(crate) fn max(call: &mut Call) -> Result<Value, Fault> {
-    extremum(call, Ordering::Greater)
+    extremum(call, true)
 }
 
 pub(crate) fn where_(call: &mut Call) -> Result<Value, Fault> {
@@ -231,7 +229,7 @@ fn select<T: Copy>(
 ) -> Result<Const<T>, Fault> {
     let budget = &mut call.builder.budget;
     let pairs = a.zip(b, budget, |x, y| Ok((x, y)))?;
-    Ok(condition.zip(&pairs, budget, |c, (x, y)| Ok(if c == Sym::from(0) { y } else { x }))?)
+    condition.zip(&pairs, budget, |c, (x, y)| Ok(if c == Sym::from(0) { y } else { x }))
 }
 
 pub(crate) fn expand(call: &mut Call) -> Result<Value, Fault> {
@@ -274,7 +272,7 @@ fn expand_constant<T: Copy>(
         1 => at(constant.dims(), i),
         size => size,
     });
-    Ok(constant.expand(dims.collect(), &mut call.builder.budget)?)
+    constant.expand(dims.collect(), &mut call.builder.budget)
 }
 
 pub(crate) fn sqrt(call: &mut Call) -> Result<Value, Fault> {
@@ -294,6 +292,6 @@ mod tests {
         assert_eq!(truncate(-9.223_372e18, limits).map(|s| s.c), Ok(i64::MIN));
         assert!(truncate(9.3e18, limits).is_err());
         assert!(truncate(f32::NAN, limits).is_err());
-        assert!(truncate(300.0, (0, 255)).unwrap_err().contains("0 to 255"));
+        assert!(truncate(300.0, (0, 255)).unwrap_err().reason.contains("0 to 255"));
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn dropout(call: &mut Call) -> Result<Value, Fault> {
 struct Binary {
     op: Arithmetic,
     floats: fn(f32, f32) -> f32,
-    ints: fn(Sym, Sym) -> Result<Sym, String>,
+    ints: fn(Sym, Sym) -> Result<Sym, Fault>,
 }
 
 fn binary(call: &mut Call, binary: &Binary) -> Result<Value, Fault> {

@@ -74,7 +74,7 @@ pub(crate) fn gemm(call: &mut Call) -> Result<Value, Fault> {
 }
 
 fn scale(call: &mut Call, constant: &Const<f32>, factor: f64) -> Result<Const<f32>, Fault> {
-    Ok(constant.map(&mut call.builder.budget, |v| Ok((f64::from(v) * factor) as f32))?)
+    constant.map(&mut call.builder.budget, |v| Ok((f64::from(v) * factor) as f32))
 }
 
 /// The bias of every row, from any shape that broadcasts to it.
@@ -89,7 +89,7 @@ fn bias_row(call: &mut Call, bias: &Const<f32>, width: usize) -> Result<Const<f3
             )));
         }
     };
-    Ok(row.expand(vec![width], &mut call.builder.budget)?)
+    row.expand(vec![width], &mut call.builder.budget)
 }
 
 pub(crate) fn matmul(call: &mut Call) -> Result<Value, Fault> {

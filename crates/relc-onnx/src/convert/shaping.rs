@@ -13,7 +13,14 @@ use crate::tensor::Constant;
 fn reshaped(call: &mut Call, shape: impl Fn(&[Dim]) -> Result<Vec<Dim>, Fault>) -> Result<Value, Fault> {
     match call.value(0)? {
         Value::Graph(x) => {
-            let shape = shape(call.ty(x).dims())?;
+            let ty = call.ty(x);
+            let shape = shape(ty.dims())?;
+            if shape.iter().skip(1).any(|d| *d == Dim::Batch) {
+                let shape = TensorType::new(shape);
+                return Err(Fault::unsupported(format!(
+                    "got {ty} in the shape {shape}, expected the batch to stay first"
+                )));
+            }
             call.emit(Op::Reshape(Reshape { shape }), &[x])
         }
         Value::Constant(Constant::Floats(c)) => Ok(c.reshape(fixed(shape(&dims(&c))?)?)?.into()),
@@ -93,6 +100,15 @@ fn resolve(x: &[Dim], target: &[Sym], zero_is_zero: bool) -> Result<Vec<Dim>, Fa
             text()
         )));
     }
+    if batch(x) == batch(&out)
+        && TensorType::new(x.to_vec()).elements() != TensorType::new(out.clone()).elements()
+    {
+        return Err(Fault::invalid(format!(
+            "got {} and the shape [{}], expected the same number of elements",
+            TensorType::new(x.to_vec()),
+            text()
+        )));
+    }
     Ok(out)
 }
 
@@ -165,12 +181,15 @@ pub(crate) fn squeeze(call: &mut Call) -> Result<Value, Fault> {
     reshaped(call, |x| {
         let mut out = Vec::new();
         for (i, dim) in x.iter().enumerate() {
+            // Without axes, the batch stays, whatever its size is.
             let squeezed = axes.as_ref().map_or(*dim == Dim::Fixed(1), |axes| axes.contains(&i));
             if squeezed && *dim != Dim::Fixed(1) {
                 let x = TensorType::new(x.to_vec());
-                return Err(Fault::unsupported(format!(
-                    "got axis {i} of {x} to squeeze, expected a size of 1"
-                )));
+                let reason = format!("got axis {i} of {x} to squeeze, expected a size of 1");
+                return Err(match dim {
+                    Dim::Batch => Fault::unsupported(reason),
+                    Dim::Fixed(_) => Fault::invalid(reason),
+                });
             }
             if !squeezed {
                 out.push(*dim);

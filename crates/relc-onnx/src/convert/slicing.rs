@@ -94,7 +94,7 @@ fn takes_whole_batch(start: Sym, end: Sym, step: i64) -> bool {
 fn slice_constant<T: Copy>(call: &mut Call, constant: &Const<T>, bounds: &Bounds) -> Result<Const<T>, Fault> {
     // A constant has no batch: every axis has a range.
     let ranges: Vec<Range> = bounds.ranges(&dims(constant))?.into_iter().flatten().collect();
-    Ok(constant.slice(&ranges, &mut call.builder.budget)?)
+    constant.slice(&ranges, &mut call.builder.budget)
 }
 
 pub(crate) fn slice(call: &mut Call) -> Result<Value, Fault> {
@@ -240,7 +240,7 @@ fn gather_constant<T: Copy>(
     let known = indices.known()?;
     let resolved = known.iter().map(|i| crate::constant::axis(*i, size).map_err(|_| index_error(*i, size)));
     let resolved = resolved.collect::<Result<Vec<_>, _>>()?;
-    Ok(constant.gather(axis, &resolved, indices.dims(), &mut call.builder.budget)?)
+    constant.gather(axis, &resolved, indices.dims(), &mut call.builder.budget)
 }
 
 fn index_error(index: i64, size: usize) -> Fault {

@@ -9,6 +9,9 @@ use crate::error::Fault;
 /// The largest kernel, stride, pad or dilation.
 const MAX_WINDOW: i64 = 1 << 16;
 
+/// The largest height and width that windows slide over: shape inference looks at every window.
+const MAX_SIDE: usize = 1 << 20;
+
 /// The window of a node over the input `x`.
 ///
 /// `kernel` is the weight's for a convolution, which may state it again; a pool has to state it.
@@ -65,6 +68,9 @@ fn same_pads(size: usize, stride: usize, extent: usize, upper: bool) -> (usize, 
 /// Height and width of an input `f32[N,C,H,W]`.
 fn input_size(x: &TensorType) -> Result<[usize; 2], Fault> {
     match *x.dims() {
+        [_, Dim::Fixed(_), Dim::Fixed(h), Dim::Fixed(w)] if h.max(w) > MAX_SIDE => Err(Fault::unsupported(
+            format!("got an input {x}, expected a height and width of at most {MAX_SIDE}"),
+        )),
         [_, Dim::Fixed(_), Dim::Fixed(h), Dim::Fixed(w)] => Ok([h, w]),
         _ => Err(Fault::unsupported(format!("got an input {x}, expected f32[N,C,H,W]"))),
     }

@@ -1,0 +1,190 @@
+//! The command as a user runs it, on the demo model.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use ndarray::{Array2, Array4, ArrayD};
+use relc::artifact::{read_npy_f32, write_npy_f32};
+use serde_json::Value;
+
+fn demo(file: &str) -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/demo/").to_string() + file
+}
+
+fn pictures() -> Vec<String> {
+    let folder = std::fs::read_dir(demo("images")).expect("the demo has pictures");
+    let mut files: Vec<String> =
+        folder.map(|e| e.expect("a file").path().to_string_lossy().into_owned()).collect();
+    files.sort();
+    files
+}
+
+fn relc(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_relc")).args(args).output().expect("relc runs")
+}
+
+fn explain(inputs: &[&str], more: &[&str]) -> Output {
+    let (model, preprocess) = (demo("model.onnx"), demo("preprocess.toml"));
+    let mut args = vec!["explain", &model, "--preprocess", &preprocess];
+    args.extend(inputs);
+    args.extend(more);
+    relc(&args)
+}
+
+#[track_caller]
+fn check_ok(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A failure: its exit code, what it must say, and no panic.
+#[track_caller]
+fn check_fails(output: &Output, code: i32, says: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for text in says {
+        assert!(stderr.contains(text), "expected \"{text}\" in: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn path(folder: &tempfile::TempDir, name: &str) -> (PathBuf, String) {
+    let path = folder.path().join(name);
+    let text = path.to_string_lossy().into_owned();
+    (path, text)
+}
+
+#[test]
+fn a_picture_is_explained_with_pictures_arrays_and_reports() {
+    let dir = folder();
+    let (out, out_text) = path(&dir, "out");
+    let (relevance, relevance_text) = path(&dir, "r.npy");
+    let (map, map_text) = path(&dir, "m.npy");
+    let pictures = pictures();
+    let inputs: Vec<&str> = pictures.iter().take(3).map(String::as_str).collect();
+    let more = ["--out", &out_text, "--relevance-npy", &relevance_text, "--map-npy", &map_text, "--batch", "2"];
+    let labels = demo("labels.txt");
+    let stdout = check_ok(&explain(&inputs, &[&more[..], &["--labels", &labels]].concat()));
+    assert!(stdout.contains("conservation error"), "{stdout}");
+    assert_eq!(read_npy_f32(&relevance).unwrap().shape(), [3, 3, 64, 64]);
+    let maps = read_npy_f32(&map).unwrap();
+    assert_eq!(maps.shape(), [3, 64, 64]);
+    for (i, input) in inputs.iter().enumerate() {
+        let folder = out.join(Path::new(input).file_stem().unwrap());
+        let own = read_npy_f32(&folder.join("map.npy")).unwrap();
+        assert_eq!(own.view(), maps.index_axis(ndarray::Axis(0), i));
+        for picture in ["heat.png", "overlay.png"] {
+            assert_eq!(image::open(folder.join(picture)).unwrap().width(), 256);
+        }
+        let report: Value = serde_json::from_slice(&std::fs::read(folder.join("report.json")).unwrap()).unwrap();
+        let explanation = &report["explanations"][0];
+        assert!(explanation["sums"]["conservation_error"].as_f64().unwrap() <= 1e-5);
+        assert_eq!(explanation["target"]["label"], report["predictions"][0]["label"]);
+        let sum: f64 = own.iter().map(|v| f64::from(*v)).sum();
+        assert!((sum - explanation["sums"]["relevance"].as_f64().unwrap()).abs() < 1e-4 * sum.abs());
+        assert!(explanation["joins"][0]["skip_share"].as_f64().unwrap() > 0.0);
+        assert_eq!(report["compiled"]["claim"]["conserving"], true);
+    }
+}
+
+#[test]
+fn json_on_standard_output_is_json_alone() {
+    let picture = pictures().remove(0);
+    let stdout = check_ok(&explain(&[&picture], &["--json", "-", "--preset", "paper", "--explain-rules"]));
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["compiled"]["preset"], "paper");
+    assert_eq!(report["results"][0]["explanations"][0]["seed"], "prob");
+    assert!(report["rules"][0]["origin"].as_str().unwrap().starts_with("preset paper, line "));
+    let ledger = &report["results"][0]["explanations"][0]["ledger"];
+    let lost: f64 = ledger["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| ["bias", "stabiliser", "clipped", "padding"].iter().map(|k| n[k].as_f64().unwrap()).sum::<f64>())
+        .sum();
+    let total = &ledger["total"];
+    let gap = total["seed"].as_f64().unwrap() - total["inputs"].as_f64().unwrap() - lost;
+    assert!(gap.abs() < 1e-5, "{gap}");
+}
+
+#[test]
+fn arrays_several_targets_and_seeds_from_files() {
+    let dir = folder();
+    let (x, x_text) = path(&dir, "x.npy");
+    let (seed, seed_text) = path(&dir, "seed.npy");
+    let (maps, maps_text) = path(&dir, "maps.npy");
+    let input = Array4::from_shape_fn((2, 3, 64, 64), |(n, c, y, x)| ((n + 3 * c + y * x) as f32 * 0.37).sin());
+    write_npy_f32(&x, input.view().into_dyn()).unwrap();
+    check_ok(&explain(&[&x_text], &["--target", "top3", "--map-npy", &maps_text, "--engine", "interp-f64"]));
+    assert_eq!(read_npy_f32(&maps).unwrap().shape(), [3, 2, 64, 64]);
+
+    let outputs = std::fs::read_to_string(demo("labels.txt")).unwrap().lines().count();
+    write_npy_f32(&seed, ArrayD::from_elem(vec![2, outputs], 0.5).view()).unwrap();
+    let json = check_ok(&explain(&[&x_text], &["--seed", &seed_text, "--json", "-"]));
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let sums = &report["results"][1]["explanations"][0]["sums"];
+    assert!((sums["seed"].as_f64().unwrap() - 0.5 * outputs as f64).abs() < 1e-9);
+    assert!(sums["conservation_error"].as_f64().unwrap() < 1e-5);
+
+    write_npy_f32(&seed, Array2::<f32>::zeros((2, 1)).view().into_dyn()).unwrap();
+    check_fails(&explain(&[&x_text], &["--seed", &seed_text]), 1, &["the seed has the shape [2, 1]"]);
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_what_is_expected() {
+    let picture = pictures().remove(0);
+    let fails = |more: &[&str], says: &[&str]| check_fails(&explain(&[&picture], more), 2, says);
+    fails(&["--preset", "papr"], &["did you mean \"paper\"?"]);
+    fails(&["--target", "disk", "--labels", &demo("labels.txt")], &["did you mean \"disc\"?"]);
+    fails(&["--split", "thirds"], &["half-at-projection"]);
+    fails(&["--bias", "include"], &["use the preset \"paper\""]);
+    fails(&["--seed", "logits"], &["expected prob, logit, onehot"]);
+    fails(&["--colormap", "seismik"], &["did you mean \"seismic\"?"]);
+    fails(&["--batch", "0"], &["--batch"]);
+    check_fails(&relc(&["dump", &demo("model.onnx"), "--after", "simplify"]), 2, &["find-residuals"]);
+}
+
+#[test]
+fn bad_files_exit_with_1_and_leave_nothing() {
+    let dir = folder();
+    let (bad, bad_text) = path(&dir, "bad.onnx");
+    let model = std::fs::read(demo("model.onnx")).unwrap();
+    std::fs::write(&bad, &model[..model.len() / 2]).unwrap();
+    let picture = pictures().remove(0);
+    check_fails(&relc(&["explain", &bad_text, &picture]), 1, &["can't import", "truncated"]);
+    check_fails(&relc(&["explain", "no-such.onnx", &picture]), 1, &["no-such.onnx"]);
+    check_fails(&explain(&["no-such.png"], &[]), 1, &["can't read no-such.png"]);
+    let labels = demo("labels.txt");
+    check_fails(&explain(&[&labels], &[]), 1, &["can't read the picture"]);
+    check_fails(&explain(&[&picture], &["--target", "99"]), 1, &["target 99 is out of range"]);
+    let (_, nowhere) = path(&dir, "no/where.json");
+    check_fails(&explain(&[&picture], &["--json", &nowhere]), 1, &["can't write", "where.json"]);
+
+    let (x, x_text) = path(&dir, "x.npy");
+    write_npy_f32(&x, ArrayD::zeros(vec![1, 3, 32, 64]).view()).unwrap();
+    let (_, out) = path(&dir, "maps.npy");
+    check_fails(&explain(&[&x_text], &["--map-npy", &out]), 1, &["expected f32[N,3,64,64]"]);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn check_and_dump_show_what_the_compiler_made() {
+    let stdout = check_ok(&relc(&["check", &demo("model.onnx")]));
+    assert!(stdout.contains("supported") && stdout.contains("projection") && stdout.contains("identity"), "{stdout}");
+    let text = check_ok(&relc(&["dump", &demo("model.onnx"), "--after", "find-residuals"]));
+    let graph = relc::ir::parse(&text).unwrap();
+    assert_eq!(graph.to_string(), text);
+    assert!(!graph.residuals.is_empty());
+    let json: Value =
+        serde_json::from_str(&check_ok(&relc(&["dump", &demo("model.onnx"), "--format", "json"]))).unwrap();
+    assert_eq!(json["claim"]["conserving"], true);
+    assert!(check_ok(&relc(&["dump", &demo("model.onnx"), "--format", "dot"])).starts_with("digraph"));
+    let all = check_ok(&relc(&["dump", &demo("model.onnx"), "--print-after-all"]));
+    assert_eq!(all.matches("; after ").count(), 9);
+}

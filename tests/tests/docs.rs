@@ -1,0 +1,54 @@
+//! The tables in the documentation say what the code says.
+
+use relc_passes::pass_list;
+use relc_rules::RULES;
+
+fn document(name: &str) -> String {
+    let path = format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The rows `| a | b |` of the table under a header, cells without backquotes.
+fn rows(text: &str, header: &str) -> Vec<(String, String)> {
+    let lines = text.lines().skip_while(|l| *l != header).skip(2).take_while(|l| l.starts_with('|'));
+    lines
+        .map(|line| {
+            let inner = line.trim_matches('|').replace("\\|", "\u{1}");
+            let cells: Vec<String> =
+                inner.split('|').map(|c| c.trim().replace('`', "").replace('\u{1}', "|")).collect();
+            (cells[0].clone(), cells[1].clone())
+        })
+        .collect()
+}
+
+#[test]
+fn the_architecture_lists_the_passes() {
+    let listed = rows(&document("ARCHITECTURE.md"), "| pass | what it does |");
+    let passes: Vec<(String, String)> =
+        pass_list().into_iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    assert_eq!(listed, passes);
+}
+
+#[test]
+fn the_how_to_lists_the_rules() {
+    let listed = rows(&document("docs/how-to/add-a-rule.md"), "| rule | formula |");
+    let rules: Vec<(String, String)> = RULES.iter().map(|r| (r.name.to_string(), r.formula.to_string())).collect();
+    assert_eq!(listed, rules);
+}
+
+#[test]
+fn the_architecture_lists_the_crates() {
+    let listed: Vec<String> = rows(&document("ARCHITECTURE.md"), "| crate | what lives there | depends on |")
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let folder = format!("{}/../crates", env!("CARGO_MANIFEST_DIR"));
+    let mut crates: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    crates.sort();
+    let mut sorted = listed.clone();
+    sorted.sort();
+    assert_eq!(sorted, crates);
+}
