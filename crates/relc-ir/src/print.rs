@@ -36,13 +36,9 @@ impl Graph {
         if let Some(of) = n.of {
             parts.push(format!("of={}", self.node_label(of)));
         }
-        let mut line = format!(
-            "{} = {} {} : {}",
-            results.join(", "),
-            n.op.mnemonic(),
-            parts.join(", "),
-            types.join(", ")
-        );
+        let space = if parts.is_empty() { "" } else { " " };
+        let (results, types) = (results.join(", "), types.join(", "));
+        let mut line = format!("{results} = {}{space}{} : {types}", n.op.mnemonic(), parts.join(", "));
         if let Some(assigned) = self.rules.get(&node) {
             let rule = attrs(assigned.rule.attrs()).join(", ");
             let _ = write!(line, " !{}({rule}) from {}", assigned.rule.name(), Quoted(&assigned.origin));

@@ -116,7 +116,7 @@ fn nodes_in_any_order_are_sorted() {
         .node("Relu", "x", "a", vec![])
         .output("y");
     assert_snapshot!(net.show(), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = relu %x : f32[N,2] ; "Relu_1"
     %3 = sigmoid %2 : f32[N,2] ; "Sigmoid_0"
     "#);
@@ -152,7 +152,7 @@ fn initialisers_listed_as_inputs_are_no_inputs() {
     net.graph().input = vec![info("w", "2", DataType::Float), info("x", "N,2", DataType::Float)];
     assert_snapshot!(net.show(), @r#"
     @w: f32[2] = [0.25, 0.5]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = mul %x, @w : f32[N,2] ; "Mul_0"
     "#);
 }
@@ -161,15 +161,15 @@ fn initialisers_listed_as_inputs_are_no_inputs() {
 fn input_shapes() {
     let input = |dims| one(17, dims, "Relu", vec![]).show();
     assert_snapshot!(input("0,2"), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = relu %x : f32[N,2] ; "Relu_0"
     "#);
     assert_snapshot!(input("-1,2"), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = relu %x : f32[N,2] ; "Relu_0"
     "#);
     assert_snapshot!(input("5,2"), @r#"
-    %x = input  : f32[5,2] ; "x"
+    %x = input : f32[5,2] ; "x"
     %2 = relu %x : f32[5,2] ; "Relu_0"
     "#);
     assert_snapshot!(input("N,3,height,-1"), @r#"input "x": dimension 2 is the symbol "height", dimension 3 is unknown: only the first dimension, the batch, may be dynamic; export the model with the others fixed"#);

@@ -8,15 +8,15 @@ use insta::assert_snapshot;
 #[test]
 fn flatten_squeeze_and_unsqueeze() {
     assert_snapshot!(one(13, "N,2,1,1", "Flatten", vec![]).show(), @r#"
-    %x = input  : f32[N,2,1,1] ; "x"
+    %x = input : f32[N,2,1,1] ; "x"
     %2 = reshape %x, shape=[N,2] : f32[N,2] ; "Flatten_0"
     "#);
     assert_snapshot!(one(13, "N,2,3", "Flatten", vec![ai("axis", -2)]).show(), @r#"
-    %x = input  : f32[N,2,3] ; "x"
+    %x = input : f32[N,2,3] ; "x"
     %2 = reshape %x, shape=[N,6] : f32[N,6] ; "Flatten_0"
     "#);
     assert_snapshot!(one(13, "2,3", "Flatten", vec![ai("axis", 2)]).show(), @r#"
-    %x = input  : f32[2,3] ; "x"
+    %x = input : f32[2,3] ; "x"
     %2 = reshape %x, shape=[6,1] : f32[6,1] ; "Flatten_0"
     "#);
     assert_snapshot!(one(13, "N,2,3", "Flatten", vec![ai("axis", 0)]).show(), @r#"
@@ -28,11 +28,11 @@ fn flatten_squeeze_and_unsqueeze() {
       unsupported: node "Flatten_0" (Flatten, ai.onnx opset 13): got axis=2 on f32[N,2,3], which mixes the batch with other axes; supported: an axis that keeps the batch first
     "#);
     assert_snapshot!(one(12, "N,2,1,1", "Squeeze", vec![ais("axes", &[2, -1])]).show(), @r#"
-    %x = input  : f32[N,2,1,1] ; "x"
+    %x = input : f32[N,2,1,1] ; "x"
     %2 = reshape %x, shape=[N,2] : f32[N,2] ; "Squeeze_0"
     "#);
     assert_snapshot!(one(12, "N,2,1,1", "Squeeze", vec![]).show(), @r#"
-    %x = input  : f32[N,2,1,1] ; "x"
+    %x = input : f32[N,2,1,1] ; "x"
     %2 = reshape %x, shape=[N,2] : f32[N,2] ; "Squeeze_0"
     "#);
     assert_snapshot!(one(12, "N,2,1,1", "Squeeze", vec![ais("axes", &[1])]).show(), @r#"
@@ -40,7 +40,7 @@ fn flatten_squeeze_and_unsqueeze() {
       invalid: node "Squeeze_0" (Squeeze, ai.onnx opset 12): got axis 1 of f32[N,2,1,1] to squeeze, expected a size of 1
     "#);
     assert_snapshot!(one(12, "N,2", "Unsqueeze", vec![ais("axes", &[-1, 1])]).show(), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = reshape %x, shape=[N,1,2,1] : f32[N,1,2,1] ; "Unsqueeze_0"
     "#);
     assert_snapshot!(one(12, "N,2", "Unsqueeze", vec![ais("axes", &[0])]).show(), @r#"
@@ -51,11 +51,11 @@ fn flatten_squeeze_and_unsqueeze() {
         Net::new(13).input("x", "N,2,1").ints("axes", &[2]).node(op, "x,axes", "y", vec![]).output("y").show()
     };
     assert_snapshot!(by_input("Squeeze"), @r#"
-    %x = input  : f32[N,2,1] ; "x"
+    %x = input : f32[N,2,1] ; "x"
     %2 = reshape %x, shape=[N,2] : f32[N,2] ; "Squeeze_0"
     "#);
     assert_snapshot!(by_input("Unsqueeze"), @r#"
-    %x = input  : f32[N,2,1] ; "x"
+    %x = input : f32[N,2,1] ; "x"
     %2 = reshape %x, shape=[N,2,1,1] : f32[N,2,1,1] ; "Unsqueeze_0"
     "#);
 }
@@ -63,11 +63,11 @@ fn flatten_squeeze_and_unsqueeze() {
 #[test]
 fn transposes() {
     assert_snapshot!(one(13, "N,2,3", "Transpose", vec![ais("perm", &[0, 2, 1])]).show(), @r#"
-    %x = input  : f32[N,2,3] ; "x"
+    %x = input : f32[N,2,3] ; "x"
     %2 = transpose %x, perm=[0,2,1] : f32[N,3,2] ; "Transpose_0"
     "#);
     assert_snapshot!(one(13, "5,2", "Transpose", vec![]).show(), @r#"
-    %x = input  : f32[5,2] ; "x"
+    %x = input : f32[5,2] ; "x"
     %2 = transpose %x, perm=[1,0] : f32[2,5] ; "Transpose_0"
     "#);
     assert_snapshot!(one(13, "N,2", "Transpose", vec![]).show(), @r#"
@@ -84,7 +84,7 @@ fn transposes() {
 fn pads() {
     let by_attribute = |attributes| one(9, "N,2", "Pad", attributes).show();
     assert_snapshot!(by_attribute(vec![ais("pads", &[0, 1, 0, 2]), af("value", 1.5)]), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = pad %x, pads=[0,1,0,2], value=1.5 : f32[N,5] ; "Pad_0"
     "#);
     assert_snapshot!(by_attribute(vec![ais("pads", &[0, -1, 0, 2])]), @r#"
@@ -114,11 +114,11 @@ fn pads() {
             .show()
     };
     assert_snapshot!(by_input("x,pads,value,axes"), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = pad %x, pads=[0,1,0,2], value=0.5 : f32[N,5] ; "Pad_0"
     "#);
     assert_snapshot!(by_input("x,pads,,axes"), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = pad %x, pads=[0,1,0,2], value=0.0 : f32[N,5] ; "Pad_0"
     "#);
     assert_snapshot!(by_input("x,pads"), @r#"
@@ -131,11 +131,11 @@ fn pads() {
 fn slices() {
     let by_attribute = |attributes| one(9, "N,8", "Slice", attributes).show();
     assert_snapshot!(by_attribute(vec![ais("starts", &[1]), ais("ends", &[-1]), ais("axes", &[1])]), @r#"
-    %x = input  : f32[N,8] ; "x"
+    %x = input : f32[N,8] ; "x"
     %2 = slice %x, starts=[0,1], sizes=[N,6], steps=[1,1] : f32[N,6] ; "Slice_0"
     "#);
     assert_snapshot!(by_attribute(vec![ais("starts", &[0, 2]), ais("ends", &[i64::MAX, 5])]), @r#"
-    %x = input  : f32[N,8] ; "x"
+    %x = input : f32[N,8] ; "x"
     %2 = slice %x, starts=[0,2], sizes=[N,3], steps=[1,1] : f32[N,3] ; "Slice_0"
     "#);
     assert_snapshot!(by_attribute(vec![ais("starts", &[1]), ais("ends", &[2])]), @r#"
@@ -154,7 +154,7 @@ fn slices() {
             .show()
     };
     assert_snapshot!(by_input(1, i64::MAX, 3), @r#"
-    %x = input  : f32[N,8] ; "x"
+    %x = input : f32[N,8] ; "x"
     %2 = slice %x, starts=[0,1], sizes=[N,3], steps=[1,3] : f32[N,3] ; "Slice_0"
     "#);
     assert_snapshot!(by_input(-1, i64::MIN, -1), @r#"
@@ -176,7 +176,7 @@ fn slices() {
         .node("Slice", "x,zero,n", "y", vec![])
         .output("y");
     assert_snapshot!(to_batch.show(), @r#"
-    %x = input  : f32[N,8] ; "x"
+    %x = input : f32[N,8] ; "x"
     %2 = slice %x, starts=[0,0], sizes=[N,8], steps=[1,1] : f32[N,8] ; "Slice_1"
     "#);
 }
@@ -193,7 +193,7 @@ fn concats() {
             .show()
     };
     assert_snapshot!(concat("x,r,x", -1), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = relu %x : f32[N,2] ; "Relu_0"
     %3 = concat %x, %2, %x, axis=1 : f32[N,6] ; "Concat_1"
     "#);
@@ -202,7 +202,7 @@ fn concats() {
       unsupported: node "Concat_1" (Concat, ai.onnx opset 13): got axis=0 on f32[N,2], expected another axis than the batch; supported: any axis but the batch
     "#);
     assert_snapshot!(concat("x", 1), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = identity %x : f32[N,2] ; "Concat_1"
     "#);
     assert_snapshot!(concat("x,w", 1), @r#"

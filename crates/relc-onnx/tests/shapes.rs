@@ -22,30 +22,30 @@ fn arithmetic_on_tensors_and_weights() {
     };
     assert_snapshot!(net("Add", "x,w").show(), @r#"
     @w: f32[2] = [0.25, 0.5]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = add %x, @w : f32[N,2] ; "Add_0"
     "#);
     assert_snapshot!(net("Sub", "v,x").show(), @r#"
     @v: f32[] = [0.25]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = sub @v, %x : f32[N,2] ; "Sub_0"
     "#);
     assert_snapshot!(net("Mul", "x,x").show(), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = mul %x, %x : f32[N,2] ; "Mul_0"
     "#);
     assert_snapshot!(net("Div", "x,w").show(), @r#"
     @w: f32[2] = [0.25, 0.5]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = div %x, @w : f32[N,2] ; "Div_0"
     "#);
     assert_snapshot!(net("Sum", "x,w,x").show(), @r#"
     @w: f32[2] = [0.25, 0.5]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = add %x, @w, %x : f32[N,2] ; "Sum_0"
     "#);
     assert_snapshot!(net("Sum", "x").show(), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = identity %x : f32[N,2] ; "Sum_0"
     "#);
     assert_snapshot!(net("Add", "x").show(), @r#"
@@ -82,7 +82,7 @@ fn constants_fold() {
         .output("y");
     assert_snapshot!(net.show(), @r#"
     @w: f32[2,2] = [1.0, 1.0, 2.0, 2.0]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = matmul %x, @w : f32[N,2] ; "MatMul_7"
     "#);
 }
@@ -99,17 +99,17 @@ fn constant_nodes_have_many_forms() {
     };
     assert_snapshot!(with(at("value", floats(&[2], vec![1.0, 2.0]))), @r#"
     @c: f32[2] = [1.0, 2.0]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = mul %x, @c : f32[N,2] ; "Mul_1"
     "#);
     assert_snapshot!(with(af("value_float", 2.0)), @r#"
     @c: f32[] = [2.0]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = mul %x, @c : f32[N,2] ; "Mul_1"
     "#);
     assert_snapshot!(with(afs("value_floats", &[1.0, 2.0])), @r#"
     @c: f32[2] = [1.0, 2.0]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = mul %x, @c : f32[N,2] ; "Mul_1"
     "#);
     assert_snapshot!(with(text("value_string", "no")), @r#"
@@ -119,7 +119,7 @@ fn constant_nodes_have_many_forms() {
     let shape =
         |attribute| reshaped(Net::new(13).input("x", "N,6").node("Constant", "", "s", vec![attribute]));
     assert_snapshot!(shape(ais("value_ints", &[0, 2, 3])), @r#"
-    %x = input  : f32[N,6] ; "x"
+    %x = input : f32[N,6] ; "x"
     %2 = reshape %x, shape=[N,2,3] : f32[N,2,3] ; "Reshape_1"
     "#);
     assert_snapshot!(shape(ai("value_int", 6)), @r#"
@@ -140,7 +140,7 @@ fn pytorch_views_keep_the_batch() {
         .node("Unsqueeze", "n", "n1", vec![ais("axes", &[0])])
         .node("Concat", "n1,minus_one", "s", vec![ai("axis", 0)]);
     assert_snapshot!(reshaped(net), @r#"
-    %x = input  : f32[N,4,2] ; "x"
+    %x = input : f32[N,4,2] ; "x"
     %2 = reshape %x, shape=[N,8] : f32[N,8] ; "Reshape_4"
     "#);
 }
@@ -161,7 +161,7 @@ fn batch_arithmetic_folds() {
         reshaped(net)
     };
     assert_snapshot!(net(8), @r#"
-    %x = input  : f32[N,4,2] ; "x"
+    %x = input : f32[N,4,2] ; "x"
     %2 = reshape %x, shape=[N,8] : f32[N,8] ; "Reshape_4"
     "#);
     assert_snapshot!(net(4), @r#"
@@ -180,7 +180,7 @@ fn batch_arithmetic_folds() {
     let size = size.int("eight", 8).node("Div", "size,eight", "n", vec![]);
     let size = size.ints("axes", &[0]).node("Unsqueeze", "n,axes", "n1", vec![]).ints("rest", &[8]);
     assert_snapshot!(reshaped(size.node("Concat", "n1,rest", "s", vec![ai("axis", 0)])), @r#"
-    %x = input  : f32[N,4,2] ; "x"
+    %x = input : f32[N,4,2] ; "x"
     %2 = reshape %x, shape=[N,8] : f32[N,8] ; "Reshape_4"
     "#);
 }
@@ -196,7 +196,7 @@ fn comparisons_of_shapes_fold() {
         .node("Equal", "given,minus_one", "open", vec![])
         .node("Where", "open,shape,given", "s", vec![]);
     assert_snapshot!(reshaped(net), @r#"
-    %x = input  : f32[N,6] ; "x"
+    %x = input : f32[N,6] ; "x"
     %2 = reshape %x, shape=[N,6] : f32[N,6] ; "Reshape_3"
     "#);
     let net = Net::new(13)
@@ -232,7 +232,7 @@ fn ranges_casts_and_slices_of_shapes_fold() {
         .ints("n", &[0])
         .node("Concat", "n,i", "s", vec![ai("axis", 0)]);
     assert_snapshot!(reshaped(net), @r#"
-    %x = input  : f32[N,12] ; "x"
+    %x = input : f32[N,12] ; "x"
     %2 = reshape %x, shape=[N,4,3] : f32[N,4,3] ; "Reshape_5"
     "#);
     let narrow = Net::new(13).input("x", "N,12").ints("c", &[300]).node(
@@ -260,7 +260,7 @@ fn constants_of_shapes_and_expansions() {
     };
     assert_snapshot!(filled(&[2]), @r#"
     @c: f32[2] = [0.5, 0.5]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = add %x, @c : f32[N,2] ; "Add_1"
     "#);
     assert_snapshot!(filled(&[1 << 12, 1 << 13]), @r#"
@@ -297,11 +297,11 @@ fn constants_of_shapes_and_expansions() {
     };
     assert_snapshot!(expand("w,s", &[1, 2]), @r#"
     @e: f32[2,2] = [1.0, 1.0, 2.0, 2.0]
-    %x = input  : f32[2,2] ; "x"
+    %x = input : f32[2,2] ; "x"
     %3 = add %x, @e : f32[2,2] ; "Add_1"
     "#);
     assert_snapshot!(expand("x,s", &[1, 2]), @r#"
-    %x = input  : f32[2,2] ; "x"
+    %x = input : f32[2,2] ; "x"
     %2 = identity %x : f32[2,2] ; "Expand_0"
     %3 = add %x, %2 : f32[2,2] ; "Add_1"
     "#);
@@ -330,7 +330,7 @@ fn weights_change_their_shape_without_a_node() {
         .output("y");
     assert_snapshot!(net.show(), @r#"
     @g: f32[2] = [6.0, 12.0]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = add %x, @g : f32[N,2] ; "Add_7"
     "#);
 }
@@ -346,7 +346,7 @@ fn selections_and_extremes_of_constants() {
             .node(op, inputs, "s", vec![])
     };
     assert_snapshot!(reshaped(net("Max", "shape,one")), @r#"
-    %x = input  : f32[N,6] ; "x"
+    %x = input : f32[N,6] ; "x"
     %2 = reshape %x, shape=[N,6] : f32[N,6] ; "Reshape_2"
     "#);
     assert_snapshot!(reshaped(net("Min", "shape,three")), @r#"
@@ -375,7 +375,7 @@ fn selections_and_extremes_of_constants() {
         .output("y");
     assert_snapshot!(floats.show(), @r#"
     @w: f32[2] = [9.0, 2.0]
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %3 = add %x, @w : f32[N,2] ; "Add_1"
     "#);
 }
@@ -384,7 +384,7 @@ fn selections_and_extremes_of_constants() {
 fn casts_of_tensors() {
     let cast = |to: DataType| one(13, "N,2", "Cast", vec![ai("to", to as i64)]).show();
     assert_snapshot!(cast(DataType::Float16), @r#"
-    %x = input  : f32[N,2] ; "x"
+    %x = input : f32[N,2] ; "x"
     %2 = identity %x : f32[N,2] ; "Cast_0"
     "#);
     assert_snapshot!(cast(DataType::Int64), @r#"

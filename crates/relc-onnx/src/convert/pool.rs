@@ -37,7 +37,8 @@ pub(crate) fn reduce_mean(call: &mut Call) -> Result<Value, Fault> {
     let rank = call.ty(x).rank();
     let keepdims = call.attributes.int("keepdims")?.unwrap_or(1) != 0;
     let axes = axes_of(call, 18, rank)?.unwrap_or_default();
-    if axes.is_empty() && call.opset >= 18 && call.attributes.flag("noop_with_empty_axes")? {
+    let empty_is_none = call.opset >= 18 && call.attributes.flag("noop_with_empty_axes")?;
+    if axes.is_empty() && empty_is_none {
         return call.emit(Op::Activation(Activation::Identity), &[x]);
     }
     // No axes: all of them, which includes the batch.
