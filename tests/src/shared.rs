@@ -46,8 +46,7 @@ impl Shared {
     pub fn files(&self, folder: &str, ending: &str) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.0.join(folder)).expect("the folder is there");
         let paths = entries.map(|e| e.expect("the folder can be read").path());
-        let mut files: Vec<PathBuf> =
-            paths.filter(|p| p.to_string_lossy().ends_with(ending)).collect();
+        let mut files: Vec<PathBuf> = paths.filter(|p| p.to_string_lossy().ends_with(ending)).collect();
         files.sort();
         assert!(!files.is_empty(), "no {ending} in {folder}");
         files

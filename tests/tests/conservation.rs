@@ -26,9 +26,7 @@ fn cut_errors<T: Element>(explainer: &Explainer, x: &ArrayD<f32>) -> (f64, Strin
     let logits = forward.value(*output).unwrap();
     let seed = logits.mapv(|v| v.max(T::zero())); // every positive logit at once
     let backward = relc_interp::backward(graph, &forward, &seed, &Options { keep_all: true }).unwrap();
-    let sum = |v: ValueId| -> f64 {
-        backward.value(v).unwrap().iter().map(|r| r.to_f64().unwrap()).sum()
-    };
+    let sum = |v: ValueId| -> f64 { backward.value(v).unwrap().iter().map(|r| r.to_f64().unwrap()).sum() };
     let total: f64 = seed.iter().map(|v| v.to_f64().unwrap()).sum();
     let mut live: HashMap<ValueId, f64> = HashMap::new();
     let mut worst = (0.0, String::new());
@@ -59,7 +57,8 @@ fn conserve_conserves_on_every_model_and_at_every_cut() {
             let explainer = Compiler::new(preset.clone()).engine(engine).compile(&model).unwrap();
             assert!(explainer.is_conserving(), "{}: {:?}", model.display(), explainer.leaks());
             let x = input(&explainer, if big { 1 } else { 2 });
-            let result = explainer.explain(x.view(), &Seed::Named(SeedKind::Logit), &Targets::TopK(2)).unwrap();
+            let result =
+                explainer.explain(x.view(), &Seed::Named(SeedKind::Logit), &Targets::TopK(2)).unwrap();
             for explanation in &result.explanations {
                 for sample in 0..x.shape()[0] {
                     let error = explanation.conservation_error(sample);
@@ -98,9 +97,52 @@ fn the_ledger_of_paper_shows_where_relevance_is_lost() {
             entries.map(|e| e.samples[sample].lost()).sum::<f64>() / total.seed
         };
         let (pool, projections) = (lost_at("maxpool"), lost_at("downsample"));
-        println!("sample {sample}: pool {pool:.4}, projections {projections:.4}, all {:.4}", lost / total.seed);
+        println!(
+            "sample {sample}: pool {pool:.4}, projections {projections:.4}, all {:.4}",
+            lost / total.seed
+        );
         assert!(pool > 0.01, "sample {sample}: the MaxPool lost {pool}");
         assert!(projections > 0.001, "sample {sample}: the projections lost {projections}");
         assert!((pool + projections) / (lost / total.seed) > 0.99, "sample {sample}: something else leaks");
+    }
+}
+
+/// A network without skips is explained all the same, with a warning.
+#[test]
+fn a_network_without_joins_works_with_a_warning() {
+    use relc_ir::op::{Activation, Conv, Gemm, Window};
+    use relc_ir::{Graph, TensorType, Weight};
+
+    let mut graph = Graph::new("plain");
+    let weight = |graph: &mut Graph, name: &str, dims: &[usize]| {
+        let count = dims.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| ((i * 7 + 3) as f32 * 0.71).sin()).collect();
+        let weight = Weight::new(name, TensorType::new(dims.iter().copied()), values).unwrap();
+        graph.add_weight(weight).unwrap()
+    };
+    let value = |node| ValueId { node, port: 0 };
+    let x = graph.add_input("x", TensorType::batched(&[2, 8, 8])).unwrap();
+    let w = weight(&mut graph, "w", &[5, 2, 3, 3]);
+    let window = Window { pads: [1, 1, 1, 1], ..Window::new([3, 3], [2, 2]) };
+    let conv = Op::Conv(Conv { window, group: 1, folded_bias: false });
+    let conv = graph.add_node(conv, "conv", &[x, w]).unwrap();
+    let relu = graph.add_node(Op::Activation(Activation::Relu), "relu", &[value(conv)]).unwrap();
+    let pool = graph.add_node(Op::GlobalAveragePool, "pool", &[value(relu)]).unwrap();
+    let flat = Op::Reshape(relc_ir::op::Reshape { shape: TensorType::batched(&[5]).dims().to_vec() });
+    let flat = graph.add_node(flat, "flat", &[value(pool)]).unwrap();
+    let fc = weight(&mut graph, "fc", &[3, 5]);
+    let gemm = Op::Gemm(Gemm { trans_b: true, folded_bias: false });
+    let gemm = graph.add_node(gemm, "fc", &[value(flat), fc]).unwrap();
+    graph.add_output("y", value(gemm));
+
+    let explainer = Compiler::new(Preset::named("conserve").unwrap()).compile_graph(graph).unwrap();
+    let remarks: Vec<String> =
+        explainer.compiled().passes.iter().flat_map(|p| &p.remarks).map(ToString::to_string).collect();
+    assert!(remarks.iter().any(|r| r.starts_with("warning: no residual join found")), "{remarks:?}");
+    let x = input(&explainer, 3);
+    let result =
+        explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::Outputs(vec![1])).unwrap();
+    for sample in 0..3 {
+        assert!(result.explanations[0].conservation_error(sample) <= 1e-6);
     }
 }

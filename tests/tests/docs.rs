@@ -32,7 +32,8 @@ fn the_architecture_lists_the_passes() {
 #[test]
 fn the_how_to_lists_the_rules() {
     let listed = rows(&document("docs/how-to/add-a-rule.md"), "| rule | formula |");
-    let rules: Vec<(String, String)> = RULES.iter().map(|r| (r.name.to_string(), r.formula.to_string())).collect();
+    let rules: Vec<(String, String)> =
+        RULES.iter().map(|r| (r.name.to_string(), r.formula.to_string())).collect();
     assert_eq!(listed, rules);
 }
 

@@ -121,5 +121,8 @@ fn mutated_models_never_panic_nor_take_much_memory() {
     let _ = std::panic::take_hook();
     let accepted = a.unwrap() + b.unwrap();
     // Both outcomes must occur, or the mutations test nothing.
-    assert!((MUTATIONS / 100..MUTATIONS * 99 / 100).contains(&accepted), "{accepted} of {MUTATIONS} were accepted");
+    assert!(
+        (MUTATIONS / 100..MUTATIONS * 99 / 100).contains(&accepted),
+        "{accepted} of {MUTATIONS} were accepted"
+    );
 }

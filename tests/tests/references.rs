@@ -42,8 +42,12 @@ fn check(case: &Case<'_>) {
         assert_eq!(map.shape(), reference.shape(), "{label}");
         // Each picture was explained on its own, so each has its own maximum.
         for (i, (ours, theirs)) in map.axis_iter(Axis(0)).zip(reference.axis_iter(Axis(0))).enumerate() {
-            let difference = max_difference(&ours.to_owned(), &theirs.to_owned()) / max_abs(&theirs.to_owned());
-            assert!(difference <= tolerance, "{label}, picture {i}: differs by {difference:e} of the maximum");
+            let difference =
+                max_difference(&ours.to_owned(), &theirs.to_owned()) / max_abs(&theirs.to_owned());
+            assert!(
+                difference <= tolerance,
+                "{label}, picture {i}: differs by {difference:e} of the maximum"
+            );
         }
     }
 }

@@ -67,7 +67,8 @@ fn a_picture_is_explained_with_pictures_arrays_and_reports() {
     let (map, map_text) = path(&dir, "m.npy");
     let pictures = pictures();
     let inputs: Vec<&str> = pictures.iter().take(3).map(String::as_str).collect();
-    let more = ["--out", &out_text, "--relevance-npy", &relevance_text, "--map-npy", &map_text, "--batch", "2"];
+    let more =
+        ["--out", &out_text, "--relevance-npy", &relevance_text, "--map-npy", &map_text, "--batch", "2"];
     let labels = demo("labels.txt");
     let stdout = check_ok(&explain(&inputs, &[&more[..], &["--labels", &labels]].concat()));
     assert!(stdout.contains("conservation error"), "{stdout}");
@@ -81,7 +82,8 @@ fn a_picture_is_explained_with_pictures_arrays_and_reports() {
         for picture in ["heat.png", "overlay.png"] {
             assert_eq!(image::open(folder.join(picture)).unwrap().width(), 256);
         }
-        let report: Value = serde_json::from_slice(&std::fs::read(folder.join("report.json")).unwrap()).unwrap();
+        let report: Value =
+            serde_json::from_slice(&std::fs::read(folder.join("report.json")).unwrap()).unwrap();
         let explanation = &report["explanations"][0];
         assert!(explanation["sums"]["conservation_error"].as_f64().unwrap() <= 1e-5);
         assert_eq!(explanation["target"]["label"], report["predictions"][0]["label"]);
@@ -105,7 +107,9 @@ fn json_on_standard_output_is_json_alone() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|n| ["bias", "stabiliser", "clipped", "padding"].iter().map(|k| n[k].as_f64().unwrap()).sum::<f64>())
+        .map(|n| {
+            ["bias", "stabiliser", "clipped", "padding"].iter().map(|k| n[k].as_f64().unwrap()).sum::<f64>()
+        })
         .sum();
     let total = &ledger["total"];
     let gap = total["seed"].as_f64().unwrap() - total["inputs"].as_f64().unwrap() - lost;
@@ -118,7 +122,8 @@ fn arrays_several_targets_and_seeds_from_files() {
     let (x, x_text) = path(&dir, "x.npy");
     let (seed, seed_text) = path(&dir, "seed.npy");
     let (maps, maps_text) = path(&dir, "maps.npy");
-    let input = Array4::from_shape_fn((2, 3, 64, 64), |(n, c, y, x)| ((n + 3 * c + y * x) as f32 * 0.37).sin());
+    let input =
+        Array4::from_shape_fn((2, 3, 64, 64), |(n, c, y, x)| ((n + 3 * c + y * x) as f32 * 0.37).sin());
     write_npy_f32(&x, input.view().into_dyn()).unwrap();
     check_ok(&explain(&[&x_text], &["--target", "top3", "--map-npy", &maps_text, "--engine", "interp-f64"]));
     assert_eq!(read_npy_f32(&maps).unwrap().shape(), [3, 2, 64, 64]);
@@ -176,7 +181,10 @@ fn bad_files_exit_with_1_and_leave_nothing() {
 #[test]
 fn check_and_dump_show_what_the_compiler_made() {
     let stdout = check_ok(&relc(&["check", &demo("model.onnx")]));
-    assert!(stdout.contains("supported") && stdout.contains("projection") && stdout.contains("identity"), "{stdout}");
+    assert!(
+        stdout.contains("supported") && stdout.contains("projection") && stdout.contains("identity"),
+        "{stdout}"
+    );
     let text = check_ok(&relc(&["dump", &demo("model.onnx"), "--after", "find-residuals"]));
     let graph = relc::ir::parse(&text).unwrap();
     assert_eq!(graph.to_string(), text);

@@ -47,14 +47,17 @@ impl ColorMap {
         matches!(self, ColorMap::Seismic | ColorMap::Bwr | ColorMap::Coolwarm)
     }
 
-    /// 256 colours from the map's beginning to its end.
+    /// The colours from the map's beginning to its end: an odd number of them, so that one is exactly the middle.
     pub(crate) fn table(self) -> Vec<Rgb<u8>> {
         let stops = |colors: &[[u8; 3]]| {
             let colors: Vec<Color> =
                 colors.iter().map(|[r, g, b]| Color::from_rgba8(*r, *g, *b, 255)).collect();
             let mut builder = GradientBuilder::new();
             let builder = builder.colors(&colors).mode(BlendMode::Rgb);
-            builder.build::<LinearGradient>().map(|g| sample(&g)).unwrap_or_else(|_| vec![Rgb([0; 3]); 256])
+            builder
+                .build::<LinearGradient>()
+                .map(|g| sample(&g))
+                .unwrap_or_else(|_| vec![Rgb([0; 3]); COLORS])
         };
         match self {
             ColorMap::Seismic => stops(&[[0, 0, 77], [0, 0, 255], [255, 255, 255], [255, 0, 0], [128, 0, 0]]),
@@ -69,12 +72,15 @@ impl ColorMap {
     }
 }
 
+/// How many colours [`ColorMap::table`] has.
+const COLORS: usize = 257;
+
 fn sample(gradient: &dyn Gradient) -> Vec<Rgb<u8>> {
     let color = |i: usize| {
-        let [r, g, b, _] = gradient.at(i as f32 / 255.0).to_rgba8();
+        let [r, g, b, _] = gradient.at(i as f32 / (COLORS - 1) as f32).to_rgba8();
         Rgb([r, g, b])
     };
-    (0..256).map(color).collect()
+    (0..COLORS).map(color).collect()
 }
 
 impl fmt::Display for ColorMap {
@@ -123,13 +129,13 @@ mod tests {
         for (name, map) in ColorMap::ALL {
             let table = map.table();
             if map.is_signed() {
-                assert!(lightness(&table[127]) > lightness(&table[0]), "{name}");
-                assert!(lightness(&table[128]) > lightness(&table[255]), "{name}");
+                assert!(lightness(&table[128]) > lightness(&table[0]), "{name}");
+                assert!(lightness(&table[128]) > lightness(&table[256]), "{name}");
             } else if map != ColorMap::Turbo {
                 assert!(table.windows(2).all(|w| lightness(&w[1]) >= lightness(&w[0]) - 1.5), "{name}");
             }
         }
         assert_eq!(ColorMap::Bwr.table()[0], Rgb([0, 0, 255]));
-        assert_eq!(ColorMap::Bwr.table()[255], Rgb([255, 0, 0]));
+        assert_eq!(ColorMap::Bwr.table()[256], Rgb([255, 0, 0]));
     }
 }

@@ -1,9 +1,10 @@
 //! Maps and pictures to pictures.
 
 use image::imageops::{self, FilterType};
-use image::{ImageBuffer, Luma, Rgb, RgbImage};
-use ndarray::ArrayView2;
+use image::{Rgb, RgbImage};
+use ndarray::{Array2, ArrayView2};
 
+use crate::stretch::stretch;
 use crate::{ColorMap, VizError};
 
 /// How maps are drawn.
@@ -12,9 +13,10 @@ pub struct Style {
     /// The colours.
     pub colormap: ColorMap,
     /// The magnitude that gets the last colour is this percentile of all magnitudes (100: the largest); larger ones
-    /// are drawn as if they were that large.
+    /// are drawn as if they were that large. For unsigned colour maps the magnitude of a value below zero is 0.
     pub clip: f64,
-    /// Small pictures are enlarged by a whole factor until their shorter side has at least this many pixels.
+    /// Small pictures are enlarged by a whole factor until their shorter side has at least this many pixels, as far
+    /// as the longer one stays within the 16384 pixels that a picture can have.
     pub min_side: u32,
 }
 
@@ -30,7 +32,8 @@ impl Style {
 
     /// By how much a picture of this size is enlarged.
     fn factor(&self, width: u32, height: u32) -> u32 {
-        self.min_side.div_ceil(width.min(height).max(1)).max(1)
+        let most = MAX_SIDE as u32 / width.max(height).max(1);
+        self.min_side.div_ceil(width.min(height).max(1)).min(most).max(1)
     }
 }
 
@@ -42,30 +45,32 @@ fn check_size(width: usize, height: usize) -> Result<(u32, u32), VizError> {
     Ok((width as u32, height as u32))
 }
 
-/// The map divided by its clipped largest magnitude: values in `[-1, 1]`; all 0 for a map of zeros.
-fn normalise(map: ArrayView2<'_, f32>, clip: f64) -> Result<ImageBuffer<Luma<f32>, Vec<f32>>, VizError> {
+/// The map divided by its clipped largest magnitude: values in `[-1, 1]`, or `[0, 1]` for unsigned colour maps; all 0
+/// for a map of zeros.
+fn normalise(map: ArrayView2<'_, f32>, style: &Style) -> Result<Array2<f32>, VizError> {
     let (rows, columns) = map.dim();
-    let (width, height) = check_size(columns, rows)?;
+    check_size(columns, rows)?;
     if let Some(((row, column), value)) = map.indexed_iter().find(|(_, v)| !v.is_finite()) {
         return Err(VizError::NonFinite { value: *value, row, column });
     }
-    let mut magnitudes: Vec<f32> = map.iter().map(|v| v.abs()).collect();
+    let signed = style.colormap.is_signed();
+    let mut magnitudes: Vec<f32> = map.iter().map(|v| if signed { v.abs() } else { v.max(0.0) }).collect();
     magnitudes.sort_unstable_by(f32::total_cmp);
     let largest = magnitudes.last().copied().unwrap_or(0.0);
-    let rank = ((magnitudes.len() - 1) as f64 * (clip / 100.0).clamp(0.0, 1.0)).round() as usize;
+    let rank = ((magnitudes.len() - 1) as f64 * (style.clip / 100.0).clamp(0.0, 1.0)).round() as usize;
     // Where nearly all of a map is zero, the percentile is too: then the largest magnitude is the scale.
     let scale = magnitudes.get(rank).copied().filter(|s| *s > 0.0).unwrap_or(largest);
-    let value = |v: f32| if scale > 0.0 { (v / scale).clamp(-1.0, 1.0) } else { 0.0 };
-    Ok(ImageBuffer::from_fn(width, height, |x, y| {
-        Luma([map.get((y as usize, x as usize)).copied().map_or(0.0, value)])
-    }))
+    let lowest = if signed { -1.0 } else { 0.0 };
+    Ok(map.mapv(|v| if scale > 0.0 { (v / scale).clamp(lowest, 1.0) } else { 0.0 }))
 }
 
-/// The colour of a value in `[-1, 1]`.
+/// The colour of a value in `[-1, 1]`; 0 and opposite values are exact about the middle of a signed table.
 fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
-    let t = if signed { (value + 1.0) / 2.0 } else { value.max(0.0) };
-    let index = (t * 255.0).round() as usize;
-    table.get(index.min(255)).copied().unwrap_or(Rgb([0; 3]))
+    let last = table.len().saturating_sub(1);
+    let middle = if signed { last / 2 } else { 0 };
+    let distance = (value.abs().min(1.0) * (last - middle) as f32).round() as usize;
+    let index = if value < 0.0 { middle.saturating_sub(distance) } else { middle + distance };
+    table.get(index).copied().unwrap_or(Rgb([0; 3]))
 }
 
 /// Draws a map f32[H,W]; each value is a square of whole pixels.
@@ -73,11 +78,11 @@ fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
 /// # Errors
 /// If a value is not finite, or the size is out of range.
 pub fn heat_map(map: ArrayView2<'_, f32>, style: &Style) -> Result<RgbImage, VizError> {
-    let values = normalise(map, style.clip)?;
+    let values = normalise(map, style)?;
     let table = style.colormap.table();
     let signed = style.colormap.is_signed();
-    let small = RgbImage::from_fn(values.width(), values.height(), |x, y| {
-        color(&table, signed, values.get_pixel(x, y).0[0])
+    let small = RgbImage::from_fn(values.ncols() as u32, values.nrows() as u32, |x, y| {
+        color(&table, signed, values[(y as usize, x as usize)])
     });
     Ok(enlarge(&small, style.factor(small.width(), small.height())))
 }
@@ -86,25 +91,25 @@ fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
     imageops::resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest)
 }
 
-/// Draws a map f32[H,W] over its picture: the colours of [`heat_map`], the more opaque the larger the magnitude (a
-/// pixel without relevance shows the picture alone). A map of another size is stretched smoothly.
+/// Draws a map f32[H,W] over its picture: the colours of [`heat_map`], with an opacity of 0.9 times the square root of
+/// the scaled magnitude, so that a pixel without relevance shows the picture alone and no pixel hides it. The picture
+/// is enlarged as [`Style::min_side`] says; the map is stretched to its size by linear interpolation.
 ///
 /// # Errors
 /// As [`heat_map`].
 pub fn overlay(picture: &RgbImage, map: ArrayView2<'_, f32>, style: &Style) -> Result<RgbImage, VizError> {
     check_size(picture.width() as usize, picture.height() as usize)?;
-    let values = normalise(map, style.clip)?;
+    let values = normalise(map, style)?;
     let factor = style.factor(picture.width(), picture.height());
     let below = enlarge(picture, factor);
     let (width, height) = below.dimensions();
-    let values = imageops::resize(&values, width, height, FilterType::Triangle);
+    let values = stretch(values.view(), height as usize, width as usize);
     let table = style.colormap.table();
     let signed = style.colormap.is_signed();
     Ok(RgbImage::from_fn(width, height, |x, y| {
-        let value = values.get_pixel(x, y).0[0];
-        let strength = if signed { value.abs() } else { value.max(0.0) };
+        let value = values[(y as usize, x as usize)];
         // The square root lifts weak relevance above the picture.
-        let opacity = strength.sqrt() * 0.9;
+        let opacity = value.abs().sqrt() * 0.9;
         let above = color(&table, signed, value);
         let mut pixel = *below.get_pixel(x, y);
         for (p, a) in pixel.0.iter_mut().zip(above.0) {
@@ -124,7 +129,7 @@ pub fn contact_sheet(rows: &[Vec<RgbImage>], margin: u32) -> Result<RgbImage, Vi
     let height = all().map(RgbImage::height).max().unwrap_or(0);
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let side = |cells: usize, cell: u32| {
-        cells.saturating_mul((cell + margin) as usize).saturating_add(margin as usize)
+        cells.saturating_mul(cell as usize + margin as usize).saturating_add(margin as usize)
     };
     if width == 0 || height == 0 {
         return Err(VizError::Size { width: 0, height: 0 });
@@ -133,8 +138,8 @@ pub fn contact_sheet(rows: &[Vec<RgbImage>], margin: u32) -> Result<RgbImage, Vi
     let mut sheet = RgbImage::from_pixel(sheet_width, sheet_height, Rgb([255; 3]));
     for (y, row) in rows.iter().enumerate() {
         for (x, picture) in row.iter().enumerate() {
-            let left = margin as usize + x * (width + margin) as usize;
-            let top = margin as usize + y * (height + margin) as usize;
+            // Within the sheet, whose size is checked.
+            let (left, top) = (side(x, width), side(y, height));
             imageops::replace(&mut sheet, picture, left as i64, top as i64);
         }
     }
@@ -155,7 +160,7 @@ mod tests {
         let picture = heat_map(array![[-2.0, 0.0, 2.0, 1.0]].view(), &plain(ColorMap::Bwr)).unwrap();
         assert_eq!(picture.get_pixel(0, 0), &Rgb([0, 0, 255]));
         assert_eq!(picture.get_pixel(2, 0), &Rgb([255, 0, 0]));
-        assert!(picture.get_pixel(1, 0).0.iter().all(|c| *c >= 253));
+        assert_eq!(picture.get_pixel(1, 0), &Rgb([255; 3]));
         let half = picture.get_pixel(3, 0).0;
         assert_eq!(half[0], 255);
         assert!((126..=130).contains(&half[1]));
@@ -207,5 +212,63 @@ mod tests {
         assert_eq!(sheet.dimensions(), (7, 9));
         assert_eq!(sheet.get_pixel(4, 1), &Rgb([255, 0, 0]));
         assert_eq!(sheet.get_pixel(4, 6), &Rgb([255, 255, 255]));
+    }
+
+    #[test]
+    fn zero_is_exactly_the_centre_and_opposite_values_mirror_it() {
+        let map = array![[-1.0, -0.37, 0.0, 0.37, 1.0]];
+        for (name, colormap) in ColorMap::ALL {
+            let picture = heat_map(map.view(), &plain(colormap)).unwrap();
+            let table = colormap.table();
+            let at = |x: u32| table.iter().position(|c| c == picture.get_pixel(x, 0)).unwrap();
+            if colormap.is_signed() {
+                assert_eq!(picture.get_pixel(2, 0), &table[table.len() / 2], "{name}");
+                assert_eq!(at(1) + at(3), table.len() - 1, "{name}");
+            } else {
+                assert_eq!(picture.get_pixel(2, 0), &table[0], "{name}");
+            }
+        }
+        let white = heat_map(map.view(), &plain(ColorMap::Seismic)).unwrap();
+        assert_eq!(white.get_pixel(2, 0), &Rgb([255; 3]));
+    }
+
+    #[test]
+    fn unsigned_maps_reach_from_zero_to_the_largest_value_whatever_is_below() {
+        let picture = heat_map(array![[-9.0, 0.0, 1.0]].view(), &plain(ColorMap::Inferno)).unwrap();
+        let table = ColorMap::Inferno.table();
+        assert_eq!(picture.get_pixel(0, 0), &table[0]);
+        assert_eq!(Some(picture.get_pixel(2, 0)), table.last());
+    }
+
+    #[test]
+    fn negative_relevance_stays_blue_when_the_map_is_stretched() {
+        let grey = RgbImage::from_pixel(4, 4, Rgb([100; 3]));
+        let map = array![[-1.0, 1.0], [-1.0, 1.0]];
+        let picture = overlay(&grey, map.view(), &plain(ColorMap::Bwr)).unwrap();
+        let [red, _, blue] = picture.get_pixel(0, 1).0;
+        assert!(blue > 200 && red < 50, "{red} {blue}");
+        let [red, _, blue] = picture.get_pixel(3, 1).0;
+        assert!(red > 200 && blue < 50, "{red} {blue}");
+    }
+
+    #[test]
+    fn the_picture_stays_visible_and_opacity_grows_with_magnitude() {
+        let grey = RgbImage::from_pixel(5, 1, Rgb([100; 3]));
+        let map = array![[0.0, 0.1, 0.3, 0.6, 1.0]];
+        let picture = overlay(&grey, map.view(), &plain(ColorMap::Bwr)).unwrap();
+        let red: Vec<u8> = picture.pixels().map(|p| p.0[0]).collect();
+        assert!(red.windows(2).all(|w| w[0] < w[1]), "{red:?}");
+        assert!(red[4] < 255);
+    }
+
+    #[test]
+    fn enlarging_and_sheets_stop_at_what_a_picture_can_have() {
+        let style = Style { min_side: u32::MAX, ..plain(ColorMap::Bwr) };
+        let long = heat_map(Array2::zeros((1, 9000)).view(), &style).unwrap();
+        assert_eq!(long.dimensions(), (9000, 1));
+        let empty = overlay(&RgbImage::new(0, 3), Array2::zeros((3, 3)).view(), &style);
+        assert!(matches!(empty, Err(VizError::Size { width: 0, height: 3 })));
+        let cell = RgbImage::new(2, 2);
+        assert!(matches!(contact_sheet(&[vec![cell]], u32::MAX), Err(VizError::Size { .. })));
     }
 }

@@ -1,11 +1,11 @@
 //! Files: `.npy` arrays, and outputs that appear whole or not at all.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
-use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar, WriterBuilder};
+use ndarray::{ArrayD, ArrayViewD, Dimension, IxDyn, ShapeBuilder};
+use npyz::WriterBuilder;
 use tempfile::NamedTempFile;
 
 /// A file that can't be read or written.
@@ -40,32 +40,33 @@ pub enum ArtifactError {
 
 /// Writes a file by way of a temporary one in the same folder, so that it appears whole or not at all.
 ///
+/// A link is followed and stays a link. What is neither file nor folder (a device, a pipe) is written to as it is.
+///
 /// # Errors
-/// If the folder or the file can't be written to; nothing is left then.
+/// If the folder or the file can't be written to; nothing is left then, and a file that was there before is as it was.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), ArtifactError> {
     let attempt = || -> io::Result<()> {
-        let mut file = temporary_beside(path)?;
-        {
-            let mut buffered = BufWriter::new(&mut file);
-            write(&mut buffered)?;
-            buffered.flush()?;
+        match Target::of(path)? {
+            Target::Stream => {
+                let mut buffered = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+                write(&mut buffered)?;
+                buffered.flush()
+            }
+            Target::File(real) => {
+                let mut file = temporary_beside(&real)?;
+                let mut buffered = BufWriter::new(&mut file);
+                write(&mut buffered)?;
+                buffered.flush()?;
+                drop(buffered);
+                file.persist(&real).map_err(|e| e.error)?;
+                Ok(())
+            }
         }
-        open_to_all_as_usual(file.as_file())?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
     };
     attempt().map_err(|source| ArtifactError::Write { path: path.to_path_buf(), source })
-}
-
-/// A temporary file in the folder of `path`.
-fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
-    if path.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "there is a folder of that name"));
-    }
-    NamedTempFile::new_in(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 /// Checks that a file could be written, without writing it.
@@ -73,20 +74,45 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn check_writable(path: &Path) -> Result<(), ArtifactError> {
-    let written = |source| ArtifactError::Write { path: path.to_path_buf(), source };
-    temporary_beside(path).map(drop).map_err(written)
+    let attempt = || match Target::of(path)? {
+        Target::Stream => Ok(()),
+        Target::File(real) => temporary_beside(&real).map(drop),
+    };
+    attempt().map_err(|source| ArtifactError::Write { path: path.to_path_buf(), source })
 }
 
-/// Temporary files are private; results are as readable as any file.
-#[cfg(unix)]
-fn open_to_all_as_usual(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+/// What a path to be written stands for.
+enum Target {
+    /// A file, there already or not, by its path without links.
+    File(PathBuf),
+    /// A device or pipe, which must never be replaced by a file.
+    Stream,
 }
 
-#[cfg(not(unix))]
-fn open_to_all_as_usual(_: &File) -> io::Result<()> {
-    Ok(())
+impl Target {
+    fn of(path: &Path) -> io::Result<Target> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                Err(io::Error::new(io::ErrorKind::IsADirectory, "there is a folder of that name"))
+            }
+            Ok(found) if found.is_file() => path.canonicalize().map(Target::File),
+            Ok(_) => Ok(Target::Stream),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Target::File(path.to_path_buf())),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// A temporary file in the folder of `path`, with the permissions that any new file gets.
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666))
+    };
+    builder.tempfile_in(folder)
 }
 
 /// Writes an array as `.npy`, f32 little-endian in C order, whole or not at all.
@@ -103,79 +129,166 @@ pub fn write_npy_f32(path: &Path, array: ArrayViewD<'_, f32>) -> Result<(), Arti
     })
 }
 
-/// Reads an `.npy` array of real numbers or integers as f32.
+/// Reads an `.npy` array of float32, float64, uint8, int32 or int64 in either byte order as f32 in C order; what f32
+/// doesn't hold exactly is rounded.
 ///
 /// # Errors
 /// If the file can't be read, is no `.npy`, has another element type, is shorter or longer than its header says, or
 /// holds an infinity or a NaN (the index is named).
 pub fn read_npy_f32(path: &Path) -> Result<ArrayD<f32>, ArtifactError> {
-    let read = |source| ArtifactError::Read { path: path.to_path_buf(), source };
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|mut f| f.read_to_end(&mut bytes)).map_err(read)?;
+    let bytes = fs::read(path).map_err(|source| ArtifactError::Read { path: path.to_path_buf(), source })?;
     parse_npy_f32(&bytes).map_err(|message| ArtifactError::Npy { path: path.to_path_buf(), message })
 }
 
-/// An `.npy` header is never longer; hostile ones may say so.
-const MAX_HEADER: usize = 1 << 16;
+const NO_NPY: &str = "is no .npy file; expected one as numpy.save writes it";
 
-/// The length of the header, magic included, from the file's first bytes.
-fn header_length(bytes: &[u8]) -> Option<usize> {
+/// What an `.npy` header says.
+struct Header {
+    descr: String,
+    fortran: bool,
+    shape: Vec<usize>,
+}
+
+/// The text of the header and the bytes of the elements.
+fn split_npy(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let rest = bytes.strip_prefix(b"\x93NUMPY")?;
-    let (length, before) = match *rest {
-        [1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 10),
-        [2 | 3, _, a, b, c, d, ..] => (usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?, 12),
+    let (length, rest) = match rest {
+        [1, _, a, b, rest @ ..] => (usize::from(u16::from_le_bytes([*a, *b])), rest),
+        [2 | 3, _, a, b, c, d, rest @ ..] => {
+            (usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?, rest)
+        }
         _ => return None,
     };
-    (length <= MAX_HEADER).then(|| length + before).filter(|n| *n <= bytes.len())
+    let (header, data) = rest.split_at_checked(length)?;
+    Some((std::str::from_utf8(header).ok()?, data))
+}
+
+/// The header's text from where reading stands: the few Python literals that numpy writes, none of them nested, and
+/// nothing else. So no header, however made, costs more than its length.
+struct Scanner<'a>(&'a str);
+
+impl<'a> Scanner<'a> {
+    /// Whether `token` is next; if so, it is passed.
+    fn take(&mut self, token: &str) -> bool {
+        self.0 = self.0.trim_start();
+        let rest = self.0.strip_prefix(token);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    fn string(&mut self) -> Option<&'a str> {
+        let quote = ["'", "\""].into_iter().find(|q| self.take(q))?;
+        let (text, rest) = self.0.split_once(quote)?;
+        self.0 = rest;
+        Some(text)
+    }
+
+    fn boolean(&mut self) -> Option<bool> {
+        if self.take("True") { Some(true) } else { self.take("False").then_some(false) }
+    }
+
+    fn shape(&mut self) -> Option<Vec<usize>> {
+        let mut shape = Vec::new();
+        if !self.take("(") {
+            return None;
+        }
+        while !self.take(")") {
+            self.0 = self.0.trim_start();
+            let end = self.0.find(|c: char| !c.is_ascii_digit())?;
+            let (digits, rest) = self.0.split_at(end);
+            shape.push(digits.parse().ok()?);
+            // Python 2 wrote `3L`.
+            self.0 = rest.strip_prefix('L').unwrap_or(rest);
+            if !self.take(",") && !self.0.starts_with(')') {
+                return None;
+            }
+        }
+        Some(shape)
+    }
+}
+
+impl Header {
+    fn parse(text: &str) -> Result<Header, String> {
+        let malformed =
+            || format!("{NO_NPY} (got the header {:?})", text.chars().take(120).collect::<String>());
+        let mut scanner = Scanner(text);
+        let (mut descr, mut fortran, mut shape) = (None, None, None);
+        if !scanner.take("{") {
+            return Err(malformed());
+        }
+        while !scanner.take("}") {
+            let key = scanner.string().filter(|_| scanner.take(":")).ok_or_else(malformed)?;
+            match key {
+                "descr" if scanner.take("[") => return Err(other_type("a structure")),
+                "descr" => descr = Some(scanner.string().ok_or_else(malformed)?),
+                "fortran_order" => fortran = Some(scanner.boolean().ok_or_else(malformed)?),
+                "shape" => shape = Some(scanner.shape().ok_or_else(malformed)?),
+                _ => return Err(malformed()),
+            }
+            if !scanner.take(",") && !scanner.0.starts_with('}') {
+                return Err(malformed());
+            }
+        }
+        match (descr, fortran, shape) {
+            (Some(descr), Some(fortran), Some(shape)) if scanner.0.trim().is_empty() => {
+                Ok(Header { descr: descr.to_string(), fortran, shape })
+            }
+            _ => Err(malformed()),
+        }
+    }
+}
+
+fn other_type(got: &str) -> String {
+    format!("got the type {got}, expected float32 (or float64, uint8, int32, int64)")
+}
+
+/// The elements of `data`, `N` bytes each.
+fn decode<const N: usize>(data: &[u8], big_endian: bool, value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let element = |bytes: &[u8; N]| {
+        let mut bytes = *bytes;
+        if big_endian {
+            bytes.reverse();
+        }
+        value(bytes)
+    };
+    data.as_chunks::<N>().0.iter().map(element).collect()
 }
 
 fn parse_npy_f32(bytes: &[u8]) -> Result<ArrayD<f32>, String> {
-    let no_npy = "is no .npy file; expected one as numpy.save writes it";
-    let length = header_length(bytes).ok_or(no_npy)?;
-    let header = NpyHeader::from_reader(&bytes[..length]).map_err(|e| format!("{no_npy} ({e})"))?;
-    let shape: Vec<usize> = header
-        .shape()
-        .iter()
-        .map(|d| usize::try_from(*d))
-        .collect::<Result<_, _>>()
-        .map_err(|_| "the shape is too large".to_string())?;
-    let DType::Plain(ty) = header.dtype() else {
-        return Err(format!("got the type {}, expected float32", header.dtype().descr()));
+    let (text, data) = split_npy(bytes).ok_or(NO_NPY)?;
+    let Header { descr, fortran, shape } = Header::parse(text)?;
+    let (order, kind) = descr.split_at_checked(1).ok_or_else(|| other_type(&descr))?;
+    let size = match kind {
+        "u1" => 1,
+        "f4" | "i4" => 4,
+        "f8" | "i8" => 8,
+        _ => return Err(other_type(&descr)),
     };
-    let elements = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-    let expected = elements
-        .and_then(|n| n.checked_mul(usize::try_from(ty.size_field()).ok()?))
-        .and_then(|n| n.checked_add(length));
-    if expected != Some(bytes.len()) {
+    let ordered = matches!(order, "<" | ">");
+    if !ordered && (order != "|" || size != 1) {
+        return Err(other_type(&descr));
+    }
+    // Without this check a hostile shape could ask for any amount of memory.
+    let expected = shape.iter().try_fold(size, |n: usize, d| n.checked_mul(*d));
+    if expected != Some(data.len()) {
+        return Err(format!("got {} bytes of elements, expected those of {shape:?} {descr}", data.len()));
+    }
+    let big = order == ">";
+    let values = match kind {
+        "u1" => decode(data, big, |[b]: [u8; 1]| f32::from(b)),
+        "f4" => decode(data, big, f32::from_le_bytes),
+        "i4" => decode(data, big, |b| i32::from_le_bytes(b) as f32),
+        "f8" => decode(data, big, |b| f64::from_le_bytes(b) as f32),
+        _ => decode(data, big, |b| i64::from_le_bytes(b) as f32),
+    };
+    let array = ArrayD::from_shape_vec(IxDyn(&shape).set_f(fortran), values)
+        .map_err(|_| format!("got the shape {shape:?}, which is too large"))?;
+    if let Some((index, value)) = array.indexed_iter().find(|(_, v)| !v.is_finite()) {
         return Err(format!(
-            "got {} bytes, expected those of {shape:?} {}",
-            bytes.len(),
-            header.dtype().descr()
+            "element {:?} is {value} as float32; expected finite values",
+            index.as_array_view().to_vec()
         ));
     }
-    let order = header.order();
-    let file = || NpyFile::new(bytes).map_err(|e| e.to_string());
-    macro_rules! read {
-        ($ty:ty) => {
-            file()?.into_vec::<$ty>().map_err(|e| e.to_string())?.into_iter().map(|v| v as f32).collect()
-        };
-    }
-    let values: Vec<f32> = match (ty.type_char(), ty.size_field()) {
-        (TypeChar::Float, 4) => read!(f32),
-        (TypeChar::Float, 8) => read!(f64),
-        (TypeChar::Uint, 1) => read!(u8),
-        (TypeChar::Int, 4) => read!(i32),
-        (TypeChar::Int, 8) => read!(i64),
-        _ => {
-            let got = header.dtype().descr();
-            return Err(format!("got the type {got}, expected float32 (or float64, uint8, int32, int64)"));
-        }
-    };
-    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-        return Err(format!("element {at} is {}; expected finite values", values[at]));
-    }
-    let shape = IxDyn(&shape).set_f(order == Order::Fortran);
-    let array = ArrayD::from_shape_vec(shape, values).map_err(|e| e.to_string())?;
     Ok(array.as_standard_layout().into_owned())
 }
 
@@ -190,7 +303,8 @@ mod tests {
 
     #[test]
     fn arrays_survive_writing_and_reading() {
-        let path = folder().keep().join("a.npy");
+        let folder = folder();
+        let path = folder.path().join("a.npy");
         let a = array![[1.0f32, -2.5], [3.0, 1e-30], [0.0, 7.0]].into_dyn();
         write_npy_f32(&path, a.view()).unwrap();
         assert_eq!(read_npy_f32(&path).unwrap(), a);
@@ -217,27 +331,88 @@ mod tests {
         assert!(error(&npy("<c8", "(1,)", "False", &[0; 8])).contains("expected float32"));
         assert!(error(&npy("<f4", "(3,)", "False", &[0; 8])).contains("expected those of [3]"));
         assert!(error(&npy("<f4", "(9999999999, 9999999999, 9)", "False", &[])).contains("got"));
-        assert!(error(&npy("<f4", "(1,)", "False", &f32::NAN.to_le_bytes())).contains("element 0 is NaN"));
+        assert!(error(&npy("<f4", "(1,)", "False", &f32::NAN.to_le_bytes())).contains("element [0] is NaN"));
         assert!(error(b"PK\x03\x04").contains("numpy.save"));
     }
 
     #[test]
+    fn byte_orders_versions_and_pythons_are_read() {
+        let big: Vec<u8> = [-3i32, 70_000].iter().flat_map(|v| v.to_be_bytes()).collect();
+        assert_eq!(
+            parse_npy_f32(&npy(">i4", "(2L,)", "False", &big)).unwrap(),
+            array![-3.0, 70_000.0].into_dyn()
+        );
+        let long: Vec<u8> = [i64::MIN].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(parse_npy_f32(&npy("<i8", "()", "False", &long)).unwrap().shape(), &[0usize; 0]);
+        let header = "{'shape': (1, ), \"descr\": '<f4', 'fortran_order': False}   \n";
+        let mut second = b"\x93NUMPY\x02\x00".to_vec();
+        second.extend((header.len() as u32).to_le_bytes());
+        second.extend(header.as_bytes());
+        second.extend(2.5f32.to_le_bytes());
+        assert_eq!(parse_npy_f32(&second).unwrap(), array![2.5].into_dyn());
+        assert_eq!(parse_npy_f32(&npy("<f4", "(0, 3)", "False", &[])).unwrap().shape(), &[0, 3]);
+    }
+
+    #[test]
+    fn infinities_are_named_by_their_index_in_either_order() {
+        let mut data = vec![0u8; 24];
+        data[4..8].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        let error = |order: &str| parse_npy_f32(&npy("<f4", "(2, 3)", order, &data)).unwrap_err();
+        assert!(error("False").contains("element [0, 1] is inf"), "{}", error("False"));
+        assert!(error("True").contains("element [1, 0] is inf"), "{}", error("True"));
+        let double = 1e300f64.to_le_bytes();
+        assert!(parse_npy_f32(&npy("<f8", "(1,)", "False", &double)).is_err());
+    }
+
+    #[test]
+    fn malformed_headers_are_refused() {
+        let nested = format!("{}{}", "(".repeat(30_000), ")".repeat(30_000));
+        let shapes =
+            [nested.as_str(), "(2", "(,)", "(-1,)", "(2 2)", "(99999999999999999999,)", "2", "(2.0,)"];
+        for shape in shapes {
+            let error = parse_npy_f32(&npy("<f4", shape, "False", &[0; 8])).unwrap_err();
+            assert!(error.contains("numpy.save"), "{error}");
+        }
+        let error = |descr: &str| parse_npy_f32(&npy(descr, "(1,)", "False", &[0; 4])).unwrap_err();
+        for descr in ["", "é4", "|f4", "=f4", "<f2", "|b1", "|O", "<f99999999999999999999"] {
+            assert!(error(descr).contains("expected float32"), "{descr}");
+        }
+        assert!(parse_npy_f32(&npy("<f4", "(1,)", "Maybe", &[0; 4])).is_err());
+        let zeros = format!("(0, {}, {})", usize::MAX, usize::MAX);
+        assert!(parse_npy_f32(&npy("<f4", &zeros, "False", &[])).is_err());
+    }
+
+    #[test]
     fn hostile_bytes_never_panic() {
-        let good = npy("<f4", "(2, 3)", "False", &[0; 24]);
         let mut rng = 1u64;
         let mut next = |n: usize| {
             rng = rng.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (rng >> 33) as usize % n
         };
-        for _ in 0..20_000 {
-            let mut bytes = good.clone();
-            for _ in 0..=next(3) {
-                let at = next(bytes.len());
-                bytes[at] = next(256) as u8;
+        let (mut read, mut refused) = (0, 0);
+        for descr in ["<f4", ">f8", "|u1"] {
+            let good = npy(descr, "(2, 3)", "True", &vec![0; if descr == ">f8" { 48 } else { 24 }]);
+            for _ in 0..10_000 {
+                let mut bytes = good.clone();
+                for _ in 0..=next(3) {
+                    let at = next(bytes.len());
+                    // Half of them characters that headers are made of.
+                    let chars = b"0123456789(),'{}:<>|fiuTF L";
+                    bytes[at] = if next(2) == 0 { next(256) as u8 } else { chars[next(chars.len())] };
+                }
+                if next(4) == 0 {
+                    bytes.truncate(1 + next(bytes.len()));
+                }
+                match parse_npy_f32(&bytes) {
+                    Ok(array) => {
+                        read += 1;
+                        assert!(array.len() <= bytes.len());
+                    }
+                    Err(_) => refused += 1,
+                }
             }
-            bytes.truncate(1 + next(2 * bytes.len()));
-            let _ = parse_npy_f32(&bytes);
         }
+        assert!(read > 1000 && refused > 1000, "{read} read, {refused} refused");
     }
 
     #[test]
@@ -249,8 +424,55 @@ mod tests {
             Err(io::Error::other("out of paper"))
         });
         assert!(failed.unwrap_err().to_string().contains("r.json"));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert!(write_atomically(&folder.path().join("no/where"), |_| Ok(())).is_err());
         assert!(write_atomically(folder.path(), |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_failed_write_keeps_what_was_there() {
+        let folder = folder();
+        let path = folder.path().join("r.json");
+        write_atomically(&path, |file| file.write_all(b"first")).unwrap();
+        assert!(write_atomically(&path, |_| Err(io::Error::other("out of paper"))).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        write_atomically(&path, |file| file.write_all(b"second")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn checking_leaves_nothing_and_says_what_writing_would() {
+        let folder = folder();
+        check_writable(&folder.path().join("a.npy")).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(check_writable(&folder.path().join("no/where")).is_err());
+        assert!(check_writable(folder.path()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_links_and_what_is_no_file_is_never_replaced() {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+        use std::os::unix::net::UnixListener;
+
+        let folder = folder();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        symlink(&file, &link).unwrap();
+        write_atomically(&link, |f| f.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        // Permissions as of any new file, whatever the umask.
+        let usual = folder.path().join("usual");
+        fs::write(&usual, b"").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode(), fs::metadata(&usual).unwrap().mode());
+
+        // Not a device, lest a fault here replace one of the machine's; a socket is as little a file.
+        let socket = folder.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        check_writable(&socket).unwrap();
+        assert!(write_atomically(&socket, |f| f.write_all(b"gone")).is_err());
+        assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
     }
 }

@@ -54,7 +54,7 @@ enum Channels {
 /// ```toml
 /// size = [224, 224]        # height, width; else the model's
 /// resize = "exact"         # exact | shorter-side-then-centre-crop | none (the picture must have the size)
-/// resize_to = 256          # the shorter side before the crop; else size * 256 / 224
+/// resize_to = 256          # the shorter side before the crop, no less than size; else size * 256 / 224
 /// filter = "bilinear"      # nearest | bilinear (antialiased, as PIL's) | bicubic | lanczos3
 /// layout = "NCHW"          # NCHW | NHWC; else the model's
 /// channels = "RGB"         # RGB | BGR
@@ -62,6 +62,7 @@ enum Channels {
 /// mean = [0.485, 0.456, 0.406]  # in the order of `channels`
 /// std = [0.229, 0.224, 0.225]
 /// ```
+/// Resizing and cropping round to whole pixels as torchvision's `Resize` and `CenterCrop` do.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Preprocess {
@@ -106,10 +107,15 @@ pub struct Prepared {
 #[non_exhaustive]
 pub enum PreprocessError {
     /// No preprocessing has that name.
-    #[error("there is no preprocessing \"{name}\"; expected imagenet, cifar10, none or a .toml file")]
+    #[error(
+        "there is no preprocessing \"{name}\"; expected imagenet, cifar10, none or a .toml file (did you mean \
+         \"{nearest}\"?)"
+    )]
     Unknown {
         /// What was asked for.
         name: String,
+        /// The nearest name that there is.
+        nearest: &'static str,
     },
     /// The file can't be read.
     #[error("can't read {}", path.display())]
@@ -144,6 +150,18 @@ pub enum PreprocessError {
 
 /// The most pixels of a picture each way.
 const MAX_SIDE: u32 = 16384;
+/// The most pixels on the way to the network's size: resizing keeps 16 bytes of each.
+const MAX_RESIZED: u64 = 1 << 26;
+/// The names that [`Preprocess::named`] knows.
+const NAMES: [&str; 3] = ["imagenet", "cifar10", "none"];
+/// The keys of a preprocessing file.
+const KEYS: [&str; 9] =
+    ["size", "resize", "resize_to", "filter", "layout", "channels", "scale", "mean", "std"];
+
+/// Of the words, the one that takes the fewest edits to become `to`.
+fn nearest(words: &[&'static str], to: &str) -> &'static str {
+    words.iter().min_by_key(|w| strsim::damerau_levenshtein(w, to)).copied().unwrap_or("")
+}
 /// The most memory that reading a picture may take: 1 GiB for the largest picture that is allowed, and no more.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -194,19 +212,32 @@ impl Preprocess {
         let malformed = |line, message| PreprocessError::Malformed { file: file.to_string(), line, message };
         let parsed: Preprocess = toml::from_str(text).map_err(|e| {
             let at = e.span().map_or(0, |s| s.start);
-            malformed(text.get(..at).unwrap_or("").matches('\n').count() + 1, e.message().to_string())
+            let line = text.get(..at).unwrap_or("").matches('\n').count() + 1;
+            let unknown = e.message().strip_prefix("unknown field `").and_then(|m| m.split('`').next());
+            let hint =
+                unknown.map_or(String::new(), |key| format!(" (did you mean `{}`?)", nearest(&KEYS, key)));
+            malformed(line, format!("{}{hint}", e.message()))
         })?;
-        let line_of =
-            |key: &str| text.lines().position(|l| l.trim_start().starts_with(key)).map_or(1, |i| i + 1);
-        if parsed.std.iter().any(|s| !s.is_normal()) {
-            return Err(malformed(line_of("std"), format!("got std = {:?}, expected no 0", parsed.std)));
+        let refuse = |key: &str, message: String| {
+            let sets =
+                |l: &str| l.trim_start().strip_prefix(key).is_some_and(|r| r.trim_start().starts_with('='));
+            Err(malformed(text.lines().position(sets).map_or(1, |i| i + 1), message))
+        };
+        if parsed.std.iter().any(|s| !s.is_normal() || *s < 0.0) {
+            return refuse("std", format!("got std = {:?}, expected numbers above 0", parsed.std));
         }
-        if !parsed.scale.is_finite() || parsed.mean.iter().any(|m| !m.is_finite()) {
-            return Err(malformed(line_of("scale"), "expected a finite scale and mean".into()));
+        if parsed.mean.iter().any(|m| !m.is_finite()) {
+            return refuse("mean", format!("got mean = {:?}, expected finite numbers", parsed.mean));
         }
-        let sizes = parsed.size.iter().flatten().chain(&parsed.resize_to);
-        if sizes.into_iter().any(|s| !(1..=MAX_SIDE as usize).contains(s)) {
-            return Err(malformed(line_of("size"), format!("expected sizes from 1 to {MAX_SIDE}")));
+        if !parsed.scale.is_finite() {
+            return refuse("scale", format!("got scale = {:?}, expected a finite number", parsed.scale));
+        }
+        let allowed = 1..=MAX_SIDE as usize;
+        if let Some(size) = parsed.size.filter(|s| s.iter().any(|n| !allowed.contains(n))) {
+            return refuse("size", format!("got size = {size:?}, expected sizes from 1 to {MAX_SIDE}"));
+        }
+        if let Some(to) = parsed.resize_to.filter(|n| !allowed.contains(n)) {
+            return refuse("resize_to", format!("got resize_to = {to}, expected 1 to {MAX_SIDE}"));
         }
         Ok(parsed)
     }
@@ -218,8 +249,10 @@ impl Preprocess {
     pub fn load(name: &str) -> Result<Preprocess, PreprocessError> {
         let path = Path::new(name);
         if path.extension().is_none_or(|e| e != "toml") {
-            return Preprocess::named(name)
-                .ok_or_else(|| PreprocessError::Unknown { name: name.to_string() });
+            return Preprocess::named(name).ok_or_else(|| PreprocessError::Unknown {
+                name: name.to_string(),
+                nearest: nearest(&NAMES, name),
+            });
         }
         let text = std::fs::read_to_string(path)
             .map_err(|source| PreprocessError::Read { path: path.to_path_buf(), source })?;
@@ -232,7 +265,8 @@ impl Preprocess {
     /// picture's luma, normalised by the first mean and std.
     ///
     /// # Errors
-    /// If the preprocessing was made for another size or layout, or the model's input has other channels.
+    /// If the preprocessing was made for another size or layout, the model's input has other channels, or the picture
+    /// can't be brought to the model's size.
     pub fn apply(
         &self,
         picture: &DynamicImage,
@@ -254,7 +288,11 @@ impl Preprocess {
                 "the model takes {channels} channels, expected 1 or 3 for a picture; give a .npy"
             ));
         }
-        let seen = self.fit(picture, size)?;
+        let [h, w] = size;
+        if [h, w].iter().any(|n| !(1..=MAX_SIDE as usize).contains(n)) {
+            return misfit(format!("the model takes {h} x {w} pixels, expected 1 to {MAX_SIDE} each way"));
+        }
+        let seen = self.fit(picture, h as u32, w as u32)?;
         let luma = (channels == 1).then(|| DynamicImage::ImageRgb8(seen.clone()).to_luma8());
         let value = |c: usize, y: usize, x: usize| -> f32 {
             let (x, y) = (x as u32, y as u32);
@@ -264,7 +302,6 @@ impl Preprocess {
             };
             (f32::from(byte) * self.scale - self.mean[c]) / self.std[c]
         };
-        let [h, w] = size;
         let values = match layout {
             Layout::Nchw => Array3::from_shape_fn((channels, h, w), |(c, y, x)| value(c, y, x)),
             Layout::Nhwc => Array3::from_shape_fn((h, w, channels), |(y, x, c)| value(c, y, x)),
@@ -272,12 +309,58 @@ impl Preprocess {
         Ok(Prepared { values, picture: seen })
     }
 
-    /// The picture in the model's size.
-    fn fit(&self, picture: &DynamicImage, [h, w]: [usize; 2]) -> Result<RgbImage, PreprocessError> {
+    /// The picture in the model's size; both are no smaller than 1 x 1.
+    fn fit(&self, picture: &DynamicImage, height: u32, width: u32) -> Result<RgbImage, PreprocessError> {
         let rgb = picture.to_rgb8();
-        let (width, height) = (w as u32, h as u32);
-        if rgb.dimensions() == (width, height) && self.resize != Resize::ShorterSideThenCentreCrop {
+        let (across, down) = rgb.dimensions();
+        let misfit = |message| Err(PreprocessError::Misfit(message));
+        if across == 0 || down == 0 {
+            return misfit("the picture has no pixels".into());
+        }
+        match self.resize {
+            Resize::None if (across, down) != (width, height) => misfit(format!(
+                "the picture has {across} x {down} pixels, expected {width} x {height} (resize = \"none\")"
+            )),
+            Resize::None => Ok(rgb),
+            Resize::Exact => self.resized(rgb, width, height),
+            Resize::ShorterSideThenCentreCrop => {
+                let shorter = match self.resize_to {
+                    Some(to) if to < height.max(width) as usize => {
+                        return misfit(format!(
+                            "resize_to = {to} is less than what is cropped, {height} x {width}; give at least {}",
+                            height.max(width)
+                        ));
+                    }
+                    Some(to) => to as u64,
+                    None => (u64::from(height.min(width)) * 256 / 224).max(u64::from(height.max(width))),
+                };
+                // The longer side is rounded down, as torchvision's Resize does.
+                let side = |n: u32| u64::from(n) * shorter / u64::from(across.min(down));
+                let (Ok(new_width), Ok(new_height)) =
+                    (u32::try_from(side(across)), u32::try_from(side(down)))
+                else {
+                    return misfit(format!("a picture of {across} x {down} pixels is too narrow"));
+                };
+                let resized = self.resized(rgb, new_width, new_height)?;
+                // Half of what is over, rounded half to even, as torchvision's CenterCrop does.
+                let half = |over: u32| over / 2 + (over % 4) / 3;
+                let (left, top) = (half(new_width - width), half(new_height - height));
+                Ok(imageops::crop_imm(&resized, left, top, width, height).to_image())
+            }
+        }
+    }
+
+    /// The picture in another size.
+    fn resized(&self, rgb: RgbImage, width: u32, height: u32) -> Result<RgbImage, PreprocessError> {
+        let (across, down) = rgb.dimensions();
+        if (across, down) == (width, height) {
             return Ok(rgb);
+        }
+        if u64::from(across.max(width)) * u64::from(height) > MAX_RESIZED {
+            return Err(PreprocessError::Misfit(format!(
+                "bringing a picture of {across} x {down} pixels to {width} x {height} takes too much memory; crop or \
+                 shrink it first"
+            )));
         }
         let filter = match self.filter {
             Filter::Nearest => FilterType::Nearest,
@@ -285,28 +368,7 @@ impl Preprocess {
             Filter::Bicubic => FilterType::CatmullRom,
             Filter::Lanczos3 => FilterType::Lanczos3,
         };
-        match self.resize {
-            Resize::None => Err(PreprocessError::Misfit(format!(
-                "the picture has {} x {} pixels, expected {w} x {h} (resize = \"none\")",
-                rgb.width(),
-                rgb.height()
-            ))),
-            Resize::Exact => Ok(imageops::resize(&rgb, width, height, filter)),
-            Resize::ShorterSideThenCentreCrop => {
-                let shorter = self.resize_to.unwrap_or(h.min(w) * 256 / 224).max(h).max(w);
-                let scale = shorter as f64 / f64::from(rgb.width().min(rgb.height()));
-                let side = |n: u32| ((f64::from(n) * scale).round() as u32).max(shorter as u32);
-                if side(rgb.width()).max(side(rgb.height())) > 8 * MAX_SIDE {
-                    let (a, b) = rgb.dimensions();
-                    return Err(PreprocessError::Misfit(format!(
-                        "a picture of {a} x {b} pixels is too narrow"
-                    )));
-                }
-                let resized = imageops::resize(&rgb, side(rgb.width()), side(rgb.height()), filter);
-                let (left, top) = ((resized.width() - width) / 2, (resized.height() - height) / 2);
-                Ok(imageops::crop_imm(&resized, left, top, width, height).to_image())
-            }
-        }
+        Ok(imageops::resize(&rgb, width, height, filter))
     }
 }
 
@@ -350,16 +412,90 @@ mod tests {
     #[test]
     fn misfits_and_malformed_files_say_what_is_expected() {
         let error = |text: &str| Preprocess::from_toml(text, "p.toml").unwrap_err().to_string();
-        assert!(error("\nsize = [64, 64]\nsped = 1").contains("p.toml, line 3: unknown field `sped`"));
-        assert!(error("std = [1.0, 0.0, 1.0]").contains("expected no 0"));
+        let unknown = error("\nsize = [64, 64]\nresise = 1");
+        assert!(unknown.contains("p.toml, line 3: unknown field `resise`"), "{unknown}");
+        assert!(KEYS.iter().all(|key| unknown.contains(&format!("`{key}`"))), "{unknown}");
+        assert!(unknown.contains("did you mean `resize`?"), "{unknown}");
+        assert!(error("std = [1.0, 0.0, 1.0]").contains("expected numbers above 0"));
         assert!(error("size = [0, 4]").contains("expected sizes from 1"));
+        assert!(error("size = [4, 4]\nresize_to = 0").contains("line 2: got resize_to = 0"));
+        assert!(error("scale = 1.0\nmean = [nan, 0.0, 0.0]").contains("line 2: got mean"));
+        assert!(error("mean = [0.0]").contains("line 1"));
+        assert!(error("filter = \"cubic\"").contains("bicubic"));
         let sized = Preprocess::from_toml("size = [64, 64]", "t").unwrap();
         let misfit = sized.apply(&picture(2, 2), Layout::Nchw, [32, 32], 3).unwrap_err().to_string();
         assert!(misfit.contains("makes [64, 64], but the model takes [32, 32]"), "{misfit}");
         let strict = Preprocess::from_toml("resize = \"none\"", "t").unwrap();
         assert!(strict.apply(&picture(5, 2), Layout::Nchw, [2, 2], 3).is_err());
         assert!(Preprocess::default().apply(&picture(2, 2), Layout::Nchw, [2, 2], 4).is_err());
-        assert!(Preprocess::load("imagnet").unwrap_err().to_string().contains("imagenet, cifar10"));
+        let name = Preprocess::load("imagnet").unwrap_err().to_string();
+        assert!(name.contains("imagenet, cifar10") && name.contains("did you mean \"imagenet\"?"), "{name}");
         assert!(load_picture(Path::new("no/such.png")).unwrap_err().to_string().contains("no/such.png"));
+    }
+
+    #[test]
+    fn the_crop_lies_where_torchvisions_does() {
+        // What is over, and CenterCrop's int(round((side - crop) / 2)), Python rounding half to even.
+        for (over, left) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3), (7, 4), (8, 4)] {
+            let text = "resize = \"shorter-side-then-centre-crop\"\nresize_to = 4\nscale = 1.0";
+            let crop = Preprocess::from_toml(text, "t").unwrap();
+            let values = crop.apply(&picture(4 + over, 4), Layout::Nchw, [4, 4], 3).unwrap().values;
+            assert_eq!(values[(0, 0, 0)], left as f32, "{over} over");
+        }
+    }
+
+    #[test]
+    fn imagenet_resizes_to_256_and_crops_224() {
+        let imagenet = Preprocess::named("imagenet").unwrap();
+        let prepared = imagenet.apply(&picture(256, 256), Layout::Nchw, [224, 224], 3).unwrap();
+        assert_eq!(prepared.picture.dimensions(), (224, 224));
+        assert_eq!(prepared.picture.get_pixel(0, 0), &Rgb([16, 16, 200]));
+        assert_eq!(prepared.values[(0, 0, 0)], (16.0 * (1.0 / 255.0) - 0.485) / 0.229);
+        let wide = imagenet.apply(&picture(90, 40), Layout::Nchw, [64, 96], 3).unwrap();
+        assert_eq!(wide.picture.dimensions(), (96, 64));
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_errors() {
+        let apply = |text: &str, picture: &DynamicImage, size| {
+            Preprocess::from_toml(text, "t").unwrap().apply(picture, Layout::Nchw, size, 3)
+        };
+        let crop = "resize = \"shorter-side-then-centre-crop\"";
+        assert!(apply("", &DynamicImage::new_rgb8(0, 0), [2, 2]).is_err());
+        assert!(apply("", &picture(2, 2), [0, 2]).is_err());
+        assert!(apply("", &picture(2, 2), [usize::MAX, 2]).is_err());
+        assert!(apply(crop, &picture(16384, 1), [16384, 16384]).is_err());
+        let small = apply(&format!("{crop}\nresize_to = 3"), &picture(9, 9), [4, 4]).unwrap_err().to_string();
+        assert!(small.contains("give at least 4"), "{small}");
+    }
+
+    #[test]
+    fn alpha_is_dropped_and_grey_becomes_colour() {
+        let clear =
+            DynamicImage::ImageRgba8(image::RgbaImage::from_pixel(1, 1, image::Rgba([10, 20, 30, 0])));
+        let plain = Preprocess::from_toml("scale = 1.0", "t").unwrap();
+        let values = plain.apply(&clear, Layout::Nhwc, [1, 1], 3).unwrap().values;
+        assert_eq!(values.into_raw_vec_and_offset().0, [10.0, 20.0, 30.0]);
+        let grey = DynamicImage::ImageLuma8(image::GrayImage::from_pixel(1, 1, image::Luma([77])));
+        let values = plain.apply(&grey, Layout::Nchw, [1, 1], 3).unwrap().values;
+        assert_eq!(values.into_raw_vec_and_offset().0, [77.0; 3]);
+    }
+
+    #[test]
+    fn pictures_that_are_none_or_too_large_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.png");
+        let message = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let error = load_picture(&path).unwrap_err();
+            assert!(error.to_string().contains("p.png"), "{error}");
+            std::error::Error::source(&error).unwrap().to_string().to_lowercase()
+        };
+        message(b"no picture");
+        let mut bmp = Vec::new();
+        picture(4, 4).write_to(&mut std::io::Cursor::new(&mut bmp), image::ImageFormat::Bmp).unwrap();
+        message(&bmp[..60]);
+        bmp[18..22].copy_from_slice(&(MAX_SIDE + 1).to_le_bytes());
+        assert!(message(&bmp).contains("limit"));
     }
 }

@@ -43,7 +43,9 @@ impl Window {
         let stride = self.strides[axis];
         let numbers = [stride, self.kernel[axis], self.dilations[axis]];
         if numbers.iter().any(|n| !(1..=MAX_WINDOW).contains(n)) || begin.max(end) > MAX_WINDOW {
-            return Err(format!("got a kernel, stride, dilation or pad of 0 or above {MAX_WINDOW}: {self:?}"));
+            return Err(format!(
+                "got a kernel, stride, dilation or pad of 0 or above {MAX_WINDOW}: {self:?}"
+            ));
         }
         let padded = size.checked_add(begin).and_then(|v| v.checked_add(end));
         let extent = self.extent(axis);
@@ -94,7 +96,8 @@ impl Window {
             let windows = self.output_size(axis, size[axis]).unwrap_or(0);
             let (begin, step, stride) = (self.pads[axis], self.dilations[axis], self.strides[axis].max(1));
             // A window whose first tap lies inside covers it; one that starts behind the input never does.
-            let starts_behind = windows > 0 && (windows - 1).saturating_mul(stride) >= size[axis].saturating_add(begin);
+            let starts_behind =
+                windows > 0 && (windows - 1).saturating_mul(stride) >= size[axis].saturating_add(begin);
             let before = begin.div_ceil(stride).min(windows);
             let enters = |window: usize| {
                 let gap = begin - window * stride;
@@ -159,7 +162,9 @@ mod tests {
         assert!(w.always_covers_input([5, 5]));
         // The closed form against a look at every window.
         for kernel in 1..4 {
-            for (stride, dilation, pad) in (1..4).flat_map(|s| (1..4).flat_map(move |d| (0..4).map(move |p| (s, d, p)))) {
+            for (stride, dilation, pad) in
+                (1..4).flat_map(|s| (1..4).flat_map(move |d| (0..4).map(move |p| (s, d, p))))
+            {
                 let (strides, dilations) = ([stride, 1], [dilation, 1]);
                 let w = Window { kernel: [kernel, 1], strides, dilations, pads: [pad, 0, 3, 0], ceil: false };
                 for size in 1..8 {

@@ -1,0 +1,91 @@
+//! The figures of the demo's documentation: how much relevance lies inside the object's mask, and the README's picture.
+//!
+//! ```sh
+//! cargo run --release -p relc-cli --example demo_figures
+//! ```
+//!
+//! Prints the table of examples/demo/README.md and writes docs/images/demo.png.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+use image::imageops::{FilterType, resize};
+use ndarray::{ArrayView2, Axis};
+use relc::preprocess::{Preprocess, load_picture};
+use relc::{Compiler, Explainer, Preset, Seed, Targets};
+use relc_viz::{ColorMap, Style, contact_sheet, heat_map, overlay};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let demo = root.join("examples/demo");
+    let preprocess = Preprocess::load(&demo.join("preprocess.toml").to_string_lossy())?;
+    let mut pictures: Vec<PathBuf> = std::fs::read_dir(demo.join("images"))?
+        .map(|e| e.map(|e| e.path()))
+        .collect::<std::io::Result<_>>()?;
+    pictures.sort();
+    let explainers = ["conserve", "paper"].map(|name| {
+        let preset = Preset::named(name)?;
+        Ok::<_, Box<dyn Error>>(Compiler::new(preset).compile(demo.join("model.onnx"))?)
+    });
+    let [conserve, paper] = explainers;
+    let (conserve, paper) = (conserve?, paper?);
+
+    println!("| picture | object's area | `conserve` inside | `paper` inside |\n|---|---|---|---|");
+    let style = Style::new(ColorMap::Seismic);
+    let mut sheet = Vec::new();
+    let mut sums = [0.0f64; 3];
+    for picture in &pictures {
+        let name = picture.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mask = load_picture(&demo.join("masks").join(&name))?;
+        let inside =
+            |x: usize, y: usize| mask.as_luma8().is_some_and(|m| m.get_pixel(x as u32, y as u32).0[0] > 127);
+        let (seen, map) = explain(&conserve, &preprocess, picture)?;
+        let (_, paper_map) = explain(&paper, &preprocess, picture)?;
+        let area = share(ndarray::Array2::ones(map.raw_dim()).view(), inside);
+        let shares = [area, share(map.view(), inside), share(paper_map.view(), inside)];
+        let percent = shares.map(|s| format!("{:.1} %", s * 100.0));
+        println!("| {name} | {} |", percent.join(" | "));
+        sums.iter_mut().zip(shares).for_each(|(sum, s)| *sum += s);
+        if sheet.len() < 4 {
+            let side = style.min_side;
+            let large = |p: &RgbImage| resize(p, side, side, FilterType::Nearest);
+            sheet.push(vec![
+                large(&seen),
+                heat_map(map.view(), &style)?,
+                overlay(&seen, map.view(), &style)?,
+                large(&mask.to_rgb8()),
+            ]);
+        }
+    }
+    let means = sums.map(|s| format!("{:.1} %", s / pictures.len() as f64 * 100.0));
+    println!("| mean | {} |", means.join(" | "));
+    let sheet = contact_sheet(&sheet, 8)?;
+    let half = resize(&sheet, sheet.width() / 2, sheet.height() / 2, FilterType::Triangle);
+    half.save(root.join("docs/images/demo.png"))?;
+    Ok(())
+}
+
+/// The picture as the network sees it and its map f32[H,W], by the preset's own seed.
+fn explain(
+    explainer: &Explainer,
+    preprocess: &Preprocess,
+    picture: &Path,
+) -> Result<(RgbImage, ndarray::Array2<f32>)> {
+    let (layout, size) = explainer.picture_input().ok_or("the demo takes pictures")?;
+    let prepared = preprocess.apply(&load_picture(picture)?, layout, size, 3)?;
+    let input = prepared.values.insert_axis(Axis(0)).into_dyn();
+    let seed = Seed::Named(explainer.preset().seed);
+    let mut result = explainer.explain(input.view(), &seed, &Targets::Argmax)?;
+    let map = result.explanations.swap_remove(0).map.ok_or("the demo's input is a picture")?;
+    Ok((prepared.picture, map.index_axis_move(Axis(0), 0)))
+}
+
+/// The share of the map's positive relevance that lies inside the mask.
+fn share(map: ArrayView2<'_, f32>, inside: impl Fn(usize, usize) -> bool) -> f64 {
+    let positive = |v: &f32| f64::from(v.max(0.0));
+    let total: f64 = map.iter().map(positive).sum();
+    map.indexed_iter().filter(|((y, x), _)| inside(*x, *y)).map(|(_, v)| positive(v)).sum::<f64>() / total
+}
