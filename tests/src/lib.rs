@@ -1,4 +1,5 @@
 //! What the cross-crate suites share.
 #![forbid(unsafe_code)]
 
+pub mod graphs;
 pub mod shared;

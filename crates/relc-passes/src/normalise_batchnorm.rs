@@ -119,3 +119,78 @@ fn fold(graph: &mut Graph, layer: NodeId, norm: NodeId, op: BatchNormalization) 
     graph.remove(layer).map_err(ir(NAME))?;
     Ok(folded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relc_ir::op::Window;
+
+    fn add(graph: &mut Graph, name: &str, dims: &[usize], values: &[f32]) -> ValueId {
+        let ty = TensorType::new(dims.iter().copied());
+        graph.add_weight(Weight::new(name, ty, values.to_vec()).unwrap()).unwrap()
+    }
+
+    /// A layer of two output channels, normalised with the factors 2 / sqrt(3.75 + 0.25) = 1 and
+    /// -6 / sqrt(8.75 + 0.25) = -2.
+    fn normalised(layer: impl Fn(&mut Graph) -> NodeId) -> Graph {
+        let mut g = Graph::new("t");
+        let layer = layer(&mut g);
+        let scale = add(&mut g, "scale", &[2], &[2.0, -6.0]);
+        let bias = add(&mut g, "bias", &[2], &[10.0, 20.0]);
+        let mean = add(&mut g, "mean", &[2], &[1.0, 2.0]);
+        let var = add(&mut g, "var", &[2], &[3.75, 8.75]);
+        let op = Op::BatchNormalization(BatchNormalization { epsilon: 0.25 });
+        let x = ValueId { node: layer, port: 0 };
+        let norm = g.add_node(op, "bn", &[x, scale, bias, mean, var]).unwrap();
+        g.add_output("y", ValueId { node: norm, port: 0 });
+        let pass = NormaliseBatchnorm { policy: BatchNormPolicy::Fold };
+        pass.run(&mut g, &mut Remarks::default()).unwrap();
+        g
+    }
+
+    #[track_caller]
+    fn check(graph: &Graph, weight: &[f32], bias: &[f32]) {
+        let layer = graph.outputs()[0].1.node;
+        let operands = graph.operands(layer);
+        let data = |i: usize| graph.weight(operands[i]).unwrap().data().unwrap().to_vec();
+        assert_eq!(data(1), weight);
+        assert_eq!(data(2), bias);
+        assert_eq!(graph.weights().count(), 2, "the old weights are gone");
+        let folded = match graph.node(layer).op {
+            Op::Conv(conv) => conv.folded_bias,
+            Op::Gemm(gemm) => gemm.folded_bias,
+            _ => false,
+        };
+        assert!(folded);
+    }
+
+    #[test]
+    fn a_convolution_with_a_bias() {
+        let graph = normalised(|g| {
+            let x = g.add_input("x", TensorType::batched(&[1, 4, 4])).unwrap();
+            let w = add(g, "w", &[2, 1, 1, 2], &[1.0, 2.0, 3.0, 4.0]);
+            let b = add(g, "b", &[2], &[5.0, 7.0]);
+            let window = Window::new([1, 2], [1, 1]);
+            let conv = Op::Conv(Conv { window, group: 1, folded_bias: false });
+            g.add_node(conv, "conv", &[x, w, b]).unwrap()
+        });
+        // (5 - 1) * 1 + 10 and (7 - 2) * -2 + 20.
+        check(&graph, &[1.0, 2.0, -6.0, -8.0], &[14.0, 10.0]);
+    }
+
+    #[test]
+    fn a_fully_connected_layer_of_either_orientation() {
+        for (trans_b, dims, values, folded) in [
+            (true, [2, 3], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.0, -8.0, -10.0, -12.0]),
+            (false, [3, 2], [1.0, 4.0, 2.0, 5.0, 3.0, 6.0], [1.0, -8.0, 2.0, -10.0, 3.0, -12.0]),
+        ] {
+            let graph = normalised(|g| {
+                let x = g.add_input("x", TensorType::batched(&[3])).unwrap();
+                let w = add(g, "w", &dims, &values);
+                g.add_node(Op::Gemm(Gemm { trans_b, folded_bias: false }), "fc", &[x, w]).unwrap()
+            });
+            // (0 - 1) * 1 + 10 and (0 - 2) * -2 + 20.
+            check(&graph, &folded, &[9.0, 24.0]);
+        }
+    }
+}
