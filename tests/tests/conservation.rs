@@ -40,7 +40,7 @@ fn cut_errors<T: Element>(explainer: &Explainer, x: &ArrayD<f32>) -> (f64, Strin
             live.insert(ValueId { node, port }, sum(ValueId { node, port }));
         }
         let error = (live.values().sum::<f64>() - total).abs() / total;
-        if !(error <= worst.0) {
+        if error > worst.0 || error.is_nan() {
             worst = (error, graph.describe(node));
         }
     }

@@ -82,7 +82,7 @@ fn the_authors_four_modes_are_reproduced() {
 #[test]
 fn the_trained_cifar_network_is_reproduced_unfolded_and_folded() {
     let Some(shared) = shared() else { return };
-    let arrays = Npz::open(&shared.path("refs/cifar10_resnet20.npz"));
+    let arrays = Npz::open(shared.path("refs/cifar10_resnet20.npz"));
     for (form, bias) in [("bn", BiasPolicy::Include), ("folded", BiasPolicy::Exclude)] {
         check(&Case {
             model: shared.path(&format!("models/cifar10_resnet20.{form}.onnx")),
@@ -101,7 +101,7 @@ fn the_trained_cifar_network_is_reproduced_unfolded_and_folded() {
 fn folding_in_relc_equals_folding_on_export() {
     let Some(shared) = shared() else { return };
     for name in ["basic18", "bottleneck26", "neggamma18"] {
-        let x = Npz::open(&shared.path(&format!("refs/{name}.npz"))).f32("x");
+        let x = Npz::open(shared.path(&format!("refs/{name}.npz"))).f32("x");
         let map = |form: &str, bias, batchnorm| {
             let preset = Preset::named("paper").unwrap().with_bias(bias).unwrap();
             let compiler = Compiler::new(preset).batchnorm(batchnorm).engine(Engine::InterpF64);

@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The picture as the network sees it and its map f32[H,W], by the preset's own seed.
+/// The picture as the network sees it and its map `f32[H,W]`, by the preset's own seed.
 fn explain(
     explainer: &Explainer,
     preprocess: &Preprocess,

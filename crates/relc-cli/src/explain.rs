@@ -237,7 +237,7 @@ impl Run<'_> {
                 ))?;
             }
             if let Some(table) = tables::leakiest(e, 5) {
-                print::line(format!("{table}"))?;
+                print::line(table)?;
             }
             if self.args.ledger {
                 print::line(tables::ledger(e))?;

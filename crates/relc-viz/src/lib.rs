@@ -1,6 +1,6 @@
 //! Relevance maps as pictures: colour maps, heat maps, overlays, contact sheets.
 //!
-//! A map f32[H,W] is scaled to `[-1, 1]` by its largest magnitude, or by a percentile of the magnitudes
+//! A map `f32[H,W]` is scaled to `[-1, 1]` by its largest magnitude, or by a percentile of the magnitudes
 //! ([`Style::clip`]), so that zero always has exactly the colour map's middle colour. Colour maps for maps without
 //! negative values ([`ColorMap::is_signed`] is false) start at zero and end at the largest value, or at a percentile;
 //! they draw values below zero as zero.

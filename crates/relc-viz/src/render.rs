@@ -73,7 +73,7 @@ fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
     table.get(index).copied().unwrap_or(Rgb([0; 3]))
 }
 
-/// Draws a map f32[H,W]; each value is a square of whole pixels.
+/// Draws a map `f32[H,W]`; each value is a square of whole pixels.
 ///
 /// # Errors
 /// If a value is not finite, or the size is out of range.
@@ -91,7 +91,7 @@ fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
     imageops::resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest)
 }
 
-/// Draws a map f32[H,W] over its picture: the colours of [`heat_map`], with an opacity of 0.9 times the square root of
+/// Draws a map `f32[H,W]` over its picture: the colours of [`heat_map`], with an opacity of 0.9 times the square root of
 /// the scaled magnitude, so that a pixel without relevance shows the picture alone and no pixel hides it. The picture
 /// is enlarged as [`Style::min_side`] says; the map is stretched to its size by linear interpolation.
 ///

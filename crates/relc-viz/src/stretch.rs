@@ -27,7 +27,7 @@ fn taps(from: usize, to: usize) -> Vec<Tap> {
     (0..to).map(tap).collect()
 }
 
-/// A map f32[H,W] resampled to f32[`height`,`width`], of which no side is 0. Values stay between the map's smallest
+/// A map `f32[H,W]` resampled to f32[`height`,`width`], of which no side is 0. Values stay between the map's smallest
 /// and largest one, up to rounding, and where the map is 0 all around, the result is exactly 0.
 pub(crate) fn stretch(map: ArrayView2<'_, f32>, height: usize, width: usize) -> Array2<f32> {
     let (rows, columns) = map.dim();

@@ -32,7 +32,7 @@ pub struct Explanation {
     pub targets: Vec<usize>,
     /// The relevance of the input, in the input's shape.
     pub relevance: ArrayD<f32>,
-    /// Its sum over the channels, f32[N,H,W], if the input is a picture.
+    /// Its sum over the channels, `f32[N,H,W]`, if the input is a picture.
     pub map: Option<Array3<f32>>,
     /// Where the relevance went.
     pub ledger: Ledger,
@@ -48,9 +48,9 @@ impl Explanation {
 /// What one batch gave.
 #[derive(Clone, Debug)]
 pub struct Explanations {
-    /// The explained output, f64[N,K]: logits, if the model ends in an activation that was stripped.
+    /// The explained output, `f64[N,K]`: logits, if the model ends in an activation that was stripped.
     pub logits: Array2<f64>,
-    /// The probabilities f64[N,K]: softmax over the logits, or sigmoid if the model ended in one.
+    /// The probabilities `f64[N,K]`: softmax over the logits, or sigmoid if the model ended in one.
     pub probabilities: Array2<f64>,
     /// One explanation per target, in the order of the request; all share one forward pass.
     pub explanations: Vec<Explanation>,
@@ -124,7 +124,7 @@ impl Explainer {
 
     /// Whether the input is a picture, and how it lies: its layout, and height and width.
     ///
-    /// A rank-4 input is f32[N,H,W,C] if its last dimension is 1 or 3 and its second is not, else f32[N,C,H,W].
+    /// A rank-4 input is `f32[N,H,W,C]` if its last dimension is 1 or 3 and its second is not, else `f32[N,C,H,W]`.
     pub fn picture_input(&self) -> Option<(Layout, [usize; 2])> {
         let (_, ty) = self.input().ok()?;
         let &[_, Dim::Fixed(a), Dim::Fixed(b), Dim::Fixed(c)] = ty.dims() else { return None };
@@ -202,7 +202,7 @@ impl Explainer {
         Ok(Explanations { probabilities, logits, explanations })
     }
 
-    /// The explained output as f64[N,K].
+    /// The explained output as `f64[N,K]`.
     fn logits<T: Element>(
         &self,
         forward: &relc_interp::Forward<T>,

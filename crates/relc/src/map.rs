@@ -1,11 +1,11 @@
-//! Maps: the relevance of pixels, f32[N,H,W].
+//! Maps: the relevance of pixels, `f32[N,H,W]`.
 
 use ndarray::{Array3, ArrayD, ArrayViewD, Axis};
 
 /// The default number of heat levels.
 pub const HEAT_LEVELS: usize = 8;
 
-/// Sums relevance f32[N,C,H,W] (or f32[N,H,W,C] with `channel_axis = 3`) over its channels, in f64.
+/// Sums relevance `f32[N,C,H,W]` (or `f32[N,H,W,C]` with `channel_axis = 3`) over its channels, in f64.
 ///
 /// `None` if the relevance has no such form.
 pub fn sum_over_channels(relevance: ArrayViewD<'_, f32>, channel_axis: usize) -> Option<Array3<f32>> {

@@ -12,9 +12,9 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Layout {
-    /// f32[N,C,H,W].
+    /// `f32[N,C,H,W]`.
     Nchw,
-    /// f32[N,H,W,C].
+    /// `f32[N,H,W,C]`.
     Nhwc,
 }
 
@@ -96,7 +96,7 @@ impl Default for Preprocess {
 /// A picture as the network takes it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// f32[C,H,W] or f32[H,W,C], as the model has it.
+    /// `f32[C,H,W]` or `f32[H,W,C]`, as the model has it.
     pub values: Array3<f32>,
     /// The picture behind it, resized and cropped, before normalisation.
     pub picture: RgbImage,
@@ -188,7 +188,7 @@ pub fn load_picture(path: &Path) -> Result<DynamicImage, PreprocessError> {
 impl Preprocess {
     /// `imagenet`: shorter side to 256/224 of the size, centre crop, ImageNet's mean and std. `cifar10`: exact size,
     /// the same mean and std (as the networks of akamaster/pytorch_resnet_cifar10 are trained). `none`: exact size,
-    /// values in [0,1].
+    /// values in `[0,1]`.
     pub fn named(name: &str) -> Option<Preprocess> {
         let imagenet = Preprocess {
             resize: Resize::ShorterSideThenCentreCrop,

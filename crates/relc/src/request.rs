@@ -11,7 +11,7 @@ use relc_rules::SeedKind;
 pub enum Seed {
     /// A named seed at each target.
     Named(SeedKind),
-    /// Any tensor: f32[N,K], or f32[K] for every sample. Targets don't matter then.
+    /// Any tensor: `f32[N,K]`, or `f32[K]` for every sample. Targets don't matter then.
     Tensor(ArrayD<f32>),
 }
 
@@ -91,7 +91,7 @@ impl Targets {
         text.split(',').map(one).collect::<Result<_, _>>().map(Targets::Outputs)
     }
 
-    /// The targets for a batch of logits f64[N,K]: one list of N outputs per target.
+    /// The targets for a batch of logits `f64[N,K]`: one list of N outputs per target.
     ///
     /// # Errors
     /// If a target is out of range.
@@ -140,7 +140,7 @@ pub(crate) fn rank(logits: &Array2<f64>, k: usize) -> Vec<Vec<usize>> {
     (0..k).map(|i| orders.iter().filter_map(|o| o.get(i).copied()).collect()).collect()
 }
 
-/// The probabilities f64[N,K] that belong to logits: softmax, or sigmoid if the model ended in one.
+/// The probabilities `f64[N,K]` that belong to logits: softmax, or sigmoid if the model ended in one.
 pub(crate) fn probabilities(logits: &Array2<f64>, head: Head) -> Array2<f64> {
     if head == Head::Sigmoid {
         return logits.mapv(|z| 1.0 / (1.0 + (-z).exp()));
@@ -156,7 +156,7 @@ pub(crate) fn probabilities(logits: &Array2<f64>, head: Head) -> Array2<f64> {
 }
 
 impl Seed {
-    /// The seed tensor f64[N,K] for one target per sample.
+    /// The seed tensor `f64[N,K]` for one target per sample.
     ///
     /// # Errors
     /// If a seed tensor has another shape.

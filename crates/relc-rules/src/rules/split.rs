@@ -9,7 +9,7 @@
 //! Source: Otsuki et al., ECCV 2024, arXiv:2407.09115, section 3 (`ratio` is the proposed method; the others are
 //! the variants of the authors' code: `flows_skip_simple`, `simple` and `latest`).
 //!
-//! Domain: any input; the shares lie in [0,1] and add up to 1. At 0/0: even shares.
+//! Domain: any input; the shares lie in `[0,1]` and add up to 1. At 0/0: even shares.
 
 use super::Description;
 

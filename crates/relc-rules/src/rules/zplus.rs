@@ -10,7 +10,7 @@
 //! Recognition 65 (2017), eq. 17 (the z+ rule); the raw and ones forms are what the code of Otsuki et al., ECCV
 //! 2024, computes for convolutions and for the first one.
 //!
-//! Domain: `signed` any input (every term is at least 0, so the shares lie in [0,1]); `raw` inputs that are not
+//! Domain: `signed` any input (every term is at least 0, so the shares lie in `[0,1]`); `raw` inputs that are not
 //! negative; `ones` ignores the input's values. The stabiliser is added whatever the denominator's sign.
 //! At 0/0: with `fallback = "flat"` the relevance is spread evenly over the receptive field; with a stabiliser it
 //! is lost to it.
