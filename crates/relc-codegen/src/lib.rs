@@ -1,1 +1,40 @@
-//! x
+//! The kernel IR and its compilation by Cranelift.
+//!
+//! A compiled model is a list of kernels over flat buffers. A kernel is data: loop nests with static bounds and affine
+//! indices ([`kir`]), made by a lowering ([`kernels`], or any code that uses [`kir::KernelBuilder`]), printed, read
+//! back, and *verified*: every access of every iteration is proved to lie in its buffer. Only verified kernels are
+//! compiled ([`jit`]), which is why [`jit::CompiledFn::call`] is safe. The interpreter ([`interp`]) runs the same
+//! kernels slowly and is the oracle: compiled code agrees with it to the bit.
+//!
+//! Cranelift's vectors have four lanes of f32, which is the whole register on some machines and a quarter of it on
+//! others. So the one loop that decides the speed, the convolution's tile, is a function that kernels call: a
+//! [`kir::Callee`] with a contract that the verifier checks like a load, written in intrinsics where that pays, and
+//! generated here for every machine ([`tile`]).
+//!
+//! ```
+//! use relc_codegen::jit::{Binding, Target, compile};
+//! use relc_codegen::kernels::{Blocked, Halo, add_relu};
+//! use relc_codegen::kir::Symbols;
+//!
+//! let layout = Blocked { channels: 8, height: 2, width: 3, vector: 8, halo: Halo::default() };
+//! let kernel = add_relu("add", [layout; 3], true);
+//! let compiled = compile(&[kernel], &Symbols::new(), &Target::host()?)?;
+//! let add = compiled.get(0).ok_or("one kernel was compiled")?;
+//!
+//! let (a, b, mut y) = (vec![1.0; 48], vec![-3.0; 48], vec![f32::NAN; 48]);
+//! add.call(&mut [Binding::Read(&a), Binding::Read(&b), Binding::Write(&mut y)], 0..add.tasks())?;
+//! assert_eq!(y, vec![0.0; 48]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Unsafe code is in four places: turning code addresses into functions and freeing their memory (`jit/memory.rs`),
+//! vouching for what was compiled (`jit/mod.rs`), and registering foreign micro-kernels
+//! ([`kir::Symbols::define`], whose callers vouch for them).
+//!
+//! **Invariant:** nothing here knows of graphs, rules or relevance beyond the arithmetic of a kernel.
+
+pub mod interp;
+pub mod jit;
+pub mod kernels;
+pub mod kir;
+pub mod tile;

@@ -64,8 +64,8 @@ fn facts(graph: &Graph, node: NodeId, op: &Relevance, non_negative: &BTreeSet<No
     }
 }
 
-/// The forward nodes whose output is never negative, whatever the model's input.
-fn non_negative_values(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
+/// The forward nodes whose output is never negative, whatever the model's input. `order` is the graph's forward order.
+pub fn non_negative_values(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
     let mut known = BTreeSet::new();
     for &node in order {
         let operands = graph.operands(node);

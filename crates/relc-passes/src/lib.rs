@@ -16,7 +16,7 @@ mod manager;
 mod normalise_batchnorm;
 
 pub use assign_rules::AssignRules;
-pub use check_conservation::CheckConservation;
+pub use check_conservation::{CheckConservation, non_negative_values};
 pub use cleanup::ImportCleanup;
 pub use derive_relevance::DeriveRelevance;
 pub use error::{PassError, UnsupportedNode};

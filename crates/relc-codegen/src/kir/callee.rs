@@ -79,7 +79,9 @@ impl<'a> CallArgs<'a> {
     pub fn imm(&self, name: &str) -> Result<u64, String> {
         match self.find(name)? {
             Arg::Imm(value) => Ok(*value),
-            Arg::Place(_) | Arg::Table(_) => Err(format!("argument `{name}`: got a pointer, expected an integer")),
+            Arg::Place(_) | Arg::Table(_) => {
+                Err(format!("argument `{name}`: got a pointer, expected an integer"))
+            }
         }
     }
 

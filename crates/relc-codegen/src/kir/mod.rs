@@ -34,11 +34,12 @@ mod verify;
 
 pub use build::{Body, KernelBuilder};
 pub use callee::{Access, CallArgs, Callee, Data, Field, FieldKind, Symbols};
+pub(crate) use callee::{Symbol, offsets as field_offsets};
 pub use disjoint::unproven_disjoint;
 pub use index::{Idx, Var};
 pub use op::{Binary, Compare, Op, Unary};
 pub use parse::{ParseError, parse};
-pub use verify::{MAX_DEPTH, MAX_STATEMENTS, VerifyError, VerifyErrors, verify};
+pub use verify::{MAX_BUFFERS, MAX_DEPTH, MAX_STATEMENTS, VerifyError, VerifyErrors, verify};
 
 /// The element type of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -206,7 +207,7 @@ pub struct TaskDim {
 }
 
 /// A counted loop: `start, start + step, ..` below `end`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct For {
     /// Its variable.
     pub var: Var,
@@ -298,8 +299,9 @@ pub struct Kernel {
 
 impl Kernel {
     /// The number of tasks; saturates.
-    pub fn task_count(&self) -> u64 {
-        self.tasks.iter().fold(1, |count, dim| count.saturating_mul(dim.extent))
+    pub fn task_count(&self) -> usize {
+        let count = self.tasks.iter().fold(1, |count: u64, dim| count.saturating_mul(dim.extent));
+        usize::try_from(count).unwrap_or(usize::MAX)
     }
 }
 
@@ -318,10 +320,7 @@ pub(crate) fn places(stmt: &Stmt) -> Vec<&Place> {
     match stmt {
         Stmt::Let { op: Op::Load(place) | Op::LoadSplat(place), .. } => vec![place],
         Stmt::Store { at, .. } => vec![at],
-        Stmt::Call { args, .. } => {
-            let place = |arg: &'_ (String, Arg)| matches!(arg.1, Arg::Place(_));
-            args.iter().filter(|arg| place(arg)).filter_map(|(_, arg)| arg.place()).collect()
-        }
+        Stmt::Call { args, .. } => args.iter().filter_map(|(_, arg)| arg.place()).collect(),
         Stmt::For(_) | Stmt::Let { .. } | Stmt::Set { .. } => Vec::new(),
     }
 }

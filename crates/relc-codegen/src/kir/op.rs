@@ -127,8 +127,7 @@ pub enum Compare {
 }
 
 impl Compare {
-    pub(crate) const ALL: [Compare; 5] =
-        [Compare::Lt, Compare::Le, Compare::Gt, Compare::Ge, Compare::Eq];
+    pub(crate) const ALL: [Compare; 5] = [Compare::Lt, Compare::Le, Compare::Gt, Compare::Ge, Compare::Eq];
 
     pub(crate) fn name(self) -> &'static str {
         match self {

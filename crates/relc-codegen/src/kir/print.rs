@@ -76,7 +76,8 @@ impl Names<'_> {
             Stmt::Set { value, from } => format!("set {} = {}", self.val(*value), self.val(*from)),
             Stmt::Store { value, at } => format!("store {}, {}", self.val(*value), self.place(at)),
             Stmt::Call { callee, args } => {
-                let args: Vec<_> = args.iter().map(|(name, arg)| format!("{name}={}", self.arg(arg))).collect();
+                let args: Vec<_> =
+                    args.iter().map(|(name, arg)| format!("{name}={}", self.arg(arg))).collect();
                 format!("call {callee} ({})", args.join(", "))
             }
         }
@@ -97,7 +98,8 @@ impl Names<'_> {
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Names(self);
-        let buffer = |b: &super::Buffer| format!("{} @{}: {}[{}]", b.kind.name(), b.name, b.elem.name(), b.len);
+        let buffer =
+            |b: &super::Buffer| format!("{} @{}: {}[{}]", b.kind.name(), b.name, b.elem.name(), b.len);
         let buffers: Vec<_> = self.buffers.iter().map(buffer).collect();
         let extents: Vec<_> = self.tasks.iter().map(|dim| dim.extent.to_string()).collect();
         writeln!(f, "kernel @{} ({}) tasks=[{}] {{", self.name, buffers.join(", "), extents.join(", "))?;

@@ -1,0 +1,209 @@
+//! Compiled code and the ways to call it.
+
+use std::any::Any;
+use std::fmt;
+use std::mem;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use cranelift_jit::JITModule;
+
+use crate::kir::{Buffer, Elem, Kernel};
+
+/// Owns the memory of compiled code and all that the code refers to.
+pub(crate) struct CodeMemory {
+    /// Behind a lock only because the module is not [`Sync`]; nobody takes it before the end. Empty only in `drop`.
+    module: Mutex<Option<JITModule>>,
+    /// Code that this code calls.
+    _owners: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+impl CodeMemory {
+    /// Takes a finalized module.
+    pub fn new(module: JITModule, owners: Vec<Arc<dyn Any + Send + Sync>>) -> Arc<Self> {
+        Arc::new(CodeMemory { module: Mutex::new(Some(module)), _owners: owners })
+    }
+}
+
+impl Drop for CodeMemory {
+    fn drop(&mut self) {
+        let module = match self.module.get_mut() {
+            Ok(module) => module.take(),
+            Err(poisoned) => poisoned.into_inner().take(),
+        };
+        if let Some(module) = module {
+            // SAFETY: every `CompiledFn` and `Symbol` with an address in this memory holds an `Arc` of `self`, and
+            // code runs only through one of them, so no code of the module runs now or later.
+            unsafe { module.free_memory() }
+        }
+    }
+}
+
+/// The signature of compiled kernels: base addresses of the buffers, first task, end of tasks.
+pub(super) type Entry = unsafe extern "C" fn(*const *mut u8, u64, u64);
+
+/// A compiled kernel. Cheap to clone; keeps its code alive; may run on many threads at once.
+#[derive(Clone)]
+pub struct CompiledFn {
+    entry: Entry,
+    name: Arc<str>,
+    buffers: Arc<[Buffer]>,
+    tasks: usize,
+    _memory: Arc<CodeMemory>,
+}
+
+impl fmt::Debug for CompiledFn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CompiledFn(@{}, {} tasks)", self.name, self.tasks)
+    }
+}
+
+/// Memory bound to a buffer of a kernel.
+#[derive(Debug)]
+pub enum Binding<'a> {
+    /// For `in` and `const` buffers of f32.
+    Read(&'a [f32]),
+    /// For all buffers of f32.
+    Write(&'a mut [f32]),
+    /// For `in` and `const` buffers of f64.
+    Read64(&'a [f64]),
+    /// For all buffers of f64.
+    Write64(&'a mut [f64]),
+}
+
+impl Binding<'_> {
+    fn shape(&self) -> (Elem, usize, bool) {
+        match self {
+            Binding::Read(data) => (Elem::F32, data.len(), false),
+            Binding::Write(data) => (Elem::F32, data.len(), true),
+            Binding::Read64(data) => (Elem::F64, data.len(), false),
+            Binding::Write64(data) => (Elem::F64, data.len(), true),
+        }
+    }
+
+    /// The address. Nothing is written through that of a shared slice.
+    fn address(&mut self) -> *mut u8 {
+        match self {
+            Binding::Read(data) => data.as_ptr().cast_mut().cast(),
+            Binding::Write(data) => data.as_mut_ptr().cast(),
+            Binding::Read64(data) => data.as_ptr().cast_mut().cast(),
+            Binding::Write64(data) => data.as_mut_ptr().cast(),
+        }
+    }
+}
+
+/// Why a compiled kernel was not called.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The number of buffers is another.
+    #[error("kernel @{kernel}: got {got} buffers, expected {expected}")]
+    Count {
+        /// The kernel's name.
+        kernel: String,
+        /// Bound buffers.
+        got: usize,
+        /// Declared buffers.
+        expected: usize,
+    },
+    /// A buffer does not fit its declaration.
+    #[error("kernel @{kernel}, buffer @{buffer}: got {got}, expected {expected}")]
+    Buffer {
+        /// The kernel's name.
+        kernel: String,
+        /// The buffer's name.
+        buffer: String,
+        /// What was bound.
+        got: String,
+        /// What is declared.
+        expected: String,
+    },
+    /// Tasks that the kernel does not have.
+    #[error("kernel @{kernel}: got tasks {got:?}, expected a range within 0..{tasks}")]
+    Tasks {
+        /// The kernel's name.
+        kernel: String,
+        /// The tasks asked for.
+        got: Range<usize>,
+        /// How many there are.
+        tasks: usize,
+    },
+}
+
+impl CompiledFn {
+    /// # Safety
+    /// `code` is the compiled code of `kernel`, which is verified, and lies in `memory`.
+    pub(super) unsafe fn new(code: *const u8, kernel: &Kernel, memory: Arc<CodeMemory>) -> Self {
+        CompiledFn {
+            // SAFETY: the code was compiled with this signature.
+            entry: unsafe { mem::transmute::<*const u8, Entry>(code) },
+            name: kernel.name.as_str().into(),
+            buffers: kernel.buffers.clone().into(),
+            tasks: kernel.task_count(),
+            _memory: memory,
+        }
+    }
+
+    /// The kernel's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What to bind, in order.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// The number of tasks.
+    pub fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    /// Runs a range of tasks, in order, on the calling thread.
+    ///
+    /// # Errors
+    /// If a buffer has other elements or another length than declared, a written one is bound to a shared slice, or
+    /// the tasks are not the kernel's.
+    pub fn call(&self, buffers: &mut [Binding<'_>], tasks: Range<usize>) -> Result<(), CallError> {
+        let kernel = || self.name.to_string();
+        if buffers.len() != self.buffers.len() {
+            let (got, expected) = (buffers.len(), self.buffers.len());
+            return Err(CallError::Count { kernel: kernel(), got, expected });
+        }
+        for (binding, buffer) in buffers.iter().zip(self.buffers.iter()) {
+            let (elem, len, is_exclusive) = binding.shape();
+            if (elem, len) != (buffer.elem, buffer.len) || (buffer.kind.is_written() && !is_exclusive) {
+                let access = if is_exclusive { "write" } else { "read" };
+                return Err(CallError::Buffer {
+                    kernel: kernel(),
+                    buffer: buffer.name.clone(),
+                    got: format!("{}[{len}] to {access}", elem.name()),
+                    expected: format!("{}[{}] for {}", buffer.elem.name(), buffer.len, buffer.kind.name()),
+                });
+            }
+        }
+        if tasks.end > self.tasks {
+            return Err(CallError::Tasks { kernel: kernel(), got: tasks, tasks: self.tasks });
+        }
+        let addresses: Vec<*mut u8> = buffers.iter_mut().map(Binding::address).collect();
+        // SAFETY: each address starts a slice of the declared length and element type, which is borrowed for the
+        // duration of the call, exclusively if the kernel writes it; the tasks are the kernel's.
+        unsafe { self.call_raw(addresses.as_ptr(), tasks.start, tasks.end) };
+        Ok(())
+    }
+
+    /// Runs the tasks `lo..hi`, in order, on the calling thread, and checks nothing.
+    ///
+    /// # Safety
+    /// - `buffers` points to one address per declared buffer, each of that many elements, aligned to the element,
+    ///   initialised where the kernel reads it, and valid for the call.
+    /// - `hi` is at most [`CompiledFn::tasks`].
+    /// - Nothing else writes what the kernel reads, or touches what it writes, during the call, except other calls
+    ///   of the same kernel with other tasks, if its tasks write disjoint elements and read none that others write.
+    /// - Buffers overlap only where the kernel's author allows it, and never one that is written with a `const`.
+    pub unsafe fn call_raw(&self, buffers: *const *mut u8, lo: usize, hi: usize) {
+        // SAFETY: the kernel was verified: it touches only elements inside its buffers, and calls only symbols whose
+        // definition vouches for the same.
+        unsafe { (self.entry)(buffers, lo as u64, hi as u64) }
+    }
+}

@@ -1,0 +1,21 @@
+//! Lowerings of the operations around the convolutions, one function per kernel.
+//!
+//! Activations and relevance are blocked ([`Blocked`]). Kernels read and write the interior of a tensor, and keep
+//! the channels beyond the last at zero where they are zero in the input; the halo belongs to whoever plans the
+//! buffer ([`zero_halo`]). Buffers come in the order of the parameters.
+
+mod average;
+mod elementwise;
+mod layout;
+mod pack;
+mod pool;
+mod quotient;
+mod window;
+
+pub use average::{Average, average_pool, average_pool_relevance};
+pub use elementwise::{Operand, accumulate, add_relu, elementwise, multiply, ratio_split, scale_shift};
+pub use layout::{Blocked, Halo, Position, for_vectors};
+pub use pack::{pack, unpack, zero_halo};
+pub use pool::{max_pool, max_pool_winner};
+pub use quotient::{LEDGER, Quotient, Stabiliser, quotient};
+pub use window::{Axis, Segment};

@@ -1,0 +1,73 @@
+//! Sliding windows, cut into segments in which nothing changes.
+
+use std::ops::Range;
+
+/// One axis of a sliding window over an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Axis {
+    /// Input pixels.
+    pub size: u32,
+    /// Windows, that is output pixels.
+    pub windows: u32,
+    /// Taps; at least 1.
+    pub kernel: u32,
+    /// Distance between windows; at least 1.
+    pub stride: u32,
+    /// Padding in front.
+    pub pad: u32,
+    /// Padding behind.
+    pub pad_end: u32,
+    /// Distance between taps; at least 1.
+    pub dilation: u32,
+}
+
+/// Neighbouring windows with the same taps inside the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The windows.
+    pub windows: Range<i64>,
+    /// The taps inside the input; empty where windows cover padding only.
+    pub taps: Range<i64>,
+    /// The taps inside the input with its padding: what an average that counts padding divides by.
+    pub padded: i64,
+}
+
+impl Segment {
+    /// The number of taps inside the input.
+    pub fn valid(&self) -> i64 {
+        self.taps.end - self.taps.start
+    }
+}
+
+impl Axis {
+    /// The input pixel under tap `tap` of window `window`; outside the input if negative or at least `size`.
+    pub fn position(&self, window: i64, tap: i64) -> i64 {
+        window * i64::from(self.stride) + tap * i64::from(self.dilation) - i64::from(self.pad)
+    }
+
+    /// The range of taps whose position is in `0..size`.
+    fn taps(&self, window: i64, low: i64, high: i64) -> Range<i64> {
+        let inside = |tap: &i64| (low..high).contains(&self.position(window, *tap));
+        let taps = 0..i64::from(self.kernel);
+        match taps.clone().find(inside) {
+            Some(first) => first..taps.rev().find(inside).map_or(first, |last| last + 1),
+            None => 0..0,
+        }
+    }
+
+    /// All windows in order, as few segments as possible.
+    pub fn segments(&self) -> Vec<Segment> {
+        let mut segments: Vec<Segment> = Vec::new();
+        let (size, pad, pad_end) = (i64::from(self.size), i64::from(self.pad), i64::from(self.pad_end));
+        for window in 0..i64::from(self.windows) {
+            let taps = self.taps(window, 0, size);
+            let padded = self.taps(window, -pad, size + pad_end);
+            let padded = padded.end - padded.start;
+            match segments.last_mut() {
+                Some(last) if last.taps == taps && last.padded == padded => last.windows.end = window + 1,
+                _ => segments.push(Segment { windows: window..window + 1, taps, padded }),
+            }
+        }
+        segments
+    }
+}

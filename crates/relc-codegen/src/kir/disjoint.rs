@@ -1,0 +1,75 @@
+//! The simple proof that tasks write disjoint elements.
+
+use super::verify::Ranges;
+use super::{Access, Arg, Buf, CallArgs, FieldKind, Idx, Kernel, Stmt, Symbols, TaskDim, Ty, walk};
+
+/// What one statement writes: `len` elements from `index` on.
+struct Write<'a> {
+    buffer: Buf,
+    index: &'a Idx,
+    len: i128,
+}
+
+/// The names of the written buffers for which it is not proved that different tasks write disjoint elements.
+///
+/// Proved are those where all writes have the same coefficients `c_k >= 0` of the task variables, and each `c_k`
+/// exceeds what the faster variables span: sorted ascending, `c_1 >= S`, `c_2 >= c_1 (n_1 - 1) + S`, and so on, where
+/// `S` is the length of the range that the writes of one task lie in. Then those ranges do not overlap.
+pub fn unproven_disjoint<'a>(kernel: &'a Kernel, symbols: &Symbols) -> Vec<&'a str> {
+    let mut writes = Vec::new();
+    walk(&kernel.body, &mut |stmt| collect(kernel, symbols, stmt, &mut writes));
+    let ranges = Ranges::of(kernel);
+    let buffers = kernel.buffers.iter().zip(0..);
+    let unproven = buffers.filter(|(_, buffer)| {
+        let writes = writes.iter().filter(|write| write.buffer == Buf(*buffer));
+        !is_proven(&kernel.tasks, &ranges, writes)
+    });
+    unproven.map(|(buffer, _)| buffer.name.as_str()).collect()
+}
+
+fn collect<'a>(kernel: &Kernel, symbols: &Symbols, stmt: &'a Stmt, writes: &mut Vec<Write<'a>>) {
+    match stmt {
+        Stmt::Store { value, at } => {
+            let ty = kernel.values.get(value.0 as usize).map_or(Ty::F32x4, |decl| decl.ty);
+            let len = ty.in_memory().map_or(1, |(_, lanes)| lanes as i128);
+            writes.push(Write { buffer: at.buffer, index: &at.index, len });
+        }
+        Stmt::Call { callee, args } => {
+            let Some(callee) = symbols.callee(callee) else { return };
+            let extents = callee.extents(&CallArgs { kernel, args }).unwrap_or_default();
+            for (k, ((_, arg), field)) in args.iter().zip(callee.fields()).enumerate() {
+                if let (Arg::Place(place), FieldKind::Pointer(Access::Write, _)) = (arg, field.kind) {
+                    // An extent that is not known covers everything.
+                    let len = extents.get(k).map_or(i128::from(i64::MAX), |&extent| i128::from(extent));
+                    writes.push(Write { buffer: place.buffer, index: &place.index, len });
+                }
+            }
+        }
+        Stmt::For(_) | Stmt::Let { .. } | Stmt::Set { .. } => {}
+    }
+}
+
+fn is_proven<'a>(tasks: &[TaskDim], ranges: &Ranges, writes: impl Iterator<Item = &'a Write<'a>>) -> bool {
+    // A dimension of one task separates nothing.
+    let tasks: Vec<&TaskDim> = tasks.iter().filter(|dim| dim.extent > 1).collect();
+    let mut strides: Option<Vec<i64>> = None;
+    let (mut low, mut high) = (i128::MAX, i128::MIN);
+    for write in writes {
+        let own: Vec<i64> = tasks.iter().map(|dim| write.index.coefficient(dim.var)).collect();
+        if strides.get_or_insert_with(|| own.clone()) != &own {
+            return false;
+        }
+        let within = |var| if tasks.iter().any(|dim| dim.var == var) { (0, 0) } else { ranges.range(var) };
+        let (first, last) = write.index.interval(within);
+        (low, high) = (low.min(first), high.max(last + write.len));
+    }
+    let Some(strides) = strides else { return true };
+    let mut dims: Vec<(i64, u64)> = strides.into_iter().zip(tasks.iter().map(|dim| dim.extent)).collect();
+    dims.sort_unstable();
+    let mut span = high - low;
+    dims.into_iter().all(|(stride, extent)| {
+        let enough = i128::from(stride) >= span;
+        span += i128::from(stride) * i128::from(extent - 1);
+        enough
+    })
+}

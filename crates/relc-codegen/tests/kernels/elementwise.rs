@@ -1,0 +1,103 @@
+use proptest::prelude::*;
+use relc_codegen::kernels::{accumulate, add_relu, multiply, ratio_split, scale_shift};
+use relc_codegen::kir::Data;
+
+use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
+use crate::{dense, halo, shape, vector};
+
+fn zip(a: &Dense, b: &Dense, f: impl Fn(f32, f32) -> f32) -> Dense {
+    Dense::from_fn(a.shape, |at| f(a.at(at), b.at(at)))
+}
+
+/// Three tensors of one shape, five halos and a vector.
+macro_rules! tensors {
+    ($body:expr) => {
+        proptest!(
+            ProptestConfig::with_cases(24),
+            |((tensors, halos, vector) in shape().prop_flat_map(|shape| {
+                ([dense(shape), dense(shape), dense(shape)], [halo(), halo(), halo(), halo(), halo()], vector())
+            }))| {
+                let [a, b, c] = tensors;
+                let layouts = halos.map(|halo| blocked(a.shape, vector, halo));
+                $body([a, b, c], layouts);
+            }
+        )
+    };
+}
+
+#[test]
+fn add_and_relu() {
+    tensors!(|[a, b, _]: [Dense; 3], [la, lb, ly, ..]: [_; 5]| {
+        for relu in [false, true] {
+            let kernel = add_relu("add", [la, lb, ly], relu);
+            let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&b, &lb, 1.0), unwritten(&ly)];
+            let y = from_written(&check_disjoint(&kernel, &buffers)[2], &ly);
+            let expected = zip(&a, &b, |a, b| if relu { (a + b).max(0.0) } else { a + b });
+            assert_eq!(y, expected);
+        }
+    });
+}
+
+#[test]
+fn multiplication() {
+    tensors!(|[a, c, _]: [Dense; 3], [la, lc, lr, ..]: [_; 5]| {
+        let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&c, &lc, 1.0), unwritten(&lr)];
+        let r = from_written(&check_disjoint(&multiply("mul", [la, lc, lr]), &buffers)[2], &lr);
+        assert_eq!(r, zip(&a, &c, |a, c| a * c));
+    });
+}
+
+#[test]
+fn accumulation() {
+    tensors!(|[x, sum, _]: [Dense; 3], [lx, lsum, ..]: [_; 5]| {
+        let buffers = [to_blocked(&x, &lx, 1.0), to_blocked(&sum, &lsum, f32::NAN)];
+        let kernel = accumulate("acc", [lx, lsum]);
+        assert_eq!(kernel.buffers.len(), 2);
+        let sums = from_written(&check_disjoint(&kernel, &buffers)[1], &lsum);
+        assert_eq!(sums, zip(&x, &sum, |x, sum| sum + x));
+    });
+}
+
+#[test]
+fn batch_normalisation() {
+    tensors!(|[x, constants, _]: [Dense; 3], [lx, ly, ..]: [relc_codegen::kernels::Blocked; 5]| {
+        let channels = lx.blocks() as usize * lx.vector as usize;
+        let scale = |c: usize| constants.at([c, 0, 0]);
+        let last = [constants.shape[1] - 1, constants.shape[2] - 1];
+        let shift = |c: usize| constants.at([c, last[0], last[1]]);
+        let padded = |f: &dyn Fn(usize) -> f32| {
+            Data::F32((0..channels).map(|c| if c < x.shape[0] { f(c) } else { 0.0 }).collect())
+        };
+        for relu in [false, true] {
+            let buffers = [to_blocked(&x, &lx, 1.0), padded(&scale), padded(&shift), unwritten(&ly)];
+            let y = from_written(&check_disjoint(&scale_shift("bn", [lx, ly], relu), &buffers)[3], &ly);
+            let expected = Dense::from_fn(x.shape, |[c, row, column]| {
+                let y = x.at([c, row, column]) * scale(c) + shift(c);
+                if relu { y.max(0.0) } else { y }
+            });
+            assert_close(&y, &expected, 1e-6);
+        }
+    });
+}
+
+#[test]
+fn split_by_ratio() {
+    tensors!(|[main, skip, r]: [Dense; 3], layouts: [_; 5]| {
+        let [lmain, lskip, lr, lr_main, lr_skip] = layouts;
+        let buffers = [
+            to_blocked(&main, &lmain, 1.0),
+            to_blocked(&skip, &lskip, 1.0),
+            to_blocked(&r, &lr, 1.0),
+            unwritten(&lr_main),
+            unwritten(&lr_skip),
+        ];
+        let results = check_disjoint(&ratio_split("split", layouts), &buffers);
+        let (to_main, to_skip) = (from_written(&results[3], &lr_main), from_written(&results[4], &lr_skip));
+        let ratio = zip(&main, &skip, |main, skip| match main.abs() + skip.abs() {
+            0.0 => 0.5,
+            sum => main.abs() / sum,
+        });
+        assert_eq!(to_main, zip(&ratio, &r, |ratio, r| ratio * r));
+        assert_eq!(to_skip, zip(&r, &to_main, |r, to_main| r - to_main));
+    });
+}

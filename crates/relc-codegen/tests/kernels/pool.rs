@@ -1,0 +1,175 @@
+use proptest::prelude::*;
+use relc_codegen::kernels::{
+    Average, Axis, Quotient, Stabiliser, average_pool, average_pool_relevance, max_pool, max_pool_winner,
+};
+
+use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
+use crate::{dense, halo, vector};
+
+/// Any window that every output pixel has a valid tap under.
+fn axis() -> impl Strategy<Value = Axis> {
+    let parts = (1u32..14, 1u32..6, 1u32..4, 1u32..3, 0u32..3, 0u32..3);
+    parts.prop_filter_map("windows", |(size, kernel, stride, dilation, pad, pad_end)| {
+        let span = (kernel - 1) * dilation + 1;
+        let room = (size + pad + pad_end).checked_sub(span)?;
+        let axis = Axis { size, windows: room / stride + 1, kernel, stride, pad, pad_end, dilation };
+        let all_valid = (0..axis.windows).all(|window| !taps(&axis, window as usize).is_empty());
+        all_valid.then_some(axis)
+    })
+}
+
+/// The input pixels under a window, by definition.
+fn taps(axis: &Axis, window: usize) -> Vec<usize> {
+    let position = |tap| axis.position(window as i64, tap);
+    let inside = |at: &i64| (0..i64::from(axis.size)).contains(at);
+    (0..i64::from(axis.kernel)).map(position).filter(inside).map(|at| at as usize).collect()
+}
+
+/// The same in the padded input.
+fn padded(axis: &Axis, window: usize) -> usize {
+    let range = -i64::from(axis.pad)..i64::from(axis.size + axis.pad_end);
+    (0..i64::from(axis.kernel)).filter(|&tap| range.contains(&axis.position(window as i64, tap))).count()
+}
+
+/// The input points under the window of an output point, row by row.
+fn points(axes: &[Axis; 2], [c, y, x]: [usize; 3]) -> Vec<[usize; 3]> {
+    let columns = taps(&axes[1], x);
+    let rows = taps(&axes[0], y);
+    rows.into_iter().flat_map(|y| columns.iter().map(move |&x| [c, y, x])).collect()
+}
+
+fn winner(x: &Dense, axes: &[Axis; 2], at: [usize; 3]) -> [usize; 3] {
+    let better = |best, point| if x.at(point) > x.at(best) { point } else { best };
+    points(axes, at).into_iter().reduce(better).unwrap()
+}
+
+fn sizes(channels: usize, axes: &[Axis; 2]) -> [[usize; 3]; 2] {
+    let input = [channels, axes[0].size as usize, axes[1].size as usize];
+    [input, [channels, axes[0].windows as usize, axes[1].windows as usize]]
+}
+
+/// The axes, the input and the relevance of the output.
+fn case() -> impl Strategy<Value = ([Axis; 2], Dense, Dense)> {
+    (1usize..20, [axis(), axis()]).prop_flat_map(|(channels, axes)| {
+        let [input, output] = sizes(channels, &axes);
+        (Just(axes), dense(input), dense(output))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn maximum((axes, x, r) in case(), halos in [halo(), halo()], vector in vector()) {
+        let (lx, ly) = (blocked(x.shape, vector, halos[0]), blocked(r.shape, vector, halos[1]));
+        // A halo that would win if it were read.
+        let buffers = [to_blocked(&x, &lx, f32::INFINITY), unwritten(&ly)];
+        let y = from_written(&check_disjoint(&max_pool("max", lx, ly, axes), &buffers)[1], &ly);
+        prop_assert_eq!(y, Dense::from_fn(r.shape, |at| x.at(winner(&x, &axes, at))));
+    }
+
+    #[test]
+    fn winner_takes_all((axes, x, r) in case(), halos in [halo(), halo(), halo()], vector in vector()) {
+        let (lx, lr) = (blocked(x.shape, vector, halos[0]), blocked(r.shape, vector, halos[1]));
+        let lout = blocked(x.shape, vector, halos[2]);
+        let buffers = [to_blocked(&x, &lx, f32::INFINITY), to_blocked(&r, &lr, f32::NAN), unwritten(&lout)];
+        let kernel = max_pool_winner("winner", lx, lr, lout, axes);
+        let got = from_written(&check_disjoint(&kernel, &buffers)[2], &lout);
+        let mut expected = x.map(|_| 0.0);
+        Dense::from_fn(r.shape, |at| {
+            *expected.at_mut(winner(&x, &axes, at)) += r.at(at);
+            0.0
+        });
+        assert_close(&got, &expected, 1e-6);
+    }
+
+    #[test]
+    fn mean((axes, x, r) in case(), halos in [halo(), halo()], vector in vector(), include in any::<bool>()) {
+        let (lx, ly) = (blocked(x.shape, vector, halos[0]), blocked(r.shape, vector, halos[1]));
+        let pool = Average { axes, count_include_pad: include };
+        let buffers = [to_blocked(&x, &lx, f32::NAN), unwritten(&ly)];
+        let y = from_written(&check_disjoint(&average_pool("mean", lx, ly, pool), &buffers)[1], &ly);
+        assert_close(&y, &Dense::from_fn(r.shape, |at| average(&x, &pool, at)), 1e-6);
+    }
+
+    #[test]
+    fn relevance_of_the_mean(
+        (axes, x, r) in case(),
+        halos in [halo(), halo(), halo()],
+        vector in vector(),
+        include in any::<bool>(),
+        sparse in any::<bool>(),
+        stabiliser in prop_oneof![
+            Just(Stabiliser::None), Just(Stabiliser::Plain(1e-5)), Just(Stabiliser::Signed(1e-3)),
+        ],
+        fallback in prop_oneof![Just(None), Just(Some(1e-20f32))],
+    ) {
+        // Mostly zero, so that whole windows vanish.
+        let x = if sparse { x.map(|x| if x > 6.0 { x } else { -x.abs() }) } else { x };
+        let (lx, lr) = (blocked(x.shape, vector, halos[0]), blocked(r.shape, vector, halos[1]));
+        let lout = blocked(x.shape, vector, halos[2]);
+        let pool = Average { axes, count_include_pad: include };
+        let rule = Quotient { stabiliser, fallback };
+        let buffers = [to_blocked(&x, &lx, f32::NAN), to_blocked(&r, &lr, f32::NAN), unwritten(&lout)];
+        let kernel = average_pool_relevance("relevance", [lx, lr, lout], pool, rule);
+        let got = from_written(&check_disjoint(&kernel, &buffers)[2], &lout);
+        let expected = average_relevance(&x, &r, &pool, rule);
+        assert_close(&got, &expected, 1e-5);
+        let (sum, arrived) = (got.data.iter().sum::<f32>(), r.data.iter().sum::<f32>());
+        if stabiliser == Stabiliser::None && fallback.is_some() {
+            prop_assert!((sum - arrived).abs() < 1e-2, "got {} of {}", sum, arrived);
+        }
+    }
+}
+
+fn divisor(pool: &Average, at: [usize; 3]) -> f32 {
+    let [y, x] = &pool.axes;
+    if pool.count_include_pad {
+        (padded(y, at[1]) * padded(x, at[2])) as f32
+    } else {
+        points(&pool.axes, at).len() as f32
+    }
+}
+
+fn average(x: &Dense, pool: &Average, at: [usize; 3]) -> f32 {
+    points(&pool.axes, at).into_iter().map(|point| x.at(point)).sum::<f32>() / divisor(pool, at)
+}
+
+fn average_relevance(x: &Dense, r: &Dense, pool: &Average, rule: Quotient) -> Dense {
+    let a = x.map(|x| x.max(0.0));
+    let mut out = x.map(|_| 0.0);
+    Dense::from_fn(r.shape, |at| {
+        let z = average(&a, pool, at);
+        let den = match rule.stabiliser {
+            Stabiliser::None => z,
+            Stabiliser::Plain(eps) => z + eps,
+            Stabiliser::Signed(eps) => z + if z >= 0.0 { eps } else { -eps },
+        };
+        let points = points(&pool.axes, at);
+        for &point in &points {
+            let share = match rule.fallback {
+                Some(threshold) if den.abs() < threshold => r.at(at) / points.len() as f32,
+                None if den == 0.0 => 0.0,
+                _ => a.at(point) / divisor(pool, at) * r.at(at) / den,
+            };
+            *out.at_mut(point) += share;
+        }
+        0.0
+    });
+    out
+}
+
+/// More taps than are unrolled: loops over taps.
+#[test]
+fn global_windows() {
+    let axis =
+        |size: u32| Axis { size, windows: 1, kernel: size, stride: 1, pad: 0, pad_end: 0, dilation: 1 };
+    let axes = [axis(9), axis(7)];
+    let x = Dense::random([5, 9, 7], 3);
+    let r = Dense::random([5, 1, 1], 4);
+    let (lx, lr) = (blocked(x.shape, 8, Default::default()), blocked(r.shape, 8, Default::default()));
+    let buffers = [to_blocked(&x, &lx, 0.0), to_blocked(&r, &lr, 0.0), unwritten(&lx)];
+    let got = from_written(&check_disjoint(&max_pool_winner("global", lx, lr, lx, axes), &buffers)[2], &lx);
+    let won: Vec<f32> = (0..5).map(|c| got.at(winner(&x, &axes, [c, 0, 0]))).collect();
+    assert_eq!(won, r.data);
+}

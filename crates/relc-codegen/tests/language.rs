@@ -1,0 +1,300 @@
+//! The text form, the verifier's messages, and what calling a compiled kernel checks.
+
+use std::sync::Arc;
+
+use relc_codegen::jit::{Binding, CompileError, Target, compile, listing};
+use relc_codegen::kir::{
+    Access, CallArgs, Callee, Data, Elem, Field, FieldKind, Kernel, Symbols, parse, unproven_disjoint, verify,
+};
+
+/// Sums `count` elements with a stride into `out`.
+struct SumCallee;
+
+#[repr(C)]
+struct SumArgs {
+    input: *const f32,
+    count: u32,
+    stride: u64,
+    offsets: *const u32,
+    out: *mut f32,
+}
+
+const SUM_FIELDS: [Field; 5] = [
+    Field { name: "input", kind: FieldKind::Pointer(Access::Read, Elem::F32) },
+    Field { name: "count", kind: FieldKind::U32 },
+    Field { name: "stride", kind: FieldKind::U64 },
+    Field { name: "offsets", kind: FieldKind::Table },
+    Field { name: "out", kind: FieldKind::Pointer(Access::Write, Elem::F32) },
+];
+
+impl Callee for SumCallee {
+    fn name(&self) -> &str {
+        "test.sum"
+    }
+
+    fn fields(&self) -> &[Field] {
+        &SUM_FIELDS
+    }
+
+    fn extents(&self, args: &CallArgs<'_>) -> Result<Vec<u64>, String> {
+        let count = args.imm("count")?;
+        if count == 0 {
+            return Err("got count=0, expected at least 1".to_owned());
+        }
+        let reach = u64::from(*args.table("offsets")?.iter().max().unwrap_or(&0));
+        Ok(vec![reach + (count - 1) * args.imm("stride")? + 1, 0, 0, 1, 1])
+    }
+
+    fn interpret(&self, args: &CallArgs<'_>, operands: &mut [Data]) -> Result<(), String> {
+        let (count, stride) = (args.imm("count")? as usize, args.imm("stride")? as usize);
+        let start = args.table("offsets")?[0] as usize;
+        let sum = (0..count).map(|k| operands[0].f32s()[start + k * stride]).sum();
+        operands[1].f32s()[0] = sum;
+        Ok(())
+    }
+}
+
+unsafe extern "C" fn sum(args: *const SumArgs) {
+    // SAFETY: the contract of `Symbols::define`: all accesses are inside the extents of `SumCallee`.
+    unsafe {
+        let args = &*args;
+        let start = *args.offsets as usize;
+        let at = |k: usize| *args.input.add(start + k * args.stride as usize);
+        *args.out = (0..args.count as usize).map(at).sum();
+    }
+}
+
+fn symbols() -> Symbols {
+    let mut symbols = Symbols::new();
+    // SAFETY: `sum` takes the struct of `SUM_FIELDS` and keeps to the extents.
+    unsafe { symbols.define(Arc::new(SumCallee), sum as *const u8) };
+    symbols
+}
+
+/// A kernel with this body, of one task variable `%t` in 0..4.
+fn text(body: &str) -> String {
+    format!(
+        "kernel @k (in @x: f32[64], out @y: f32[64], const @w: f32[8], out @d: f64[8]) tasks=[4] {{
+           table @offsets = [3]
+           for %t in tasks {{ {body} }}
+         }}"
+    )
+}
+
+fn kernel(body: &str) -> Kernel {
+    parse(&text(body)).unwrap_or_else(|error| panic!("{error} in {body}"))
+}
+
+#[track_caller]
+fn refused(body: &str, expected: &str) {
+    let error = verify(&kernel(body), &symbols()).unwrap_err().to_string();
+    assert!(error.contains(expected), "got `{error}`, expected `{expected}`");
+}
+
+#[test]
+fn text_round_trips() {
+    let source = "\
+kernel @a/b.c-1 (in @x: f32[64], inout @y: f64[8]) tasks=[2, 3] {
+  table @taps = [0, 8, 4294967295]
+  for %t, %u in tasks {
+    for %i in -4..4 step 2 unroll {
+      let %a: f32x4 = load @x[%t*16 + %u*4 + %i*-1 + 4]
+      let %b: f32 = const -inf
+      let mut %c: f64x2 = const 1e-300
+      let %d: f32x4 = load.splat @x[0]
+      let %e: boolx4 = le %a, %d
+      let %f: f32x4 = select %e, %a, %d
+      let %g: f32 = extract %f, 3
+      let %h: f64 = promote %g
+      store %h, @y[%u]
+      set %c = %c
+      call some.kernel-1 (input=@x[%t + 1], taps=@taps, count=18446744073709551615)
+    }
+  }
+}
+";
+    assert_eq!(parse(source).unwrap().to_string(), source);
+}
+
+#[test]
+fn parse_errors_name_the_place() {
+    let message = |source: &str| parse(source).unwrap_err().to_string();
+    assert_eq!(message("kernel x"), "line 1, column 8: got `x`, expected a name with `@`");
+    assert_eq!(
+        message("kernel @k () tasks=[1] {\n  for %t in tasks {"),
+        "line 2, column 20: got the end of the text, expected for, let, set, store, call or `}`"
+    );
+    let error = message(&text("store %v, @y[0]"));
+    assert!(error.ends_with("got `%v`, which is not defined, expected a value"), "{error}");
+    let error = message(&text("let %a: f32 = load @x[%a]"));
+    assert!(error.ends_with("got `%a`, which is not defined, expected a loop variable"), "{error}");
+    assert!(message("kernel @k (in @x: f32[-1]) ").contains("got `-1`, expected a length"));
+    assert!(message("kernel #").contains("got a character that starts no token"));
+    let deep = "for %i in 0..1 step 1 {".to_owned();
+    let nested: String = (0..40).map(|k| deep.replace("%i", &format!("%i{k}"))).collect();
+    assert!(message(&text(&nested)).contains("nested loops"));
+}
+
+#[test]
+fn the_verifier_checks_bounds() {
+    refused(
+        "let %a: f32x4 = load @x[%t*20 + 1]",
+        "at `let %a: f32x4 = load @x[%t*20 + 1]`: @x: got elements 1..65, expected them within 0..64",
+    );
+    verify(&kernel("let %a: f32x4 = load @x[%t*20]"), &symbols()).unwrap();
+    refused("let %a: f32 = load @x[%t*-1 + 2]", "got elements -1..3");
+    refused("for %i in 0..9 step 3 { let %a: f32 = load @w[%i + 2] }", "got elements 2..9");
+    refused("let %a: f64x2 = load @d[7]", "got elements 7..9, expected them within 0..8");
+}
+
+#[test]
+fn the_verifier_checks_types_and_writes() {
+    let load = "let %a: f32x4 = load @x[0] let %b: f32 = load @x[0]";
+    refused(&format!("{load} let %c: f32x4 = add %a, %b"), "got f32, expected f32x4");
+    refused(&format!("{load} let %c: f32 = neg %a"), "the result: got f32x4, expected f32");
+    refused(&format!("{load} let %c: f64 = promote %a"), "got an operand of type f32x4, expected f32");
+    refused(&format!("{load} let %c: f32 = extract %a, 4"), "got lane 4, expected 0 to 3");
+    refused(&format!("{load} set %a = %a"), "got an immutable value");
+    refused(&format!("{load} store %a, @w[0]"), "got a write to const @w, expected out or inout");
+    refused("let %a: f32 = load @d[0]", "@d: got an access of type f32, expected f64");
+    refused("let %a: bool = const 1.0", "got a constant bool");
+    refused("let %a: f32 = const NaN", "expected a number that f32 holds");
+    refused(
+        &format!("{load} let %m: bool = lt %b, %b let %c: f32x4 = select %m, %a, %a"),
+        "got bool, expected boolx4",
+    );
+}
+
+#[test]
+fn the_verifier_checks_structure() {
+    refused("for %i in 4..4 step 1 { }", "got an empty loop");
+    refused("for %i in 0..4 step 0 { }", "got step 0, expected at least 1");
+    refused("for %i in 0..4 step 1 { } let %a: f32 = load @x[%i]", "got %i outside its loop");
+    refused(
+        "for %i in 0..4 step 1 { let %a: f32 = const 0.0 } store %a, @y[0]",
+        "got %a, which is not defined here",
+    );
+    let huge = "for %i in 0..1000 step 1 unroll { for %j in 0..1000 step 1 unroll { } }";
+    refused(huge, "after unrolling");
+}
+
+#[test]
+fn the_verifier_checks_calls() {
+    let call = |args: &str| format!("call test.sum ({args})");
+    let good = "input=@x[%t*3], count=8, stride=7, offsets=@offsets, out=@y[%t]";
+    verify(&kernel(&call(good)), &symbols()).unwrap();
+    refused(&call(&good.replace("stride=7", "stride=8")), "argument input: @x: got elements 0..69");
+    refused(&call(&good.replace("count=8", "count=0")), "got count=0, expected at least 1");
+    refused(&call(&good.replace("@y[%t]", "@w[%t]")), "argument out: got a write to const @w");
+    refused(&call(&good.replace("out=", "output=")), "got the arguments [input, count");
+    refused(&call(&good.replace("@offsets", "3")), "argument `offsets`: expected a table");
+    refused("call test.other ()", "got the callee test.other, expected one of [test.sum]");
+}
+
+#[test]
+fn disjointness_is_proven_where_it_is_simple() {
+    let unproven = |body: &str| {
+        let kernel = kernel(&format!("let %a: f32x4 = load @x[0] let %b: f32 = load @x[0] {body}"));
+        unproven_disjoint(&kernel, &symbols()).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(unproven("store %a, @y[%t*4]").is_empty());
+    assert_eq!(unproven("store %a, @y[%t*3]"), ["y"]);
+    assert_eq!(unproven("store %a, @y[0]"), ["y"]);
+    assert_eq!(unproven("store %b, @y[%t] store %b, @y[%t + 4]"), ["y"]);
+    assert!(unproven("store %b, @y[%t*8] store %b, @y[%t*8 + 4]").is_empty());
+    assert!(
+        unproven("call test.sum (input=@x[0], count=1, stride=1, offsets=@offsets, out=@y[%t])").is_empty()
+    );
+}
+
+#[test]
+fn calls_reach_registered_functions() {
+    let body = "for %i in 0..3 step 1 {
+        call test.sum (input=@x[%t*4 + %i], count=5, stride=7, offsets=@offsets, out=@y[%t*3 + %i]) }";
+    let kernel = kernel(body);
+    let target = Target::host().unwrap();
+    let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &target).unwrap();
+    let x: Vec<f32> = (0..64).map(|k| k as f32).collect();
+    let w = [0.0; 8];
+    let (mut y, mut d) = ([0.0; 64], [0.0; 8]);
+    let mut bound = [Binding::Read(&x), Binding::Write(&mut y), Binding::Read(&w), Binding::Write64(&mut d)];
+    // The function outlives the collection that it comes from.
+    let function = compiled.into_iter().next().unwrap();
+    function.call(&mut bound, 0..4).unwrap();
+    for (t, i) in (0..4).flat_map(|t| (0..3).map(move |i| (t, i))) {
+        let expected: f32 = (0..5).map(|k| x[t * 4 + i + 3 + k * 7]).sum();
+        assert_eq!(y[t * 3 + i], expected);
+    }
+}
+
+#[test]
+fn calls_are_checked() {
+    let kernel = kernel("let %a: f32 = load @x[%t] store %a, @y[%t]");
+    let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &Target::host().unwrap()).unwrap();
+    let function = compiled.get(0).unwrap();
+    let x = [1.0; 64];
+    let (mut y, mut d) = ([0.0; 64], [0.0; 8]);
+    let mut call = |x: &[f32], w: &[f32], tasks| {
+        let mut bound =
+            [Binding::Read(x), Binding::Write(&mut y), Binding::Read(w), Binding::Write64(&mut d)];
+        function.call(&mut bound, tasks).map_err(|error| error.to_string())
+    };
+    assert_eq!(call(&x, &x[..8], 0..4), Ok(()));
+    assert_eq!(
+        call(&x[..63], &x[..8], 0..4).unwrap_err(),
+        "kernel @k, buffer @x: got f32[63] to read, expected f32[64] for in"
+    );
+    assert_eq!(
+        call(&x, &x[..8], 3..5).unwrap_err(),
+        "kernel @k: got tasks 3..5, expected a range within 0..4"
+    );
+    let mut shared =
+        [Binding::Read(&x), Binding::Read(&x), Binding::Read(&x[..8]), Binding::Read64(&[0.0; 8])];
+    let error = function.call(&mut shared, 0..1).unwrap_err().to_string();
+    assert_eq!(error, "kernel @k, buffer @y: got f32[64] to read, expected f32[64] for out");
+    assert!(function.call(&mut shared[..3], 0..1).is_err());
+}
+
+#[test]
+fn declared_symbols_cannot_be_compiled() {
+    let mut symbols = Symbols::new();
+    symbols.declare(Arc::new(SumCallee));
+    let kernel = kernel("call test.sum (input=@x[0], count=1, stride=1, offsets=@offsets, out=@y[%t])");
+    let error = compile(&[kernel], &symbols, &Target::host().unwrap()).unwrap_err();
+    assert!(matches!(error, CompileError::Unlinked { .. }), "{error}");
+}
+
+#[test]
+fn listings_show_both_levels() {
+    let kernel = kernel("for %i in 0..4 step 1 { let %a: f32 = load @x[%t + %i] store %a, @y[%t] }");
+    let text = listing(&kernel, &symbols(), &Target::host().unwrap()).unwrap();
+    assert!(text.contains("function u0:0"), "{text}");
+    assert!(text.contains("block0:"), "{text}");
+}
+
+/// Executors share compiled kernels between threads.
+#[test]
+fn compiled_kernels_run_on_many_threads() {
+    let kernel = kernel("let %a: f32x4 = load @x[%t*4] store %a, @y[%t*4]");
+    let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &Target::host().unwrap()).unwrap();
+    let function = compiled.get(0).unwrap().clone();
+    drop(compiled);
+    let x: Vec<f32> = (0..64).map(|k| k as f32).collect();
+    std::thread::scope(|scope| {
+        for task in 0..4 {
+            let (function, x) = (&function, &x);
+            scope.spawn(move || {
+                let (mut y, mut d) = ([f32::NAN; 64], [0.0; 8]);
+                let mut bound = [
+                    Binding::Read(x),
+                    Binding::Write(&mut y),
+                    Binding::Read(&x[..8]),
+                    Binding::Write64(&mut d),
+                ];
+                function.call(&mut bound, task..task + 1).unwrap();
+                assert_eq!(y[task * 4..task * 4 + 4], x[task * 4..task * 4 + 4]);
+                assert_eq!(y.iter().filter(|value| value.is_nan()).count(), 60);
+            });
+        }
+    });
+}

@@ -1,0 +1,106 @@
+//! Convolutions of one sample by tile kernels: what to compute ([`ConvSpec`]), how ([`ConvPlan`]), and doing
+//! it.
+//!
+//! A plan is made once for a geometry, the layouts of input and output, and an instruction set. Forward,
+//! transposed (stride 1 and, by residues, any other), grouped and depthwise convolutions and matrix products
+//! become the same loops over tiles; only taps and the order of packed weights differ.
+
+mod calls;
+mod channels;
+mod columns;
+mod plan;
+mod run;
+mod spec;
+mod weights;
+
+pub use calls::KernelCalls;
+pub(crate) use columns::balanced;
+pub use plan::ConvPlan;
+pub use run::Pass;
+pub use spec::{ConvSpec, Direction};
+pub use weights::PackedWeights;
+
+use crate::isa::Isa;
+use crate::layout::{Blocked, Halo, LayoutError};
+
+/// Why there is no plan for a convolution, or a call was refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvError {
+    /// A size of 0, or an absurd one.
+    #[error("convolution {spec:?}: expected sizes from 1 to {max}, and pads of at most that")]
+    Size {
+        /// The convolution.
+        spec: ConvSpec,
+        /// The greatest.
+        max: usize,
+    },
+    /// Channels that groups do not divide.
+    #[error("convolution: {} groups do not divide {} input and {} output channels", .spec.groups, .spec.channels_in, .spec.channels_out)]
+    Groups {
+        /// The convolution.
+        spec: ConvSpec,
+    },
+    /// A kernel that leaves the padded image.
+    #[error("convolution: the kernel {:?} with dilation {:?} is larger than the image {image:?} with pads {:?}", .spec.kernel, .spec.dilation, .spec.pads)]
+    KernelTooLarge {
+        /// The convolution.
+        spec: ConvSpec,
+        /// H, W.
+        image: [usize; 2],
+    },
+    /// A layout of the wrong channels or size.
+    #[error("convolution: {what} is laid out as [channels, height, width] = {got:?}, expected {expected:?}")]
+    Image {
+        /// Input, output or an operand.
+        what: &'static str,
+        /// Its sizes.
+        got: [usize; 3],
+        /// What they should be.
+        expected: [usize; 3],
+    },
+    /// A block that the kernels can't read or write.
+    #[error(
+        "convolution: {what} is laid out in blocks of {got} channels; {isa} kernels need blocks of {}, or of all \
+         channels for {few}",
+        .isa.width()
+    )]
+    Block {
+        /// Input or output.
+        what: &'static str,
+        /// Its block.
+        got: usize,
+        /// The instruction set.
+        isa: Isa,
+        /// When blocks of all channels will do.
+        few: &'static str,
+    },
+    /// A halo that is too small.
+    #[error("convolution: the input has the halo {got:?}, the kernel reads {expected:?}")]
+    Halo {
+        /// The layout's.
+        got: Halo,
+        /// What is read.
+        expected: Halo,
+    },
+    /// An instruction set that the machine does not have.
+    #[error("convolution: this machine lacks {isa}")]
+    Unavailable {
+        /// Which.
+        isa: Isa,
+    },
+    /// More packed weights or offsets than memory can have.
+    #[error("convolution {spec:?}: too large")]
+    TooLarge {
+        /// The convolution.
+        spec: ConvSpec,
+    },
+    /// A slice of another length than its layout's.
+    #[error("convolution: {0}")]
+    Length(#[from] LayoutError),
+}
+
+/// C, H, W.
+pub(crate) fn image(layout: &Blocked) -> [usize; 3] {
+    [layout.channels(), layout.height(), layout.width()]
+}

@@ -1,0 +1,206 @@
+//! What is done with a finished row of a convolution, while it is in L1.
+
+use crate::conv::{ConvError, image};
+use crate::isa::Isa;
+use crate::layout::{Blocked, check};
+
+/// A tensor of the same channels, block and image size as the output; its halo may differ.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a> {
+    /// Of the layout's length.
+    pub data: &'a [f32],
+    /// How it lies.
+    pub layout: Blocked,
+}
+
+impl<'a> Operand<'a> {
+    fn row(&self, row: Row, len: usize) -> &'a [f32] {
+        let start = self.layout.offset(row.block, row.y, 0);
+        self.data.get(start..start + len).unwrap_or(&[])
+    }
+}
+
+/// Elementwise work on an output row.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// `out = relu(out + bias[c] + residual)`, of which each part may be absent.
+    Activate {
+        /// One value per output channel.
+        bias: Option<&'a [f32]>,
+        /// What is added.
+        residual: Option<Operand<'a>>,
+        /// Whether negative values become zero.
+        relu: bool,
+    },
+    /// `out = relevance / (out + offset)` where `|out + offset| > floor`, else 0: `s = R / den` from a
+    /// denominator.
+    Quotient {
+        /// R.
+        relevance: Operand<'a>,
+        /// Added to the denominator.
+        offset: f32,
+        /// Denominators of at most this magnitude give 0.
+        floor: f32,
+    },
+    /// `out = factor * out + addend`: `R = a * c`, and the meeting of relevances at a fork.
+    Product {
+        /// a.
+        factor: Operand<'a>,
+        /// What is added.
+        addend: Option<Operand<'a>>,
+    },
+    /// Whatever the caller does with the row.
+    Custom(RowHook<'a>),
+}
+
+/// A function of finished rows; tasks call it concurrently, for each row of each block once.
+#[derive(Clone, Copy)]
+pub struct RowHook<'a>(pub &'a (dyn Fn(FinishedRow<'_>) + Sync));
+
+impl std::fmt::Debug for RowHook<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RowHook")
+    }
+}
+
+/// A row of one block of the output.
+#[derive(Debug)]
+pub struct FinishedRow<'a> {
+    /// Which block of channels.
+    pub block: usize,
+    /// Which row of the image.
+    pub y: usize,
+    /// `f32[W][V]`.
+    pub out: &'a mut [f32],
+}
+
+/// Which row: of the image (y) and of the blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub isa: Isa,
+    pub block: usize,
+    pub y: usize,
+    /// Of a block.
+    pub channels: usize,
+}
+
+impl<'a> Epilogue<'a> {
+    /// Checks that operands fit an output.
+    pub(crate) fn check(&self, output: &Blocked) -> Result<(), ConvError> {
+        for operand in self.operands() {
+            if !operand.layout.same_image(output) {
+                let (got, expected) = (image(&operand.layout), image(output));
+                return Err(ConvError::Image { what: "an operand", got, expected });
+            }
+            check("an operand", operand.data.len(), operand.layout.len())?;
+        }
+        if let Epilogue::Activate { bias: Some(bias), .. } = self {
+            check("the bias", bias.len(), output.channels())?;
+        }
+        Ok(())
+    }
+
+    /// The tensors that it reads.
+    fn operands(&self) -> impl Iterator<Item = Operand<'a>> {
+        let operands = match *self {
+            Epilogue::None | Epilogue::Custom(_) => [None, None],
+            Epilogue::Activate { residual, .. } => [residual, None],
+            Epilogue::Quotient { relevance, .. } => [Some(relevance), None],
+            Epilogue::Product { factor, addend } => [Some(factor), addend],
+        };
+        operands.into_iter().flatten()
+    }
+
+    /// Works on a row `f32[W][V]`.
+    pub(crate) fn apply(&self, row: Row, out: &mut [f32]) {
+        if let Epilogue::Custom(RowHook(hook)) = self {
+            return hook(FinishedRow { block: row.block, y: row.y, out });
+        }
+        match row.isa {
+            // SAFETY: a plan exists only for instruction sets that the machine has.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { apply_avx512(self, row, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { apply_avx2(self, row, out) },
+            _ => apply(self, row, out),
+        }
+    }
+}
+
+/// [`apply`] with wide registers.
+///
+/// # Safety
+/// The machine has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn apply_avx512(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+    apply(epilogue, row, out);
+}
+
+/// [`apply`] with wide registers.
+///
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn apply_avx2(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+    apply(epilogue, row, out);
+}
+
+/// Plain loops over slices, which the compiler vectorises for the function that they are inlined into.
+#[inline(always)]
+fn apply(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+    let len = out.len();
+    match epilogue {
+        Epilogue::None | Epilogue::Custom(_) => {}
+        Epilogue::Activate { bias, residual, relu } => {
+            if let Some(bias) = bias {
+                add_bias(row, bias, out);
+            }
+            if let Some(residual) = residual {
+                out.iter_mut().zip(residual.row(row, len)).for_each(|(out, value)| *out += value);
+            }
+            if *relu {
+                out.iter_mut().for_each(|out| *out = out.max(0.0));
+            }
+        }
+        Epilogue::Quotient { relevance, offset, floor } => {
+            for (out, relevance) in out.iter_mut().zip(relevance.row(row, len)) {
+                let denominator = *out + offset;
+                *out = if denominator.abs() > *floor { relevance / denominator } else { 0.0 };
+            }
+        }
+        Epilogue::Product { factor, addend: None } => {
+            out.iter_mut().zip(factor.row(row, len)).for_each(|(out, factor)| *out *= factor);
+        }
+        Epilogue::Product { factor, addend: Some(addend) } => {
+            let operands = factor.row(row, len).iter().zip(addend.row(row, len));
+            out.iter_mut().zip(operands).for_each(|(out, (factor, addend))| *out = *out * factor + addend);
+        }
+    }
+}
+
+/// Adds each channel's value; channels beyond the last get none.
+#[inline(always)]
+fn add_bias(row: Row, bias: &[f32], out: &mut [f32]) {
+    const MOST: usize = 16;
+    let mut values = [0.0; MOST];
+    let channels = row.channels.min(MOST);
+    let known = bias.get(row.block * channels..).unwrap_or(&[]);
+    values.iter_mut().zip(&known[..known.len().min(channels)]).for_each(|(value, bias)| *value = *bias);
+    // Fixed lengths for the common blocks, so that a block is one vector.
+    match channels {
+        16 => out.as_chunks_mut::<16>().0.iter_mut().for_each(|pixel| add(pixel, &values)),
+        8 => out.as_chunks_mut::<8>().0.iter_mut().for_each(|pixel| add(pixel, &values)),
+        _ => out.chunks_exact_mut(channels).for_each(|pixel| add(pixel, &values)),
+    }
+}
+
+#[inline(always)]
+fn add(pixel: &mut [f32], values: &[f32]) {
+    pixel.iter_mut().zip(values).for_each(|(out, value)| *out += value);
+}

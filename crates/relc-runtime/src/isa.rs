@@ -1,0 +1,165 @@
+//! Which instructions the micro-kernels may use.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The environment variable that forces a path: `portable`, `avx2` or `avx512`.
+pub const ISA_VARIABLE: &str = "RELC_ISA";
+
+/// An instruction set that micro-kernels are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust, for every machine; vectors of 8.
+    Portable,
+    /// AVX2 and FMA on x86-64; vectors of 8.
+    Avx2,
+    /// AVX-512F on x86-64; vectors of 16.
+    Avx512,
+}
+
+/// Why an instruction set can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IsaError {
+    /// No such name.
+    #[error(
+        "instruction set: got `{got}`, expected one of portable, avx2, avx512; correct or unset RELC_ISA"
+    )]
+    Unknown {
+        /// What was given.
+        got: String,
+    },
+    /// The machine does not have it.
+    #[error("instruction set `{wanted}`: this machine does not have it; it has {}; correct or unset RELC_ISA", names(.available))]
+    Unavailable {
+        /// What was asked for.
+        wanted: Isa,
+        /// What there is.
+        available: Vec<Isa>,
+    },
+    /// The variable is no UTF-8.
+    #[error("environment variable RELC_ISA: not UTF-8, expected one of portable, avx2, avx512")]
+    NotUnicode,
+}
+
+fn names(isas: &[Isa]) -> String {
+    isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+}
+
+impl Isa {
+    /// All of them, the narrowest first.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// Its name, as `RELC_ISA` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// The vector width V: f32 elements of a register, and channels of a block.
+    pub const fn width(self) -> usize {
+        match self {
+            Isa::Portable | Isa::Avx2 => 8,
+            Isa::Avx512 => 16,
+        }
+    }
+
+    /// Whether this machine runs it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512f") && Isa::Avx2.is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512 => false,
+        }
+    }
+
+    /// What this machine runs, the narrowest first.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// The widest that this machine runs.
+    pub fn best() -> Isa {
+        Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+    }
+
+    /// The one that `RELC_ISA` forces, else the widest that this machine runs.
+    ///
+    /// # Errors
+    /// If the variable names no instruction set, or one that this machine does not have.
+    pub fn detect() -> Result<Isa, IsaError> {
+        match std::env::var(ISA_VARIABLE) {
+            Ok(name) => Isa::forced(&name),
+            Err(std::env::VarError::NotPresent) => Ok(Isa::best()),
+            Err(std::env::VarError::NotUnicode(_)) => Err(IsaError::NotUnicode),
+        }
+    }
+
+    /// The one of a name, if this machine runs it.
+    ///
+    /// # Errors
+    /// As of [`Isa::detect`].
+    pub fn forced(name: &str) -> Result<Isa, IsaError> {
+        let wanted: Isa = name.parse()?;
+        if wanted.is_available() {
+            Ok(wanted)
+        } else {
+            Err(IsaError::Unavailable { wanted, available: Isa::available() })
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = IsaError;
+
+    fn from_str(name: &str) -> Result<Isa, IsaError> {
+        let found = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+        found.ok_or_else(|| IsaError::Unknown { got: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_and_wrong_ones_refused() {
+        for isa in Isa::ALL {
+            assert_eq!(isa.name().parse(), Ok(isa));
+        }
+        let error = Isa::forced("sse9").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "instruction set: got `sse9`, expected one of portable, avx2, avx512; correct or unset RELC_ISA"
+        );
+    }
+
+    #[test]
+    fn an_unavailable_one_is_refused_with_what_there_is() {
+        let error = IsaError::Unavailable { wanted: Isa::Avx512, available: vec![Isa::Portable, Isa::Avx2] };
+        assert!(error.to_string().contains("it has portable, avx2;"), "{error}");
+        for isa in Isa::ALL {
+            assert_eq!(Isa::forced(isa.name()).is_ok(), isa.is_available());
+        }
+    }
+
+    #[test]
+    fn the_portable_path_is_always_there() {
+        assert_eq!(Isa::available()[0], Isa::Portable);
+        assert_eq!(Isa::available().last(), Some(&Isa::best()));
+    }
+}

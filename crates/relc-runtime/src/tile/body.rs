@@ -1,0 +1,152 @@
+//! The hot loops, generic over the vector.
+//!
+//! Sums run over taps and lanes in order, so that an element does not depend on the tile that computed it.
+
+use super::TileArgs;
+use super::simd::Simd;
+
+/// All of a weight vector, as a const parameter.
+pub(super) const RAW: u8 = 0;
+/// `max(w, 0)`.
+pub(super) const POSITIVE: u8 = 1;
+/// `min(w, 0)`.
+pub(super) const NEGATIVE: u8 = 2;
+
+/// The part of a weight vector that a kernel uses.
+///
+/// # Safety
+/// As of [`Simd`].
+#[inline(always)]
+unsafe fn part<S: Simd, const PART: u8>(weights: S) -> S {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        match PART {
+            POSITIVE => weights.max(S::zero()),
+            NEGATIVE => weights.min(S::zero()),
+            _ => weights,
+        }
+    }
+}
+
+/// The address of an output vector (or, for dot kernels, element).
+///
+/// # Safety
+/// It lies in the extent of `out`.
+#[inline(always)]
+unsafe fn out(args: &TileArgs, px: usize, ob: usize) -> *mut f32 {
+    // SAFETY: the caller vouches for the extent.
+    unsafe { args.out.add(px * args.out_pixel_stride as usize + ob * args.out_block_stride as usize) }
+}
+
+/// `out[px][ob] (+)= sum over taps, lanes of input[tap + px * stride + lane] * weights[tap][lane][ob]`, where
+/// weights and out are vectors.
+///
+/// # Safety
+/// The machine has the instruction set of `S`, and the pointers are valid for the extents of a
+/// [`super::Kind::Tile`] of this shape; nothing else writes to them meanwhile.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const PX: usize, const OB: usize, const PART: u8>(args: *const TileArgs) {
+    // SAFETY: every access lies in the extents that the caller vouches for.
+    unsafe {
+        let args = &*args;
+        let stride = args.in_pixel_stride as usize;
+        let mut sums = [[S::zero(); OB]; PX];
+        if args.accumulate != 0 {
+            for (px, sums) in sums.iter_mut().enumerate() {
+                for (ob, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::load(out(args, px, ob));
+                }
+            }
+        }
+        let mut weights = args.weights;
+        for tap in 0..args.tap_count as usize {
+            let mut input = args.input.add(*args.taps.add(tap) as usize);
+            for _ in 0..args.lanes {
+                let mut vectors = [S::zero(); OB];
+                for (ob, vector) in vectors.iter_mut().enumerate() {
+                    *vector = part::<S, PART>(S::load(weights.add(ob * S::WIDTH)));
+                }
+                for (px, sums) in sums.iter_mut().enumerate() {
+                    let value = S::splat(*input.add(px * stride));
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = value.mul_add(vector, *sum);
+                    }
+                }
+                weights = weights.add(OB * S::WIDTH);
+                input = input.add(1);
+            }
+        }
+        for (px, sums) in sums.iter().enumerate() {
+            for (ob, sum) in sums.iter().enumerate() {
+                sum.store(out(args, px, ob));
+            }
+        }
+    }
+}
+
+/// `out[px] (+)= sum over taps of input[tap + px * stride] * weights[tap]`, all of them vectors: each channel
+/// has its own weights.
+///
+/// # Safety
+/// As of [`tile`], for [`super::Kind::Depthwise`].
+#[inline(always)]
+pub(super) unsafe fn depthwise<S: Simd, const PX: usize, const PART: u8>(args: *const TileArgs) {
+    // SAFETY: every access lies in the extents that the caller vouches for.
+    unsafe {
+        let args = &*args;
+        let stride = args.in_pixel_stride as usize;
+        let mut sums = [S::zero(); PX];
+        if args.accumulate != 0 {
+            for (px, sum) in sums.iter_mut().enumerate() {
+                *sum = S::load(out(args, px, 0));
+            }
+        }
+        for tap in 0..args.tap_count as usize {
+            let input = args.input.add(*args.taps.add(tap) as usize);
+            let vector = part::<S, PART>(S::load(args.weights.add(tap * S::WIDTH)));
+            for (px, sum) in sums.iter_mut().enumerate() {
+                *sum = S::load(input.add(px * stride)).mul_add(vector, *sum);
+            }
+        }
+        for (px, sum) in sums.iter().enumerate() {
+            sum.store(out(args, px, 0));
+        }
+    }
+}
+
+/// `out[px][oc] (+)= sum over taps of the products of the vectors input[tap + px * stride] and
+/// weights[tap][oc]`, where out are single elements: for a few output channels of many input channels.
+///
+/// # Safety
+/// As of [`tile`], for [`super::Kind::Dot`].
+#[inline(always)]
+pub(super) unsafe fn dot<S: Simd, const PX: usize, const OC: usize, const PART: u8>(args: *const TileArgs) {
+    // SAFETY: every access lies in the extents that the caller vouches for.
+    unsafe {
+        let args = &*args;
+        let stride = args.in_pixel_stride as usize;
+        let mut sums = [[S::zero(); OC]; PX];
+        let mut weights = args.weights;
+        for tap in 0..args.tap_count as usize {
+            let input = args.input.add(*args.taps.add(tap) as usize);
+            let mut vectors = [S::zero(); OC];
+            for (oc, vector) in vectors.iter_mut().enumerate() {
+                *vector = part::<S, PART>(S::load(weights.add(oc * S::WIDTH)));
+            }
+            for (px, sums) in sums.iter_mut().enumerate() {
+                let values = S::load(input.add(px * stride));
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = values.mul_add(vector, *sum);
+                }
+            }
+            weights = weights.add(OC * S::WIDTH);
+        }
+        for (px, sums) in sums.iter().enumerate() {
+            for (oc, sum) in sums.iter().enumerate() {
+                let target = out(args, px, oc);
+                let before = if args.accumulate != 0 { *target } else { 0.0 };
+                *target = before + sum.sum();
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The compiled kernels and their names.
+
+use super::body::{NEGATIVE, POSITIVE, RAW, depthwise, dot, tile};
+use super::{Kind, Part, Shape, TileArgs, TileFn};
+use crate::isa::Isa;
+
+/// One shape's kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// Its constants.
+    pub shape: Shape,
+    functions: [TileFn; 3],
+}
+
+impl Kernel {
+    /// The kernel of a part of the weights. Calling it is `unsafe`: see [`TileFn`].
+    pub fn function(&self, part: Part) -> TileFn {
+        let [raw, positive, negative] = self.functions;
+        match part {
+            Part::Raw => raw,
+            Part::Positive => positive,
+            Part::Negative => negative,
+        }
+    }
+}
+
+/// A named kernel, for code that calls it by name.
+#[derive(Clone, Debug)]
+pub struct Symbol {
+    /// [`Shape::symbol`].
+    pub name: String,
+    /// Its constants.
+    pub shape: Shape,
+    /// Its part of the weights.
+    pub part: Part,
+    /// Its address.
+    pub function: TileFn,
+}
+
+/// The kernels of an instruction set as statics: for each kind and each number of blocks, those of 1, 2, ..
+/// pixels.
+///
+/// The most pixels are those whose sums, weights and one broadcast fit the registers.
+macro_rules! kernels {
+    ($isa:ident, $vector:ty, $($feature:literal)?, tile { $($ob:literal: [$($px:literal)*])* }
+     depthwise [$($dpx:literal)*] dot { $($oc:literal: [$($opx:literal)*])* }) => {
+        use super::*;
+
+        // SAFETY (of this and the next two): the caller of a [`TileFn`] vouches for what the bodies require.
+        $(#[target_feature(enable = $feature)])?
+        unsafe extern "C" fn tile_fn<const PX: usize, const OB: usize, const PART: u8>(args: *const TileArgs) {
+            // SAFETY: the contract of `TileFn`.
+            unsafe { tile::<$vector, PX, OB, PART>(args) }
+        }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe extern "C" fn depthwise_fn<const PX: usize, const PART: u8>(args: *const TileArgs) {
+            // SAFETY: the contract of `TileFn`.
+            unsafe { depthwise::<$vector, PX, PART>(args) }
+        }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe extern "C" fn dot_fn<const PX: usize, const OC: usize, const PART: u8>(args: *const TileArgs) {
+            // SAFETY: the contract of `TileFn`.
+            unsafe { dot::<$vector, PX, OC, PART>(args) }
+        }
+
+        const fn kernel(kind: Kind, pixels: usize, blocks: usize, functions: [TileFn; 3]) -> Kernel {
+            Kernel { shape: Shape { kind, isa: Isa::$isa, pixels, blocks }, functions }
+        }
+
+        pub(super) static KERNELS: &[Kernel] = &[
+            $($(kernel(Kind::Tile, $px, $ob, [
+                tile_fn::<$px, $ob, RAW>,
+                tile_fn::<$px, $ob, POSITIVE>,
+                tile_fn::<$px, $ob, NEGATIVE>,
+            ]),)*)*
+            $(kernel(Kind::Depthwise, $dpx, 1, [
+                depthwise_fn::<$dpx, RAW>,
+                depthwise_fn::<$dpx, POSITIVE>,
+                depthwise_fn::<$dpx, NEGATIVE>,
+            ]),)*
+            $($(kernel(Kind::Dot, $opx, $oc, [
+                dot_fn::<$opx, $oc, RAW>,
+                dot_fn::<$opx, $oc, POSITIVE>,
+                dot_fn::<$opx, $oc, NEGATIVE>,
+            ]),)*)*
+        ];
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    kernels! { Avx512, std::arch::x86_64::__m512, "avx512f",
+        tile {
+            1: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+            2: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+            3: [1 2 3 4 5 6 7 8 9]
+            4: [1 2 3 4 5 6]
+        }
+        depthwise [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+        dot { 1: [1 2 3 4 5 6 7 8] 2: [1 2 3 4 5 6 7 8] 3: [1 2 3 4 5 6 7 8] 4: [1 2 3 4 5 6] }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    kernels! { Avx2, std::arch::x86_64::__m256, "avx2,fma",
+        tile {
+            1: [1 2 3 4 5 6 7 8 9 10]
+            2: [1 2 3 4 5 6]
+            3: [1 2 3]
+            4: [1 2]
+        }
+        depthwise [1 2 3 4 5 6 7 8 9 10]
+        dot { 1: [1 2 3 4 5 6 7 8] 2: [1 2 3 4 5] 3: [1 2 3 4] 4: [1 2] }
+    }
+}
+
+mod portable {
+    kernels! { Portable, [f32; 8], ,
+        tile { 1: [1 2 3 4] 2: [1 2] }
+        depthwise [1 2 3 4]
+        dot { 1: [1 2 3] 2: [1 2] 3: [1 2] 4: [1] }
+    }
+}
+
+/// The kernels of an instruction set; empty for one of another architecture.
+///
+/// Kernels may only be called on a machine that [has it](Isa::is_available).
+pub fn kernels(isa: Isa) -> &'static [Kernel] {
+    match isa {
+        Isa::Portable => portable::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => avx512::KERNELS,
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 => &[],
+    }
+}
+
+/// The kernel of a shape.
+pub fn find(shape: Shape) -> Option<&'static Kernel> {
+    kernels(shape.isa).iter().find(|kernel| kernel.shape == shape)
+}
+
+/// The most pixels of a kernel of `blocks` blocks: every number from 1 on to it has one. 0 if there is none.
+pub fn max_pixels(isa: Isa, kind: Kind, blocks: usize) -> usize {
+    let shapes = kernels(isa).iter().map(|kernel| kernel.shape);
+    shapes
+        .filter(|shape| shape.kind == kind && shape.blocks == blocks)
+        .map(|shape| shape.pixels)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Every kernel of an instruction set by name, such as `tile.avx512.14x2.pos`.
+pub fn symbols(isa: Isa) -> impl Iterator<Item = Symbol> {
+    kernels(isa).iter().flat_map(|kernel| {
+        Part::ALL.map(|part| Symbol {
+            name: kernel.shape.symbol(part),
+            shape: kernel.shape,
+            part,
+            function: kernel.function(part),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_pixel_counts_have_no_gaps() {
+        for isa in Isa::ALL {
+            let names: HashSet<String> = symbols(isa).map(|symbol| symbol.name).collect();
+            assert_eq!(names.len(), kernels(isa).len() * 3);
+            for Kernel { shape, .. } in kernels(isa) {
+                let all = 1..=max_pixels(isa, shape.kind, shape.blocks);
+                assert!(all.map(|pixels| Shape { pixels, ..*shape }).all(|shape| find(shape).is_some()));
+            }
+        }
+        assert!(symbols(Isa::Portable).any(|symbol| symbol.name == "tile.portable.2x2.neg"));
+    }
+}

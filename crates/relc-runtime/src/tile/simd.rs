@@ -1,0 +1,182 @@
+//! Vectors of f32: one trait, one implementation per instruction set.
+
+/// A vector of `WIDTH` f32 elements.
+///
+/// # Safety
+/// Every function requires that the machine has the implementation's instruction set, and pointers
+/// that are valid for `WIDTH` elements; no alignment beyond that of f32 is required.
+pub(crate) unsafe trait Simd: Copy {
+    /// Elements of a vector.
+    const WIDTH: usize;
+
+    unsafe fn zero() -> Self;
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// `self * factor + addend`; fused where the instruction set has it.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    /// The greater; `self` where it is not NaN, else unspecified.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The smaller; as [`Simd::max`].
+    unsafe fn min(self, other: Self) -> Self;
+    /// The sum of the elements, in a fixed order.
+    unsafe fn sum(self) -> f32;
+}
+
+// SAFETY: uses no instruction set and accesses WIDTH elements only.
+unsafe impl Simd for [f32; 8] {
+    const WIDTH: usize = 8;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        [0.0; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        [value; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for WIDTH elements.
+        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for WIDTH elements.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // Not `f32::mul_add`: without the instruction that is a call into libm per element.
+        std::array::from_fn(|i| self[i] * factor[i] + addend[i])
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] - other[i])
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        std::array::from_fn(|i| if self[i] > other[i] { self[i] } else { other[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        std::array::from_fn(|i| if self[i] < other[i] { self[i] } else { other[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let [a, b, c, d, e, f, g, h] = self;
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Simd;
+
+    /// Implements [`Simd`] by intrinsics of one prefix.
+    macro_rules! simd {
+        ($vector:ty, $width:literal, $zero:ident $splat:ident $load:ident $store:ident $fma:ident
+         $add:ident $sub:ident $max:ident $min:ident, $sum:ident) => {
+            // SAFETY: the intrinsics access WIDTH elements, unaligned.
+            unsafe impl Simd for $vector {
+                const WIDTH: usize = $width;
+
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $zero() }
+                }
+
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $splat(value) }
+                }
+
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: the caller vouches for the instruction set and WIDTH elements.
+                    unsafe { $load(from) }
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: the caller vouches for the instruction set and WIDTH elements.
+                    unsafe { $store(to, self) }
+                }
+
+                #[inline(always)]
+                unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $fma(self, factor, addend) }
+                }
+
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $add(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $sub(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn max(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $max(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn min(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $min(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn sum(self) -> f32 {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $sum(self) }
+                }
+            }
+        };
+    }
+
+    simd!(__m512, 16, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps
+          _mm512_add_ps _mm512_sub_ps _mm512_max_ps _mm512_min_ps, _mm512_reduce_add_ps);
+    simd!(__m256, 8, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps
+          _mm256_add_ps _mm256_sub_ps _mm256_max_ps _mm256_min_ps, sum8);
+
+    /// The sum of the elements.
+    ///
+    /// # Safety
+    /// AVX.
+    #[inline(always)]
+    unsafe fn sum8(vector: __m256) -> f32 {
+        // SAFETY: the caller vouches for AVX.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+}
