@@ -88,7 +88,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "NAME", default_value = "imagenet")]
     pub preprocess: String,
     /// What executes the program: interp-f32 or interp-f64.
-    #[arg(long, value_name = "ENGINE", default_value = "interp-f32", value_parser = ["interp-f32", "interp-f64"])]
+    #[arg(long, value_name = "ENGINE", default_value = "jit", value_parser = ["jit", "interp-f32", "interp-f64"])]
     pub engine: String,
     /// A text file with the name of an output on each line.
     #[arg(long, value_name = "FILE")]
