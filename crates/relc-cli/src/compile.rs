@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use relc::ir::rule::BiasPolicy;
-use relc::{BatchNormPolicy, Compiler, Preset};
+use relc::{BatchNormPolicy, Compiler, Engine, Preset};
 
-use crate::args::{BatchNorm, Bias, CompileArgs};
+use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs};
 use crate::failure::Failure;
 
 /// The preset with the options in it, and a compiler for it.
@@ -29,6 +29,14 @@ pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
         });
     }
     Ok((preset, compiler))
+}
+
+/// The engine; sets the number of threads, once for the process.
+pub fn engine(args: &EngineArgs) -> Result<Engine, Failure> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+    }
+    args.engine.parse().map_err(Failure::usage)
 }
 
 /// A shipped preset, or one from a file.

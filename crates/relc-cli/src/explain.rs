@@ -14,7 +14,7 @@ use relc_viz::{ColorMap, Style};
 use serde::Serialize;
 
 use crate::args::ExplainArgs;
-use crate::compile::compiler;
+use crate::compile::{compiler, engine};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
 use crate::outputs::{Gathered, OutFolder, write_json};
@@ -46,12 +46,13 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Runs the command.
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let (_, compiler) = compiler(&args.compile)?;
-    let engine = args.engine.parse().map_err(Failure::usage)?;
+    let engine = engine(&args.engine)?;
     let colormap: ColorMap = args.colormap.parse().map_err(Failure::usage)?;
     let preprocess = Preprocess::load(&args.preprocess)?;
     let labels = args.labels.as_deref().map(read_labels).transpose()?;
     let targets = Targets::parse(&args.target, labels.as_deref()).map_err(Failure::usage)?;
     let explainer = compiler.engine(engine).compile(&args.model)?;
+    let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&args.inputs, &explainer)?;
     let files = [&args.relevance_npy, &args.map_npy, &args.json];

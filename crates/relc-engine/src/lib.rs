@@ -22,5 +22,6 @@ mod step;
 
 pub use error::EngineError;
 pub use program::Program;
+pub use relc_runtime::peak::flops_per_second;
 pub use relc_runtime::{ISA_VARIABLE, Isa, IsaError};
 pub use run::{BackwardOutput, Executable, Outputs, StepTime};

@@ -194,17 +194,7 @@ impl Explainer {
         seed: &Seed,
         targets: &Targets,
     ) -> Result<Explanations, ExplainError> {
-        let (name, ty) = self.input()?;
-        let samples = input.shape().first().copied().unwrap_or(0);
-        if samples == 0 || input.shape() != ty.bind(samples) {
-            let (name, got, expected) = (name.to_string(), input.shape().to_vec(), ty.to_string());
-            return Err(ExplainError::InputShape { name, got, expected });
-        }
-        let needed = self.memory_estimate(samples);
-        if needed > self.memory_limit {
-            let mib = |bytes: usize| bytes >> 20;
-            return Err(ExplainError::Memory { samples, needed: mib(needed), limit: mib(self.memory_limit) });
-        }
+        self.check_input(&input)?;
         match (&self.executable, self.engine) {
             (Some(executable), _) => match self.run_compiled(executable, input.view(), seed, targets) {
                 Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
@@ -216,6 +206,42 @@ impl Explainer {
             (None, Engine::InterpF64) => self.run(input.mapv(f64::from), seed, targets),
             (None, _) => self.run(input.to_owned(), seed, targets),
         }
+    }
+
+    /// The explained output of a batch, `f64[N,K]`: logits, if the model ends in an activation that was stripped.
+    ///
+    /// # Errors
+    /// As [`explain`](Self::explain).
+    pub fn predict(&self, input: ArrayViewD<'_, f32>) -> Result<Array2<f64>, ExplainError> {
+        let samples = self.check_input(&input)?;
+        match (&self.executable, self.engine) {
+            (Some(executable), _) => {
+                let input = input.as_standard_layout();
+                let logits = executable.forward(input.as_slice().unwrap_or(&[]), samples)?;
+                matrix(samples, logits.into_iter().map(f64::from).collect())
+            }
+            (None, Engine::InterpF64) => {
+                let forward = relc_interp::forward(self.graph(), &[input.mapv(f64::from)])?;
+                self.logits(&forward, samples)
+            }
+            (None, _) => self.logits(&relc_interp::forward(self.graph(), &[input.to_owned()])?, samples),
+        }
+    }
+
+    /// The number of samples of an input of the model's shape that fits into the memory.
+    fn check_input(&self, input: &ArrayViewD<'_, f32>) -> Result<usize, ExplainError> {
+        let (name, ty) = self.input()?;
+        let samples = input.shape().first().copied().unwrap_or(0);
+        if samples == 0 || input.shape() != ty.bind(samples) {
+            let (name, got, expected) = (name.to_string(), input.shape().to_vec(), ty.to_string());
+            return Err(ExplainError::InputShape { name, got, expected });
+        }
+        let needed = self.memory_estimate(samples);
+        if needed > self.memory_limit {
+            let mib = |bytes: usize| bytes >> 20;
+            return Err(ExplainError::Memory { samples, needed: mib(needed), limit: mib(self.memory_limit) });
+        }
+        Ok(samples)
     }
 
     fn run_compiled(

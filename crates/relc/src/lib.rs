@@ -29,6 +29,7 @@ pub use error::{CompileError, ExplainError};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use request::{RequestError, Seed, Targets};
 
+pub use relc_engine as engine;
 pub use relc_engine::Isa;
 pub use relc_interp::Ledger;
 pub use relc_ir as ir;

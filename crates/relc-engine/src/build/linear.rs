@@ -9,14 +9,18 @@ use relc_ir::rule::{
 };
 use relc_ir::{NodeId, Op, ValueId};
 use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction};
-use relc_runtime::layout::Blocked;
+use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
+use relc_runtime::winograd::{Form as WinogradForm, WinogradPlan};
 
 use super::Builder;
 use crate::error::EngineError;
 use crate::image::image;
 use crate::spread::Spread;
 use crate::step::{Action, Algorithm, Bind, BufferId, ConvStep, Finish, SpreadStep};
+
+/// Channels from which on Winograd's algorithm saves more than its transforms cost.
+const WINOGRAD_CHANNELS: usize = 32;
 
 /// A linear layer as a convolution.
 pub(super) struct Layer {
@@ -137,31 +141,79 @@ impl Builder<'_> {
         spec: &ConvSpec,
         weighted: Weighted,
         weights: &[f32],
-        [input, output]: [BufferId; 2],
+        buffers: [BufferId; 2],
         finish: Finish,
     ) -> Result<(), EngineError> {
         let error = |source| EngineError::Conv { node: self.graph.describe(node), source };
-        let (from, to) = (self.layouts[input], self.layouts[output]);
+        let [from, to] = buffers.map(|id| self.layouts[id]);
         let plan = match weighted.direction {
             Direction::Forward => ConvPlan::forward(spec, self.isa, &from, &to),
             Direction::Transposed => ConvPlan::transposed(spec, self.isa, &from, &to),
         };
         let plan = plan.map_err(error)?;
+        let flops = plan.flops();
+        let algorithm = match self.winograd(spec, weighted, weights, [from, to], &finish).map_err(error)? {
+            Some(algorithm) => algorithm,
+            None => self.direct(plan, weighted, weights).map_err(error)?,
+        };
+        let [input, output] = buffers;
+        self.push(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish })));
+        Ok(())
+    }
+
+    /// Sums of products, with weights that are packed once for all plans that pack alike.
+    fn direct(
+        &mut self,
+        plan: ConvPlan,
+        weighted: Weighted,
+        weights: &[f32],
+    ) -> Result<Algorithm, ConvError> {
         let known = weighted.weight.and_then(|w| self.packed.get(&w)).into_iter().flatten();
         let known =
             known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
         let packed = match known {
             Some(packed) => packed,
-            None => Arc::new(plan.pack(weights).map_err(error)?),
+            None => Arc::new(plan.pack(weights)?),
         };
         let plan = Arc::new(plan);
         if let Some(weight) = weighted.weight {
             self.packed.entry(weight).or_default().push((plan.clone(), packed.clone()));
         }
-        let flops = plan.flops();
-        let algorithm = Algorithm::Direct { plan, weights: packed, part: weighted.part };
-        self.push(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish })));
-        Ok(())
+        Ok(Algorithm::Direct { plan, weights: packed, part: weighted.part })
+    }
+
+    /// Winograd's algorithm, where it is faster and exact enough: not for denominators, whose small values decide.
+    fn winograd(
+        &mut self,
+        spec: &ConvSpec,
+        weighted: Weighted,
+        weights: &[f32],
+        [from, to]: [Blocked; 2],
+        finish: &Finish,
+    ) -> Result<Option<Algorithm>, ConvError> {
+        let divides = matches!(finish, Finish::Quotient { .. });
+        let wide =
+            from.channels().min(to.channels()) >= WINOGRAD_CHANNELS && from.block().min(to.block()) >= 4;
+        if divides || !wide || !WinogradPlan::supports(spec) {
+            return Ok(None);
+        }
+        let form = WinogradForm::for_image([to.height(), to.width()]);
+        let plan = WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)?;
+        let Some(plan) = plan else { return Ok(None) };
+        let memory = Blocked::new(1, 1, 1, plan.scratch_len(), Halo::NONE)?;
+        let scratch = match self.winograd {
+            Some(id) => id,
+            None => {
+                let id = self.scratch(memory);
+                self.winograd = Some(id);
+                id
+            }
+        };
+        if self.layouts[scratch].len() < memory.len() {
+            self.layouts[scratch] = memory;
+        }
+        let weights = Arc::new(plan.pack(weights, weighted.part)?);
+        Ok(Some(Algorithm::Winograd { plan: Arc::new(plan), weights, scratch }))
     }
 
     /// How a rule on a layer is compiled; none if the interpreter runs it.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::prelude::*;
-use relc_codegen::jit::{CompiledKernels, Target, compile};
+use relc_codegen::jit::{CompiledKernels, Target, compile, listing};
 use relc_codegen::kir::{Kernel, Symbols};
 use relc_interp::Ledger;
 use relc_ir::{Graph, NodeId};
@@ -145,9 +145,16 @@ impl Executable {
         &self.program
     }
 
-    /// The kernels that were compiled for a node: their name and text.
-    pub fn kernels_of(&self, node: NodeId) -> Vec<&Kernel> {
-        self.program.kernels_of(node)
+    /// The text of each kernel that Cranelift compiled for a node: kernel IR, Cranelift's IR and machine code.
+    ///
+    /// # Errors
+    /// If Cranelift fails.
+    pub fn listings(&self, node: NodeId) -> Result<Vec<String>, EngineError> {
+        let target = Target::host()?;
+        let steps = self.program.steps.iter().filter(|step| step.node == node);
+        let kernels = steps.filter_map(|step| self.program.kernel_of(step));
+        let text = |kernel: &Kernel| Ok(format!("{kernel}\n{}", listing(kernel, &Symbols::new(), &target)?));
+        kernels.map(text).collect()
     }
 
     fn layout(&self, slot: usize) -> &Blocked {
@@ -243,11 +250,5 @@ impl Executable {
 
     fn give_back(&self, arena: Arena) {
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
-    }
-}
-
-impl Program {
-    fn kernels_of(&self, node: NodeId) -> Vec<&Kernel> {
-        self.steps.iter().filter(|step| step.node == node).filter_map(|step| self.kernel_of(step)).collect()
     }
 }
