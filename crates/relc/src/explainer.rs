@@ -139,6 +139,12 @@ impl Explainer {
         self.input().ok()?.1.dims().get(axis)?.fixed()
     }
 
+    /// How many outputs a sample has, of which targets choose.
+    pub fn outputs(&self) -> usize {
+        let graph = self.graph();
+        graph.outputs().first().and_then(|(_, v)| graph.ty(*v).elements()).unwrap_or(0)
+    }
+
     /// About how many bytes one explanation of `samples` samples takes: every forward and relevance value.
     pub fn memory_estimate(&self, samples: usize) -> usize {
         let size = if self.engine == Engine::InterpF64 { 8 } else { 4 };
