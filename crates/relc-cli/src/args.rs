@@ -85,9 +85,9 @@ pub struct ExplainArgs {
     /// The relevance to start from: prob, logit, onehot, or a .npy f32[N,K] or f32[K] [default: the preset's].
     #[arg(long, value_name = "SEED")]
     pub seed: Option<String>,
-    /// What to explain: argmax, topK (top3), an output's index or label, or several with commas.
-    #[arg(long, value_name = "TARGET", default_value = "argmax")]
-    pub target: String,
+    /// What to explain: argmax, topK (top3), an output's index or label, or several with commas [default: argmax].
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
     /// How pictures become inputs: imagenet, cifar10, none, or a .toml file.
     #[arg(long, value_name = "NAME", default_value = "imagenet")]
     pub preprocess: String,
@@ -114,7 +114,8 @@ pub struct ExplainArgs {
     /// Write the maps of all inputs, f32[N,H,W] (several targets: f32[T,N,H,W]).
     #[arg(long, value_name = "FILE")]
     pub map_npy: Option<PathBuf>,
-    /// Floor every map to a number of heat levels, as the authors' code does.
+    /// Floor every map to a number of heat levels (8 unless given), as the authors' code does; write
+    /// --heat-quantization=8 where an input follows.
     #[arg(long, value_name = "LEVELS", num_args = 0..=1, default_missing_value = "8", value_parser = clap::value_parser!(u16).range(2..))]
     pub heat_quantization: Option<u16>,
     /// Write the report as JSON; - for standard output (and nothing else there).

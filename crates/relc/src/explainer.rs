@@ -160,6 +160,12 @@ impl Explainer {
         self.input().ok()?.1.dims().get(axis)?.fixed()
     }
 
+    /// How many outputs a sample has, of which targets choose.
+    pub fn outputs(&self) -> usize {
+        let graph = self.graph();
+        graph.outputs().first().and_then(|(_, v)| graph.ty(*v).elements()).unwrap_or(0)
+    }
+
     /// About how many bytes one explanation of `samples` samples takes: every forward and relevance value, or the
     /// planned memory of the samples that the compiled engine runs at a time.
     pub fn memory_estimate(&self, samples: usize) -> usize {
