@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use relc_interp::{Account, Entry, Join, Ledger, Losses, Total};
 use relc_ir::op::Relevance;
 use relc_ir::{Graph, NodeId, Op, ValueId};
+use relc_runtime::Stats;
 
 use super::sample::Samples;
 use super::{BackwardOutput, Outputs};
 use crate::error::EngineError;
-use crate::stats::Stats;
 
 /// The sums of one backward pass of one sample.
 #[derive(Clone, Debug, Default)]

@@ -7,15 +7,14 @@ use ndarray::{ArrayD, IxDyn};
 use relc_codegen::jit::Binding;
 use relc_interp::{Losses, evaluate_node, propagate_node};
 use relc_ir::{NodeId, ValueId};
-use relc_runtime::AlignedBuffer;
 use relc_runtime::conv::Pass;
 use relc_runtime::epilogue::{Epilogue, Operand};
 use relc_runtime::winograd::WinogradPass;
+use relc_runtime::{AlignedBuffer, Stats};
 
 use super::books::Books;
 use super::{Arena, Executable, StepTime};
 use crate::error::EngineError;
-use crate::stats::Stats;
 use crate::step::{
     Action, Algorithm, Bind, BufferId, ConvStep, Finish, InterpretStep, NOWHERE, SpreadStep, Step,
 };
@@ -304,7 +303,7 @@ impl<'a> Sample<'a> {
     }
 
     fn stats(&self, slot: BufferId) -> Stats {
-        Stats::of(self.executable.layout(slot), self.slot(slot), self.parallel)
+        Stats::of(self.executable.isa, self.executable.layout(slot), self.slot(slot), self.parallel)
     }
 
     fn tally(&mut self, value: ValueId, slot: BufferId) {
