@@ -8,10 +8,10 @@ use relc_ir::rule::{
     BiasPolicy, FALLBACK_THRESHOLD, Fallback, InputPart, LinearRule, Stabiliser, WeightPart,
 };
 use relc_ir::{NodeId, Op, ValueId};
-use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction};
+use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction, PackedWeights};
 use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
-use relc_runtime::winograd::{Form as WinogradForm, WinogradPlan};
+use relc_runtime::winograd::{Form as WinogradForm, Repair, WinogradPlan};
 
 use super::Builder;
 use crate::error::EngineError;
@@ -72,6 +72,8 @@ pub(super) struct Weighted {
     pub part: Part,
     /// Which; none for weights that no value of the graph holds.
     pub weight: Option<ValueId>,
+    /// Whether no product is negative: neither an input nor a weight of the part is.
+    pub non_negative: bool,
 }
 
 impl Builder<'_> {
@@ -152,22 +154,25 @@ impl Builder<'_> {
         };
         let plan = plan.map_err(error)?;
         let flops = plan.flops();
-        let algorithm = match self.winograd(spec, weighted, weights, [from, to], &finish).map_err(error)? {
-            Some(algorithm) => algorithm,
-            None => self.direct(plan, weighted, weights).map_err(error)?,
+        let algorithm = match self.winograd(spec, weighted, [from, to], &finish).map_err(error)? {
+            Some(winograd) => self.transformed(winograd, plan, weighted, weights, &finish).map_err(error)?,
+            None => {
+                let (plan, weights) = self.packed(plan, weighted, weights).map_err(error)?;
+                Algorithm::Direct { plan, weights, part: weighted.part }
+            }
         };
         let [input, output] = buffers;
         self.push(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish })));
         Ok(())
     }
 
-    /// Sums of products, with weights that are packed once for all plans that pack alike.
-    fn direct(
+    /// A direct plan with its weights, which are packed once for all plans that pack alike.
+    fn packed(
         &mut self,
         plan: ConvPlan,
         weighted: Weighted,
         weights: &[f32],
-    ) -> Result<Algorithm, ConvError> {
+    ) -> Result<(Arc<ConvPlan>, Arc<PackedWeights>), ConvError> {
         let known = weighted.weight.and_then(|w| self.packed.get(&w)).into_iter().flatten();
         let known =
             known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
@@ -179,27 +184,37 @@ impl Builder<'_> {
         if let Some(weight) = weighted.weight {
             self.packed.entry(weight).or_default().push((plan.clone(), packed.clone()));
         }
-        Ok(Algorithm::Direct { plan, weights: packed, part: weighted.part })
+        Ok((plan, packed))
     }
 
-    /// Winograd's algorithm, where it is faster and exact enough: not for denominators, whose small values decide.
+    /// The plan of Winograd's algorithm, where it is faster and exact enough: what is divided by needs a repair of small
+    /// values, which only sums without cancellation have.
     fn winograd(
-        &mut self,
+        &self,
         spec: &ConvSpec,
         weighted: Weighted,
-        weights: &[f32],
         [from, to]: [Blocked; 2],
         finish: &Finish,
-    ) -> Result<Option<Algorithm>, ConvError> {
+    ) -> Result<Option<WinogradPlan>, ConvError> {
         let divides = matches!(finish, Finish::Quotient { .. });
         let wide =
             from.channels().min(to.channels()) >= WINOGRAD_CHANNELS && from.block().min(to.block()) >= 4;
-        if divides || !wide || !WinogradPlan::supports(spec) {
+        if (divides && !weighted.non_negative) || !wide || !WinogradPlan::supports(spec) {
             return Ok(None);
         }
         let form = WinogradForm::for_image([to.height(), to.width()]);
-        let plan = WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)?;
-        let Some(plan) = plan else { return Ok(None) };
+        WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)
+    }
+
+    /// Winograd's algorithm, with the direct plan of the same convolution for repairs.
+    fn transformed(
+        &mut self,
+        plan: WinogradPlan,
+        direct: ConvPlan,
+        weighted: Weighted,
+        weights: &[f32],
+        finish: &Finish,
+    ) -> Result<Algorithm, ConvError> {
         let memory = Blocked::new(1, 1, 1, plan.scratch_len(), Halo::NONE)?;
         let scratch = match self.winograd {
             Some(id) => id,
@@ -212,8 +227,15 @@ impl Builder<'_> {
         if self.layouts[scratch].len() < memory.len() {
             self.layouts[scratch] = memory;
         }
+        let repair = match finish {
+            Finish::Quotient { .. } => {
+                let (direct, packed) = self.packed(direct, weighted, weights)?;
+                Some(Arc::new(Repair::new(&plan, direct, packed, weights, weighted.part)?))
+            }
+            _ => None,
+        };
         let weights = Arc::new(plan.pack(weights, weighted.part)?);
-        Ok(Some(Algorithm::Winograd { plan: Arc::new(plan), weights, scratch }))
+        Ok(Algorithm::Winograd { plan: Arc::new(plan), weights, scratch, repair })
     }
 
     /// How a rule on a layer is compiled; none if the interpreter runs it.
@@ -270,7 +292,11 @@ impl Builder<'_> {
         let s = self.scratch(Blocked::new(c, self.isa.width(), oh, ow, halo)?);
         let flag = self.flag();
         let weight = operands.get(2).copied();
-        let weighted = |direction, part| Weighted { direction, part, weight };
+        let positive = self.non_negative.contains(&act.node);
+        let weighted = |direction, part| {
+            let non_negative = part == Part::Positive && positive;
+            Weighted { direction, part, weight, non_negative }
+        };
         match form {
             Form::Quotient(part) => {
                 let a = self.buffer(act)?;
@@ -301,7 +327,12 @@ impl Builder<'_> {
                 let vanishes = inverse.contains(&0.0);
                 let constant = self.blocked_constant(&self.layouts[s], &inverse);
                 self.multiply_constant(node, relevance, constant, s)?;
-                let own = Weighted { direction: Direction::Transposed, part: Part::Raw, weight: None };
+                let own = Weighted {
+                    direction: Direction::Transposed,
+                    part: Part::Raw,
+                    weight: None,
+                    non_negative: false,
+                };
                 self.convolve(node, &layer.spec, own, &weights, [s, out], Finish::None)?;
                 if vanishes {
                     self.push(Action::Raise { flag });

@@ -182,10 +182,10 @@ impl<'a> Sample<'a> {
                     plan.run(&pass, &mut output)
                 }
             }
-            Algorithm::Winograd { plan, weights, scratch } => {
+            Algorithm::Winograd { plan, weights, scratch, repair } => {
                 let mut buffer = self.take(*scratch);
                 let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
-                let pass = WinogradPass { weights, input, epilogue };
+                let pass = WinogradPass { weights, input, epilogue, repair: repair.as_deref() };
                 let len = plan.scratch_len().min(buffer.len());
                 let memory = &mut buffer[..len];
                 let result = if self.parallel {
