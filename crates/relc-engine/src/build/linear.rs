@@ -199,7 +199,9 @@ impl Builder<'_> {
         let divides = matches!(finish, Finish::Quotient { .. });
         let wide =
             from.channels().min(to.channels()) >= WINOGRAD_CHANNELS && from.block().min(to.block()) >= 4;
-        if (divides && !weighted.non_negative) || !wide || !WinogradPlan::supports(spec) {
+        // A denominator has direct weights besides: for few pixels, a third copy is not worth its memory.
+        let small = divides && to.height() * to.width() < 64;
+        if (divides && !weighted.non_negative) || small || !wide || !WinogradPlan::supports(spec) {
             return Ok(None);
         }
         let form = WinogradForm::for_image([to.height(), to.width()]);

@@ -42,10 +42,10 @@ pub enum Form {
 }
 
 impl Form {
-    /// The faster one for an output of H, W: small images have few tiles, for which the weights of F(4x4,
-    /// 3x3) are too much to read.
+    /// The better one for an output of H, W: small images have few tiles, for which the weights of F(4x4, 3x3) are
+    /// too much to read and to keep.
     pub fn for_image([height, width]: [usize; 2]) -> Form {
-        if height.div_ceil(4) * width.div_ceil(4) >= 16 { Form::Four } else { Form::Two }
+        if height.div_ceil(4) * width.div_ceil(4) >= 25 { Form::Four } else { Form::Two }
     }
 
     /// M.
