@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod inputs;
 mod outputs;
+mod presets;
 mod print;
 mod tables;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Preset(args) => presets::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
