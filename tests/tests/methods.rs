@@ -88,7 +88,7 @@ fn integrated_gradients_are_complete() {
     let result = run(&explainer, &Method::new("integrated_gradients", &options).unwrap(), &x, 50);
     let target = result.explanations[0].targets[0];
     let zero = explainer.predict(ArrayD::zeros(x.raw_dim()).view()).unwrap();
-    let difference = result.logits[(0, target)] - zero.logits[(0, target)];
+    let difference = result.logits[(0, target)] - zero[(0, target)];
     let sum: f64 = result.explanations[0].relevance.iter().map(|v| f64::from(*v)).sum();
     assert!((sum - difference).abs() < 5e-3 * difference.abs(), "{sum} for {difference}");
 }

@@ -10,7 +10,8 @@ use relc_ir::op::{AveragePool, Conv, Gemm, Window};
 use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 
 /// The engines, and how far each may be off, as a fraction of the largest product that it adds up.
-const ENGINES: [(Engine, f64); 2] = [(Engine::InterpF64, 2e-7), (Engine::InterpF32, 2e-5)];
+const ENGINES: [(Engine, f64); 3] =
+    [(Engine::InterpF64, 2e-7), (Engine::InterpF32, 2e-5), (Engine::Jit, 2e-5)];
 
 /// A stabiliser that can be seen, so that no denominator is so small that rounding is blown up.
 const EPS: f64 = 0.25;

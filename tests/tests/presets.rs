@@ -64,6 +64,7 @@ fn the_references_are_reproduced() {
         for (array, preset) in ARRAYS.into_iter().filter(|(array, _)| arrays.has(array)) {
             let model = shared.path(&format!("refs/{name}.bn.onnx"));
             check(&model, &arrays, array, preset, Engine::InterpF64, F64, &mut failures);
+            check(&model, &arrays, array, preset, Engine::Jit, f32_tolerance(array), &mut failures);
             check(&model, &arrays, array, preset, Engine::InterpF32, f32_tolerance(array), &mut failures);
             checked += 1;
         }

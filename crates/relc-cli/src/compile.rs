@@ -4,9 +4,9 @@ use std::path::Path;
 
 use relc::ir::rule::{BiasPolicy, Bounds};
 use relc::preprocess::Preprocess;
-use relc::{BatchNormPolicy, Compiler, Method, MethodOptions, Preset};
+use relc::{BatchNormPolicy, Compiler, Engine, Method, MethodOptions, Preset};
 
-use crate::args::{BatchNorm, Bias, CompileArgs, MethodArgs};
+use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, MethodArgs};
 use crate::failure::Failure;
 
 /// The preset with the options in it, and a compiler for it.
@@ -68,6 +68,14 @@ pub fn method(args: &MethodArgs) -> Result<Option<Method>, Failure> {
         seed: args.rng_seed,
     };
     Method::new(name, &options).map(Some).map_err(Failure::usage)
+}
+
+/// The engine; sets the number of threads, once for the process.
+pub fn engine(args: &EngineArgs) -> Result<Engine, Failure> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+    }
+    args.engine.parse().map_err(Failure::usage)
 }
 
 /// A shipped preset, or one from a file.

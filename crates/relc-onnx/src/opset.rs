@@ -71,7 +71,7 @@ const OPS: &[OpSpec] = &[
     spec("Sqrt", 7, constants::sqrt, "constants"),
     spec("Squeeze", 7, shaping::squeeze, "constant axes, not the batch"),
     spec("Sub", 7, elementwise::sub, BINARY),
-    spec("Sum", 8, elementwise::sum, "floats that broadcast"),
+    spec("Sum", 7, elementwise::sum, "floats that broadcast"),
     spec("Transpose", 7, shaping::transpose, "permutations that keep the batch first"),
     spec("Unsqueeze", 7, shaping::unsqueeze, "constant axes, not before the batch"),
     spec("Where", 9, constants::where_, SHAPES),

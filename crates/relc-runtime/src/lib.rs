@@ -16,8 +16,11 @@ pub mod conv;
 pub mod epilogue;
 mod isa;
 pub mod layout;
+pub mod peak;
+mod stats;
 pub mod tile;
 pub mod winograd;
 
 pub use buffer::AlignedBuffer;
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
+pub use stats::Stats;

@@ -33,6 +33,8 @@ pub use methods::{METHODS, Method, MethodOptions};
 pub use request::{RequestError, Seed, Targets};
 pub use tap::{Reduce, Tap};
 
+pub use relc_engine as engine;
+pub use relc_engine::Isa;
 pub use relc_interp::Ledger;
 pub use relc_ir as ir;
 pub use relc_passes as passes;

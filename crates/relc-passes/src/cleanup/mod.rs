@@ -21,7 +21,7 @@ pub struct ImportCleanup;
 type Rewrite = fn(&mut Graph, NodeId) -> Result<Option<String>, PassError>;
 
 /// The rewrites, in the order in which they are tried.
-const REWRITES: [Rewrite; 12] = [
+const REWRITES: [Rewrite; 13] = [
     moves::drop_no_op,
     moves::merge_transposes,
     moves::transpose_to_reshape,
@@ -30,6 +30,7 @@ const REWRITES: [Rewrite; 12] = [
     linear::add_to_bias,
     linear::pad_into_conv,
     linear::pad_into_max_pool,
+    pools::merge_means,
     pools::mean_to_global_pool,
     pools::full_window_to_global_pool,
     pools::global_pool_to_reshape,

@@ -12,13 +12,13 @@ use std::str::FromStr;
 
 use ndarray::{Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
 use relc_interp::Ledger;
-use relc_rules::{Preset, PresetError, SeedKind};
+use relc_rules::{Preset, PresetError};
 
 use crate::compiler::Compiler;
 use crate::error::ExplainError;
 use crate::explainer::{Explainer, Explanation, Explanations};
 use crate::preprocess::Layout;
-use crate::request::{Seed, Targets};
+use crate::request::{Seed, Targets, probabilities};
 
 /// A method.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,8 +203,8 @@ impl Method {
             let got = format!("an explainer of the preset {}", explainer.preset().name);
             return Err(method_error(self, got, "one of the preset gradient"));
         }
-        let predictions = explainer.predict(input.view())?;
-        let resolved = targets.resolve(&predictions.logits)?;
+        let logits = explainer.predict(input.view())?;
+        let resolved = targets.resolve(&logits)?;
         let mut runner =
             Runner { explainer, input, batch: explainer.fixed_batch().unwrap_or(batch.max(1)), progress };
         let mut explanations = Vec::with_capacity(resolved.len());
@@ -212,7 +212,8 @@ impl Method {
             let (relevance, map) = self.run(&mut runner, &targets)?;
             explanations.push(Explanation { targets, relevance, map, ledger: Ledger::default() });
         }
-        Ok(Explanations { explanations, ..predictions })
+        let probabilities = probabilities(&logits, explainer.head());
+        Ok(Explanations { logits, probabilities, explanations })
     }
 }
 
@@ -272,9 +273,10 @@ impl Runner<'_> {
         mut take: impl FnMut(usize, &Array2<f64>, &Array2<f64>, usize),
     ) -> Result<(), ExplainError> {
         self.in_batches(jobs, make, |explainer, first, inputs| {
-            let result = explainer.predict(inputs.view())?;
+            let logits = explainer.predict(inputs.view())?;
+            let probabilities = probabilities(&logits, explainer.head());
             for i in 0..inputs.shape()[0] {
-                take(first + i, &result.logits, &result.probabilities, i);
+                take(first + i, &logits, &probabilities, i);
             }
             Ok(())
         })
@@ -349,21 +351,6 @@ fn on_channels(runner: &Runner<'_>, map: &Array3<f32>) -> ArrayD<f32> {
 }
 
 impl Explainer {
-    /// The logits and probabilities of a batch, without an explanation.
-    ///
-    /// # Errors
-    /// As [`Explainer::explain`].
-    pub fn predict(&self, input: ArrayViewD<'_, f32>) -> Result<Explanations, ExplainError> {
-        // No target: the forward pass alone runs.
-        self.explain(input, &Seed::Named(SeedKind::OneHot), &Targets::Outputs(Vec::new()))
-    }
-
-    /// The number of explained outputs of a sample.
-    fn outputs(&self) -> usize {
-        let ty = self.graph().outputs().first().map(|(_, v)| self.graph().ty(*v));
-        ty.and_then(|t| t.elements()).unwrap_or(0)
-    }
-
     /// The batch that the model fixes.
     fn fixed_batch(&self) -> Option<usize> {
         self.input().ok()?.1.dims().first()?.fixed()
