@@ -244,14 +244,15 @@ impl Builder<'_> {
     pub(super) fn form(&self, node: NodeId, rule: &LinearRule) -> Option<Form> {
         let operands = self.graph.operands(node);
         let act = *operands.get(1)?;
-        let has_bias = rule.bias == BiasPolicy::Include && operands.len() > 3;
+        let terms = rule.single().filter(|_| !rule.reads_output())?;
+        let has_bias = rule.bias != BiasPolicy::Exclude && operands.len() > 3;
         let divides =
             rule.fallback == Fallback::Flat || matches!(rule.stabiliser, Stabiliser::Plus(eps) if eps > 0.0);
         if has_bias || !divides || matches!(rule.stabiliser, Stabiliser::Signed(_)) {
             return None;
         }
         let non_negative = self.non_negative.contains(&act.node);
-        let mut live = rule.terms.iter().filter(|t| !(non_negative && t.input == InputPart::Negative));
+        let mut live = terms.iter().filter(|t| !(non_negative && t.input == InputPart::Negative));
         let (term, None) = (live.next()?, live.next()) else { return None };
         let is_pool = matches!(
             &self.graph.node(node).op,
@@ -261,6 +262,8 @@ impl Builder<'_> {
             })
         );
         match (term.input, term.weight) {
+            (InputPart::MinusLow | InputPart::MinusHigh, _)
+            | (_, WeightPart::GammaPositive | WeightPart::GammaNegative) => None,
             (InputPart::Ones, weight) => Some(Form::Ones(weight)),
             (InputPart::Positive, _) if !non_negative => None,
             (InputPart::Negative, _) => None,
@@ -391,13 +394,7 @@ fn pool_layer(x: [usize; 3], window: Window) -> Layer {
 }
 
 fn formed(w: f32, form: WeightPart) -> f32 {
-    match form {
-        WeightPart::Raw => w,
-        WeightPart::Positive => w.max(0.0),
-        WeightPart::Negative => w.min(0.0),
-        WeightPart::Square => w * w,
-        WeightPart::Ones => 1.0,
-    }
+    form.of(f64::from(w), 0.0) as f32
 }
 
 /// `1 / den` for ones instead of the activation, f32[M,OH,OW]; 0 where the denominator vanishes.

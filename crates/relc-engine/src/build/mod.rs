@@ -254,7 +254,7 @@ impl<'g> Builder<'g> {
                 Op::Transpose(_) | Op::Relevance(Relevance::Transpose(_)) => true,
                 Op::Relevance(Relevance::Linear { layer: LinearLayer::Conv(_), rule }) => {
                     let ones = |p: &relc_ir::rule::Product| p.input == relc_ir::rule::InputPart::Ones;
-                    *operand == 1 && rule.terms.iter().all(ones)
+                    *operand == 1 && rule.single().is_some_and(|terms| terms.iter().all(ones))
                 }
                 _ => false,
             };

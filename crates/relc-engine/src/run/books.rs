@@ -32,6 +32,8 @@ struct Page {
     outgoing: Vec<ValueId>,
     /// Whether it is the seed, which relevance does not arrive at but starts from.
     seed: bool,
+    /// Whether the node is a derivative.
+    derivative: bool,
     /// The output that a split sends to the skip.
     skip: Option<usize>,
 }
@@ -56,6 +58,7 @@ impl Bookkeeper {
             let n = graph.node(node);
             let relevance = graph.operands(node).into_iter().filter(|v| graph.node(v.node).op.is_relevance());
             Page {
+                derivative: matches!(&n.op, Op::Relevance(op) if op.is_derivative()),
                 node,
                 label: graph.node_label(node),
                 name: n.name.clone(),
@@ -154,6 +157,7 @@ impl Page {
             clipped: losses.clipped,
             padding: losses.padding,
             flat_fallback: losses.flat_fallback,
+            derivative: if self.derivative { incoming.sum - outgoing.sum } else { 0.0 },
             magnitude_in: incoming.magnitude,
             magnitude_out: outgoing.magnitude,
             min: f64::from(outgoing.min),

@@ -14,7 +14,7 @@ pub use elementwise::{Activation, Arithmetic};
 pub use gemm::Gemm;
 pub use norm::{BatchNormalization, Softmax};
 pub use pool::{AveragePool, MaxPool, ReduceMean};
-pub use relevance::{LinearLayer, Relevance, SplitKind};
+pub use relevance::{LinearLayer, Relevance, SIGNED_EPS, SplitKind};
 pub use shaping::{Concat, Pad, Reshape, Slice, Transpose};
 pub use window::Window;
 
