@@ -8,12 +8,12 @@ use relc_ir::rule::{
     BiasPolicy, FALLBACK_THRESHOLD, Fallback, InputPart, LinearRule, Stabiliser, WeightPart,
 };
 use relc_ir::{NodeId, Op, ValueId};
-use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction, PackedWeights};
+use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction};
 use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
 use relc_runtime::winograd::{Form as WinogradForm, Repair, WinogradPlan};
 
-use super::Builder;
+use super::{Builder, Packed};
 use crate::error::EngineError;
 use crate::image::image;
 use crate::spread::Spread;
@@ -78,7 +78,7 @@ pub(super) struct Weighted {
 
 impl Builder<'_> {
     pub(super) fn conv_error(&self, node: NodeId, source: ConvError) -> EngineError {
-        EngineError::Conv { node: self.graph.describe(node), source }
+        EngineError::Conv { node: self.graph.describe(node), source: Box::new(source) }
     }
 
     /// The layer of a forward convolution or fully connected node.
@@ -133,7 +133,7 @@ impl Builder<'_> {
         }
         let weight = self.graph.operands(node).get(2).copied();
         let weight = weight.ok_or_else(|| self.unsupported(node, "it has no weight"))?;
-        Ok(layer.oriented(&*self.weight(node, weight)?))
+        Ok(layer.oriented(&self.weight(node, weight)?))
     }
 
     /// A convolution of one buffer into another.
@@ -146,13 +146,14 @@ impl Builder<'_> {
         buffers: [BufferId; 2],
         finish: Finish,
     ) -> Result<(), EngineError> {
-        let error = |source| EngineError::Conv { node: self.graph.describe(node), source };
+        let describe = self.graph.describe(node);
+        let error = |source| EngineError::Conv { node: describe.clone(), source };
         let [from, to] = buffers.map(|id| self.layouts[id]);
         let plan = match weighted.direction {
             Direction::Forward => ConvPlan::forward(spec, self.isa, &from, &to),
             Direction::Transposed => ConvPlan::transposed(spec, self.isa, &from, &to),
         };
-        let plan = plan.map_err(error)?;
+        let plan = plan.map_err(|e| error(Box::new(e)))?;
         let flops = plan.flops();
         let algorithm = match self.winograd(spec, weighted, [from, to], &finish).map_err(error)? {
             Some(winograd) => self.transformed(winograd, plan, weighted, weights, &finish).map_err(error)?,
@@ -172,7 +173,7 @@ impl Builder<'_> {
         plan: ConvPlan,
         weighted: Weighted,
         weights: &[f32],
-    ) -> Result<(Arc<ConvPlan>, Arc<PackedWeights>), ConvError> {
+    ) -> Result<Packed, Box<ConvError>> {
         let known = weighted.weight.and_then(|w| self.packed.get(&w)).into_iter().flatten();
         let known =
             known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
@@ -195,7 +196,7 @@ impl Builder<'_> {
         weighted: Weighted,
         [from, to]: [Blocked; 2],
         finish: &Finish,
-    ) -> Result<Option<WinogradPlan>, ConvError> {
+    ) -> Result<Option<WinogradPlan>, Box<ConvError>> {
         let divides = matches!(finish, Finish::Quotient { .. });
         let wide =
             from.channels().min(to.channels()) >= WINOGRAD_CHANNELS && from.block().min(to.block()) >= 4;
@@ -205,7 +206,7 @@ impl Builder<'_> {
             return Ok(None);
         }
         let form = WinogradForm::for_image([to.height(), to.width()]);
-        WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)
+        Ok(WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)?)
     }
 
     /// Winograd's algorithm, with the direct plan of the same convolution for repairs.
@@ -216,8 +217,8 @@ impl Builder<'_> {
         weighted: Weighted,
         weights: &[f32],
         finish: &Finish,
-    ) -> Result<Algorithm, ConvError> {
-        let memory = Blocked::new(1, 1, 1, plan.scratch_len(), Halo::NONE)?;
+    ) -> Result<Algorithm, Box<ConvError>> {
+        let memory = Blocked::new(1, 1, 1, plan.scratch_len(), Halo::NONE).map_err(ConvError::from)?;
         let scratch = match self.winograd {
             Some(id) => id,
             None => {
