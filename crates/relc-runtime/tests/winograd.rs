@@ -18,8 +18,7 @@ fn run_with(
     repaired: bool,
     case: &Case,
     direction: Direction,
-    isa: Isa,
-    form: Form,
+    (isa, form): (Isa, Form),
     dense: &[f32],
     epilogue: Epilogue<'_>,
     parallel: bool,
@@ -60,7 +59,7 @@ fn run(
     epilogue: Epilogue<'_>,
     parallel: bool,
 ) -> Vec<f32> {
-    run_with(false, case, direction, isa, form, dense, epilogue, parallel)
+    run_with(false, case, direction, (isa, form), dense, epilogue, parallel)
 }
 
 /// The greatest error of any element, relative to the greatest sum of magnitudes.
@@ -150,7 +149,7 @@ fn repaired_sums_are_exact_to_a_fraction_of_themselves() {
                 for form in [Form::Two, Form::Four] {
                     let run = |repaired, parallel| {
                         let (direction, epilogue) = (Direction::Forward, Epilogue::None);
-                        run_with(repaired, &case, direction, isa, form, &dense, epilogue, parallel)
+                        run_with(repaired, &case, direction, (isa, form), &dense, epilogue, parallel)
                     };
                     let got = run(true, false);
                     let worst = |got: &[f32]| -> f64 {
