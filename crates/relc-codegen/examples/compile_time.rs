@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use relc_codegen::jit::{Binding, CompileError, CompiledFn, Target, compile, listing};
 use relc_codegen::kernels::{
-    Average, Axis, Blocked, Halo, Quotient, Stabiliser, accumulate, average_pool, average_pool_relevance,
-    max_pool, max_pool_winner, multiply, pack, quotient, ratio_split, scale_shift, sum_relu, unpack,
+    Average, Axis, Blocked, Condition, Denominator, Halo, QuotientPart, Stabiliser, accumulate, average_pool,
+    max_pool, max_pool_winner, multiply, pack, quotients, ratio_split, scale_shift, sum_relu, unpack,
     zero_halo,
 };
 use relc_codegen::kir::{Arg, Kernel, KernelBuilder, Symbols, verify};
@@ -67,7 +67,8 @@ fn convolution(name: &str, x: Blocked, y: Blocked) -> Kernel {
 /// One of each kernel at sizes of a ResNet.
 fn samples() -> Vec<Kernel> {
     let (wide, deep) = (layout(64, 56), layout(256, 14));
-    let rule = Quotient { stabiliser: Stabiliser::None, fallback: Some(8.3e-25) };
+    let denominator = Denominator::Sum { tensors: vec![wide], constant: false, biased: true };
+    let part = QuotientPart { scale: 1.0, on: Condition::Always, denominator: Some(denominator) };
     let (stem, pool) = (layout(64, 112), [axis(112, 3, 2, 1), axis(112, 3, 2, 1)]);
     let (last, head) = (layout(512, 7), layout(512, 1));
     let global = Average { axes: [axis(7, 7, 1, 0), axis(7, 7, 1, 0)], count_include_pad: false };
@@ -78,11 +79,10 @@ fn samples() -> Vec<Kernel> {
         ratio_split("ratio_split", [wide; 5]),
         multiply("multiply", [wide; 3]),
         accumulate("accumulate", [wide; 2]),
-        quotient("quotient", [wide; 4], rule),
+        quotients("quotients", [wide; 2], None, &[part], Stabiliser::Signed(1e-6)),
         max_pool("max_pool", stem, wide, pool),
         max_pool_winner("max_pool_winner", stem, wide, stem, pool),
         average_pool("average_pool", last, head, global),
-        average_pool_relevance("average_pool_relevance", [last, head, last], global, rule),
         pack("pack", layout(3, 224)),
         unpack("unpack", layout(3, 224)),
         zero_halo("zero_halo", wide),

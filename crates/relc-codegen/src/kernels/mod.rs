@@ -12,10 +12,10 @@ mod pool;
 mod quotient;
 mod window;
 
-pub use average::{Average, average_pool, average_pool_relevance};
+pub use average::{Average, average_pool};
 pub use elementwise::{Operand, accumulate, elementwise, multiply, ratio_split, scale_shift, sum_relu};
 pub use layout::{Blocked, Halo, Position, for_vectors};
 pub use pack::{pack, unpack, zero_halo};
 pub use pool::{max_pool, max_pool_winner};
-pub use quotient::{LEDGER, Quotient, Stabiliser, quotient};
+pub use quotient::{Condition, Denominator, LEDGER, QuotientPart, Stabiliser, quotients};
 pub use window::{Axis, Segment};

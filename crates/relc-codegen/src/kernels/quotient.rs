@@ -1,7 +1,7 @@
-//! `s = R / den`, with what the denominator loses.
+//! `s = R / den` for each part of a rule, with what the denominators lose.
 
 use super::layout::{Blocked, for_vectors};
-use crate::kir::{Body, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilder, Ty, Unary, Val};
+use crate::kir::{Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilder, Ty, Unary, Val};
 
 /// What is added to a denominator `z`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,58 +14,50 @@ pub enum Stabiliser {
     Signed(f32),
 }
 
-/// How relevance is divided by a denominator.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quotient {
-    /// What is added to the denominator.
-    pub stabiliser: Stabiliser,
-    /// Denominators of smaller magnitude have a flat fallback: their relevance is spread evenly. Without, relevance
-    /// over a denominator of exactly 0 goes nowhere.
-    pub fallback: Option<f32>,
+/// For which outputs a part counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// All.
+    Always,
+    /// Those where the layer's output is positive.
+    Positive,
+    /// Those where it is negative.
+    Negative,
 }
 
-/// The values that [`Quotient::emit`] makes of four relevances.
-#[derive(Clone, Copy, Debug)]
-pub struct QuotientParts {
-    /// `R / d`, 0 where `d` vanishes.
-    pub s: Val,
-    /// `R` where `d` vanishes, 0 elsewhere: what `s` does not carry.
-    pub rest: Val,
-    /// What the stabiliser added to the denominator.
-    pub eps: Option<Val>,
+/// A part of a rule: `s = scale R / (den + stabiliser)` where its condition holds, else 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuotientPart {
+    /// What R is multiplied by.
+    pub scale: f32,
+    /// For which outputs it counts.
+    pub on: Condition,
+    /// What it is divided by; none for a derivative, whose `s` is `scale R`.
+    pub denominator: Option<Denominator>,
 }
 
-impl Quotient {
-    /// `R / (z + eps)` of f32x4 values.
-    pub fn emit(&self, b: &mut Body, r: Val, z: Val) -> QuotientParts {
-        let zero = b.const4(0.0);
-        let eps = match self.stabiliser {
-            Stabiliser::None => None,
-            Stabiliser::Plain(eps) => Some(b.const4(eps)),
-            Stabiliser::Signed(eps) => {
-                let (plus, minus) = (b.const4(eps), b.const4(-eps));
-                let positive = b.compare(Compare::Ge, z, zero);
-                Some(b.select(positive, plus, minus))
-            }
-        };
-        let d = eps.map_or(z, |eps| b.add(z, eps));
-        let vanishes = match self.fallback {
-            Some(threshold) => {
-                let (size, threshold) = (b.abs(d), b.const4(threshold));
-                b.compare(Compare::Lt, size, threshold)
-            }
-            None => b.compare(Compare::Eq, d, zero),
-        };
-        let ratio = b.div(r, d);
-        let s = b.select(vanishes, zero, ratio);
-        let rest = b.select(vanishes, r, zero);
-        QuotientParts { s, rest, eps }
-    }
+/// What a part divides by, before the stabiliser.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Denominator {
+    /// The layer's output, in which biases are.
+    Output {
+        /// Whether there is a bias.
+        biased: bool,
+    },
+    /// A sum.
+    Sum {
+        /// The layouts of the tensors that are added.
+        tensors: Vec<Blocked>,
+        /// Whether a constant that lies like `s` is added.
+        constant: bool,
+        /// Whether a bias per channel is added.
+        biased: bool,
+    },
 }
 
-/// The sums that a task of [`quotient`] writes, in order: what arrived, what the stabiliser absorbed, what the flat
-/// fallback spread, what went nowhere because the denominator is 0, and because the window has no valid input.
-pub const LEDGER: [&str; 5] = ["incoming", "stabiliser", "flat_fallback", "clipped", "padding"];
+/// The sums that a task of [`quotients`] writes, in order: what biases took, what stabilisers took, and what went nowhere
+/// because a denominator is 0 or no part's condition holds.
+pub const LEDGER: [&str; 3] = ["bias", "stabiliser", "clipped"];
 
 /// A sum in f64 over f32x4 values.
 struct Sum(Val);
@@ -83,59 +75,146 @@ impl Sum {
         b.set(self.0, next);
     }
 
-    fn store(self, b: &mut Body, buffer: crate::kir::Buf, at: Idx) {
+    fn store(self, b: &mut Body, buffer: Buf, at: Idx) {
         let sum = b.unary(Unary::ReduceAdd, self.0);
         b.store(sum, buffer, at);
     }
 }
 
-/// `s = R / (den + eps)`, and with the fallback `flat = R / fan_in` where the denominator vanishes.
+/// The buffers of a part.
+struct Operands {
+    tensors: Vec<(Buf, Blocked)>,
+    constant: Option<Buf>,
+    bias: Option<Buf>,
+}
+
+impl QuotientPart {
+    fn declare(&self, k: &mut KernelBuilder, index: usize, s: &Blocked) -> Operands {
+        let (tensors, constant, biased) = match &self.denominator {
+            None => (&[][..], false, false),
+            Some(Denominator::Output { biased }) => (&[][..], false, *biased),
+            Some(Denominator::Sum { tensors, constant, biased }) => (&tensors[..], *constant, *biased),
+        };
+        let tensors = tensors
+            .iter()
+            .enumerate()
+            .map(|(i, layout)| (k.input(&format!("den{index}_{i}"), layout.len()), *layout));
+        let tensors = tensors.collect();
+        let constant = constant.then(|| k.constant(&format!("constant{index}"), s.len()));
+        let channels = usize::try_from(s.blocks().saturating_mul(s.pixel())).unwrap_or(usize::MAX);
+        let bias = biased.then(|| k.constant(&format!("bias{index}"), channels));
+        Operands { tensors, constant, bias }
+    }
+}
+
+/// `s` of every part of a rule, from R, the layer's output `z` and the sums of the parts' products.
 ///
-/// Buffers: `r`, `den`; with the fallback `fan_in: const f32[H * W]`, the number of valid inputs of each pixel's
-/// window; `s`; with the fallback `flat`; then `ledger: out f64[tasks][5]`, see [`LEDGER`]. All tensors share `shape`
-/// but for their halos: `layouts` are those of r, den, s and flat. One task per block and row.
-pub fn quotient(name: &str, layouts: [Blocked; 4], rule: Quotient) -> Kernel {
-    let [r, den, s, flat] = layouts;
+/// Buffers: `r`; `z` if it is given; for each part its tensors, its constant (lies like s) and its bias
+/// (`f32[ceil(C/V) * V]`), as far as it has them; `s` of each part; then `ledger: out f64[tasks][3]`, see [`LEDGER`].
+/// All tensors share the image of `r`; halos may differ. One task per block and row.
+pub fn quotients(
+    name: &str,
+    [r, s]: [Blocked; 2],
+    z: Option<Blocked>,
+    parts: &[QuotientPart],
+    stabiliser: Stabiliser,
+) -> Kernel {
     let mut k = KernelBuilder::new(name);
-    let (rel, z) = (k.input("r", r.len()), k.input("den", den.len()));
-    let plane = usize::try_from(u64::from(r.height) * u64::from(r.width)).unwrap_or(usize::MAX);
-    let fan_in = rule.fallback.map(|_| k.constant("fan_in", plane));
-    let out = k.output("s", s.len());
-    let spread = rule.fallback.map(|_| k.output("flat", flat.len()));
+    let relevance = k.input("r", r.len());
+    let output = z.map(|z| (k.input("z", z.len()), z));
+    let operands: Vec<Operands> =
+        parts.iter().enumerate().map(|(index, part)| part.declare(&mut k, index, &s)).collect();
+    let outs: Vec<Buf> = (0..parts.len()).map(|index| k.output(&format!("s{index}"), s.len())).collect();
     let slots = LEDGER.len() as i64;
     let rows = r.blocks().saturating_mul(i64::from(r.height));
-    let slots_len = usize::try_from(rows.saturating_mul(slots)).unwrap_or(usize::MAX);
-    let ledger = k.buffer("ledger", BufferKind::Out, Elem::F64, slots_len);
+    let len = usize::try_from(rows.saturating_mul(slots)).unwrap_or(usize::MAX);
+    let ledger = k.buffer("ledger", BufferKind::Out, Elem::F64, len);
     k.tasks(r.rows(), |b, [block, y]| {
         let sums = LEDGER.map(|_| Sum::new(b));
-        let [incoming, stabiliser, fallback, clipped, padding] = &sums;
+        let [bias_loss, eps_loss, clipped] = &sums;
         for_vectors(b, &r, [block, y], |b, at| {
-            let (relevance, z) = (b.load4(rel, at.of(&r)), b.load4(z, at.of(&den)));
-            let parts = rule.emit(b, relevance, z);
-            b.store(parts.s, out, at.of(&s));
-            incoming.add(b, relevance);
-            if let Some(eps) = parts.eps {
-                let absorbed = b.mul(parts.s, eps);
-                stabiliser.add(b, absorbed);
-            }
-            let (Some(fan_in), Some(spread)) = (fan_in, spread) else {
-                clipped.add(b, parts.rest);
-                return;
-            };
-            let inputs = b.load_splat(fan_in, &at.y * i64::from(r.width) + &at.x);
             let zero = b.const4(0.0);
-            let nowhere = b.compare(Compare::Eq, inputs, zero);
-            let lost = b.select(nowhere, parts.rest, zero);
-            let kept = b.select(nowhere, zero, parts.rest);
-            let share = b.div(kept, inputs);
-            let share = b.select(nowhere, zero, share);
-            b.store(share, spread, at.of(&flat));
-            fallback.add(b, kept);
-            padding.add(b, lost);
+            let rel = b.load4(relevance, at.of(&r));
+            let z = output.map(|(buffer, layout)| b.load4(buffer, at.of(&layout)));
+            // Where no part's condition holds, R goes nowhere.
+            let mut nowhere = rel;
+            for ((part, operands), out) in parts.iter().zip(&operands).zip(&outs) {
+                let scaled = if part.scale == 1.0 {
+                    rel
+                } else {
+                    let scale = b.const4(part.scale);
+                    b.mul(rel, scale)
+                };
+                // What the condition lets through of a value.
+                let holds = |b: &mut Body, value: Val, other: Val| match (part.on, z) {
+                    (Condition::Positive, Some(z)) => {
+                        let mask = b.compare(Compare::Gt, z, zero);
+                        b.select(mask, value, other)
+                    }
+                    (Condition::Negative, Some(z)) => {
+                        let mask = b.compare(Compare::Gt, zero, z);
+                        b.select(mask, value, other)
+                    }
+                    _ => value,
+                };
+                nowhere = holds(b, zero, nowhere);
+                let share = holds(b, scaled, zero);
+                let Some(denominator) = &part.denominator else {
+                    b.store(share, *out, at.of(&s));
+                    continue;
+                };
+                let bias = operands.bias.map(|bias| b.load4(bias, &at.block * s.pixel() + &at.v));
+                let den = match denominator {
+                    Denominator::Output { .. } => z.unwrap_or(zero),
+                    Denominator::Sum { .. } => {
+                        let tensors =
+                            operands.tensors.iter().map(|(buffer, layout)| (*buffer, at.of(layout)));
+                        let constant = operands.constant.map(|buffer| (buffer, at.of(&s)));
+                        let loads: Vec<Val> =
+                            tensors.chain(constant).map(|(buffer, index)| b.load4(buffer, index)).collect();
+                        let all = loads.into_iter().chain(bias);
+                        all.reduce(|sum, value| b.add(sum, value)).unwrap_or(zero)
+                    }
+                };
+                let eps = stabiliser.emit(b, den);
+                let d = eps.map_or(den, |eps| b.add(den, eps));
+                let vanishes = b.compare(Compare::Eq, d, zero);
+                let ratio = b.div(share, d);
+                let quotient = b.select(vanishes, zero, ratio);
+                b.store(quotient, *out, at.of(&s));
+                if let Some(bias) = bias {
+                    let absorbed = b.mul(quotient, bias);
+                    bias_loss.add(b, absorbed);
+                }
+                if let Some(eps) = eps {
+                    let absorbed = b.mul(quotient, eps);
+                    eps_loss.add(b, absorbed);
+                }
+                let lost = b.select(vanishes, share, zero);
+                clipped.add(b, lost);
+            }
+            if parts.iter().all(|part| part.on != Condition::Always) {
+                clipped.add(b, nowhere);
+            }
         });
         let slot = (block * i64::from(r.height) + y) * slots;
         for (sum, k) in sums.into_iter().zip(0i64..) {
             sum.store(b, ledger, &slot + k);
         }
     })
+}
+
+impl Stabiliser {
+    /// What is added to the denominator; nothing if there is no stabiliser.
+    fn emit(self, b: &mut Body, z: Val) -> Option<Val> {
+        match self {
+            Stabiliser::None => None,
+            Stabiliser::Plain(eps) => Some(b.const4(eps)),
+            Stabiliser::Signed(eps) => {
+                let (zero, plus, minus) = (b.const4(0.0), b.const4(eps), b.const4(-eps));
+                let positive = b.compare(Compare::Ge, z, zero);
+                Some(b.select(positive, plus, minus))
+            }
+        }
+    }
 }

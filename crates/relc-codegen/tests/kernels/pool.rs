@@ -1,7 +1,5 @@
 use proptest::prelude::*;
-use relc_codegen::kernels::{
-    Average, Axis, Quotient, Stabiliser, average_pool, average_pool_relevance, max_pool, max_pool_winner,
-};
+use relc_codegen::kernels::{Average, Axis, average_pool, max_pool, max_pool_winner};
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
 use crate::{dense, halo, vector};
@@ -91,35 +89,6 @@ proptest! {
         let y = from_written(&check_disjoint(&average_pool("mean", lx, ly, pool), &buffers)[1], &ly);
         assert_close(&y, &Dense::from_fn(r.shape, |at| average(&x, &pool, at)), 1e-6);
     }
-
-    #[test]
-    fn relevance_of_the_mean(
-        (axes, x, r) in case(),
-        halos in [halo(), halo(), halo()],
-        vector in vector(),
-        include in any::<bool>(),
-        sparse in any::<bool>(),
-        stabiliser in prop_oneof![
-            Just(Stabiliser::None), Just(Stabiliser::Plain(1e-5)), Just(Stabiliser::Signed(1e-3)),
-        ],
-        fallback in prop_oneof![Just(None), Just(Some(1e-20f32))],
-    ) {
-        // Mostly zero, so that whole windows vanish.
-        let x = if sparse { x.map(|x| if x > 6.0 { x } else { -x.abs() }) } else { x };
-        let (lx, lr) = (blocked(x.shape, vector, halos[0]), blocked(r.shape, vector, halos[1]));
-        let lout = blocked(x.shape, vector, halos[2]);
-        let pool = Average { axes, count_include_pad: include };
-        let rule = Quotient { stabiliser, fallback };
-        let buffers = [to_blocked(&x, &lx, f32::NAN), to_blocked(&r, &lr, f32::NAN), unwritten(&lout)];
-        let kernel = average_pool_relevance("relevance", [lx, lr, lout], pool, rule);
-        let got = from_written(&check_disjoint(&kernel, &buffers)[2], &lout);
-        let expected = average_relevance(&x, &r, &pool, rule);
-        assert_close(&got, &expected, 1e-5);
-        let (sum, arrived) = (got.data.iter().sum::<f32>(), r.data.iter().sum::<f32>());
-        if stabiliser == Stabiliser::None && fallback.is_some() {
-            prop_assert!((sum - arrived).abs() < 1e-2, "got {} of {}", sum, arrived);
-        }
-    }
 }
 
 fn divisor(pool: &Average, at: [usize; 3]) -> f32 {
@@ -133,30 +102,6 @@ fn divisor(pool: &Average, at: [usize; 3]) -> f32 {
 
 fn average(x: &Dense, pool: &Average, at: [usize; 3]) -> f32 {
     points(&pool.axes, at).into_iter().map(|point| x.at(point)).sum::<f32>() / divisor(pool, at)
-}
-
-fn average_relevance(x: &Dense, r: &Dense, pool: &Average, rule: Quotient) -> Dense {
-    let a = x.map(|x| x.max(0.0));
-    let mut out = x.map(|_| 0.0);
-    Dense::from_fn(r.shape, |at| {
-        let z = average(&a, pool, at);
-        let den = match rule.stabiliser {
-            Stabiliser::None => z,
-            Stabiliser::Plain(eps) => z + eps,
-            Stabiliser::Signed(eps) => z + if z >= 0.0 { eps } else { -eps },
-        };
-        let points = points(&pool.axes, at);
-        for &point in &points {
-            let share = match rule.fallback {
-                Some(threshold) if den.abs() < threshold => r.at(at) / points.len() as f32,
-                None if den == 0.0 => 0.0,
-                _ => a.at(point) / divisor(pool, at) * r.at(at) / den,
-            };
-            *out.at_mut(point) += share;
-        }
-        0.0
-    });
-    out
 }
 
 /// More taps than are unrolled: loops over taps.

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use relc_codegen::kernels::{LEDGER, Quotient, Stabiliser, quotient};
+use relc_codegen::kernels::{Condition, Denominator, LEDGER, QuotientPart, Stabiliser, quotients};
 use relc_codegen::kir::Data;
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
@@ -14,61 +14,114 @@ fn eps(stabiliser: Stabiliser, z: f32) -> f32 {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+fn holds(on: Condition, z: f32) -> bool {
+    match on {
+        Condition::Always => true,
+        Condition::Positive => z > 0.0,
+        Condition::Negative => z < 0.0,
+    }
+}
 
-    /// `R / den` by its definition, and a ledger that balances with what `s` and `flat` carry.
+/// What a part divides by.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Nothing,
+    Output,
+    Sum { tensors: usize, constant: bool },
+}
+
+fn by() -> impl Strategy<Value = By> {
+    let sum = (1..3usize, any::<bool>()).prop_map(|(tensors, constant)| By::Sum { tensors, constant });
+    prop_oneof![Just(By::Nothing), Just(By::Output), sum]
+}
+
+fn part() -> impl Strategy<Value = (f32, Condition, By)> {
+    let on = prop_oneof![Just(Condition::Always), Just(Condition::Positive), Just(Condition::Negative)];
+    (prop_oneof![Just(1.0f32), Just(-1.5)], on, by())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Each part by its definition, and a ledger of what is lost.
     #[test]
     fn division(
-        (r, den) in shape().prop_flat_map(|shape| (dense(shape), dense(shape))),
-        halos in [halo(), halo(), halo(), halo()],
+        (r, z, den, bias) in shape().prop_flat_map(|s| (dense(s), dense(s), dense(s), dense([s[0], 1, 1]))),
+        halos in [halo(), halo(), halo()],
         vector in vector(),
         stabiliser in prop_oneof![
             Just(Stabiliser::None), Just(Stabiliser::Plain(0.25)), Just(Stabiliser::Signed(0.125)),
         ],
-        fallback in prop_oneof![Just(None), Just(Some(0.3f32))],
+        parts in prop::collection::vec(part(), 1..3),
+        biased in any::<bool>(),
     ) {
-        let rule = Quotient { stabiliser, fallback };
-        let layouts = halos.map(|halo| blocked(r.shape, vector, halo));
-        let [lr, lden, ls, lflat] = layouts;
-        let kernel = quotient("quotient", layouts, rule);
-        let pixels = r.shape[1] * r.shape[2];
-        // Pixel 0 has no valid input.
-        let fan_in: Vec<f32> = (0..pixels).map(|pixel| (pixel % 10) as f32).collect();
-        let ledger = Data::F64(vec![f64::NAN; kernel.task_count() * LEDGER.len()]);
-        let mut buffers = vec![to_blocked(&r, &lr, f32::NAN), to_blocked(&den, &lden, f32::NAN)];
-        buffers.extend(fallback.map(|_| Data::F32(fan_in.clone())));
-        buffers.push(unwritten(&ls));
-        buffers.extend(fallback.map(|_| unwritten(&lflat)));
-        buffers.push(ledger);
+        let [lr, lz, ls] = halos.map(|halo| blocked(r.shape, vector, halo));
+        let described: Vec<QuotientPart> = parts.iter().map(|&(scale, on, by)| {
+            let denominator = match by {
+                By::Nothing => None,
+                By::Output => Some(Denominator::Output { biased }),
+                By::Sum { tensors, constant } => {
+                    Some(Denominator::Sum { tensors: vec![lz; tensors], constant, biased })
+                }
+            };
+            QuotientPart { scale, on, denominator }
+        }).collect();
+        let kernel = quotients("quotients", [lr, ls], Some(lz), &described, stabiliser);
+        let channels = ls.blocks() as usize * vector as usize;
+        let per_channel: Vec<f32> = (0..channels).map(|c| bias.data.get(c).copied().unwrap_or(0.0)).collect();
+        let mut buffers = vec![to_blocked(&r, &lr, f32::NAN), to_blocked(&z, &lz, f32::NAN)];
+        for (_, _, by) in &parts {
+            if let By::Sum { tensors, constant } = by {
+                buffers.extend((0..*tensors).map(|_| to_blocked(&den, &lz, f32::NAN)));
+                buffers.extend(constant.then(|| to_blocked(&den, &ls, f32::NAN)));
+            }
+            if biased && !matches!(by, By::Nothing) {
+                buffers.push(Data::F32(per_channel.clone()));
+            }
+        }
+        let first = buffers.len();
+        buffers.extend(parts.iter().map(|_| unwritten(&ls)));
+        buffers.push(Data::F64(vec![f64::NAN; kernel.task_count() * LEDGER.len()]));
         let results = check_disjoint(&kernel, &buffers);
 
-        let d = den.map(|z| z + eps(stabiliser, z));
-        let vanishes = |d: f32| fallback.map_or(d == 0.0, |threshold| d.abs() < threshold);
-        let s = Dense::from_fn(r.shape, |at| if vanishes(d.at(at)) { 0.0 } else { r.at(at) / d.at(at) });
-        let got = from_written(&results[if fallback.is_some() { 3 } else { 2 }], &ls);
-        assert_close(&got, &s, 1e-6);
-
-        let mut expected = [0.0f64; LEDGER.len()];
-        let flat = Dense::from_fn(r.shape, |at| {
-            let relevance = f64::from(r.at(at));
-            expected[0] += relevance;
-            expected[1] += f64::from(s.at(at) * eps(stabiliser, den.at(at)));
-            if !vanishes(d.at(at)) {
-                return 0.0;
-            }
-            let inputs = fan_in[at[1] * r.shape[2] + at[2]];
-            let slot = if fallback.is_none() { 3 } else if inputs == 0.0 { 4 } else { 2 };
-            expected[slot] += relevance;
-            if slot == 2 { r.at(at) / inputs } else { 0.0 }
-        });
-        if fallback.is_some() {
-            assert_close(&from_written(&results[4], &lflat), &flat, 1e-6);
+        let mut lost = [0.0f64; LEDGER.len()];
+        for (index, &(scale, on, by)) in parts.iter().enumerate() {
+            let expected = Dense::from_fn(r.shape, |at| {
+                if !holds(on, z.at(at)) {
+                    return 0.0;
+                }
+                let share = scale * r.at(at);
+                let b = if biased { bias.data[at[0]] } else { 0.0 };
+                let sum = match by {
+                    By::Nothing => return share,
+                    By::Output => z.at(at),
+                    By::Sum { tensors, constant } => den.at(at) * (tensors + usize::from(constant)) as f32 + b,
+                };
+                let e = eps(stabiliser, sum);
+                if sum + e == 0.0 {
+                    lost[2] += f64::from(share);
+                    return 0.0;
+                }
+                let s = share / (sum + e);
+                lost[0] += f64::from(s * b);
+                lost[1] += f64::from(s * e);
+                s
+            });
+            assert_close(&from_written(&results[first + index], &ls), &expected, 1e-5);
+        }
+        if parts.iter().all(|(_, on, _)| *on != Condition::Always) {
+            Dense::from_fn(r.shape, |at| {
+                if parts.iter().all(|(_, on, _)| !holds(*on, z.at(at))) {
+                    lost[2] += f64::from(r.at(at));
+                }
+                0.0
+            });
         }
         let Some(Data::F64(ledger)) = results.last() else { panic!("no ledger") };
-        for (k, expected) in expected.iter().enumerate() {
-            let sum: f64 = ledger.iter().skip(k).step_by(LEDGER.len()).sum();
-            prop_assert!((sum - expected).abs() < 1e-4, "{}: got {}, expected {}", LEDGER[k], sum, expected);
+        for (slot, (name, expected)) in LEDGER.iter().zip(lost).enumerate() {
+            let got: f64 = ledger.iter().skip(slot).step_by(LEDGER.len()).sum();
+            let scale = lost.iter().fold(1.0, |m: f64, v| m.max(v.abs())) * 10.0;
+            prop_assert!((got - expected).abs() <= 1e-4 * scale, "{name}: {got}, expected {expected}");
         }
     }
 }
