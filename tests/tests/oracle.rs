@@ -249,6 +249,10 @@ fn check(case: &Case, rule: &Rule) {
     let input = ArrayD::from_shape_vec([&[1], &case.input[..]].concat(), a).unwrap();
     let seed = Seed::Tensor(ArrayD::from_shape_vec(IxDyn(&[1, rows]), r).unwrap());
     for (engine, tolerance) in ENGINES {
+        // A strict rule divides by the fraction that it passes on, which parts of opposite sign can make small: then a
+        // rounding of f32 grows by as much.
+        let grown = rule.line.contains("strict") && engine != Engine::InterpF64;
+        let tolerance = if grown { 50.0 * tolerance } else { tolerance };
         let explainer =
             Compiler::new(preset.clone()).engine(engine).compile_graph(case.graph(false)).unwrap();
         let result = explainer.explain(input.view(), &seed, &Targets::Argmax).unwrap();
@@ -267,11 +271,13 @@ fn check(case: &Case, rule: &Rule) {
     }
 }
 
-/// Small layers of every linear op, whose windows all cover some input.
+/// Small layers of every linear op, whose windows all cover some input. Pools divide by powers of two: where a
+/// denominator is exactly 0, its sign, which the stabiliser takes, must not hang on a rounding.
 fn cases() -> impl Strategy<Value = Case> {
     let sizes = (2usize..5, 2usize..5, 1usize..3, 1usize..3, 1usize..3, 0usize..2, any::<u64>());
     (0usize..4, sizes).prop_map(|(kind, (h, w, c, m, stride, pad, seed))| {
-        let kernel = [h.min(2 + pad), w.min(2)];
+        let (h, w) = if kind == 3 { (h / 2 * 2, w / 2 * 2) } else { (h, w) };
+        let kernel = [if kind == 2 { 2 } else { h.min(2 + pad) }, 2];
         let window = Window { pads: [pad, 0, 0, pad], ..Window::new(kernel, [stride, 1]) };
         let (op, input, weight) = match kind {
             0 => {

@@ -28,7 +28,7 @@ impl Program {
     /// The kernel that a step runs, if Cranelift compiled it.
     pub(crate) fn kernel_of(&self, step: &Step) -> Option<&Kernel> {
         match step.action {
-            Action::Kernel { kernel, .. } => self.kernels.get(kernel),
+            Action::Kernel { kernel, .. } | Action::Quotients { kernel, .. } => self.kernels.get(kernel),
             _ => None,
         }
     }
@@ -52,7 +52,7 @@ impl Program {
                         count(Arc::as_ptr(weights).cast(), plan.packed_len());
                     }
                 },
-                Action::Kernel { binds, .. } => {
+                Action::Kernel { binds, .. } | Action::Quotients { binds, .. } => {
                     for bind in binds {
                         if let Bind::Constant(data) = bind {
                             count(data.as_ptr().cast(), data.len());
@@ -82,10 +82,11 @@ impl Step {
                 (what, conv.flops)
             }
             Action::Kernel { .. } => ("kernel", 0),
+            Action::Quotients { .. } => ("quotients", 0),
             Action::Move { .. } => ("move", 0),
             Action::Interpret(_) => ("interpret", 0),
             Action::Spread(_) | Action::Raise { .. } => ("spread", 0),
-            Action::Tally { .. } | Action::Stabiliser { .. } => ("ledger", 0),
+            Action::Tally { .. } | Action::Absorbed { .. } => ("ledger", 0),
         }
     }
 }

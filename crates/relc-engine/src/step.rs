@@ -40,12 +40,12 @@ pub enum Finish {
         /// Whether negative values become 0.
         relu: bool,
     },
-    /// `s = R / (out + offset)`, 0 where the magnitude is at most `floor`; the flag is raised where that loses relevance.
+    /// `s = R / (out + offset)` with an offset per channel, 0 where the magnitude is at most `floor`; the flag is raised where that loses relevance.
     Quotient {
         /// R.
         relevance: BufferId,
-        /// The stabiliser.
-        offset: f32,
+        /// The bias and the stabiliser.
+        offset: Arc<[f32]>,
         /// The smallest denominator.
         floor: f32,
         /// Raised where a denominator vanishes under relevance.
@@ -136,6 +136,13 @@ pub enum Action {
         /// Its arguments.
         binds: Vec<Bind>,
     },
+    /// A kernel of [`relc_codegen::kernels::quotients`], whose last argument is a ledger of what its node loses.
+    Quotients {
+        /// Which.
+        kernel: usize,
+        /// Its other arguments.
+        binds: Vec<Bind>,
+    },
     /// `out[to] = in[from]`, or 0 where `from` is [`NOWHERE`].
     Move {
         /// The pairs (to, from).
@@ -161,12 +168,14 @@ pub enum Action {
         /// Where it is.
         buffer: BufferId,
     },
-    /// What the stabiliser of a node took: `eps * sum s`, for the ledger.
-    Stabiliser {
+    /// What a bias or the stabiliser of a node took, for the ledger: the sum of `s` times a value per channel.
+    Absorbed {
         /// `s`.
         quotient: BufferId,
-        /// The stabiliser.
-        eps: f64,
+        /// The value of each channel.
+        by: Arc<[f32]>,
+        /// Whether it is a bias.
+        bias: bool,
     },
 }
 
@@ -211,7 +220,7 @@ impl Step {
                 }
                 f(Use::Write, &mut conv.output);
             }
-            Action::Kernel { binds, .. } => {
+            Action::Kernel { binds, .. } | Action::Quotients { binds, .. } => {
                 for bind in binds {
                     match bind {
                         Bind::Read(id) => f(Use::Read, id),
@@ -235,7 +244,7 @@ impl Step {
             }
             Action::Raise { .. } => {}
             Action::Tally { buffer, .. } => f(Use::Read, buffer),
-            Action::Stabiliser { quotient, .. } => f(Use::Read, quotient),
+            Action::Absorbed { quotient, .. } => f(Use::Read, quotient),
         }
     }
 
@@ -248,6 +257,6 @@ impl Step {
 
     /// Whether the step is there for the ledger alone.
     pub fn is_bookkeeping(&self) -> bool {
-        matches!(self.action, Action::Tally { .. } | Action::Stabiliser { .. })
+        matches!(self.action, Action::Tally { .. } | Action::Absorbed { .. })
     }
 }

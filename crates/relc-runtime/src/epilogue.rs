@@ -38,13 +38,13 @@ pub enum Epilogue<'a> {
         /// Whether negative values become zero.
         relu: bool,
     },
-    /// `out = relevance / (out + offset)` where `|out + offset| > floor`, else 0: `s = R / den` from a
+    /// `out = relevance / (out + offset[c])` where `|out + offset[c]| > floor`, else 0: `s = R / den` from a
     /// denominator.
     Quotient {
         /// R.
         relevance: Operand<'a>,
-        /// Added to the denominator.
-        offset: f32,
+        /// Added to the denominator: one value per output channel.
+        offset: &'a [f32],
         /// Denominators of at most this magnitude give 0.
         floor: f32,
         /// Set to true if that loses relevance: if there is some over such a denominator.
@@ -102,8 +102,10 @@ impl<'a> Epilogue<'a> {
             }
             check("an operand", operand.data.len(), operand.layout.len())?;
         }
-        if let Epilogue::Activate { bias: Some(bias), .. } = self {
-            check("the bias", bias.len(), output.channels())?;
+        match self {
+            Epilogue::Activate { bias: Some(bias), .. } => check("the bias", bias.len(), output.channels())?,
+            Epilogue::Quotient { offset, .. } => check("the offset", offset.len(), output.channels())?,
+            _ => {}
         }
         Ok(())
     }
@@ -176,7 +178,7 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
             Epilogue::None | Epilogue::Custom(_) => {}
             Epilogue::Activate { bias, residual, relu } => {
                 if let Some(bias) = bias {
-                    add_bias::<S>(row, bias, out);
+                    add_channels::<S>(row, bias, out);
                 }
                 if let Some(residual) = residual {
                     map::<S, 1>(out, [residual.row(row, len)], |out, [value]| out.add(value));
@@ -186,10 +188,10 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
                 }
             }
             Epilogue::Quotient { relevance, offset, floor, vanished } => {
-                let (offset, floor) = (S::splat(*offset), S::splat(*floor));
+                add_channels::<S>(row, offset, out);
+                let floor = S::splat(*floor);
                 let mut lost = S::zero();
-                map::<S, 1>(out, [relevance.row(row, len)], |out, [relevance]| {
-                    let denominator = out.add(offset);
+                map::<S, 1>(out, [relevance.row(row, len)], |denominator, [relevance]| {
                     let size = denominator.abs();
                     lost = lost.max(S::zero().where_greater(size, floor, relevance.abs()));
                     relevance.div(denominator).where_greater(size, floor, S::zero())
@@ -234,12 +236,12 @@ unsafe fn map<S: Simd, const N: usize>(
 /// # Safety
 /// The machine has the instruction set of `S`.
 #[inline(always)]
-unsafe fn add_bias<S: Simd>(row: Row, bias: &[f32], out: &mut [f32]) {
+unsafe fn add_channels<S: Simd>(row: Row, values: &[f32], out: &mut [f32]) {
     const MOST: usize = 16;
-    let mut values = [0.0; MOST];
     let channels = row.channels.min(MOST);
-    let known = bias.get(row.block * channels..).unwrap_or(&[]);
-    values.iter_mut().zip(&known[..known.len().min(channels)]).for_each(|(value, bias)| *value = *bias);
+    let known = values.get(row.block * channels..).unwrap_or(&[]);
+    let mut values = [0.0; MOST];
+    values.iter_mut().zip(&known[..known.len().min(channels)]).for_each(|(value, known)| *value = *known);
     if S::WIDTH == channels {
         // SAFETY: `values` has at least as many elements; the rest is the contract of this function.
         unsafe {

@@ -56,6 +56,29 @@ impl Stats {
         blocks.into_iter().fold(Stats::NOTHING, Stats::with)
     }
 
+    /// The sum of a tensor's elements, each times its channel's weight, in f64; as [`Stats::of`].
+    pub fn weighted(isa: Isa, layout: &Blocked, data: &[f32], weights: &[f32], parallel: bool) -> f64 {
+        let v = layout.block();
+        let block = |b: usize| -> f64 {
+            let weights = weights.get(b * v..).unwrap_or(&[]);
+            let mut sums = [0.0f64; MOST];
+            for y in 0..layout.height() {
+                let start = layout.offset(b, y, 0);
+                let row = data.get(start..start + layout.width() * v).unwrap_or(&[]);
+                let lanes = if v == isa.width() { lanes_of(isa, row) } else { plain_lanes(row, v) };
+                sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += lane);
+            }
+            let channels = v.min(layout.channels() - b * v);
+            sums.iter().zip(weights).take(channels).map(|(sum, weight)| sum * f64::from(*weight)).sum()
+        };
+        let blocks: Vec<f64> = if parallel {
+            (0..layout.blocks()).into_par_iter().map(block).collect()
+        } else {
+            (0..layout.blocks()).map(block).collect()
+        };
+        blocks.into_iter().sum()
+    }
+
     fn of_block(isa: Isa, layout: &Blocked, data: &[f32], block: usize) -> Stats {
         let v = layout.block();
         let channels = v.min(layout.channels() - block * v);
@@ -90,6 +113,46 @@ fn of_row(isa: Isa, row: &[f32]) -> Stats {
         // SAFETY: arrays need no instruction set.
         _ => unsafe { vectors::<[f32; 8]>(row) },
     }
+}
+
+/// The sums of the lanes of a row of whole vectors.
+fn lanes_of(isa: Isa, row: &[f32]) -> [f64; MOST] {
+    match isa {
+        // SAFETY: guarded by what the machine has.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if isa.is_available() => unsafe { lanes_avx512(row) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if isa.is_available() => unsafe { lanes_avx2(row) },
+        // SAFETY: arrays need no instruction set.
+        _ => unsafe { grouped::<[f32; 8]>(row, |vector| vector) },
+    }
+}
+
+/// The sums of the lanes of pixels of `v` channels, at most [`MOST`].
+fn plain_lanes(row: &[f32], v: usize) -> [f64; MOST] {
+    let mut lanes = [0.0; MOST];
+    let pixels = row.chunks_exact(v.max(1));
+    pixels.for_each(|pixel| lanes.iter_mut().zip(pixel).for_each(|(lane, value)| *lane += f64::from(*value)));
+    lanes
+}
+
+/// # Safety
+/// The machine has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn lanes_avx512(row: &[f32]) -> [f64; MOST] {
+    // SAFETY: the contract of this function.
+    unsafe { grouped::<std::arch::x86_64::__m512>(row, |vector| vector) }
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn lanes_avx2(row: &[f32]) -> [f64; MOST] {
+    // SAFETY: the contract of this function.
+    unsafe { grouped::<std::arch::x86_64::__m256>(row, |vector| vector) }
 }
 
 /// # Safety
@@ -128,17 +191,18 @@ unsafe fn vectors<S: Simd>(row: &[f32]) -> Stats {
         max.store(high.as_mut_ptr());
         let min = low.into_iter().fold(f32::INFINITY, f32::min);
         let max = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        let magnitude = if min >= 0.0 { sum } else { grouped::<S>(row, |vector| vector.abs()) };
+        let sum = sum.iter().sum();
+        let magnitude = if min >= 0.0 { sum } else { grouped::<S>(row, |vector| vector.abs()).iter().sum() };
         Stats { sum, magnitude, min, max }
     }
 }
 
-/// The sum of `f` over whole vectors.
+/// The sums of the lanes of `f` over whole vectors.
 ///
 /// # Safety
 /// As of [`vectors`].
 #[inline(always)]
-unsafe fn grouped<S: Simd>(row: &[f32], mut f: impl FnMut(S) -> S) -> f64 {
+unsafe fn grouped<S: Simd>(row: &[f32], mut f: impl FnMut(S) -> S) -> [f64; MOST] {
     let mut total = [0.0f64; MOST];
     for group in row.chunks(GROUP * S::WIDTH) {
         let mut lanes = [0.0f32; MOST];
@@ -152,7 +216,7 @@ unsafe fn grouped<S: Simd>(row: &[f32], mut f: impl FnMut(S) -> S) -> f64 {
         }
         total.iter_mut().zip(&lanes[..S::WIDTH]).for_each(|(total, lane)| *total += f64::from(*lane));
     }
-    total.iter().sum()
+    total
 }
 
 #[cfg(test)]
@@ -185,6 +249,12 @@ mod tests {
                     assert_eq!(got.min, dense.iter().copied().fold(f32::INFINITY, f32::min));
                     assert_eq!(got.max, dense.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                     assert_eq!(Stats::of(isa, &layout, &data, true), got);
+                    let weights: Vec<f32> = (0..channels).map(|c| c as f32 - 3.0).collect();
+                    let weighted =
+                        dense.iter().zip(0..).map(|(v, i)| f64::from(*v) * f64::from(weights[i / 35]));
+                    let difference =
+                        Stats::weighted(isa, &layout, &data, &weights, false) - weighted.sum::<f64>();
+                    assert!(difference.abs() <= 1e-6 * magnitude * channels as f64, "{isa}: {difference:e}");
                 }
             }
         }

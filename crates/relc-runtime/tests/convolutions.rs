@@ -183,12 +183,13 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
     expect(product, &|i| z[i] * other[i] + other[i]);
     let row = |row: FinishedRow<'_>| row.out.iter_mut().for_each(|out| *out *= (row.y + 1) as f32);
     expect(Epilogue::Custom(RowHook(&row)), &|i| z[i] * (i / to[2] % to[1] + 1) as f32);
+    let offset = vec![0.25; to[0]];
     let flags = [AtomicBool::new(false), AtomicBool::new(false)];
     for (floor, vanished) in [0.5, 0.0].into_iter().zip(&flags) {
         let quotient =
-            Epilogue::Quotient { relevance: operand, offset: 0.0, floor, vanished: Some(vanished) };
-        expect(quotient, &|i| if z[i].abs() > floor { other[i] / z[i] } else { 0.0 });
-        let loses = (0..z.len()).any(|i| z[i].abs() <= floor && other[i] != 0.0);
+            Epilogue::Quotient { relevance: operand, offset: &offset, floor, vanished: Some(vanished) };
+        expect(quotient, &|i| if (z[i] + 0.25).abs() > floor { other[i] / (z[i] + 0.25) } else { 0.0 });
+        let loses = (0..z.len()).any(|i| (z[i] + 0.25).abs() <= floor && other[i] != 0.0);
         assert_eq!(vanished.load(Ordering::Relaxed), loses, "{case:?}");
     }
 }

@@ -3,14 +3,14 @@
 use relc_codegen::kernels::{self, Average, Axis, Operand};
 use relc_codegen::kir::Body;
 use relc_codegen::kir::Val;
-use relc_ir::op::{Activation, Arithmetic, Window};
+use relc_ir::op::{Activation, Arithmetic, Relevance, Window};
 use relc_ir::{NodeId, Op, ValueId};
 
 use relc_runtime::conv::Direction;
 use relc_runtime::tile::Part;
 
 use super::Builder;
-use super::linear::Weighted;
+use super::linear::{Purpose, Weighted};
 use crate::error::EngineError;
 use crate::image::image;
 use crate::step::{Action, Bind, BufferId, Finish, Step};
@@ -75,12 +75,17 @@ impl Builder<'_> {
             (None, false) => Finish::None,
             _ => Finish::Activate { bias, residual: None, relu },
         };
-        let weighted = Weighted {
-            direction: Direction::Forward,
-            part: Part::Raw,
-            weight: Some(operands[1]),
-            non_negative: false,
+        // Where a rule divides by the layer's output, that has to be exact.
+        let divides = |(user, operand): &(NodeId, usize)| match &self.graph.node(*user).op {
+            Op::Relevance(Relevance::Linear { rule, .. }) => {
+                rule.reads_output() && *operand + 1 == self.graph.operands(*user).len()
+            }
+            _ => false,
         };
+        let divided = self.graph.users(ValueId { node, port: 0 }).iter().any(divides);
+        let purpose = if divided { Purpose::Divisor { non_negative: false } } else { Purpose::Plain };
+        let weighted =
+            Weighted { direction: Direction::Forward, part: Part::Raw, weight: Some(operands[1]), purpose };
         self.convolve(node, &layer.spec, weighted, &weights, [input, output], finish)
     }
 

@@ -4,6 +4,7 @@ mod forward;
 mod linear;
 mod moves;
 mod relevance;
+mod rule;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use relc_codegen::kernels;
 use relc_codegen::kir::Kernel;
 use relc_ir::op::{Activation, LinearLayer, Relevance};
+use relc_ir::rule::LinearRule;
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 use relc_passes::non_negative_values;
 use relc_runtime::Isa;
@@ -98,6 +100,17 @@ pub fn lower(graph: &Graph, isa: Isa) -> Result<Lowered, EngineError> {
     })
 }
 
+/// The first value of a node.
+trait ValueExt {
+    fn value(self) -> ValueId;
+}
+
+impl ValueExt for NodeId {
+    fn value(self) -> ValueId {
+        ValueId { node: self, port: 0 }
+    }
+}
+
 /// A plan and the weights that it packed, or that another one packed alike.
 type Packed = (Arc<ConvPlan>, Arc<PackedWeights>);
 
@@ -120,6 +133,8 @@ struct Builder<'g> {
     packed: HashMap<ValueId, Vec<Packed>>,
     /// Where Winograd's algorithm puts the transformed input, for one step at a time.
     winograd: Option<BufferId>,
+    /// The positive (true) and negative parts of buffers.
+    forms: HashMap<(BufferId, bool), BufferId>,
     /// The node at hand.
     node: NodeId,
     /// The batch axis that every value has.
@@ -144,6 +159,7 @@ impl<'g> Builder<'g> {
             flags: 0,
             packed: HashMap::new(),
             winograd: None,
+            forms: HashMap::new(),
             node: graph.inputs().first().copied().ok_or_else(malformed)?,
             samples,
         };
@@ -229,7 +245,7 @@ impl<'g> Builder<'g> {
             let (spec, x) = match &graph.node(node).op {
                 Op::Conv(_) | Op::Gemm(_) => (self.layer_of(node)?.spec, operands[0]),
                 Op::Relevance(Relevance::Linear { layer, rule }) => match self.layer(node, layer)? {
-                    Some(layer) if self.form(node, rule).is_some() => (layer.spec, operands[1]),
+                    Some(spec) if self.form(node, layer, rule).is_some() => (spec.spec, operands[1]),
                     _ => continue,
                 },
                 _ => continue,
@@ -246,6 +262,11 @@ impl<'g> Builder<'g> {
     fn find_narrow(&mut self) {
         const NARROW: usize = 4;
         let graph = self.graph;
+        let ones = |node: NodeId, layer: &LinearLayer, rule: &LinearRule| {
+            let whole = matches!(layer, LinearLayer::Conv(conv) if conv.group == 1);
+            whole && matches!(self.form(node, layer, rule), Some(rule::Form::Ones(_)))
+        };
+        let mut narrow = BTreeSet::new();
         for node in graph.node_ids() {
             let value = ValueId { node, port: 0 };
             if graph.node(node).types().len() != 1 || self.root(value) != value || graph.is_weight(value) {
@@ -253,25 +274,23 @@ impl<'g> Builder<'g> {
             }
             let [c, h, w] = image(graph.ty(value));
             let plain = |(user, operand): &(NodeId, usize)| match &graph.node(*user).op {
-                Op::Conv(_) => *operand == 0,
+                Op::Conv(conv) => *operand == 0 && conv.group == 1,
                 Op::Transpose(_) | Op::Relevance(Relevance::Transpose(_)) => true,
-                Op::Relevance(Relevance::Linear { layer: LinearLayer::Conv(_), rule }) => {
-                    let ones = |p: &relc_ir::rule::Product| p.input == relc_ir::rule::InputPart::Ones;
-                    *operand == 1 && rule.single().is_some_and(|terms| terms.iter().all(ones))
-                }
+                // Ones stand in for the picture.
+                Op::Relevance(Relevance::Linear { layer, rule }) => *operand == 1 && ones(*user, layer, rule),
                 _ => false,
             };
-            let made_plainly = matches!(
-                &graph.node(node).op,
-                Op::Input
-                    | Op::Transpose(_)
-                    | Op::Relevance(Relevance::Transpose(_) | Relevance::Linear { .. })
-            );
+            let made_plainly = match &graph.node(node).op {
+                Op::Input | Op::Transpose(_) | Op::Relevance(Relevance::Transpose(_)) => true,
+                Op::Relevance(Relevance::Linear { layer, rule }) => ones(node, layer, rule),
+                _ => false,
+            };
             // The relevance of the input is narrow if only the caller and moves read it.
             if c <= NARROW && h * w > 1 && made_plainly && graph.users(value).iter().all(plain) {
-                self.narrow.insert(value);
+                narrow.insert(value);
             }
         }
+        self.narrow = narrow;
     }
 
     fn layout_of(&self, value: ValueId) -> Result<Blocked, EngineError> {

@@ -1,12 +1,14 @@
 //! Relevance nodes.
 
-use relc_codegen::kernels::{self, Operand};
-use relc_ir::op::{Relevance, SplitKind};
+use relc_codegen::kernels::{self, Condition, Denominator, Operand, QuotientPart};
+use relc_codegen::kir::Compare;
+use relc_ir::op::{Activation, Relevance, SIGNED_EPS, SplitKind};
+use relc_ir::rule::Surrogate;
 use relc_ir::{NodeId, Op, ValueId};
 
 use super::Builder;
 use crate::error::EngineError;
-use crate::step::Bind;
+use crate::step::{Action, Bind};
 
 impl Builder<'_> {
     /// Lowers a relevance node.
@@ -39,6 +41,10 @@ impl Builder<'_> {
                 self.add(node, &ids, sum, false)?;
                 self.tally(node)
             }
+            Relevance::Activation { activation: Activation::Relu, kind } => {
+                self.relu_derivative(node, *kind)?;
+                self.tally(node)
+            }
             Relevance::Pass | Relevance::Reshape(_) if self.aliases.contains_key(&out) => Ok(()),
             Relevance::Pad { pad, .. } if pad.pads.iter().any(|p| *p > 0) => {
                 // What lies on the padding is lost or spread, and booked.
@@ -60,10 +66,13 @@ impl Builder<'_> {
         branches: usize,
         skip: usize,
     ) -> Result<(), EngineError> {
-        if branches != 2 || matches!(kind, SplitKind::Signed | SplitKind::Copy) {
-            return self.interpret(node);
-        }
         let operands = self.graph.operands(node);
+        match kind {
+            SplitKind::Signed => return self.signed_split(node, &operands),
+            SplitKind::Copy => return self.copies(node, operands[branches], branches),
+            _ if branches != 2 => return self.interpret(node),
+            _ => {}
+        }
         let main = 1 - skip;
         let r = self.buffer(operands[2])?;
         let (main_out, skip_out) =
@@ -82,8 +91,7 @@ impl Builder<'_> {
                     [vec![Bind::Read(f), Bind::Read(s), Bind::Read(r)], writes.to_vec()].concat(),
                 );
             }
-            SplitKind::Signed | SplitKind::Copy => {} // interpreted above
-            SplitKind::Half | SplitKind::Only(_) => {
+            _ => {
                 let share = match kind {
                     SplitKind::Only(branch) if branch == main => 1.0,
                     SplitKind::Only(_) => 0.0,
@@ -98,6 +106,70 @@ impl Builder<'_> {
                 self.kernel(kernel, [vec![Bind::Read(r)], writes.to_vec()].concat());
             }
         }
+        Ok(())
+    }
+
+    /// `R_k = F_k R / stab(sum F)`.
+    fn signed_split(&mut self, node: NodeId, operands: &[ValueId]) -> Result<(), EngineError> {
+        let Some((r, branches)) = operands.split_last() else { return self.interpret(node) };
+        let r = self.buffer(*r)?;
+        let branches = branches.iter().map(|v| self.buffer(*v)).collect::<Result<Vec<_>, _>>()?;
+        let tensors =
+            branches.iter().map(|id| self.kernel_layout(node, *id)).collect::<Result<Vec<_>, _>>()?;
+        let s = self.scratch(self.layouts[r]);
+        let (lr, ls) = (self.kernel_layout(node, r)?, self.kernel_layout(node, s)?);
+        let denominator = Denominator::Sum { tensors: tensors.clone(), constant: false, biased: false };
+        let part = QuotientPart { scale: 1.0, on: Condition::Always, denominator: Some(denominator) };
+        let stabiliser = kernels::Stabiliser::Signed(SIGNED_EPS as f32);
+        let name = self.kernel_name(node, "quotients");
+        let kernel = kernels::quotients(&name, [lr, ls], None, &[part], stabiliser);
+        let mut binds = vec![Bind::Read(r)];
+        binds.extend(branches.iter().map(|id| Bind::Read(*id)));
+        binds.push(Bind::Write(s));
+        self.kernels.push(kernel);
+        self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds });
+        for (port, (branch, layout)) in branches.into_iter().zip(tensors).enumerate() {
+            let out = self.buffer(ValueId { node, port })?;
+            let name = self.kernel_name(node, &format!("branch{port}"));
+            let kernel = kernels::multiply(&name, [layout, ls, self.kernel_layout(node, out)?]);
+            self.kernel(kernel, vec![Bind::Read(branch), Bind::Read(s), Bind::Write(out)]);
+        }
+        Ok(())
+    }
+
+    /// The same value for each output.
+    fn copies(&mut self, node: NodeId, r: ValueId, outputs: usize) -> Result<(), EngineError> {
+        let r = self.buffer(r)?;
+        let layout = self.kernel_layout(node, r)?;
+        for port in 0..outputs {
+            let out = self.buffer(ValueId { node, port })?;
+            let name = self.kernel_name(node, &format!("copy{port}"));
+            let writes = [("y", self.kernel_layout(node, out)?)];
+            let kernel = kernels::elementwise(&name, [Operand::Tensor("x", layout)], writes, |_, x| x);
+            self.kernel(kernel, vec![Bind::Read(r), Bind::Write(out)]);
+        }
+        Ok(())
+    }
+
+    /// The derivative of a Relu, or what stands for it.
+    fn relu_derivative(&mut self, node: NodeId, kind: Surrogate) -> Result<(), EngineError> {
+        let operands = self.graph.operands(node);
+        let (r, x) = (self.buffer(operands[0])?, self.buffer(operands[1])?);
+        let out = self.buffer(ValueId { node, port: 0 })?;
+        let layout = |b: &Self, id| b.kernel_layout(node, id);
+        let reads = [Operand::Tensor("r", layout(self, r)?), Operand::Tensor("x", layout(self, x)?)];
+        let writes = [("y", layout(self, out)?)];
+        let kernel =
+            kernels::elementwise(&self.kernel_name(node, "derivative"), reads, writes, |b, [r, x]| {
+                let zero = b.const4(0.0);
+                let passed = if kind == Surrogate::Gradient { r } else { b.max(r, zero) };
+                if kind == Surrogate::Deconv {
+                    return [passed];
+                }
+                let active = b.compare(Compare::Gt, x, zero);
+                [b.select(active, passed, zero)]
+            });
+        self.kernel(kernel, vec![Bind::Read(r), Bind::Read(x), Bind::Write(out)]);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
 use relc_codegen::jit::Binding;
+use relc_codegen::kernels::LEDGER;
 use relc_interp::{Losses, evaluate_node, propagate_node};
 use relc_ir::{NodeId, ValueId};
 use relc_runtime::conv::Pass;
@@ -144,7 +145,16 @@ impl<'a> Sample<'a> {
     fn step(&mut self, step: &Step) -> Result<(), EngineError> {
         match &step.action {
             Action::Conv(conv) => self.convolve(conv),
-            Action::Kernel { kernel, binds } => self.kernel(*kernel, binds),
+            Action::Kernel { kernel, binds } => self.kernel(*kernel, binds, &mut []),
+            Action::Quotients { kernel, binds } => {
+                let function = self.executable.kernels.get(*kernel).ok_or_else(misplaced)?;
+                let mut ledger = vec![0.0; function.tasks() * LEDGER.len()];
+                self.kernel(*kernel, binds, &mut ledger)?;
+                let sum = |slot: usize| ledger.iter().skip(slot).step_by(LEDGER.len()).sum::<f64>();
+                let (bias, stabiliser, clipped) = (sum(0), sum(1), sum(2));
+                self.lose(step.node, Losses { bias, stabiliser, clipped, ..Losses::default() });
+                Ok(())
+            }
             Action::Move { table, input, output } => {
                 self.moves(table, *input, *output);
                 Ok(())
@@ -162,9 +172,13 @@ impl<'a> Sample<'a> {
                 self.tally(*value, *buffer);
                 Ok(())
             }
-            Action::Stabiliser { quotient, eps } => {
-                let absorbed = self.stats(*quotient).sum * eps;
-                self.lose(step.node, Losses { stabiliser: absorbed, ..Losses::default() });
+            Action::Absorbed { quotient, by, bias } => {
+                let (isa, layout) = (self.executable.isa, self.executable.layout(*quotient));
+                let sum = Stats::weighted(isa, layout, self.slot(*quotient), by, self.parallel);
+                let losses = Losses::default();
+                let losses =
+                    if *bias { Losses { bias: sum, ..losses } } else { Losses { stabiliser: sum, ..losses } };
+                self.lose(step.node, losses);
                 Ok(())
             }
         }
@@ -211,7 +225,7 @@ impl<'a> Sample<'a> {
             }
             Finish::Quotient { relevance, offset, floor, flag } => Epilogue::Quotient {
                 relevance: operand(*relevance),
-                offset: *offset,
+                offset,
                 floor: *floor,
                 vanished: self.arena.flags.get(*flag),
             },
@@ -221,7 +235,8 @@ impl<'a> Sample<'a> {
         }
     }
 
-    fn kernel(&mut self, kernel: usize, binds: &[Bind]) -> Result<(), EngineError> {
+    /// Runs a compiled kernel; a `ledger` that is not empty is its last argument.
+    fn kernel(&mut self, kernel: usize, binds: &[Bind], ledger: &mut [f64]) -> Result<(), EngineError> {
         let function = self.executable.kernels.get(kernel).ok_or_else(misplaced)?;
         let mut written: Vec<(BufferId, AlignedBuffer)> = Vec::new();
         for bind in binds {
@@ -238,6 +253,9 @@ impl<'a> Sample<'a> {
                 Bind::Constant(data) => Binding::Read(data),
                 Bind::Write(_) => Binding::Write(outputs.next().ok_or_else(misplaced)?),
             });
+        }
+        if !ledger.is_empty() {
+            bindings.push(Binding::Write64(ledger));
         }
         let grain = (GRAIN * function.tasks()).checked_div(elements).unwrap_or(1).max(1);
         let result = if self.parallel && function.tasks() > grain {
