@@ -3,3 +3,4 @@
 
 pub mod graphs;
 pub mod shared;
+pub mod zoo;

@@ -259,7 +259,8 @@ pub enum Rule {
     Winner,
     /// Relevance is unchanged in value; shapes are undone.
     Pass,
-    /// A product of a signal and a gate: the signal takes the relevance, the gate counts as a constant.
+    /// A product (or quotient, or difference) of a signal and a gate or statistic: the signal takes the relevance,
+    /// the other counts as a constant.
     Gate {
         /// The signal's operand index.
         signal: usize,

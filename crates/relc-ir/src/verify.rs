@@ -26,7 +26,8 @@
 //!
 //! **Residuals and rules**
 //! - A residual's join is an `add` with one branch for each operand, and its skip is one of them.
-//! - A rule is only on a forward node; a split rule only on an `add`, a winner only on a `max_pool`.
+//! - A rule is only on a forward node; a split rule only on an `add`, a winner only on a `max_pool`, a gate only on
+//!   a `mul`, `div` or `sub`.
 //!
 //! **Contracts**
 //! - The claim names only relevance nodes, and none as `conserving`.
@@ -269,7 +270,9 @@ impl Verifier<'_> {
             let fits = match assigned.rule {
                 Rule::Split(_) => matches!(op, Op::Arithmetic(Arithmetic::Add)),
                 Rule::Winner | Rule::AsAverage { .. } => matches!(op, Op::MaxPool(_)),
-                Rule::Gate { .. } => matches!(op, Op::Arithmetic(Arithmetic::Mul)),
+                Rule::Gate { .. } => {
+                    matches!(op, Op::Arithmetic(Arithmetic::Mul | Arithmetic::Div | Arithmetic::Sub))
+                }
                 Rule::Crop { .. } => matches!(op, Op::Pad(_)),
                 Rule::Linear(_) => {
                     matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::AveragePool(_) | Op::GlobalAveragePool)

@@ -4,7 +4,7 @@
 //! yields the relevance that each of its data operands receives from it. Where an output is used more than once,
 //! a [`Relevance::Sum`] adds what its users send back.
 
-use super::{AveragePool, Concat, Conv, Gemm, MaxPool, Pad, Reshape, Slice, Transpose};
+use super::{AveragePool, Concat, Conv, Expand, Gemm, MaxPool, Pad, Reshape, Slice, Transpose};
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::rule::LinearRule;
 use crate::types::{Dim, TensorType};
@@ -61,6 +61,13 @@ pub enum Relevance {
     Pass,
     /// A Reshape undone.
     Reshape(Reshape),
+    /// An Expand undone: the sum over the repetitions.
+    Expand {
+        /// The expansion.
+        expand: Expand,
+        /// Its input's shape.
+        from: Vec<Dim>,
+    },
     /// A Transpose undone; `perm` is the inverse.
     Transpose(Transpose),
     /// A Slice undone: zeros where it did not look.
@@ -111,6 +118,7 @@ impl Relevance {
             Relevance::Split { kind: SplitKind::Only(_), .. } => SPLIT_ONLY.into(),
             Relevance::Pass => "pass".into(),
             Relevance::Reshape(_) => "reshape.pass".into(),
+            Relevance::Expand { .. } => "expand.pass".into(),
             Relevance::Transpose(_) => "transpose.pass".into(),
             Relevance::Slice { .. } => "slice.pass".into(),
             Relevance::Pad { .. } => "pad.pass".into(),
@@ -142,6 +150,11 @@ impl Relevance {
                 attrs
             }
             Relevance::Reshape(reshape) => reshape.attrs(),
+            Relevance::Expand { expand, from } => {
+                let mut attrs = expand.attrs();
+                attrs.push(("from", Attr::dims(from)));
+                attrs
+            }
             Relevance::Transpose(transpose) => transpose.attrs(),
             Relevance::Slice { slice, shape } => {
                 let mut attrs = slice.attrs();
@@ -182,6 +195,9 @@ impl Relevance {
                 split(SplitKind::Only(only), attrs)?
             }
             "reshape.pass" => Relevance::Reshape(Reshape::from_attrs(attrs)?),
+            "expand.pass" => {
+                Relevance::Expand { expand: Expand::from_attrs(attrs)?, from: attrs.dims("from")? }
+            }
             "transpose.pass" => Relevance::Transpose(Transpose::from_attrs(attrs)?),
             "slice.pass" => {
                 Relevance::Slice { slice: Slice::from_attrs(attrs)?, shape: attrs.dims("shape")? }
@@ -229,6 +245,10 @@ impl Relevance {
             }
             Relevance::Split { branches, skip, kind } => infer_split(*branches, *skip, *kind, operands),
             Relevance::Reshape(reshape) => Ok(vec![reshape.infer(operands)?]),
+            Relevance::Expand { expand, from } => {
+                let from = TensorType::new(from.iter().copied());
+                undo_one(operands, &expand.infer(&[&from])?, &from)
+            }
             Relevance::Transpose(transpose) => Ok(vec![transpose.infer(operands)?]),
             Relevance::Slice { slice, shape } => {
                 let shape = TensorType::new(shape.iter().copied());
