@@ -134,7 +134,7 @@ def two_outputs(model, path):
     conv = next(n for n in model.graph.node if n.op_type == "Conv")
     model.graph.input.append(helper.make_tensor_value_info("offset", TensorProto.FLOAT, [1]))
     model.graph.node.append(helper.make_node("Add", [conv.output[0], "offset"], ["features"]))
-    model.graph.output.insert(0, helper.make_tensor_value_info("features", TensorProto.FLOAT, None))
+    model.graph.output.insert(0, helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", "c", "h", "w"]))
     save(model, path)
 
 

@@ -1,11 +1,9 @@
 //! Conservation, on every model of the reference data and at every cut.
 
-use std::collections::HashMap;
-
 use ndarray::{ArrayD, Dimension};
 use relc::{Compiler, Engine, Explainer, Preset, Seed, SeedKind, Targets};
-use relc_interp::{Element, Options};
-use relc_ir::{Op, ValueId, op::Relevance};
+use relc_interp::Element;
+use relc_tests::cuts::{Cuts, cuts};
 use relc_tests::shared::{Npz, shared};
 
 /// A picture-like input of the model's shape: smooth, of both signs, never constant.
@@ -17,34 +15,10 @@ fn input(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
     })
 }
 
-/// The relevance that crosses each cut: after every relevance node, what has been made and not yet been used.
-fn cut_errors<T: Element>(explainer: &Explainer, x: &ArrayD<f32>) -> (f64, String) {
-    let graph = explainer.graph();
+/// What crosses the cuts from every positive logit at once.
+fn cut<T: Element>(explainer: &Explainer, x: &ArrayD<f32>) -> Cuts {
     let x = x.mapv(|v| T::from(v).unwrap());
-    let forward = relc_interp::forward(graph, &[x]).unwrap();
-    let (_, output) = &graph.outputs()[0];
-    let logits = forward.value(*output).unwrap();
-    let seed = logits.mapv(|v| v.max(T::zero())); // every positive logit at once
-    let backward = relc_interp::backward(graph, &forward, &seed, &Options { keep_all: true }).unwrap();
-    let sum = |v: ValueId| -> f64 { backward.value(v).unwrap().iter().map(|r| r.to_f64().unwrap()).sum() };
-    let total: f64 = seed.iter().map(|v| v.to_f64().unwrap()).sum();
-    let mut live: HashMap<ValueId, f64> = HashMap::new();
-    let mut worst = (0.0, String::new());
-    for node in graph.relevance_order().unwrap() {
-        if graph.node(node).op != Op::Relevance(Relevance::Seed) {
-            for value in graph.operands(node) {
-                live.remove(&value);
-            }
-        }
-        for port in 0..graph.node(node).types().len() {
-            live.insert(ValueId { node, port }, sum(ValueId { node, port }));
-        }
-        let error = (live.values().sum::<f64>() - total).abs() / total;
-        if error > worst.0 || error.is_nan() {
-            worst = (error, graph.describe(node));
-        }
-    }
-    worst
+    cuts(explainer.graph(), x, |logits| logits.mapv(|v| v.max(T::zero())))
 }
 
 #[test]
@@ -66,11 +40,11 @@ fn conserve_conserves_on_every_model_and_at_every_cut() {
                 }
                 explanation.ledger.check(tolerance).unwrap();
             }
-            let (error, node) = match engine {
-                Engine::InterpF32 => cut_errors::<f32>(&explainer, &x),
-                Engine::InterpF64 => cut_errors::<f64>(&explainer, &x),
+            let Cuts { error, behind, .. } = match engine {
+                Engine::InterpF32 => cut::<f32>(&explainer, &x),
+                Engine::InterpF64 => cut::<f64>(&explainer, &x),
             };
-            assert!(error <= tolerance, "{} {}: {error:e} behind {node}", model.display(), engine.name());
+            assert!(error <= tolerance, "{} {}: {error:e} behind {behind}", model.display(), engine.name());
         }
     }
 }
@@ -111,7 +85,7 @@ fn the_ledger_of_paper_shows_where_relevance_is_lost() {
 #[test]
 fn a_network_without_joins_works_with_a_warning() {
     use relc_ir::op::{Activation, Conv, Gemm, Window};
-    use relc_ir::{Graph, TensorType, Weight};
+    use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 
     let mut graph = Graph::new("plain");
     let weight = |graph: &mut Graph, name: &str, dims: &[usize]| {

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "relc", version, about, long_about = None, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do; RELC_ISA=portable|avx2|avx512 forces an instruction set."
 )]
 pub struct Cli {
     /// What to do.
@@ -23,8 +23,12 @@ pub enum Command {
     Explain(Box<ExplainArgs>),
     /// Say whether a model is supported: its joins, what each skip is, and every node that is not.
     Check(CheckArgs),
-    /// Print the graph after a pass.
+    /// Print the graph after a pass, the lowered program, or the machine code of a node.
     Dump(DumpArgs),
+    /// Time explanations and forward passes.
+    Bench(BenchArgs),
+    /// Time every step of one explanation: operations per second, and the share of what the machine could do.
+    Profile(ProfileArgs),
 }
 
 /// How a model is compiled.
@@ -42,6 +46,17 @@ pub struct CompileArgs {
     /// Whether BatchNormalization stays a layer that relevance passes, or is folded first [default: the preset's].
     #[arg(long, value_name = "POLICY")]
     pub batchnorm: Option<BatchNorm>,
+}
+
+/// What a model leaves open.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The output to explain, where the model has several (or any value of its graph).
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// The input's shape, where the model does not fix it: N,3,224,224.
+    #[arg(long, value_name = "SHAPE")]
+    pub input_shape: Option<String>,
 }
 
 /// A bias policy.
@@ -77,19 +92,23 @@ pub struct ExplainArgs {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     #[command(flatten)]
+    pub import: ImportArgs,
+    #[command(flatten)]
     pub compile: CompileArgs,
     /// The relevance to start from: prob, logit, onehot, or a .npy f32[N,K] or f32[K] [default: the preset's].
     #[arg(long, value_name = "SEED")]
     pub seed: Option<String>,
-    /// What to explain: argmax, topK (top3), an output's index or label, or several with commas.
-    #[arg(long, value_name = "TARGET", default_value = "argmax")]
-    pub target: String,
+    /// What to explain: argmax, topK (top3), an output's index or label, or several with commas [default: argmax].
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
     /// How pictures become inputs: imagenet, cifar10, none, or a .toml file.
     #[arg(long, value_name = "NAME", default_value = "imagenet")]
     pub preprocess: String,
-    /// What executes the program: interp-f32 or interp-f64.
-    #[arg(long, value_name = "ENGINE", default_value = "interp-f32", value_parser = ["interp-f32", "interp-f64"])]
-    pub engine: String,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Explain without a ledger: only its totals.
+    #[arg(long, conflicts_with = "ledger")]
+    pub no_ledger: bool,
     /// A text file with the name of an output on each line.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -108,7 +127,8 @@ pub struct ExplainArgs {
     /// Write the maps of all inputs, f32[N,H,W] (several targets: f32[T,N,H,W]).
     #[arg(long, value_name = "FILE")]
     pub map_npy: Option<PathBuf>,
-    /// Floor every map to a number of heat levels, as the authors' code does.
+    /// Floor every map to a number of heat levels (8 unless given), as the authors' code does; write
+    /// --heat-quantization=8 where an input follows.
     #[arg(long, value_name = "LEVELS", num_args = 0..=1, default_missing_value = "8", value_parser = clap::value_parser!(u16).range(2..))]
     pub heat_quantization: Option<u16>,
     /// Write the report as JSON; - for standard output (and nothing else there).
@@ -128,6 +148,8 @@ pub struct ExplainArgs {
 pub struct CheckArgs {
     /// The ONNX model.
     pub model: PathBuf,
+    #[command(flatten)]
+    pub import: ImportArgs,
     #[command(flatten)]
     pub compile: CompileArgs,
     /// Print the result as JSON.
@@ -151,13 +173,18 @@ pub enum Format {
 #[command(after_help = "Examples:
   relc dump model.onnx --after find-residuals
   relc dump model.onnx --after derive-relevance --format dot | dot -Tsvg > graph.svg
-  relc dump model.onnx --print-after-all --remarks")]
+  relc dump model.onnx --print-after-all --remarks
+  relc dump model.onnx --after lower
+  relc dump model.onnx --asm /layer1/layer1.0/Add")]
 pub struct DumpArgs {
     /// The ONNX model.
     pub model: PathBuf,
-    /// The pass; the last one unless given. `import` is the graph as it was read.
+    /// The pass; the last one unless given. `import` is the graph as it was read, `lower` the compiled program.
     #[arg(long, value_name = "PASS", conflicts_with = "print_after_all")]
     pub after: Option<String>,
+    /// Print the kernels of a node, by its name or label: kernel IR, Cranelift's IR and machine code.
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["print_after_all", "after"])]
+    pub asm: Option<String>,
     /// Print the graph after every pass.
     #[arg(long)]
     pub print_after_all: bool,
@@ -169,4 +196,61 @@ pub struct DumpArgs {
     pub remarks: bool,
     #[command(flatten)]
     pub compile: CompileArgs,
+}
+
+/// `relc bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  relc bench resnet50.onnx --batch 8 --threads 2
+  relc bench resnet50.onnx --preset paper --runs 20 --json")]
+pub struct BenchArgs {
+    /// The ONNX model.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Samples of a batch.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Timed runs, after two that warm up.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    pub runs: u16,
+    /// Explain without a ledger.
+    #[arg(long)]
+    pub no_ledger: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `relc profile`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  relc profile resnet50.onnx --threads 1
+  relc profile resnet18.onnx --preset paper --runs 20")]
+pub struct ProfileArgs {
+    /// The ONNX model.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Timed runs; the least time of each step counts.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub runs: u16,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What executes a program, and on how many threads.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// What executes the program: jit (machine code for this machine), interp-f32 or interp-f64.
+    #[arg(long, value_name = "ENGINE", default_value = "jit", value_parser = ["jit", "interp-f32", "interp-f64"])]
+    pub engine: String,
+    /// Threads [default: one for each processor]; results don't depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use relc::ir::Dim;
 use relc::ir::rule::BiasPolicy;
-use relc::{BatchNormPolicy, Compiler, Preset};
+use relc::{BatchNormPolicy, Compiler, Engine, Explainer, ImportOptions, Preset};
 
-use crate::args::{BatchNorm, Bias, CompileArgs};
+use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs};
 use crate::failure::Failure;
 
 /// The preset with the options in it, and a compiler for it.
@@ -29,6 +30,36 @@ pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
         });
     }
     Ok((preset, compiler))
+}
+
+/// Imports and compiles a model.
+pub fn compile(compiler: &Compiler, model: &Path, args: &ImportArgs) -> Result<Explainer, Failure> {
+    let input_shape = args.input_shape.as_deref().map(shape).transpose().map_err(Failure::usage)?;
+    let options = ImportOptions { output: args.output.clone(), input_shape };
+    if options == ImportOptions::default() {
+        return Ok(compiler.compile(model)?);
+    }
+    Ok(compiler.compile_graph(relc::import(model, &options)?)?)
+}
+
+/// `N,3,224,224` or `1x3x224x224`.
+fn shape(text: &str) -> Result<Vec<Dim>, String> {
+    let dim = |part: &str| match part.trim() {
+        "N" => Ok(Dim::Batch),
+        part => match part.parse() {
+            Ok(size) if size > 0 => Ok(Dim::Fixed(size)),
+            _ => Err(format!("got the shape \"{text}\", expected sizes with commas: N,3,224,224")),
+        },
+    };
+    text.split([',', 'x']).map(dim).collect()
+}
+
+/// The engine; sets the number of threads, once for the process.
+pub fn engine(args: &EngineArgs) -> Result<Engine, Failure> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+    }
+    args.engine.parse().map_err(Failure::usage)
 }
 
 /// A shipped preset, or one from a file.

@@ -2,18 +2,27 @@
 
 use std::io::Write;
 
-use relc::ir::{Graph, dot, json};
+use relc::Engine;
+use relc::ir::{Graph, NodeId, dot, json};
 use relc::passes::{PassRecord, pass_list};
 
 use crate::args::{DumpArgs, Format};
 use crate::compile::compiler;
 use crate::failure::Failure;
+use crate::print;
+
+/// What comes after the passes: the program of the compiled engine.
+const LOWER: &str = "lower";
 
 /// Runs the command.
 pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     let names: Vec<&str> = std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
     let last = names.last().copied().unwrap_or("import");
-    let wanted = args.after.as_deref().unwrap_or(last);
+    let wanted = args.after.as_deref().unwrap_or(if args.asm.is_some() { LOWER } else { last });
+    if wanted == LOWER {
+        return lowered(args);
+    }
+    let names: Vec<&str> = names.into_iter().chain([LOWER]).collect();
     if !names.contains(&wanted) {
         return Err(Failure::usage(format!(
             "there is no pass \"{wanted}\"; expected one of {}",
@@ -26,7 +35,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     let result = compiler.passes(&args.model, |name, graph| {
         if (args.print_after_all || name == wanted) && printed.is_ok() {
             found = true;
-            printed = print(name, graph, args);
+            printed = print_graph(name, graph, args);
         }
     });
     match printed {
@@ -43,7 +52,46 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print(name: &str, graph: &Graph, args: &DumpArgs) -> std::io::Result<()> {
+/// Prints the lowered program with its kernels, or the machine code of one node's kernels.
+fn lowered(args: &DumpArgs) -> Result<(), Failure> {
+    if args.format != Format::Text {
+        return Err(Failure::usage("the lowered program has a text form only; leave --format out"));
+    }
+    let (_, compiler) = compiler(&args.compile)?;
+    let explainer = compiler.engine(Engine::Jit).compile(&args.model)?;
+    let executable = explainer.executable().ok_or("the compiled engine has no program")?;
+    let Some(wanted) = &args.asm else { return Ok(print::line(executable.program())?) };
+    let graph = explainer.graph();
+    let of_name = |id: &NodeId| graph.node(*id).name == *wanted || graph.node_label(*id) == *wanted;
+    let nodes: Vec<NodeId> = graph.node_ids().filter(of_name).collect();
+    if nodes.is_empty() {
+        let known = graph.node_ids().map(|id| graph.node(id).name.as_str());
+        let nearest = nearest(wanted, known).map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
+        return Err(Failure::usage(format!("there is no node \"{wanted}\"{nearest}")));
+    }
+    let mut found = false;
+    for node in nodes {
+        for text in executable.listings(node)? {
+            found = true;
+            print::line(format!("; {}\n{text}", graph.describe(node)))?;
+        }
+    }
+    if !found {
+        eprintln!(
+            "note: \"{wanted}\" has no kernel of its own: it is fused, a move, or a convolution by micro-kernels"
+        );
+    }
+    Ok(())
+}
+
+/// The name that is nearest to what was asked for, if it is near.
+fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near =
+        names.filter(|n| !n.is_empty()).map(|n| (strsim::normalized_damerau_levenshtein(n, wanted), n));
+    near.filter(|(likeness, _)| *likeness > 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
+}
+
+fn print_graph(name: &str, graph: &Graph, args: &DumpArgs) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Text => {

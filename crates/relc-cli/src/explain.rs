@@ -1,20 +1,21 @@
 //! `relc explain`.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ndarray::Axis;
+use ndarray::{Axis, Slice};
 use relc::artifact::{check_writable, read_npy_f32};
 use relc::map::quantize_heat;
-use relc::preprocess::Preprocess;
+use relc::preprocess::{Preprocess, PreprocessError};
 use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report, sample_report};
 use relc::{Explainer, Explanations, Seed, Targets};
 use relc_viz::{ColorMap, Style};
 use serde::Serialize;
 
 use crate::args::ExplainArgs;
-use crate::compile::compiler;
+use crate::compile::{compile, compiler, engine};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
 use crate::outputs::{Gathered, OutFolder, write_json};
@@ -46,14 +47,20 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Runs the command.
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let (_, compiler) = compiler(&args.compile)?;
-    let engine = args.engine.parse().map_err(Failure::usage)?;
+    let engine = engine(&args.engine)?;
     let colormap: ColorMap = args.colormap.parse().map_err(Failure::usage)?;
-    let preprocess = Preprocess::load(&args.preprocess)?;
+    let preprocess = Preprocess::load(&args.preprocess).map_err(|e| match e {
+        PreprocessError::Unknown { .. } => Failure::usage(e),
+        _ => e.into(),
+    })?;
     let labels = args.labels.as_deref().map(read_labels).transpose()?;
-    let targets = Targets::parse(&args.target, labels.as_deref()).map_err(Failure::usage)?;
-    let explainer = compiler.engine(engine).compile(&args.model)?;
+    let target = args.target.as_deref().unwrap_or("argmax");
+    let targets = Targets::parse(target, labels.as_deref()).map_err(Failure::usage)?;
+    let explainer = compile(&compiler.engine(engine), &args.model, &args.import)?;
+    let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&args.inputs, &explainer)?;
+    check_seed_rows(&seed, sources.iter().map(|s| s.samples).sum())?;
     let files = [&args.relevance_npy, &args.map_npy, &args.json];
     for path in files.into_iter().flatten().filter(|p| p.as_path() != Path::new("-")) {
         check_writable(path)?; // rather now than after an hour's work
@@ -62,11 +69,9 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let model = model_report(&explainer);
     let rules = args.explain_rules.then(|| rule_report(&explainer));
     let quiet = args.json.as_deref() == Some(Path::new("-"));
-    if !quiet {
-        print_warnings(&explainer);
-        if let Some(rules) = &rules {
-            print::line(tables::rules(rules))?;
-        }
+    print_warnings(&explainer, labels.as_deref());
+    if let Some(rules) = rules.as_ref().filter(|_| !quiet) {
+        print::line(tables::rules(rules))?;
     }
     let mut run = Run {
         args,
@@ -111,13 +116,36 @@ fn seed(args: &ExplainArgs, explainer: &Explainer) -> Result<(Seed, String), Fai
         return Ok((Seed::Named(kind), kind.to_string()));
     };
     if Path::new(text).extension().is_some_and(|e| e == "npy") {
+        if args.target.is_some() {
+            return Err(Failure::usage(format!(
+                "--target does nothing with the seed {text}, which says what each output gets; leave one of them out"
+            )));
+        }
         return Ok((Seed::Tensor(read_npy_f32(Path::new(text))?), text.clone()));
     }
     let kind: relc::SeedKind = text.parse().map_err(Failure::usage)?;
     Ok((Seed::Named(kind), kind.to_string()))
 }
 
-fn print_warnings(explainer: &Explainer) {
+/// A seed with a row per sample must have one for each of all inputs, however they are batched.
+fn check_seed_rows(seed: &Seed, samples: usize) -> Result<(), Failure> {
+    match seed {
+        Seed::Tensor(tensor) if tensor.ndim() == 2 && tensor.shape().first() != Some(&samples) => {
+            Err(Failure::from(format!(
+                "the seed has the shape {:?}, expected a row for each of the {samples} samples, or one axis for all",
+                tensor.shape()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// On standard error, so that JSON on standard output stays JSON alone.
+fn print_warnings(explainer: &Explainer, labels: Option<&[String]>) {
+    let outputs = explainer.outputs();
+    if let Some(labels) = labels.filter(|l| l.len() != outputs) {
+        eprintln!("warning: the labels are {} lines, the model has {outputs} outputs", labels.len());
+    }
     for remark in explainer.compiled().passes.iter().flat_map(|p| &p.remarks) {
         if remark.kind == relc::passes::RemarkKind::Warning {
             eprintln!("{remark}");
@@ -164,7 +192,8 @@ impl Run<'_> {
 
     fn explain_batch(&mut self, batch: &[Sample], bar: &ProgressBar) -> Result<(), Failure> {
         let input = inputs::stack(batch)?;
-        let mut result = self.explainer.explain(input.view(), &self.seed, &self.targets)?;
+        let seed = self.batch_seed(batch.len());
+        let mut result = self.explainer.explain(input.view(), &seed, &self.targets)?;
         if let Some(levels) = self.args.heat_quantization {
             for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
                 quantize_heat(map, usize::from(levels));
@@ -192,6 +221,18 @@ impl Run<'_> {
             self.reports.push(report);
         }
         Ok(())
+    }
+
+    /// The seed of the next `samples` samples: their rows, where each sample has its own.
+    fn batch_seed(&self, samples: usize) -> Cow<'_, Seed> {
+        match &self.seed {
+            Seed::Tensor(tensor) if tensor.ndim() == 2 => {
+                let done = self.reports.len();
+                let rows = tensor.slice_axis(Axis(0), Slice::from(done..done + samples));
+                Cow::Owned(Seed::Tensor(rows.to_owned()))
+            }
+            seed => Cow::Borrowed(seed),
+        }
     }
 
     fn write_folder(

@@ -15,6 +15,8 @@ use crate::failure::Failure;
 /// The folder of `--out`, one folder per input in it.
 pub struct OutFolder {
     root: PathBuf,
+    /// Whether the folder is this run's own, to be taken away if nothing comes to lie in it.
+    made: bool,
     taken: HashSet<String>,
     style: Style,
 }
@@ -22,8 +24,9 @@ pub struct OutFolder {
 impl OutFolder {
     /// Makes the folder.
     pub fn create(root: &Path, style: Style) -> Result<Self, Failure> {
+        let made = !root.exists();
         make_folder(root)?;
-        Ok(OutFolder { root: root.to_path_buf(), taken: HashSet::new(), style })
+        Ok(OutFolder { root: root.to_path_buf(), made, taken: HashSet::new(), style })
     }
 
     /// A folder for an input; inputs of one name get numbers.
@@ -53,6 +56,15 @@ impl OutFolder {
         }
         write_npy_f32(&folder.join(format!("map{suffix}.npy")), map.into_dyn())?;
         Ok(())
+    }
+}
+
+impl Drop for OutFolder {
+    /// Takes an own folder away that stayed empty, as after an error; one that holds something is left alone.
+    fn drop(&mut self) {
+        if self.made {
+            let _ = std::fs::remove_dir(&self.root);
+        }
     }
 }
 

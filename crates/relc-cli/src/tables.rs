@@ -3,7 +3,8 @@
 use comfy_table::{CellAlignment, Table, presets};
 use relc::report::{ClaimReport, ExplanationReport, JoinReport, LedgerLine, OutputReport, RuleReport};
 
-fn table(header: &[&str], numbers_from: usize) -> Table {
+/// An empty table; the columns from `numbers_from` on are aligned to the right.
+pub fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header.iter().copied());
     for (i, column) in table.column_iter_mut().enumerate() {

@@ -138,6 +138,48 @@ fn arrays_several_targets_and_seeds_from_files() {
 
     write_npy_f32(&seed, Array2::<f32>::zeros((2, 1)).view().into_dyn()).unwrap();
     check_fails(&explain(&[&x_text], &["--seed", &seed_text]), 1, &["the seed has the shape [2, 1]"]);
+    check_fails(
+        &explain(&[&x_text], &["--seed", &seed_text, "--target", "1"]),
+        2,
+        &["--target does nothing with the seed"],
+    );
+    check_fails(
+        &explain(&[&x_text, &x_text], &["--seed", &seed_text]),
+        1,
+        &["a row for each of the 4 samples"],
+    );
+}
+
+/// Each sample gets its own row of the seed, whatever the batches are.
+#[test]
+fn a_seed_with_a_row_per_sample_is_cut_as_the_inputs_are() {
+    let dir = folder();
+    let (x, x_text) = path(&dir, "x.npy");
+    let (seed, seed_text) = path(&dir, "seed.npy");
+    write_npy_f32(
+        &x,
+        Array4::from_shape_fn((3, 3, 64, 64), |(.., y, x)| (y * x) as f32 * 0.01).view().into_dyn(),
+    )
+    .unwrap();
+    let rows = Array2::from_shape_fn((3, 8), |(sample, output)| (10 * (sample + 1) + output) as f32);
+    write_npy_f32(&seed, rows.view().into_dyn()).unwrap();
+    let json = check_ok(&explain(&[&x_text], &["--seed", &seed_text, "--batch", "2", "--json", "-"]));
+    let report: Value = serde_json::from_str(&json).unwrap();
+    for (sample, row) in rows.outer_iter().enumerate() {
+        let sums = &report["results"][sample]["explanations"][0]["sums"];
+        assert_eq!(sums["seed"].as_f64().unwrap(), f64::from(row.sum()), "sample {sample}");
+    }
+}
+
+#[test]
+fn warnings_go_to_standard_error_even_with_json() {
+    let dir = folder();
+    let (labels, labels_text) = path(&dir, "labels.txt");
+    std::fs::write(&labels, "one\ntwo\n").unwrap();
+    let output = explain(&[&pictures().remove(0)], &["--labels", &labels_text, "--json", "-"]);
+    serde_json::from_str::<Value>(&check_ok(&output)).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("the labels are 2 lines, the model has 8 outputs"), "{stderr}");
 }
 
 #[test]
@@ -151,6 +193,8 @@ fn wrong_usage_exits_with_2_and_says_what_is_expected() {
     fails(&["--seed", "logits"], &["expected prob, logit, onehot"]);
     fails(&["--colormap", "seismik"], &["did you mean \"seismic\"?"]);
     fails(&["--batch", "0"], &["--batch"]);
+    let misspelt = relc(&["explain", &demo("model.onnx"), &picture, "--preprocess", "imagnet"]);
+    check_fails(&misspelt, 2, &["did you mean \"imagenet\"?"]);
     check_fails(&relc(&["dump", &demo("model.onnx"), "--after", "simplify"]), 2, &["find-residuals"]);
 }
 
@@ -165,7 +209,8 @@ fn bad_files_exit_with_1_and_leave_nothing() {
     check_fails(&relc(&["explain", "no-such.onnx", &picture]), 1, &["no-such.onnx"]);
     check_fails(&explain(&["no-such.png"], &[]), 1, &["can't read no-such.png"]);
     let labels = demo("labels.txt");
-    check_fails(&explain(&[&labels], &[]), 1, &["can't read the picture"]);
+    let (_, empty) = path(&dir, "empty");
+    check_fails(&explain(&[&labels], &["--out", &empty]), 1, &["can't read the picture"]);
     check_fails(&explain(&[&picture], &["--target", "99"]), 1, &["target 99 is out of range"]);
     let (_, nowhere) = path(&dir, "no/where.json");
     check_fails(&explain(&[&picture], &["--json", &nowhere]), 1, &["can't write", "where.json"]);

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use relc_codegen::jit::{Binding, CompileError, CompiledFn, Target, compile, listing};
 use relc_codegen::kernels::{
-    Average, Axis, Blocked, Halo, Quotient, Stabiliser, accumulate, add_relu, average_pool,
-    average_pool_relevance, max_pool, max_pool_winner, multiply, pack, quotient, ratio_split, scale_shift,
-    unpack, zero_halo,
+    Average, Axis, Blocked, Halo, Quotient, Stabiliser, accumulate, average_pool, average_pool_relevance,
+    max_pool, max_pool_winner, multiply, pack, quotient, ratio_split, scale_shift, sum_relu, unpack,
+    zero_halo,
 };
 use relc_codegen::kir::{Arg, Kernel, KernelBuilder, Symbols, verify};
 use relc_codegen::tile::{PORTABLE, PORTABLE_PIXELS, PORTABLE_VECTOR, Part, Tile, compile_tiles, portable};
@@ -73,7 +73,7 @@ fn samples() -> Vec<Kernel> {
     let global = Average { axes: [axis(7, 7, 1, 0), axis(7, 7, 1, 0)], count_include_pad: false };
     vec![
         convolution("convolution", deep, deep),
-        add_relu("add_relu", [wide; 3], true),
+        sum_relu("sum_relu", &[wide; 2], wide, true),
         scale_shift("scale_shift", [wide; 2], true),
         ratio_split("ratio_split", [wide; 5]),
         multiply("multiply", [wide; 3]),

@@ -13,11 +13,11 @@
 //!
 //! ```
 //! use relc_codegen::jit::{Binding, Target, compile};
-//! use relc_codegen::kernels::{Blocked, Halo, add_relu};
+//! use relc_codegen::kernels::{Blocked, Halo, sum_relu};
 //! use relc_codegen::kir::Symbols;
 //!
 //! let layout = Blocked { channels: 8, height: 2, width: 3, vector: 8, halo: Halo::default() };
-//! let kernel = add_relu("add", [layout; 3], true);
+//! let kernel = sum_relu("add", &[layout; 2], layout, true);
 //! let compiled = compile(&[kernel], &Symbols::new(), &Target::host()?)?;
 //! let add = compiled.get(0).ok_or("one kernel was compiled")?;
 //!

@@ -152,7 +152,7 @@ const OPS: &[OpSpec] = &[
     spec("Sqrt", 7, activations::sqrt, FOLDED),
     spec("Squeeze", 7, shaping::squeeze, "constant axes, not the batch"),
     spec("Sub", 7, elementwise::sub, BINARY),
-    spec("Sum", 8, elementwise::sum, "floats that broadcast"),
+    spec("Sum", 7, elementwise::sum, "floats that broadcast"),
     spec("Swish", 24, activations::swish, UNARY),
     spec("Tanh", 7, activations::tanh, FOLDED),
     spec("ThresholdedRelu", 10, activations::thresholded_relu, UNARY),

@@ -44,6 +44,9 @@ fn arithmetic_on_tensors_and_weights() {
     %x = input : f32[N,2] ; "x"
     %3 = add %x, @w, %x : f32[N,2] ; "Sum_0"
     "#);
+    let oldest =
+        Net::new(7).input("x", "N,2").weights(&[("w", &[2])]).node("Sum", "x,w,x", "y", vec![]).output("y");
+    assert_eq!(oldest.show(), net("Sum", "x,w,x").show());
     assert_snapshot!(net("Sum", "x").show(), @r#"
     %x = input : f32[N,2] ; "x"
     %2 = identity %x : f32[N,2] ; "Sum_0"

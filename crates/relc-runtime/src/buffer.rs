@@ -9,7 +9,7 @@ struct Line([f32; LINE]);
 
 /// A buffer of f32 that starts at a multiple of 64 bytes, so that no vector load of packed weights or of a
 /// layout whose strides are multiples of V crosses a cache line.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct AlignedBuffer {
     lines: Vec<Line>,
     len: usize,

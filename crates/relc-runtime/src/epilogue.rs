@@ -1,5 +1,7 @@
 //! What is done with a finished row of a convolution, while it is in L1.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::conv::{ConvError, image};
 use crate::isa::Isa;
 use crate::layout::{Blocked, check};
@@ -44,6 +46,8 @@ pub enum Epilogue<'a> {
         offset: f32,
         /// Denominators of at most this magnitude give 0.
         floor: f32,
+        /// Set to true if that loses relevance: if there is some over such a denominator.
+        vanished: Option<&'a AtomicBool>,
     },
     /// `out = factor * out + addend`: `R = a * c`, and the meeting of relevances at a fork.
     Product {
@@ -168,10 +172,16 @@ fn apply(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
                 out.iter_mut().for_each(|out| *out = out.max(0.0));
             }
         }
-        Epilogue::Quotient { relevance, offset, floor } => {
+        Epilogue::Quotient { relevance, offset, floor, vanished } => {
+            let mut lost = 0.0f32;
             for (out, relevance) in out.iter_mut().zip(relevance.row(row, len)) {
                 let denominator = *out + offset;
-                *out = if denominator.abs() > *floor { relevance / denominator } else { 0.0 };
+                let divides = denominator.abs() > *floor;
+                lost = lost.max(if divides { 0.0 } else { relevance.abs() });
+                *out = if divides { relevance / denominator } else { 0.0 };
+            }
+            if let (Some(vanished), true) = (vanished, lost > 0.0) {
+                vanished.store(true, Ordering::Relaxed);
             }
         }
         Epilogue::Product { factor, addend: None } => {

@@ -16,6 +16,7 @@ pub mod conv;
 pub mod epilogue;
 mod isa;
 pub mod layout;
+pub mod peak;
 pub mod tile;
 pub mod winograd;
 

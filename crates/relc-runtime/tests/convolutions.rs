@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::atomic::AtomicBool;
+
 use proptest::prelude::*;
 use relc_runtime::Isa;
 use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction};
@@ -181,8 +183,14 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
     expect(product, &|i| z[i] * other[i] + other[i]);
     let row = |row: FinishedRow<'_>| row.out.iter_mut().for_each(|out| *out *= (row.y + 1) as f32);
     expect(Epilogue::Custom(RowHook(&row)), &|i| z[i] * (i / to[2] % to[1] + 1) as f32);
-    let quotient = Epilogue::Quotient { relevance: operand, offset: 0.0, floor: 0.5 };
-    expect(quotient, &|i| if z[i].abs() > 0.5 { other[i] / z[i] } else { 0.0 });
+    for floor in [0.5, -1.0] {
+        let vanished = AtomicBool::new(false);
+        let quotient =
+            Epilogue::Quotient { relevance: operand, offset: 0.0, floor, vanished: Some(&vanished) };
+        expect(quotient, &|i| if z[i].abs() > floor { other[i] / z[i] } else { 0.0 });
+        let loses = (0..z.len()).any(|i| z[i].abs() <= floor && other[i] != 0.0);
+        assert_eq!(vanished.into_inner(), loses, "{case:?}");
+    }
 }
 
 #[test]

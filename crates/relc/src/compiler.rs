@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use relc_engine::{Executable, Isa};
 use relc_ir::Graph;
 use relc_passes::{PassManager, PassRecord, pipeline};
 use relc_rules::{BatchNormPolicy, Preset};
@@ -14,6 +16,8 @@ use crate::explainer::Explainer;
 /// What executes the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
+    /// Machine code, compiled for the model and this machine, in f32.
+    Jit,
     /// The reference interpreter in f32.
     InterpF32,
     /// The reference interpreter in f64.
@@ -22,8 +26,8 @@ pub enum Engine {
 
 impl Engine {
     /// Every engine with its name.
-    pub const ALL: [(&'static str, Engine); 2] =
-        [("interp-f32", Engine::InterpF32), ("interp-f64", Engine::InterpF64)];
+    pub const ALL: [(&'static str, Engine); 3] =
+        [("jit", Engine::Jit), ("interp-f32", Engine::InterpF32), ("interp-f64", Engine::InterpF64)];
 
     /// The name.
     pub fn name(self) -> &'static str {
@@ -36,7 +40,7 @@ impl FromStr for Engine {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, e)| *e);
-        found.ok_or_else(|| format!("got the engine \"{name}\", expected interp-f32 or interp-f64"))
+        found.ok_or_else(|| format!("got the engine \"{name}\", expected jit, interp-f32 or interp-f64"))
     }
 }
 
@@ -52,6 +56,7 @@ pub struct Compiler {
     preset: Preset,
     batchnorm: BatchNormPolicy,
     engine: Engine,
+    isa: Option<Isa>,
 }
 
 /// A compiled graph, and what the passes said on the way.
@@ -66,9 +71,9 @@ pub struct Compiled {
 }
 
 impl Compiler {
-    /// A compiler with the preset's own BatchNormalization policy, and the f32 interpreter.
+    /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
-        Compiler { batchnorm: preset.batchnorm, preset, engine: Engine::InterpF32 }
+        Compiler { batchnorm: preset.batchnorm, preset, engine: Engine::Jit, isa: None }
     }
 
     /// With another BatchNormalization policy.
@@ -85,23 +90,30 @@ impl Compiler {
         self
     }
 
+    /// With an instruction set for the compiled engine, in place of `RELC_ISA` or the widest that this machine has.
+    #[must_use]
+    pub fn isa(mut self, isa: Isa) -> Self {
+        self.isa = Some(isa);
+        self
+    }
+
     /// Compiles an ONNX file.
     ///
     /// # Errors
     /// If the file can't be read, is no model that relc supports, or relevance can't pass through some of its
-    /// nodes (all are listed).
+    /// nodes (all are listed), or the engine can't run it on this machine.
     pub fn compile(&self, model: impl AsRef<Path>) -> Result<Explainer, CompileError> {
         let compiled = self.passes(model.as_ref(), |_, _| {})?;
-        Ok(Explainer::new(compiled, self.preset.clone(), self.batchnorm, self.engine))
+        self.explainer(compiled)
     }
 
     /// Compiles a graph that is at hand already.
     ///
     /// # Errors
-    /// If relevance can't pass through some of its nodes (all are listed).
+    /// If relevance can't pass through some of its nodes (all are listed), or the engine can't run it on this machine.
     pub fn compile_graph(&self, graph: Graph) -> Result<Explainer, CompileError> {
         let compiled = self.run_passes(graph, Duration::ZERO, |_, _| {})?;
-        Ok(Explainer::new(compiled, self.preset.clone(), self.batchnorm, self.engine))
+        self.explainer(compiled)
     }
 
     /// Imports an ONNX file and runs the passes, and calls `after` with the name of each (`import` first) and the
@@ -121,6 +133,18 @@ impl Compiler {
         let import_time = start.elapsed();
         after("import", &graph);
         self.run_passes(graph, import_time, after)
+    }
+
+    fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
+        let executable = match self.engine {
+            Engine::Jit => {
+                let isa = self.isa.map_or_else(Isa::detect, Ok)?;
+                let executable = Executable::compile(&compiled.graph, isa).map_err(CompileError::Engine)?;
+                Some(Arc::new(executable))
+            }
+            Engine::InterpF32 | Engine::InterpF64 => None,
+        };
+        Ok(Explainer::new(compiled, self.preset.clone(), self.batchnorm, self.engine, executable))
     }
 
     fn run_passes(

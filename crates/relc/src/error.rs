@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use relc_engine::{EngineError, IsaError};
 use relc_interp::InterpError;
 use relc_onnx::ImportError;
 use relc_passes::PassError;
@@ -23,6 +24,12 @@ pub enum CompileError {
     /// A pass failed.
     #[error(transparent)]
     Pass(PassError),
+    /// The environment asks for an instruction set that there is not.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// The program can't be compiled to machine code.
+    #[error(transparent)]
+    Engine(EngineError),
 }
 
 /// An explanation that can't be computed.
@@ -60,7 +67,10 @@ pub enum ExplainError {
         /// The limit, in MiB.
         limit: usize,
     },
-    /// The executor failed.
+    /// The interpreter failed.
     #[error(transparent)]
     Execute(#[from] InterpError),
+    /// The compiled engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

@@ -1,6 +1,9 @@
 //! Running a compiled program.
 
+use std::sync::Arc;
+
 use ndarray::{Array2, Array3, ArrayD, ArrayViewD};
+use relc_engine::{EngineError, Executable};
 use relc_interp::{Element, Ledger, Options};
 use relc_ir::rule::Contract;
 use relc_ir::{Dim, Graph, Head, NodeId, TensorType};
@@ -22,7 +25,10 @@ pub struct Explainer {
     preset: Preset,
     batchnorm: BatchNormPolicy,
     engine: Engine,
+    /// The machine code, if that is the engine.
+    executable: Option<Arc<Executable>>,
     memory_limit: usize,
+    ledger: bool,
 }
 
 /// The explanation of one target of each sample of a batch.
@@ -62,8 +68,18 @@ impl Explainer {
         preset: Preset,
         batchnorm: BatchNormPolicy,
         engine: Engine,
+        executable: Option<Arc<Executable>>,
     ) -> Self {
-        Explainer { compiled, preset, batchnorm, engine, memory_limit: DEFAULT_MEMORY_LIMIT }
+        let memory_limit = DEFAULT_MEMORY_LIMIT;
+        Explainer { compiled, preset, batchnorm, engine, executable, memory_limit, ledger: true }
+    }
+
+    /// Without a ledger: explanations have only their totals. Saves a little time with the compiled engine; the
+    /// interpreter always keeps its books.
+    #[must_use]
+    pub fn without_ledger(mut self) -> Self {
+        self.ledger = false;
+        self
     }
 
     /// With another limit on the memory of one explanation, in bytes.
@@ -96,6 +112,11 @@ impl Explainer {
     /// What executes the program.
     pub fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// The compiled program, if that is the engine.
+    pub fn executable(&self) -> Option<&Executable> {
+        self.executable.as_deref()
     }
 
     /// Whether the program conserves relevance by its rules' contracts.
@@ -139,8 +160,25 @@ impl Explainer {
         self.input().ok()?.1.dims().get(axis)?.fixed()
     }
 
-    /// About how many bytes one explanation of `samples` samples takes: every forward and relevance value.
+    /// How many outputs a sample has, of which targets choose.
+    pub fn outputs(&self) -> usize {
+        let graph = self.graph();
+        graph.outputs().first().and_then(|(_, v)| graph.ty(*v).elements()).unwrap_or(0)
+    }
+
+    /// About how many bytes one explanation of `samples` samples takes: every forward and relevance value, or the
+    /// planned memory of the samples that the compiled engine runs at a time.
     pub fn memory_estimate(&self, samples: usize) -> usize {
+        if let Some(executable) = &self.executable {
+            let (_, ty) = match self.input() {
+                Ok(input) => input,
+                Err(_) => return usize::MAX,
+            };
+            let results = ty.elements().unwrap_or(usize::MAX).saturating_mul(2 * size_of::<f32>());
+            let at_a_time = samples.min(rayon::current_num_threads());
+            let arenas = executable.arena_bytes().saturating_mul(at_a_time);
+            return arenas.saturating_add(results.saturating_mul(samples));
+        }
         let size = if self.engine == Engine::InterpF64 { 8 } else { 4 };
         let graph = self.graph();
         let values = graph.node_ids().flat_map(|n| graph.node(n).types().iter());
@@ -162,6 +200,42 @@ impl Explainer {
         seed: &Seed,
         targets: &Targets,
     ) -> Result<Explanations, ExplainError> {
+        self.check_input(&input)?;
+        match (&self.executable, self.engine) {
+            (Some(executable), _) => match self.run_compiled(executable, input.view(), seed, targets) {
+                Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
+                    // The interpreter looks at every value, and names the node.
+                    self.run(input.to_owned(), seed, targets)
+                }
+                result => result,
+            },
+            (None, Engine::InterpF64) => self.run(input.mapv(f64::from), seed, targets),
+            (None, _) => self.run(input.to_owned(), seed, targets),
+        }
+    }
+
+    /// The explained output of a batch, `f64[N,K]`: logits, if the model ends in an activation that was stripped.
+    ///
+    /// # Errors
+    /// As [`explain`](Self::explain).
+    pub fn predict(&self, input: ArrayViewD<'_, f32>) -> Result<Array2<f64>, ExplainError> {
+        let samples = self.check_input(&input)?;
+        match (&self.executable, self.engine) {
+            (Some(executable), _) => {
+                let input = input.as_standard_layout();
+                let logits = executable.forward(input.as_slice().unwrap_or(&[]), samples)?;
+                matrix(samples, logits.into_iter().map(f64::from).collect())
+            }
+            (None, Engine::InterpF64) => {
+                let forward = relc_interp::forward(self.graph(), &[input.mapv(f64::from)])?;
+                self.logits(&forward, samples)
+            }
+            (None, _) => self.logits(&relc_interp::forward(self.graph(), &[input.to_owned()])?, samples),
+        }
+    }
+
+    /// The number of samples of an input of the model's shape that fits into the memory.
+    fn check_input(&self, input: &ArrayViewD<'_, f32>) -> Result<usize, ExplainError> {
         let (name, ty) = self.input()?;
         let samples = input.shape().first().copied().unwrap_or(0);
         if samples == 0 || input.shape() != ty.bind(samples) {
@@ -173,10 +247,42 @@ impl Explainer {
             let mib = |bytes: usize| bytes >> 20;
             return Err(ExplainError::Memory { samples, needed: mib(needed), limit: mib(self.memory_limit) });
         }
-        match self.engine {
-            Engine::InterpF32 => self.run(input.to_owned(), seed, targets),
-            Engine::InterpF64 => self.run(input.mapv(f64::from), seed, targets),
-        }
+        Ok(samples)
+    }
+
+    fn run_compiled(
+        &self,
+        executable: &Executable,
+        input: ArrayViewD<'_, f32>,
+        seed: &Seed,
+        targets: &Targets,
+    ) -> Result<Explanations, ExplainError> {
+        let head = self.head();
+        let samples = input.shape()[0];
+        let shape = input.raw_dim();
+        let input = input.as_standard_layout();
+        let seeds = |sample: usize, logits: &[f32]| -> Result<Vec<Vec<f32>>, ExplainError> {
+            let logits = Array2::from_shape_fn((1, logits.len()), |(_, k)| f64::from(logits[k]));
+            let seed = seed.of_sample(sample, samples, logits.ncols())?;
+            let tensors = targets_of(&seed, targets, &logits)?.into_iter().map(|targets| {
+                let tensor = seed.tensor(&logits, head, &targets)?;
+                Ok(tensor.iter().map(|v| *v as f32).collect())
+            });
+            tensors.collect()
+        };
+        let data = input.as_slice().unwrap_or(&[]);
+        let outputs = executable.run(data, samples, self.ledger, seeds)?;
+        let logits = outputs.logits.iter().map(|v| f64::from(*v)).collect();
+        let logits = matrix(samples, logits)?;
+        let explanations = targets_of(seed, targets, &logits)?.into_iter().zip(outputs.backward);
+        let explanations = explanations.map(|(targets, backward)| {
+            let relevance = ArrayD::from_shape_vec(shape.clone(), backward.relevance);
+            let relevance =
+                relevance.map_err(|_| EngineError::Malformed("the result has another shape".into()))?;
+            Ok(self.explanation(targets, relevance, backward.ledger))
+        });
+        let explanations = explanations.collect::<Result<_, ExplainError>>()?;
+        Ok(Explanations { probabilities: probabilities(&logits, head), logits, explanations })
     }
 
     fn run<T: Element>(
@@ -189,10 +295,7 @@ impl Explainer {
         let samples = input.shape()[0];
         let forward = relc_interp::forward(graph, &[input])?;
         let logits = self.logits(&forward, samples)?;
-        let targets = match seed {
-            Seed::Tensor(_) => Targets::Argmax.resolve(&logits)?,
-            Seed::Named(_) => targets.resolve(&logits)?,
-        };
+        let targets = targets_of(seed, targets, &logits)?;
         let explain = |targets: Vec<usize>| {
             let seed = seed.tensor(&logits, graph.head, &targets)?;
             self.backward(&forward, &seed, targets)
@@ -209,10 +312,7 @@ impl Explainer {
         samples: usize,
     ) -> Result<Array2<f64>, ExplainError> {
         let output = self.graph().outputs().first().and_then(|(_, v)| forward.value(*v));
-        let values: Vec<f64> = output.into_iter().flatten().map(|v| v.to_f64().unwrap_or(f64::NAN)).collect();
-        let outputs = values.len() / samples.max(1);
-        Array2::from_shape_vec((samples, outputs), values)
-            .map_err(|_| RequestError::SeedShape { got: vec![samples], samples, outputs }.into())
+        matrix(samples, output.into_iter().flatten().map(|v| v.to_f64().unwrap_or(f64::NAN)).collect())
     }
 
     fn backward<T: Element>(
@@ -232,20 +332,34 @@ impl Explainer {
         let mut backward = relc_interp::backward(graph, forward, &seed_tensor, &Options::default())?;
         let relevance = backward.inputs.swap_remove(0).1;
         let relevance = relevance.mapv(|v| v.to_f32().unwrap_or(f32::NAN));
+        Ok(self.explanation(targets, relevance, backward.ledger))
+    }
+
+    fn explanation(&self, targets: Vec<usize>, relevance: ArrayD<f32>, ledger: Ledger) -> Explanation {
         let channel_axis = match self.picture_input() {
             Some((Layout::Nhwc, _)) => 3,
             _ => 1,
         };
-        Ok(Explanation {
-            targets,
-            map: sum_over_channels(relevance.view(), channel_axis),
-            relevance,
-            ledger: backward.ledger,
-        })
+        Explanation { targets, map: sum_over_channels(relevance.view(), channel_axis), relevance, ledger }
     }
 
     /// What the model ended in, if relevance starts before it.
     pub fn head(&self) -> Head {
         self.graph().head
     }
+}
+
+/// The targets of a request: with a seed tensor, which needs none, the largest logit.
+fn targets_of(seed: &Seed, targets: &Targets, logits: &Array2<f64>) -> Result<Vec<Vec<usize>>, RequestError> {
+    match seed {
+        Seed::Tensor(_) => Targets::Argmax.resolve(logits),
+        Seed::Named(_) => targets.resolve(logits),
+    }
+}
+
+/// `f64[N,K]`.
+fn matrix(samples: usize, values: Vec<f64>) -> Result<Array2<f64>, ExplainError> {
+    let outputs = values.len() / samples.max(1);
+    Array2::from_shape_vec((samples, outputs), values)
+        .map_err(|_| RequestError::SeedShape { got: vec![samples], samples, outputs }.into())
 }

@@ -156,6 +156,27 @@ pub(crate) fn probabilities(logits: &Array2<f64>, head: Head) -> Array2<f64> {
 }
 
 impl Seed {
+    /// The seed of one of `samples` samples, of a model with `outputs` outputs.
+    ///
+    /// # Errors
+    /// If a seed tensor has another shape than the whole batch.
+    pub(crate) fn of_sample(
+        &self,
+        sample: usize,
+        samples: usize,
+        outputs: usize,
+    ) -> Result<Seed, RequestError> {
+        match self {
+            Seed::Tensor(tensor) if tensor.shape() == [samples, outputs] => {
+                Ok(Seed::Tensor(tensor.index_axis(Axis(0), sample).to_owned()))
+            }
+            Seed::Tensor(tensor) if tensor.shape() != [outputs] => {
+                Err(RequestError::SeedShape { got: tensor.shape().to_vec(), samples, outputs })
+            }
+            seed => Ok(seed.clone()),
+        }
+    }
+
     /// The seed tensor `f64[N,K]` for one target per sample.
     ///
     /// # Errors

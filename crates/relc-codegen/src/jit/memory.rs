@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use cranelift_jit::JITModule;
+use rayon::prelude::*;
 
 use crate::kir::{Buffer, Elem, Kernel};
 
@@ -49,8 +50,17 @@ pub struct CompiledFn {
     name: Arc<str>,
     buffers: Arc<[Buffer]>,
     tasks: usize,
+    /// Whether no task touches what another one writes, by proof.
+    independent: bool,
     _memory: Arc<CodeMemory>,
 }
+
+/// The addresses that a call passes, for the threads that share it.
+struct Addresses(Vec<*mut u8>);
+
+// SAFETY: the addresses are of slices that the call borrows, and tasks on different threads touch disjoint elements of
+// those that are written.
+unsafe impl Sync for Addresses {}
 
 impl fmt::Debug for CompiledFn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,14 +142,21 @@ pub enum CallError {
 
 impl CompiledFn {
     /// # Safety
-    /// `code` is the compiled code of `kernel`, which is verified, and lies in `memory`.
-    pub(super) unsafe fn new(code: *const u8, kernel: &Kernel, memory: Arc<CodeMemory>) -> Self {
+    /// `code` is the compiled code of `kernel`, which is verified, and lies in `memory`; `independent` only if no task
+    /// touches what another one writes.
+    pub(super) unsafe fn new(
+        code: *const u8,
+        kernel: &Kernel,
+        independent: bool,
+        memory: Arc<CodeMemory>,
+    ) -> Self {
         CompiledFn {
             // SAFETY: the code was compiled with this signature.
             entry: unsafe { mem::transmute::<*const u8, Entry>(code) },
             name: kernel.name.as_str().into(),
             buffers: kernel.buffers.clone().into(),
             tasks: kernel.task_count(),
+            independent,
             _memory: memory,
         }
     }
@@ -165,6 +182,38 @@ impl CompiledFn {
     /// If a buffer has other elements or another length than declared, a written one is bound to a shared slice, or
     /// the tasks are not the kernel's.
     pub fn call(&self, buffers: &mut [Binding<'_>], tasks: Range<usize>) -> Result<(), CallError> {
+        if tasks.end > self.tasks {
+            let kernel = self.name.to_string();
+            return Err(CallError::Tasks { kernel, got: tasks, tasks: self.tasks });
+        }
+        let Addresses(addresses) = self.check(buffers)?;
+        // SAFETY: each address starts a slice of the declared length and element type, which is borrowed for the
+        // duration of the call, exclusively if the kernel writes it; the tasks are the kernel's.
+        unsafe { self.call_raw(addresses.as_ptr(), tasks.start, tasks.end) };
+        Ok(())
+    }
+
+    /// Runs all tasks on the current rayon pool, at least `grain` of them at a time; on the calling thread if it is not
+    /// proved that they are independent.
+    ///
+    /// # Errors
+    /// As [`CompiledFn::call`].
+    pub fn call_parallel(&self, buffers: &mut [Binding<'_>], grain: usize) -> Result<(), CallError> {
+        if !self.independent {
+            return self.call(buffers, 0..self.tasks);
+        }
+        let addresses = self.check(buffers)?;
+        let (addresses, grain) = (&addresses, grain.max(1));
+        (0..self.tasks.div_ceil(grain)).into_par_iter().for_each(|chunk| {
+            let (lo, hi) = (chunk * grain, self.tasks.min((chunk + 1) * grain));
+            // SAFETY: as in `call`; each task runs once, and none touches what another one writes.
+            unsafe { self.call_raw(addresses.0.as_ptr(), lo, hi) };
+        });
+        Ok(())
+    }
+
+    /// The addresses of the buffers, if each fits its declaration.
+    fn check(&self, buffers: &mut [Binding<'_>]) -> Result<Addresses, CallError> {
         let kernel = || self.name.to_string();
         if buffers.len() != self.buffers.len() {
             let (got, expected) = (buffers.len(), self.buffers.len());
@@ -182,14 +231,7 @@ impl CompiledFn {
                 });
             }
         }
-        if tasks.end > self.tasks {
-            return Err(CallError::Tasks { kernel: kernel(), got: tasks, tasks: self.tasks });
-        }
-        let addresses: Vec<*mut u8> = buffers.iter_mut().map(Binding::address).collect();
-        // SAFETY: each address starts a slice of the declared length and element type, which is borrowed for the
-        // duration of the call, exclusively if the kernel writes it; the tasks are the kernel's.
-        unsafe { self.call_raw(addresses.as_ptr(), tasks.start, tasks.end) };
-        Ok(())
+        Ok(Addresses(buffers.iter_mut().map(Binding::address).collect()))
     }
 
     /// Runs the tasks `lo..hi`, in order, on the calling thread, and checks nothing.

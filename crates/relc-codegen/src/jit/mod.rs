@@ -14,7 +14,7 @@ pub use memory::{Binding, CallError, CompiledFn};
 pub(crate) use session::Session;
 pub(crate) use simd::{fma, max, min, plain};
 
-use crate::kir::{Kernel, Symbols, VerifyErrors};
+use crate::kir::{Kernel, Symbols, VerifyErrors, unproven_disjoint};
 
 /// Why kernels could not be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -151,8 +151,9 @@ pub fn compile(
     let ids = kernels.iter().map(|kernel| session.kernel(kernel)).collect::<Result<Vec<_>, _>>()?;
     let (code, memory) = session.finish(&ids)?;
     let functions = kernels.iter().zip(code).map(|(kernel, code)| {
+        let independent = unproven_disjoint(kernel, symbols).is_empty();
         // SAFETY: `session.kernel` verified this kernel and compiled it to this code, which lies in `memory`.
-        unsafe { CompiledFn::new(code, kernel, memory.clone()) }
+        unsafe { CompiledFn::new(code, kernel, independent, memory.clone()) }
     });
     Ok(CompiledKernels { functions: functions.collect() })
 }

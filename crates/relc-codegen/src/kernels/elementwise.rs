@@ -54,39 +54,58 @@ pub fn elementwise<const R: usize, const W: usize>(
     writes: [(&str, Blocked); W],
     f: impl Fn(&mut Body, [Val; R]) -> [Val; W],
 ) -> Kernel {
+    map_vectors(name, &reads, &writes, |b, values| match <[Val; R]>::try_from(values) {
+        Ok(values) => f(b, values).to_vec(),
+        Err(_) => Vec::new(),
+    })
+}
+
+/// [`elementwise`] for a number of operands that is not known when relc is compiled.
+fn map_vectors(
+    name: &str,
+    reads: &[Operand<'_>],
+    writes: &[(&str, Blocked)],
+    f: impl Fn(&mut Body, &[Val]) -> Vec<Val>,
+) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let Some((_, shape)) = writes.first().copied() else { return k.tasks([("t", 1)], |_, _| {}) };
-    let sources = reads.map(|operand| {
+    let mut sources = Vec::with_capacity(reads.len());
+    for operand in reads {
         let kind = match operand {
-            Operand::Tensor(name, _) if writes.iter().any(|(written, _)| *written == name) => {
+            Operand::Tensor(name, _) if writes.iter().any(|(written, _)| written == name) => {
                 BufferKind::InOut
             }
             Operand::Tensor(..) => BufferKind::In,
             Operand::Channels(_) | Operand::Plane(_) => BufferKind::Const,
         };
-        k.buffer(operand.name(), kind, Elem::F32, operand.len(&shape))
-    });
-    let targets = writes.map(|(name, layout)| {
-        let source = reads.iter().zip(sources).find(|(operand, _)| operand.name() == name);
-        source.map_or_else(|| k.output(name, layout.len()), |(_, buffer)| buffer)
-    });
+        sources.push(k.buffer(operand.name(), kind, Elem::F32, operand.len(&shape)));
+    }
+    let mut targets = Vec::with_capacity(writes.len());
+    for (name, layout) in writes {
+        let source = reads.iter().zip(&sources).find(|(operand, _)| operand.name() == *name);
+        targets.push(source.map_or_else(|| k.output(name, layout.len()), |(_, buffer)| *buffer));
+    }
     k.tasks(shape.rows(), |b, row| {
         for_vectors(b, &shape, row, |b, at| {
-            let values = std::array::from_fn(|k| reads[k].load(b, sources[k], at, &shape));
-            let results = f(b, values);
-            for ((value, buffer), (_, layout)) in results.into_iter().zip(targets).zip(&writes) {
-                b.store(value, buffer, at.of(layout));
+            let loads =
+                reads.iter().zip(&sources).map(|(operand, buffer)| operand.load(b, *buffer, at, &shape));
+            let values: Vec<Val> = loads.collect();
+            let results = f(b, &values);
+            for ((value, buffer), (_, layout)) in results.into_iter().zip(&targets).zip(writes) {
+                b.store(value, *buffer, at.of(layout));
             }
         });
     })
 }
 
-/// `y = a + b`, and with `relu` `y = max(a + b, 0)`. Buffers: a, b, y.
-pub fn add_relu(name: &str, [a, b, y]: [Blocked; 3], relu: bool) -> Kernel {
-    let reads = [Operand::Tensor("a", a), Operand::Tensor("b", b)];
-    elementwise(name, reads, [("y", y)], |k, [a, b]| {
-        let sum = k.add(a, b);
-        [if relu { max_zero(k, sum) } else { sum }]
+/// `y` is the sum of the parts, added in their order, and with `relu` its positive part. Buffers: the parts, y.
+pub fn sum_relu(name: &str, parts: &[Blocked], y: Blocked, relu: bool) -> Kernel {
+    let names: Vec<String> = (0..parts.len()).map(|i| format!("x{i}")).collect();
+    let reads: Vec<Operand<'_>> =
+        names.iter().zip(parts).map(|(name, part)| Operand::Tensor(name, *part)).collect();
+    map_vectors(name, &reads, &[("y", y)], |b, parts| {
+        let sum = parts.iter().copied().reduce(|sum, part| b.add(sum, part));
+        sum.map(|sum| if relu { max_zero(b, sum) } else { sum }).into_iter().collect()
     })
 }
 

@@ -13,7 +13,7 @@ mod quotient;
 mod window;
 
 pub use average::{Average, average_pool, average_pool_relevance};
-pub use elementwise::{Operand, accumulate, add_relu, elementwise, multiply, ratio_split, scale_shift};
+pub use elementwise::{Operand, accumulate, elementwise, multiply, ratio_split, scale_shift, sum_relu};
 pub use layout::{Blocked, Halo, Position, for_vectors};
 pub use pack::{pack, unpack, zero_halo};
 pub use pool::{max_pool, max_pool_winner};

@@ -1,47 +1,55 @@
-//! The simple proof that tasks write disjoint elements.
+//! The simple proof that tasks are independent: that no task touches what another one writes.
 
 use super::verify::Ranges;
-use super::{Access, Arg, Buf, CallArgs, FieldKind, Idx, Kernel, Stmt, Symbols, TaskDim, Ty, walk};
+use super::{
+    Access, Arg, Buf, CallArgs, FieldKind, Idx, Kernel, Op, Place, Stmt, Symbols, TaskDim, Ty, Val, walk,
+};
 
-/// What one statement writes: `len` elements from `index` on.
-struct Write<'a> {
+/// What one statement reads or writes: `len` elements from `index` on.
+struct Touch<'a> {
     buffer: Buf,
     index: &'a Idx,
     len: i128,
+    writes: bool,
 }
 
-/// The names of the written buffers for which it is not proved that different tasks write disjoint elements.
+/// The names of the written buffers for which it is not proved that different tasks touch disjoint elements.
 ///
-/// Proved are those where all writes have the same coefficients `c_k >= 0` of the task variables, and each `c_k`
-/// exceeds what the faster variables span: sorted ascending, `c_1 >= S`, `c_2 >= c_1 (n_1 - 1) + S`, and so on, where
-/// `S` is the length of the range that the writes of one task lie in. Then those ranges do not overlap.
+/// Proved are those where all reads and writes have the same coefficients `c_k >= 0` of the task variables, and each
+/// `c_k` exceeds what the faster variables span: sorted ascending, `c_1 >= S`, `c_2 >= c_1 (n_1 - 1) + S`, and so on,
+/// where `S` is the length of the range that the accesses of one task lie in. Then those ranges do not overlap.
 pub fn unproven_disjoint<'a>(kernel: &'a Kernel, symbols: &Symbols) -> Vec<&'a str> {
-    let mut writes = Vec::new();
-    walk(&kernel.body, &mut |stmt| collect(kernel, symbols, stmt, &mut writes));
+    let mut touches = Vec::new();
+    walk(&kernel.body, &mut |stmt| collect(kernel, symbols, stmt, &mut touches));
     let ranges = Ranges::of(kernel);
     let buffers = kernel.buffers.iter().zip(0..);
     let unproven = buffers.filter(|(_, buffer)| {
-        let writes = writes.iter().filter(|write| write.buffer == Buf(*buffer));
-        !is_proven(&kernel.tasks, &ranges, writes)
+        let own = || touches.iter().filter(|touch| touch.buffer == Buf(*buffer));
+        own().any(|touch| touch.writes) && !is_proven(&kernel.tasks, &ranges, own())
     });
     unproven.map(|(buffer, _)| buffer.name.as_str()).collect()
 }
 
-fn collect<'a>(kernel: &Kernel, symbols: &Symbols, stmt: &'a Stmt, writes: &mut Vec<Write<'a>>) {
+fn collect<'a>(kernel: &Kernel, symbols: &Symbols, stmt: &'a Stmt, touches: &mut Vec<Touch<'a>>) {
+    let lanes = |value: &Val| {
+        let ty = kernel.values.get(value.0 as usize).map_or(Ty::F32x4, |decl| decl.ty);
+        ty.in_memory().map_or(1, |(_, lanes)| lanes as i128)
+    };
+    let mut touch = |place: &'a Place, len, writes| {
+        touches.push(Touch { buffer: place.buffer, index: &place.index, len, writes });
+    };
     match stmt {
-        Stmt::Store { value, at } => {
-            let ty = kernel.values.get(value.0 as usize).map_or(Ty::F32x4, |decl| decl.ty);
-            let len = ty.in_memory().map_or(1, |(_, lanes)| lanes as i128);
-            writes.push(Write { buffer: at.buffer, index: &at.index, len });
-        }
+        Stmt::Store { value, at } => touch(at, lanes(value), true),
+        Stmt::Let { value, op: Op::Load(place) } => touch(place, lanes(value), false),
+        Stmt::Let { op: Op::LoadSplat(place), .. } => touch(place, 1, false),
         Stmt::Call { callee, args } => {
             let Some(callee) = symbols.callee(callee) else { return };
             let extents = callee.extents(&CallArgs { kernel, args }).unwrap_or_default();
             for (k, ((_, arg), field)) in args.iter().zip(callee.fields()).enumerate() {
-                if let (Arg::Place(place), FieldKind::Pointer(Access::Write, _)) = (arg, field.kind) {
+                if let (Arg::Place(place), FieldKind::Pointer(access, _)) = (arg, field.kind) {
                     // An extent that is not known covers everything.
                     let len = extents.get(k).map_or(i128::from(i64::MAX), |&extent| i128::from(extent));
-                    writes.push(Write { buffer: place.buffer, index: &place.index, len });
+                    touch(place, len, access == Access::Write);
                 }
             }
         }
@@ -49,19 +57,19 @@ fn collect<'a>(kernel: &Kernel, symbols: &Symbols, stmt: &'a Stmt, writes: &mut 
     }
 }
 
-fn is_proven<'a>(tasks: &[TaskDim], ranges: &Ranges, writes: impl Iterator<Item = &'a Write<'a>>) -> bool {
+fn is_proven<'a>(tasks: &[TaskDim], ranges: &Ranges, touches: impl Iterator<Item = &'a Touch<'a>>) -> bool {
     // A dimension of one task separates nothing.
     let tasks: Vec<&TaskDim> = tasks.iter().filter(|dim| dim.extent > 1).collect();
     let mut strides: Option<Vec<i64>> = None;
     let (mut low, mut high) = (i128::MAX, i128::MIN);
-    for write in writes {
-        let own: Vec<i64> = tasks.iter().map(|dim| write.index.coefficient(dim.var)).collect();
+    for touch in touches {
+        let own: Vec<i64> = tasks.iter().map(|dim| touch.index.coefficient(dim.var)).collect();
         if strides.get_or_insert_with(|| own.clone()) != &own {
             return false;
         }
         let within = |var| if tasks.iter().any(|dim| dim.var == var) { (0, 0) } else { ranges.range(var) };
-        let (first, last) = write.index.interval(within);
-        (low, high) = (low.min(first), high.max(last + write.len));
+        let (first, last) = touch.index.interval(within);
+        (low, high) = (low.min(first), high.max(last + touch.len));
     }
     let Some(strides) = strides else { return true };
     let mut dims: Vec<(i64, u64)> = strides.into_iter().zip(tasks.iter().map(|dim| dim.extent)).collect();

@@ -18,9 +18,9 @@
 //! }
 //! ```
 //!
-//! The author of a kernel vouches for two things that are not proved: different tasks write disjoint elements
-//! ([`unproven_disjoint`] names the buffers where the simple proof fails), and an `out` buffer is read only where
-//! the same task has written before.
+//! That no task touches what another one writes has a simple proof ([`unproven_disjoint`] names the buffers where it
+//! fails): kernels that have it may run in parallel. The author of a kernel vouches for one thing that is not proved: an
+//! `out` buffer is read only where the same task has written before.
 
 mod build;
 mod callee;

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use relc_codegen::kernels::{accumulate, add_relu, multiply, ratio_split, scale_shift};
+use relc_codegen::kernels::{accumulate, multiply, ratio_split, scale_shift, sum_relu};
 use relc_codegen::kir::Data;
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
@@ -29,7 +29,7 @@ macro_rules! tensors {
 fn add_and_relu() {
     tensors!(|[a, b, _]: [Dense; 3], [la, lb, ly, ..]: [_; 5]| {
         for relu in [false, true] {
-            let kernel = add_relu("add", [la, lb, ly], relu);
+            let kernel = sum_relu("add", &[la, lb], ly, relu);
             let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&b, &lb, 1.0), unwritten(&ly)];
             let y = from_written(&check_disjoint(&kernel, &buffers)[2], &ly);
             let expected = zip(&a, &b, |a, b| if relu { (a + b).max(0.0) } else { a + b });

@@ -45,12 +45,17 @@ impl<T> Operand<'_, T> {
 }
 
 /// What a node did not pass on as it is, in f64; see [`Account`](crate::Account).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Losses {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// What biases took.
     pub bias: f64,
+    /// What stabilisers took.
     pub stabiliser: f64,
+    /// What arrived where nothing divides.
     pub clipped: f64,
+    /// What was dropped on padding.
     pub padding: f64,
+    /// What was distributed evenly.
     pub flat_fallback: f64,
 }
 

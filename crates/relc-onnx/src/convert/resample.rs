@@ -50,7 +50,7 @@ pub(crate) fn conv_transpose(call: &mut Call) -> Result<Value, Fault> {
     }
     let strides = pair(call, "strides", 1)?.unwrap_or([1; 2]);
     let dilations = pair(call, "dilations", 1)?.unwrap_or([1; 2]);
-    let adds = pair(call, "output_padding", 0)?.unwrap_or([0; 2]);
+    let mut adds = pair(call, "output_padding", 0)?.unwrap_or([0; 2]);
     let shape = pair(call, "output_shape", 1)?;
     let auto = call.attributes.string("auto_pad")?.unwrap_or("NOTSET");
     let mut cuts = pads(call)?.unwrap_or_default();
@@ -58,18 +58,16 @@ pub(crate) fn conv_transpose(call: &mut Call) -> Result<Value, Fault> {
         return Err(Fault::invalid("got a stride or dilation of 0, expected at least 1"));
     }
     let extent = |axis: usize| (kernel[axis].saturating_sub(1)) * dilations[axis] + 1;
-    let full = |axis: usize| strides[axis] * (size[axis] - 1) + adds[axis] + extent(axis);
+    let full = |axis: usize, adds: &[usize; 2]| strides[axis] * (size[axis] - 1) + adds[axis] + extent(axis);
     if auto == "VALID" {
         cuts = [0; 4];
     } else if shape.is_some() || matches!(auto, "SAME_UPPER" | "SAME_LOWER") {
         for axis in 0..2 {
             let wanted = shape.map_or(size[axis] * strides[axis], |s| s[axis]);
-            let total = full(axis).checked_sub(wanted).ok_or_else(|| {
-                Fault::unsupported(format!(
-                    "got an output of {wanted} pixels, expected at most {}",
-                    full(axis)
-                ))
-            })?;
+            let reached = full(axis, &adds);
+            // A larger output than the windows reach has pixels of the bias alone at its end.
+            adds[axis] = adds[axis].saturating_add(wanted.saturating_sub(reached));
+            let total = reached.saturating_sub(wanted);
             let (small, large) = (total / 2, total.div_ceil(2));
             let (begin, end) = if auto == "SAME_LOWER" { (large, small) } else { (small, large) };
             (cuts[axis], cuts[axis + 2]) = (begin, end);
@@ -80,8 +78,8 @@ pub(crate) fn conv_transpose(call: &mut Call) -> Result<Value, Fault> {
     // Padding that the window needs before and behind the stretched input; negative: the result is cut instead.
     let mut window = Window { dilations, ..Window::new(kernel, [1, 1]) };
     let mut cut = [0usize; 4];
-    for axis in 0..2 {
-        for (side, more) in [(axis, 0), (axis + 2, adds[axis])] {
+    for (axis, more) in adds.into_iter().enumerate() {
+        for (side, more) in [(axis, 0), (axis + 2, more)] {
             let wanted = (extent(axis) - 1 + more) as i64 - cuts[side] as i64;
             window.pads[side] = usize::try_from(wanted).unwrap_or(0);
             cut[side] = usize::try_from(-wanted).unwrap_or(0);

@@ -181,7 +181,7 @@ impl Interpolation<'_> {
             }
             "pytorch_half_pixel" if after > 1 => (o + 0.5) / scale - 0.5,
             "pytorch_half_pixel" => 0.0,
-            "align_corners" if after > 1 => o * (size - 1.0) / (after as f64 - 1.0),
+            "align_corners" if after > 1 => o * (size - 1.0) / (size * scale - 1.0),
             "align_corners" => 0.0,
             "asymmetric" => o / scale,
             got => {

@@ -22,12 +22,13 @@ pub struct ImportCleanup;
 type Rewrite = fn(&mut Graph, NodeId) -> Result<Option<String>, PassError>;
 
 /// The rewrites, in the order in which they are tried.
-const REWRITES: [Rewrite; 17] = [
+const REWRITES: [Rewrite; 19] = [
     moves::drop_no_op,
     moves::merge_transposes,
     moves::transpose_to_reshape,
     moves::merge_reshapes,
     moves::sink_transpose,
+    moves::transpose_before_pad,
     sums::constants_apart,
     sums::expand_branches,
     sums::difference,
@@ -36,6 +37,7 @@ const REWRITES: [Rewrite; 17] = [
     linear::add_to_bias,
     linear::pad_into_conv,
     linear::pad_into_max_pool,
+    pools::merge_means,
     pools::mean_to_global_pool,
     pools::full_window_to_global_pool,
     pools::global_pool_to_reshape,

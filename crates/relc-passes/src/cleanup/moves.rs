@@ -1,6 +1,6 @@
 //! Ops that only move elements, or nothing at all.
 
-use relc_ir::op::{Activation, Concat, Reshape, Transpose};
+use relc_ir::op::{Activation, Concat, Pad, Reshape, Transpose};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 
 use super::{NAME, bypass, substitute};
@@ -105,6 +105,23 @@ pub(super) fn sink_transpose(graph: &mut Graph, node: NodeId) -> Result<Option<S
     let inner = graph.add_node(op, &name, &operands).map_err(ir(NAME))?;
     substitute(graph, node, Op::Transpose(Transpose { perm }), &[super::output(inner)])?;
     Ok(Some("goes before the Transpose of its operands".into()))
+}
+
+/// A Transpose of a padded value is the padded Transpose: so the Pads of a graph in `f32[N,H,W,C]` meet their layers.
+pub(super) fn transpose_before_pad(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
+    let Op::Transpose(Transpose { perm }) = graph.node(node).op.clone() else { return Ok(None) };
+    let x = graph.operands(node)[0];
+    let pick = |op: &Op| if let Op::Pad(pad) = op { Some(pad.clone()) } else { None };
+    let Some(pad) = super::sole_producer(graph, x, pick) else { return Ok(None) };
+    let source = graph.operands(x.node)[0];
+    let rank = perm.len();
+    let begins = perm.iter().map(|&axis| pad.pads[axis]);
+    let ends = perm.iter().map(|&axis| pad.pads[axis + rank]);
+    let pads = begins.chain(ends).collect();
+    let name = graph.node(x.node).name.clone();
+    let inner = graph.add_node(Op::Transpose(Transpose { perm }), &name, &[source]).map_err(ir(NAME))?;
+    substitute(graph, node, Op::Pad(Pad { pads, value: pad.value }), &[super::output(inner)])?;
+    Ok(Some("goes before the Pad of its operand".into()))
 }
 
 /// A constant that broadcasts with a transposed value, as it broadcasts with the value itself.

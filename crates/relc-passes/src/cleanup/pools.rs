@@ -15,6 +15,27 @@ fn spatial(graph: &Graph, node: NodeId) -> Option<[usize; 2]> {
     }
 }
 
+/// Two `ReduceMean`s in a row are one over the axes of both.
+pub(super) fn merge_means(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
+    let Op::ReduceMean(second) = graph.node(node).op.clone() else { return Ok(None) };
+    let x = graph.operands(node)[0];
+    let Op::ReduceMean(first) = graph.node(x.node).op.clone() else { return Ok(None) };
+    let source = graph.operands(x.node)[0];
+    // The axes of the first's input that are left for the second to count.
+    let left: Vec<usize> =
+        (0..graph.ty(source).rank()).filter(|axis| first.keepdims || !first.axes.contains(axis)).collect();
+    let mut axes: Vec<usize> = second.axes.iter().filter_map(|&axis| left.get(axis).copied()).collect();
+    axes.extend(&first.axes);
+    axes.sort_unstable();
+    axes.dedup();
+    let shape = graph.node(node).types()[0].dims().to_vec();
+    let name = graph.node(node).name.clone();
+    let mean = Op::ReduceMean(ReduceMean { axes, keepdims: true });
+    let mean = graph.add_node(mean, &name, &[source]).map_err(ir(NAME))?;
+    substitute(graph, node, Op::Reshape(Reshape { shape }), &[output(mean)])?;
+    Ok(Some("merged with the ReduceMean before it".into()))
+}
+
 /// `ReduceMean`: over axes 2 and 3 of `f32[N,C,H,W]` as it is; else the axes come last first.
 pub(super) fn mean_to_global_pool(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
     let Op::ReduceMean(ReduceMean { axes, .. }) = graph.node(node).op.clone() else { return Ok(None) };
@@ -22,7 +43,9 @@ pub(super) fn mean_to_global_pool(graph: &mut Graph, node: NodeId) -> Result<Opt
     let name = graph.node(node).name.clone();
     let mut x = graph.operands(node)[0];
     let dims = graph.ty(x).dims().to_vec();
-    if axes.contains(&0) {
+    // Of two in a row, the second takes in the first.
+    let user_is_mean = |(user, _): &(NodeId, usize)| matches!(graph.node(*user).op, Op::ReduceMean(_));
+    if axes.contains(&0) || graph.users(output(node)).iter().any(user_is_mean) {
         return Ok(None);
     }
     if axes != [2, 3] || spatial(graph, node).is_none() {
@@ -32,10 +55,12 @@ pub(super) fn mean_to_global_pool(graph: &mut Graph, node: NodeId) -> Result<Opt
             axes.iter().try_fold(1usize, |product, &axis| product.checked_mul(dims[axis].fixed()?))
         };
         let (Some(rest), Some(reduced)) = (size(&kept[1..]), size(&axes)) else { return Ok(None) };
-        let picture = vec![dims[0], Dim::Fixed(rest), Dim::Fixed(reduced), Dim::Fixed(1)];
         x = output(graph.add_node(Op::Transpose(Transpose { perm }), &name, &[x]).map_err(ir(NAME))?);
-        let picture = Op::Reshape(Reshape { shape: picture });
-        x = output(graph.add_node(picture, &name, &[x]).map_err(ir(NAME))?);
+        if (kept.len(), axes.len()) != (2, 2) {
+            let shape = vec![dims[0], Dim::Fixed(rest), Dim::Fixed(reduced), Dim::Fixed(1)];
+            let picture = Op::Reshape(Reshape { shape });
+            x = output(graph.add_node(picture, &name, &[x]).map_err(ir(NAME))?);
+        }
     }
     let pool = graph.add_node(Op::GlobalAveragePool, &name, &[x]).map_err(ir(NAME))?;
     substitute(graph, node, Op::Reshape(Reshape { shape }), &[output(pool)])?;

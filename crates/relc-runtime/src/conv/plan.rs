@@ -78,7 +78,7 @@ pub(super) struct Position {
 }
 
 /// What a tap's lanes are: channels from `channel` on at `position` (`ky * kW + kx`), then those of the next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TapSource {
     pub channel: usize,
     pub position: usize,
@@ -156,6 +156,38 @@ impl ConvPlan {
     /// Elements of the packed weights.
     pub fn packed_len(&self) -> usize {
         self.weights_len
+    }
+
+    /// Whether both plans pack the same weights alike.
+    pub fn packs_like(&self, other: &ConvPlan) -> bool {
+        let same_panel = |a: &Panel, b: &Panel| {
+            (&a.taps, a.weights) == (&b.taps, b.weights)
+                && a.segments.first().map(|s| s.kernel.shape.blocks)
+                    == b.segments.first().map(|s| s.kernel.shape.blocks)
+        };
+        let same_panels = |a: &Vec<Panel>, b: &Vec<Panel>| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_panel(a, b))
+        };
+        self.spec == other.spec
+            && self.isa == other.isa
+            && self.roles.direction == other.roles.direction
+            && (self.lanes, self.position_lanes) == (other.lanes, other.position_lanes)
+            && (self.channels.kind, &self.channels.tiles) == (other.channels.kind, &other.channels.tiles)
+            && self.sources == other.sources
+            && self.panels.len() == other.panels.len()
+            && self.panels.iter().zip(&other.panels).all(|(a, b)| same_panels(a, b))
+    }
+
+    /// Floating-point operations of one pass, two per product; those with padding count.
+    pub fn flops(&self) -> u64 {
+        let (outputs, inputs) = match self.roles.direction {
+            Direction::Forward => (self.image.dense_len(), self.roles.reduced_group),
+            Direction::Transposed => {
+                let strided = self.spec.stride[0] * self.spec.stride[1];
+                (self.image.dense_len().div_ceil(strided), self.roles.reduced_group)
+            }
+        };
+        2 * (outputs as u64) * (inputs as u64) * (self.roles.positions as u64)
     }
 
     /// How many tasks there are; each writes elements of its own.

@@ -58,6 +58,12 @@ pub(super) unsafe fn tile<S: Simd, const PX: usize, const OB: usize, const PART:
                 }
             }
         }
+        // The output is rarely in a near cache; by the time it is written, it is.
+        for px in 0..PX {
+            for ob in 0..OB {
+                S::prepare(out(args, px, ob));
+            }
+        }
         let mut weights = args.weights;
         for tap in 0..args.tap_count as usize {
             let mut input = args.input.add(*args.taps.add(tap) as usize);

@@ -13,6 +13,8 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
+    /// Asks for the cache line of `at`, to be written soon; accesses nothing.
+    unsafe fn prepare(at: *const f32);
     /// `self * factor + addend`; fused where the instruction set has it.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -50,6 +52,9 @@ unsafe impl Simd for [f32; 8] {
         // SAFETY: the caller vouches for WIDTH elements.
         unsafe { to.cast::<[f32; 8]>().write_unaligned(self) }
     }
+
+    #[inline(always)]
+    unsafe fn prepare(_at: *const f32) {}
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
@@ -120,6 +125,12 @@ mod x86 {
                 unsafe fn store(self, to: *mut f32) {
                     // SAFETY: the caller vouches for the instruction set and WIDTH elements.
                     unsafe { $store(to, self) }
+                }
+
+                #[inline(always)]
+                unsafe fn prepare(at: *const f32) {
+                    // SAFETY: the caller vouches for the instruction set; a hint may name any address.
+                    unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
                 }
 
                 #[inline(always)]

@@ -1,0 +1,136 @@
+//! `relc bench`: how long explanations and forward passes take.
+
+use std::time::Instant;
+
+use ndarray::ArrayD;
+use relc::{Explainer, Seed, Targets};
+use serde::Serialize;
+
+use crate::args::BenchArgs;
+use crate::compile::{compiler, engine};
+use crate::failure::Failure;
+use crate::print;
+
+/// Runs that fill caches and memory before any counts.
+const WARM_UP: usize = 2;
+
+/// What the command prints: times in milliseconds, of whole batches, warm.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    preset: String,
+    engine: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isa: Option<&'static str>,
+    threads: usize,
+    batch: usize,
+    compile_ms: f64,
+    explain_ms: Vec<f64>,
+    forward_ms: Vec<f64>,
+    /// Of the samples that run at a time.
+    arena_bytes: usize,
+    /// Packed weights and other constants of the compiled program.
+    weights_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_rss_bytes: Option<u64>,
+}
+
+/// Runs the command.
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let (preset, compiler) = compiler(&args.compile)?;
+    let engine = engine(&args.engine)?;
+    let start = Instant::now();
+    let explainer = compiler.engine(engine).compile(&args.model)?;
+    let compile_ms = milliseconds(start);
+    let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
+    let batch = usize::from(args.batch);
+    let input = noise(&explainer, batch)?;
+    let seed = Seed::Named(preset.seed);
+    let explain_ms =
+        time(args.runs, || explainer.explain(input.view(), &seed, &Targets::Argmax).map(|_| ()))?;
+    let forward_ms = time(args.runs, || explainer.predict(input.view()).map(|_| ()))?;
+    let executable = explainer.executable();
+    let threads = rayon::current_num_threads();
+    let report = Report {
+        model: args.model.display().to_string(),
+        preset: preset.name,
+        engine: engine.name(),
+        isa: executable.map(|e| e.isa().name()),
+        threads,
+        batch,
+        compile_ms,
+        explain_ms,
+        forward_ms,
+        arena_bytes: executable.map_or(0, |e| e.arena_bytes() * threads.min(batch)),
+        weights_bytes: executable.map_or(0, |e| e.weights_bytes()),
+        peak_rss_bytes: peak_rss_bytes(),
+    };
+    if args.json {
+        print::line(serde_json::to_string(&report)?)?;
+        return Ok(());
+    }
+    show(&report)
+}
+
+fn show(report: &Report) -> Result<(), Failure> {
+    let line = |name: &str, times: &[f64]| {
+        let mut sorted = times.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (min, median) = (sorted.first(), sorted.get(sorted.len() / 2));
+        let (min, median) = (min.copied().unwrap_or(0.0), median.copied().unwrap_or(0.0));
+        print::line(format!("  {name:<10} min {min:.2} ms, median {median:.2} ms, of {} runs", times.len()))
+    };
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    let isa = report.isa.map(|isa| format!(" ({isa})")).unwrap_or_default();
+    print::line(format!("{}: preset {}, batch {}", report.model, report.preset, report.batch))?;
+    print::line(format!("  engine     {}{isa}, {} thread(s)", report.engine, report.threads))?;
+    print::line(format!("  compile    {:.0} ms", report.compile_ms))?;
+    line("explain", &report.explain_ms)?;
+    line("forward", &report.forward_ms)?;
+    let (arena, weights) = (mib(report.arena_bytes as f64), mib(report.weights_bytes as f64));
+    print::line(format!("  memory     {arena:.1} MiB of values, {weights:.1} MiB of packed weights"))?;
+    if let Some(peak) = report.peak_rss_bytes {
+        print::line(format!("  peak       {:.1} MiB resident", mib(peak as f64)))?;
+    }
+    Ok(())
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// The times of some runs, in milliseconds.
+fn time<E>(runs: u16, mut f: impl FnMut() -> Result<(), E>) -> Result<Vec<f64>, E> {
+    for _ in 0..WARM_UP {
+        f()?;
+    }
+    let timed = |_| {
+        let start = Instant::now();
+        f()?;
+        Ok(milliseconds(start))
+    };
+    (0..runs).map(timed).collect()
+}
+
+/// An input of the model's shape, every value of it in `[-2, 2]`.
+pub fn noise(explainer: &Explainer, samples: usize) -> Result<ArrayD<f32>, Failure> {
+    let (_, ty) = explainer.input()?;
+    let mut rng = fastrand::Rng::with_seed(0);
+    Ok(ArrayD::from_shape_simple_fn(ty.bind(samples), || rng.f32() * 4.0 - 2.0))
+}
+
+/// The most memory that the process had resident.
+#[cfg(unix)]
+fn peak_rss_bytes() -> Option<u64> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let kibibytes = getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss();
+    // macOS counts bytes, the others kibibytes.
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    u64::try_from(kibibytes).ok().map(|n| n * unit)
+}
+
+/// Not known here.
+#[cfg(not(unix))]
+fn peak_rss_bytes() -> Option<u64> {
+    None
+}

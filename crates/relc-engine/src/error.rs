@@ -1,0 +1,72 @@
+//! Errors of the engine.
+
+use relc_codegen::jit::{CallError, CompileError};
+use relc_interp::InterpError;
+use relc_runtime::conv::ConvError;
+use relc_runtime::layout::LayoutError;
+
+/// A graph that the engine can't compile, or a run that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A node is not compiled yet.
+    #[error("the compiled engine can't run {node}: {reason}; use the engine interp-f32")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The graph is not what the engine takes.
+    #[error("{0}")]
+    Malformed(String),
+    /// A convolution can't be planned.
+    #[error("{node}: {source}")]
+    Conv {
+        /// The node.
+        node: String,
+        /// Why not.
+        source: ConvError,
+    },
+    /// A buffer is too large.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Kernels can't be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A convolution was refused at run time: a defect of relc.
+    #[error(transparent)]
+    Run(#[from] ConvError),
+    /// The memory plan is wrong: a defect of relc.
+    #[error("the memory plan is wrong, please report it: {0}")]
+    Plan(String),
+    /// A kernel was refused at run time: a defect of relc.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// An op that the interpreter runs failed.
+    #[error(transparent)]
+    Interpret(#[from] InterpError),
+    /// An array of the wrong length.
+    #[error("{what} has {got} elements, expected {expected}")]
+    Length {
+        /// Which.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// What the model wants.
+        expected: usize,
+    },
+    /// The input or the explained output has a value that is infinite or not a number.
+    #[error(
+        "got a non-finite value in the input or the explained output; run the engine interp-f64 to find the node"
+    )]
+    NonFiniteForward,
+    /// A value is infinite or not a number.
+    #[error(
+        "node {node}: got a non-finite relevance, the first in execution order; run the engine interp-f64 to see more"
+    )]
+    NonFinite {
+        /// The node.
+        node: String,
+    },
+}

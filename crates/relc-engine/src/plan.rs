@@ -1,0 +1,125 @@
+//! Which logical buffers share memory.
+
+use std::collections::{HashMap, HashSet};
+
+use relc_runtime::layout::Blocked;
+
+use crate::step::{BufferId, Step, Use};
+
+/// The memory of a sample: slots, and which of them each logical buffer has.
+#[derive(Clone, Debug, Default)]
+pub struct Slots {
+    /// The layout of each slot.
+    pub layouts: Vec<Blocked>,
+    /// The slot of each logical buffer; none if no step uses it.
+    pub slot: Vec<Option<usize>>,
+}
+
+impl Slots {
+    /// Bytes of all slots.
+    pub fn bytes(&self) -> usize {
+        self.layouts.iter().map(|layout| layout.len() * size_of::<f32>()).sum()
+    }
+}
+
+/// The first and the last step that uses each buffer; none for those that no step uses. `given` are those that are
+/// there before the first step, `kept` those that are read after the last one.
+pub fn live_ranges(
+    buffers: usize,
+    steps: &[Step],
+    given: &[BufferId],
+    kept: &[BufferId],
+) -> Vec<Option<(usize, usize)>> {
+    let mut ranges: Vec<Option<(usize, usize)>> = vec![None; buffers];
+    let mut extend = |id: BufferId, at: usize| {
+        if let Some(range) = ranges.get_mut(id) {
+            let (first, last) = range.get_or_insert((at, at));
+            (*first, *last) = ((*first).min(at), (*last).max(at));
+        }
+    };
+    given.iter().for_each(|id| extend(*id, 0));
+    for (at, step) in steps.iter().enumerate() {
+        step.buffers().into_iter().for_each(|(_, id)| extend(id, at));
+    }
+    kept.iter().for_each(|id| extend(*id, steps.len()));
+    ranges
+}
+
+/// Gives each logical buffer a slot, so that buffers which live at the same time have different ones.
+///
+/// Only buffers of one layout share a slot: no kernel writes a halo or a channel beyond the last, so both stay zero
+/// forever, whoever has the slot.
+pub fn assign(layouts: &[Blocked], steps: &[Step], given: &[BufferId], kept: &[BufferId]) -> Slots {
+    let ranges = live_ranges(layouts.len(), steps, given, kept);
+    let mut order: Vec<(BufferId, (usize, usize))> =
+        ranges.iter().enumerate().filter_map(|(id, range)| Some((id, (*range)?))).collect();
+    order.sort_by_key(|(id, (first, _))| (*first, *id));
+    let mut slots = Slots { layouts: Vec::new(), slot: vec![None; layouts.len()] };
+    // Slots of a layout, with the step after which each is free.
+    let mut pools: HashMap<Blocked, Vec<(usize, usize)>> = HashMap::new();
+    for (id, (first, last)) in order {
+        let layout = layouts[id];
+        let pool = pools.entry(layout).or_default();
+        let slot = match pool.iter_mut().find(|(_, busy)| *busy < first) {
+            Some((slot, busy)) => {
+                *busy = last;
+                *slot
+            }
+            None => {
+                slots.layouts.push(layout);
+                pool.push((slots.layouts.len() - 1, last));
+                slots.layouts.len() - 1
+            }
+        };
+        slots.slot[id] = Some(slot);
+    }
+    slots
+}
+
+/// What is wrong with a plan: buffers that live at the same time in one slot, and steps that read what they write.
+pub fn check(
+    layouts: &[Blocked],
+    steps: &[Step],
+    given: &[BufferId],
+    kept: &[BufferId],
+    slots: &Slots,
+) -> Vec<String> {
+    let mut errors = Vec::new();
+    let ranges = live_ranges(layouts.len(), steps, given, kept);
+    let mut owners: HashMap<usize, Vec<(BufferId, (usize, usize))>> = HashMap::new();
+    for (id, range) in ranges.iter().enumerate() {
+        let Some(range) = range else { continue };
+        match slots.slot.get(id).copied().flatten() {
+            Some(slot) if slots.layouts.get(slot) == layouts.get(id) => {
+                owners.entry(slot).or_default().push((id, *range))
+            }
+            other => errors.push(format!("buffer {id}: got slot {other:?}, expected one of its layout")),
+        }
+    }
+    for (slot, mut list) in owners {
+        list.sort_by_key(|(_, (first, _))| *first);
+        for pair in list.windows(2) {
+            if let [(a, (_, last)), (b, (first, _))] = pair
+                && first <= last
+            {
+                errors.push(format!(
+                    "slot {slot}: got buffers {a} and {b} alive at step {first}, expected one"
+                ));
+            }
+        }
+    }
+    for (at, step) in steps.iter().enumerate() {
+        let uses = step.buffers();
+        let written: Vec<BufferId> =
+            uses.iter().filter(|(u, _)| *u == Use::Write).map(|(_, id)| *id).collect();
+        let unique: HashSet<&BufferId> = written.iter().collect();
+        let reads_written = uses.iter().any(|(u, id)| *u == Use::Read && unique.contains(id));
+        if unique.len() < written.len() || reads_written {
+            errors.push(format!(
+                "step {at}: got a buffer that it writes twice, or reads and writes, expected others"
+            ));
+        }
+    }
+    errors.sort();
+    errors
+}

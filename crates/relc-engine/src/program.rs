@@ -1,0 +1,123 @@
+//! The lowered program, and its text.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use relc_codegen::kir::Kernel;
+
+use crate::plan::Slots;
+use crate::step::{Action, Algorithm, Bind, BufferId, Finish, Step, Use};
+
+/// Steps over the slots of a sample, and the kernels that they run.
+#[derive(Debug)]
+pub struct Program {
+    pub(crate) slots: Slots,
+    pub(crate) steps: Vec<Step>,
+    /// How many of the steps are forward.
+    pub(crate) forward: usize,
+    pub(crate) flags: usize,
+    pub(crate) kernels: Vec<Kernel>,
+    pub(crate) input: BufferId,
+    pub(crate) output: BufferId,
+    pub(crate) seed: BufferId,
+    pub(crate) relevance: BufferId,
+}
+
+impl Program {
+    /// The kernel that a step runs, if Cranelift compiled it.
+    pub(crate) fn kernel_of(&self, step: &Step) -> Option<&Kernel> {
+        match step.action {
+            Action::Kernel { kernel, .. } => self.kernels.get(kernel),
+            _ => None,
+        }
+    }
+
+    /// Bytes of packed weights and constants, each counted once.
+    pub(crate) fn constant_bytes(&self) -> usize {
+        let mut seen = HashSet::new();
+        let mut bytes = 0;
+        let mut count = |address: *const u8, elements: usize| {
+            if seen.insert(address) {
+                bytes += elements * size_of::<f32>();
+            }
+        };
+        for step in &self.steps {
+            match &step.action {
+                Action::Conv(conv) => match &conv.algorithm {
+                    Algorithm::Direct { plan, weights, .. } => {
+                        count(Arc::as_ptr(weights).cast(), plan.packed_len());
+                    }
+                    Algorithm::Winograd { plan, weights, .. } => {
+                        count(Arc::as_ptr(weights).cast(), plan.packed_len());
+                    }
+                },
+                Action::Kernel { binds, .. } => {
+                    for bind in binds {
+                        if let Bind::Constant(data) = bind {
+                            count(data.as_ptr().cast(), data.len());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+impl Step {
+    /// What the step is, and the floating-point operations of a convolution.
+    pub(crate) fn describe(&self) -> (&'static str, u64) {
+        match &self.action {
+            Action::Conv(conv) => {
+                let what = match (&conv.algorithm, &conv.finish) {
+                    (Algorithm::Direct { .. }, Finish::Quotient { .. }) => "conv, quotient",
+                    (Algorithm::Direct { .. }, Finish::Product { .. }) => "conv, product",
+                    (Algorithm::Direct { .. }, _) => "conv",
+                    (Algorithm::Winograd { .. }, Finish::Product { .. }) => "winograd, product",
+                    (Algorithm::Winograd { .. }, _) => "winograd",
+                };
+                (what, conv.flops)
+            }
+            Action::Kernel { .. } => ("kernel", 0),
+            Action::Move { .. } => ("move", 0),
+            Action::Interpret(_) => ("interpret", 0),
+            Action::Spread(_) | Action::Raise { .. } => ("spread", 0),
+            Action::Tally { .. } | Action::Stabiliser { .. } => ("ledger", 0),
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "program {{")?;
+        writeln!(f, "  memory: {} slots, {} bytes per sample", self.slots.layouts.len(), self.slots.bytes())?;
+        let ends = [("input", self.input), ("output", self.output), ("seed", self.seed)];
+        for (name, slot) in ends.into_iter().chain([("relevance", self.relevance)]) {
+            writeln!(f, "  {name}: ${slot}")?;
+        }
+        for (slot, layout) in self.slots.layouts.iter().enumerate() {
+            let (c, h, w, v) = (layout.channels(), layout.height(), layout.width(), layout.block());
+            let halo = layout.halo();
+            let frame = [halo.top, halo.left, halo.bottom, halo.right];
+            writeln!(f, "  slot ${slot}: f32[{c},{h},{w}] in blocks of {v}, halo {frame:?}")?;
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            if index == 0 {
+                writeln!(f, "forward:")?;
+            }
+            if index == self.forward {
+                writeln!(f, "backward:")?;
+            }
+            let list = |usage: Use| {
+                let uses = step.buffers().into_iter().filter(|(u, _)| *u == usage);
+                uses.map(|(_, slot)| format!("${slot}")).collect::<Vec<_>>().join(", ")
+            };
+            let (what, _) = step.describe();
+            let kernel = self.kernel_of(step).map(|k| format!(" @{}", k.name)).unwrap_or_default();
+            writeln!(f, "  {what}{kernel} {} -> {}", list(Use::Read), list(Use::Write))?;
+        }
+        writeln!(f, "}}")
+    }
+}

@@ -1,0 +1,195 @@
+//! The compiled engine against the f64 interpreter, on every instruction set of this machine.
+
+use ndarray::{ArrayD, Axis, Dimension};
+use proptest::prelude::*;
+use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
+use relc_ir::Graph;
+use relc_tests::graphs::{Plan, build, plans};
+use relc_tests::shared::{max_abs, max_difference, shared};
+
+/// What f32 kernels must reach, of the maximum.
+const AGREEMENT: f64 = 1e-4;
+/// What `conserve` promises in f32.
+const CONSERVATION: f64 = 1e-5;
+
+/// Something that can be compiled: a file or a graph.
+enum Model<'a> {
+    File(&'a str),
+    Graph(&'a Graph),
+}
+
+impl Model<'_> {
+    fn compile(&self, compiler: &Compiler) -> Explainer {
+        match self {
+            Model::File(path) => compiler.compile(path).unwrap(),
+            Model::Graph(graph) => compiler.compile_graph((*graph).clone()).unwrap(),
+        }
+    }
+}
+
+fn preset(name: &str) -> Preset {
+    let (name, split) = name.split_once(' ').unwrap_or((name, "ratio"));
+    Preset::named(name).unwrap().with_split(split.parse().unwrap())
+}
+
+fn explain(explainer: &Explainer, x: &ArrayD<f32>) -> Explanations {
+    explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::TopK(2)).unwrap()
+}
+
+/// A picture-like input of the model's shape: smooth, of both signs, never constant.
+fn wave(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
+    let shape = explainer.input().unwrap().1.bind(samples);
+    ArrayD::from_shape_fn(shape, |i| {
+        let t: f32 = (0..i.ndim()).map(|axis| i[axis] as f32 * [1.7, 0.13, 0.29, 0.41][axis]).sum();
+        t.sin() + 0.3 * (3.1 * t).cos()
+    })
+}
+
+/// Compares each sample's result, measured against its own maximum, and checks the books.
+#[track_caller]
+fn check(model: &Model<'_>, name: &str, x: Option<&ArrayD<f32>>, samples: usize) {
+    let compiler = Compiler::new(preset(name));
+    let oracle = model.compile(&compiler.clone().engine(Engine::InterpF64));
+    let x = x.cloned().unwrap_or_else(|| wave(&oracle, samples));
+    let expected = explain(&oracle, &x);
+    for isa in Isa::available() {
+        let explainer = model.compile(&compiler.clone().isa(isa));
+        let got = explain(&explainer, &x);
+        let difference = max_difference(
+            &got.logits.mapv(|v| v as f32).into_dyn(),
+            &expected.logits.mapv(|v| v as f32).into_dyn(),
+        );
+        let scale = expected.logits.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        assert!(
+            difference <= AGREEMENT * scale,
+            "{name} on {isa}: logits differ by {difference:e} of {scale:e}"
+        );
+        for (got, expected) in got.explanations.iter().zip(&expected.explanations) {
+            assert_eq!(got.targets, expected.targets, "{name} on {isa}");
+            let pairs = got.relevance.axis_iter(Axis(0)).zip(expected.relevance.axis_iter(Axis(0)));
+            for (sample, (got, expected)) in pairs.enumerate() {
+                let (got, expected) = (got.to_owned(), expected.to_owned());
+                let difference = max_difference(&got, &expected) / max_abs(&expected).max(f64::MIN_POSITIVE);
+                assert!(
+                    difference <= AGREEMENT,
+                    "{name} on {isa}, sample {sample}: differs by {difference:e}"
+                );
+            }
+            got.ledger.check(CONSERVATION).unwrap_or_else(|e| panic!("{name} on {isa}: {e}"));
+            assert_eq!(got.ledger.entries.len(), expected.ledger.entries.len());
+            for (sample, (total, oracle)) in got.ledger.totals.iter().zip(&expected.ledger.totals).enumerate()
+            {
+                let lost = (total.lost - oracle.lost).abs() / oracle.seed_magnitude.max(f64::MIN_POSITIVE);
+                assert!(
+                    lost <= AGREEMENT,
+                    "{name} on {isa}, sample {sample}: lost {} of {total:?}",
+                    oracle.lost
+                );
+                if name == "conserve" {
+                    let error = total.conservation_error();
+                    assert!(error <= CONSERVATION, "{name} on {isa}, sample {sample}: {error:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_reference_model_agrees_with_the_oracle() {
+    let Some(shared) = shared() else { return };
+    for model in shared.models() {
+        let path = model.to_string_lossy();
+        let samples = if path.contains("open_nsfw") { 1 } else { 2 };
+        for name in
+            ["conserve", "paper", "paper half", "paper half-at-projection", "paper ratio-at-projection"]
+        {
+            if samples == 1 && name.contains(' ') {
+                continue; // large: the policies are seen on the others
+            }
+            println!("{path} {name}");
+            check(&Model::File(&path), name, None, samples);
+        }
+    }
+}
+
+fn noise(plan: &Plan, samples: usize) -> ArrayD<f32> {
+    let mut rng = fastrand::Rng::with_seed(plan.seed ^ 1);
+    let shape = vec![samples, plan.channels[0], plan.size[0], plan.size[1]];
+    ArrayD::from_shape_simple_fn(shape, || rng.f32() * 4.0 - 2.0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Random residual networks: odd sizes, channels that fill no vector, all kinds of skips.
+    #[test]
+    fn random_networks_agree_with_the_oracle(plan in plans(), samples in 1usize..4) {
+        let graph = build(&plan);
+        for name in ["conserve", "paper"] {
+            check(&Model::Graph(&graph), name, Some(&noise(&plan, samples)), samples);
+        }
+    }
+
+    /// A batch gives what its samples give one by one, and one thread what several give, to the bit.
+    #[test]
+    fn a_batch_is_a_loop_on_any_number_of_threads(plan in plans()) {
+        let x = noise(&plan, 3);
+        for isa in Isa::available() {
+            let compiler = Compiler::new(preset("conserve")).isa(isa);
+            let explainer = compiler.compile_graph(build(&plan)).unwrap();
+            let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let whole = pool(1).install(|| explain(&explainer, &x));
+            for threads in [2, 3] {
+                let again = pool(threads).install(|| explain(&explainer, &x));
+                for (a, b) in whole.explanations.iter().zip(&again.explanations) {
+                    prop_assert_eq!(&a.relevance, &b.relevance);
+                    prop_assert_eq!(&a.ledger, &b.ledger);
+                }
+            }
+            for (sample, one) in x.axis_chunks_iter(Axis(0), 1).enumerate() {
+                let single = explain(&explainer, &one.to_owned());
+                for (a, b) in whole.explanations.iter().zip(&single.explanations) {
+                    prop_assert_eq!(a.targets[sample], b.targets[0]);
+                    prop_assert_eq!(a.relevance.index_axis(Axis(0), sample), b.relevance.index_axis(Axis(0), 0));
+                }
+            }
+        }
+    }
+}
+
+/// Several threads explain different pictures with one explainer at the same time.
+#[test]
+fn threads_share_an_explainer() {
+    let explainer = Compiler::new(preset("conserve")).compile(demo()).unwrap();
+    let xs: Vec<ArrayD<f32>> = (0..4).map(|i| wave(&explainer, 1).mapv(|v| v * (1.0 + i as f32))).collect();
+    let expected: Vec<_> =
+        xs.iter().map(|x| explain(&explainer, x).explanations[0].relevance.clone()).collect();
+    std::thread::scope(|scope| {
+        for (x, expected) in xs.iter().zip(&expected) {
+            let explainer = &explainer;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    assert_eq!(&explain(explainer, x).explanations[0].relevance, expected);
+                }
+            });
+        }
+    });
+}
+
+/// Without a ledger the same relevance comes out, and the totals still say how well it is conserved.
+#[test]
+fn the_ledger_can_be_dropped() {
+    let explainer = Compiler::new(preset("conserve")).compile(demo()).unwrap();
+    let x = wave(&explainer, 2);
+    let with = explain(&explainer, &x);
+    let without = explain(&explainer.without_ledger(), &x);
+    for (a, b) in with.explanations.iter().zip(&without.explanations) {
+        assert_eq!(a.relevance, b.relevance);
+        assert!(b.ledger.entries.is_empty() && !a.ledger.entries.is_empty());
+        assert_eq!(a.conservation_error(0), b.conservation_error(0));
+    }
+}
+
+fn demo() -> String {
+    format!("{}/../examples/demo/model.onnx", env!("CARGO_MANIFEST_DIR"))
+}
