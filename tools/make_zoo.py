@@ -43,7 +43,7 @@ TIMM = [
     "skresnet18", "skresnet50", "resnest14d", "resnest50d", "resnest50d_4s2x40d", "res2net50_26w_4s", "res2next50",
     "resnetv2_50", "resnetv2_50d_gn", "resnetv2_50x1_bit", "resnetaa50", "resnetblur18", "resnetblur50",
     "regnetx_002", "regnety_002", "regnetz_b16", "resnetrs50", "cspresnet50", "densenetblur121d", "resnet33ts",
-    "seresnext50_32x4d", "gcresnet33ts", "mobilenetv2_100", "mobilenetv3_large_100", "efficientnet_b0",
+    "seresnext50_32x4d", "mobilenetv2_100", "mobilenetv3_large_100", "efficientnet_b0",
     "tf_efficientnet_b0", "vgg13", "convnext_atto",
 ]  # fmt: skip
 

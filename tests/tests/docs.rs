@@ -53,3 +53,17 @@ fn the_architecture_lists_the_crates() {
     sorted.sort();
     assert_eq!(sorted, crates);
 }
+
+#[test]
+fn the_operators_are_those_of_the_importer() {
+    let text = document("docs/operators.md");
+    let (onnx, microsoft) = text.split_once("## com.microsoft").expect("two tables");
+    let header = "| operator | from opset | supported | node tests |";
+    for (text, specs) in
+        [(onnx, relc_onnx::supported_ops()), (microsoft, relc_onnx::supported_microsoft_ops())]
+    {
+        let expected: Vec<(String, String)> =
+            specs.iter().map(|o| (o.op.to_string(), o.min_opset.to_string())).collect();
+        assert_eq!(rows(text, header), expected);
+    }
+}
