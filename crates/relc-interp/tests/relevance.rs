@@ -131,7 +131,7 @@ fn an_expansion_is_undone_by_sums() {
     let from = vec![Dim::Batch, 2.into(), 1.into()];
     explained(&mut graph, node, Relevance::Expand { expand: op, from }, 0);
     let (x, r) = (array::<f32>(&[1, 2, 1], &[5.0, 7.0]), array(&[1, 2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
-    let forward = relc_interp::forward(&graph, std::slice::from_ref(&x)).unwrap();
+    let forward = forward(&graph, std::slice::from_ref(&x)).unwrap();
     assert_close(forward.value(value(node)).unwrap(), &[5.0, 5.0, 5.0, 7.0, 7.0, 7.0], 0.0);
     assert_close(&explain(&graph, &x, &r).inputs[0].1, &[6.0, 15.0], 0.0);
 }
