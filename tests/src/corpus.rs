@@ -4,6 +4,7 @@ use relc::passes::{PassManager, pipeline};
 use relc::{BatchNormPolicy, Preset};
 use relc_ir::op::{Conv, Window};
 use relc_ir::{Op, verify};
+use relc_rules::Place;
 
 /// Imports bytes; what imports is well-formed, and the passes take it or refuse it.
 ///
@@ -38,7 +39,7 @@ pub fn preset(text: &str) {
         Ok(preset) => {
             let conv = Conv { window: Window::new([3, 3], [1, 1]), group: 1, folded_bias: false };
             for op in [Op::Conv(conv), Op::GlobalAveragePool] {
-                let _ = preset.rule(&op, "layer1/conv", true);
+                let _ = preset.rule(&op, "layer1/conv", Place::default());
             }
         }
         Err(error) => assert!(error.to_string().contains("fuzzed.toml"), "{error}"),

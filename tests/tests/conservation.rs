@@ -27,7 +27,9 @@ fn conserve_conserves_on_every_model_and_at_every_cut() {
     for model in shared.models() {
         let preset = Preset::named("conserve").unwrap();
         let big = model.to_string_lossy().contains("open_nsfw");
-        for (engine, tolerance) in [(Engine::InterpF32, 1e-5), (Engine::InterpF64, 1e-10)] {
+        for (engine, tolerance) in
+            [(Engine::Jit, 1e-5), (Engine::InterpF32, 1e-5), (Engine::InterpF64, 1e-10)]
+        {
             let explainer = Compiler::new(preset.clone()).engine(engine).compile(&model).unwrap();
             assert!(explainer.is_conserving(), "{}: {:?}", model.display(), explainer.leaks());
             let x = input(&explainer, if big { 1 } else { 2 });
@@ -41,6 +43,8 @@ fn conserve_conserves_on_every_model_and_at_every_cut() {
                 explanation.ledger.check(tolerance).unwrap();
             }
             let Cuts { error, behind, .. } = match engine {
+                // The ledger, checked above, has what crosses each of its nodes.
+                Engine::Jit => continue,
                 Engine::InterpF32 => cut::<f32>(&explainer, &x),
                 Engine::InterpF64 => cut::<f64>(&explainer, &x),
             };

@@ -67,3 +67,17 @@ fn the_operators_are_those_of_the_importer() {
         assert_eq!(rows(text, header), expected);
     }
 }
+
+#[test]
+fn every_rule_has_a_page_that_says_what_the_code_says() {
+    let index = document("docs/rules/README.md");
+    for rule in RULES {
+        let page = document(&format!("docs/rules/{}.md", rule.name));
+        for text in [rule.formula, rule.citation, rule.domain, rule.contract, rule.at_zero] {
+            assert!(page.contains(text), "docs/rules/{}.md lacks \"{text}\"", rule.name);
+        }
+        assert!(index.contains(&format!("({}.md)", rule.name)), "the index lacks {}", rule.name);
+        let picture = format!("{}/../docs/rules/{}.png", env!("CARGO_MANIFEST_DIR"), rule.name);
+        assert!(std::path::Path::new(&picture).is_file(), "{picture} is missing");
+    }
+}

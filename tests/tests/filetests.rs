@@ -2,7 +2,7 @@
 //!
 //! A file is a header of lines that start with `;`, a graph, a line `; ----`, the expected graph (or the expected
 //! error), another `; ----`, and what the pass said. The header knows
-//! `; preset: NAME`, `; split: POLICY`, `; batchnorm: keep | fold`, and `; after: pipeline`, which runs the passes that
+//! `; preset: NAME`, `; split: POLICY`, `; batchnorm: keep | fold | fold-as-zennit`, `; mask: GLOB=CHANNELS`, and `; after: pipeline`, which runs the passes that
 //! come before. `RELC_BLESS=1` rewrites the expectations.
 
 use std::fmt::Write;
@@ -33,10 +33,12 @@ fn parse(text: &str) -> Case {
     if let Some(split) = option("split") {
         preset = preset.with_split(split.parse().unwrap());
     }
-    let batchnorm = match option("batchnorm").as_deref() {
-        Some("fold") => BatchNormPolicy::Fold,
-        _ => BatchNormPolicy::Keep,
-    };
+    if let Some(mask) = option("mask") {
+        preset = preset.with_mask(&mask).unwrap();
+    }
+    let batchnorm = option("batchnorm").unwrap_or("keep".into());
+    let named = BatchNormPolicy::ALL.into_iter().find(|(name, _)| *name == batchnorm);
+    let batchnorm = named.unwrap_or_else(|| panic!("unknown: batchnorm: {batchnorm}")).1;
     let after_pipeline = match option("after").as_deref() {
         Some("pipeline") => true,
         Some(other) => panic!("unknown: after: {other}"),

@@ -25,7 +25,7 @@ fn check(case: &Case<'_>) {
     let preset = preset.with_bias(case.bias).unwrap();
     let compiler = Compiler::new(preset).batchnorm(case.batchnorm);
     let (x, reference, logits) = (case.npz.f32("x"), case.npz.f32(case.array), case.npz.f32("logits"));
-    for (engine, tolerance) in [(Engine::InterpF64, F64), (Engine::InterpF32, F32)] {
+    for (engine, tolerance) in [(Engine::InterpF64, F64), (Engine::InterpF32, F32), (Engine::Jit, F32)] {
         let explainer = compiler.clone().engine(engine).compile(&case.model).unwrap();
         let result = explainer.explain(x.view(), &Seed::Named(SeedKind::Prob), &Targets::Argmax).unwrap();
         let label = format!("{} {} {}", case.model, case.array, engine.name());

@@ -25,20 +25,46 @@ pub enum Command {
     Check(CheckArgs),
     /// Print the graph after a pass, the lowered program, or the machine code of a node.
     Dump(DumpArgs),
+    /// List the presets that come with relc, or print one to start your own from.
+    Preset(PresetArgs),
     /// Time explanations and forward passes.
     Bench(BenchArgs),
     /// Time every step of one explanation: operations per second, and the share of what the machine could do.
     Profile(ProfileArgs),
 }
 
+/// `relc preset`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  relc preset list
+  relc preset show conserve > mine.toml
+  relc explain model.onnx cat.jpg --preset mine.toml")]
+pub struct PresetArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PresetCommand,
+}
+
+/// What to do with presets.
+#[derive(Debug, Subcommand)]
+pub enum PresetCommand {
+    /// Their names and what they are for.
+    List,
+    /// The file of one.
+    Show {
+        /// Its name.
+        name: String,
+    },
+}
+
 /// How a model is compiled.
 #[derive(Debug, Args)]
 pub struct CompileArgs {
-    /// Preset of rules: conserve, paper, or a .toml file.
+    /// Preset of rules: conserve, paper, epsilon_plus, ... (relc preset list), or a .toml file.
     #[arg(long, value_name = "NAME", default_value = "conserve")]
     pub preset: String,
     /// How a residual join shares its relevance [default: the preset's, ratio in both].
-    #[arg(long, value_name = "POLICY", value_parser = ["ratio", "half", "half-at-projection", "ratio-at-projection"])]
+    #[arg(long, value_name = "POLICY", value_parser = ["ratio", "half", "half-at-projection", "ratio-at-projection", "signed", "main-only", "skip-only", "gradient"])]
     pub split: Option<String>,
     /// Whether convolution biases enter the denominators [default: the preset's].
     #[arg(long, value_name = "POLICY")]
@@ -46,6 +72,60 @@ pub struct CompileArgs {
     /// Whether BatchNormalization stays a layer that relevance passes, or is folded first [default: the preset's].
     #[arg(long, value_name = "POLICY")]
     pub batchnorm: Option<BatchNorm>,
+    /// Only these channels of the nodes whose name matches pass, and of what flows past them; several are taken
+    /// together.
+    #[arg(long, value_name = "GLOB=CHANNELS")]
+    pub mask: Vec<String>,
+    /// The lowest value of the input, for zbox: one for all channels or one per channel [default: the preprocessing's].
+    #[arg(
+        long,
+        value_name = "LOW,..",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        requires = "high"
+    )]
+    pub low: Vec<f64>,
+    /// The highest value of the input, for zbox.
+    #[arg(
+        long,
+        value_name = "HIGH,..",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        requires = "low"
+    )]
+    pub high: Vec<f64>,
+}
+
+/// Another method than one backward pass.
+#[derive(Debug, Args)]
+pub struct MethodArgs {
+    /// Explain by another method: input_x_gradient, integrated_gradients, smoothgrad, grad_cam, score_cam, rise,
+    /// random.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "bias", "seed", "ledger", "explain_rules", "tap", "mask"])]
+    pub method: Option<String>,
+    /// Quadrature nodes of integrated_gradients [50], noisy inputs of smoothgrad [25], masks of rise [1000].
+    #[arg(long, value_name = "N", requires = "method")]
+    pub samples: Option<usize>,
+    /// smoothgrad's noise, as a fraction of the input's range [0.15].
+    #[arg(long, value_name = "SIGMA", requires = "method")]
+    pub sigma: Option<f64>,
+    /// The node whose output grad_cam and score_cam weigh [default: the last picture before the head].
+    #[arg(long, value_name = "NODE", requires = "method")]
+    pub layer: Option<String>,
+    /// The seed of random numbers [0].
+    #[arg(long, value_name = "N", requires = "method")]
+    pub rng_seed: Option<u64>,
+}
+
+/// What of intermediate relevance is kept.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ReduceArg {
+    /// Sums over pixels: f32[N,C].
+    Channel,
+    /// Sums over channels: f32[N,H,W].
+    Spatial,
+    /// Everything.
+    None,
 }
 
 /// What a model leaves open.
@@ -66,6 +146,8 @@ pub enum Bias {
     Include,
     /// They don't.
     Exclude,
+    /// They enter, also those that folding made.
+    All,
 }
 
 /// A BatchNormalization policy.
@@ -75,6 +157,8 @@ pub enum BatchNorm {
     Fold,
     /// It stays.
     Keep,
+    /// Folded as zennit does, whose epsilon keeps acting: only for reproducing its numbers.
+    FoldAsZennit,
 }
 
 /// `relc explain`.
@@ -82,6 +166,9 @@ pub enum BatchNorm {
 #[command(after_help = "Examples:
   relc explain resnet50.onnx cat.jpg --labels imagenet.txt --out out
   relc explain resnet50.onnx photos/*.jpg --target top3 --json report.json
+  relc explain resnet50.onnx cat.jpg --compare tabby \"tiger cat\" --labels imagenet.txt --seed contrast
+  relc explain resnet50.onnx cat.jpg --method integrated_gradients --out out
+  relc explain resnet50.onnx cat.jpg --tap '/layer4/*' --reduce channel --tap-npz taps.npz
   relc explain cifar10.onnx x.npy --preset paper --relevance-npy r.npy --engine interp-f64
   relc explain examples/demo/model.onnx examples/demo/images/*.png \\
       --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out")]
@@ -95,12 +182,26 @@ pub struct ExplainArgs {
     pub import: ImportArgs,
     #[command(flatten)]
     pub compile: CompileArgs,
-    /// The relevance to start from: prob, logit, onehot, or a .npy f32[N,K] or f32[K] [default: the preset's].
+    /// The relevance to start from: prob, logit, onehot, contrast, or a .npy f32[N,K] or f32[K] [default: the preset's].
     #[arg(long, value_name = "SEED")]
     pub seed: Option<String>,
     /// What to explain: argmax, topK (top3), an output's index or label, or several with commas [default: argmax].
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
+    /// Explain two targets and say how alike their maps are.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "target")]
+    pub compare: Option<Vec<String>>,
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// Write the relevance of the nodes whose ONNX name matches, of the first target.
+    #[arg(long, value_name = "GLOB")]
+    pub tap: Option<String>,
+    /// What of it is kept.
+    #[arg(long, value_name = "WHAT", default_value = "none", requires = "tap")]
+    pub reduce: ReduceArg,
+    /// Where it is written, an array per node.
+    #[arg(long, value_name = "FILE", default_value = "taps.npz", requires = "tap")]
+    pub tap_npz: PathBuf,
     /// How pictures become inputs: imagenet, cifar10, none, or a .toml file.
     #[arg(long, value_name = "NAME", default_value = "imagenet")]
     pub preprocess: String,

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use relc::ir::Dim;
-use relc::ir::rule::BiasPolicy;
-use relc::{BatchNormPolicy, Compiler, Engine, Explainer, ImportOptions, Preset};
+use relc::ir::rule::{BiasPolicy, Bounds};
+use relc::preprocess::Preprocess;
+use relc::{BatchNormPolicy, Compiler, Engine, Explainer, ImportOptions, Method, MethodOptions, Preset};
 
-use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs};
+use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
 use crate::failure::Failure;
 
 /// The preset with the options in it, and a compiler for it.
@@ -19,15 +20,19 @@ pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
         let policy = match bias {
             Bias::Include => BiasPolicy::Include,
             Bias::Exclude => BiasPolicy::Exclude,
+            Bias::All => BiasPolicy::All,
         };
         preset = preset.with_bias(policy).map_err(Failure::usage)?;
     }
+    for mask in &args.mask {
+        preset = preset.with_mask(mask).map_err(Failure::usage)?;
+    }
+    if !args.low.is_empty() {
+        preset = preset.with_bounds(Bounds { low: args.low.clone(), high: args.high.clone() });
+    }
     let mut compiler = Compiler::new(preset.clone());
     if let Some(policy) = args.batchnorm {
-        compiler = compiler.batchnorm(match policy {
-            BatchNorm::Fold => BatchNormPolicy::Fold,
-            BatchNorm::Keep => BatchNormPolicy::Keep,
-        });
+        compiler = compiler.batchnorm(batchnorm(policy));
     }
     Ok((preset, compiler))
 }
@@ -52,6 +57,40 @@ fn shape(text: &str) -> Result<Vec<Dim>, String> {
         },
     };
     text.split([',', 'x']).map(dim).collect()
+}
+
+/// As [`compiler`], for models of pictures of three channels: a zbox without bounds takes those of the preprocessing.
+pub fn picture_compiler(args: &CompileArgs, preprocess: &Preprocess) -> Result<Compiler, Failure> {
+    let (preset, compiler) = compiler(args)?;
+    if !preset.wants_bounds() {
+        return Ok(compiler);
+    }
+    let policy = args.batchnorm.map(batchnorm);
+    let compiler = Compiler::new(preset.with_bounds(preprocess.bounds(3)));
+    Ok(match policy {
+        Some(policy) => compiler.batchnorm(policy),
+        None => compiler,
+    })
+}
+
+fn batchnorm(policy: BatchNorm) -> BatchNormPolicy {
+    match policy {
+        BatchNorm::Fold => BatchNormPolicy::Fold,
+        BatchNorm::Keep => BatchNormPolicy::Keep,
+        BatchNorm::FoldAsZennit => BatchNormPolicy::FoldAsZennit,
+    }
+}
+
+/// The method that the options ask for.
+pub fn method(args: &MethodArgs) -> Result<Option<Method>, Failure> {
+    let Some(name) = &args.method else { return Ok(None) };
+    let options = MethodOptions {
+        samples: args.samples,
+        sigma: args.sigma,
+        layer: args.layer.clone(),
+        seed: args.rng_seed,
+    };
+    Method::new(name, &options).map(Some).map_err(Failure::usage)
 }
 
 /// The engine; sets the number of threads, once for the process.

@@ -5,17 +5,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ndarray::{Axis, Slice};
-use relc::artifact::{check_writable, read_npy_f32};
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
+use relc::artifact::{check_writable, read_npy_f32, write_npz_f32};
 use relc::map::quantize_heat;
 use relc::preprocess::{Preprocess, PreprocessError};
 use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report, sample_report};
-use relc::{Explainer, Explanations, Seed, Targets};
+use relc::{Explainer, Explanations, Method, Reduce, Seed, Targets};
 use relc_viz::{ColorMap, Style};
 use serde::Serialize;
 
-use crate::args::ExplainArgs;
-use crate::compile::{compile, compiler, engine};
+use crate::args::{ExplainArgs, ReduceArg};
+use crate::compile::{compile, engine, method, picture_compiler};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
 use crate::outputs::{Gathered, OutFolder, write_json};
@@ -46,7 +46,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs the command.
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    let (_, compiler) = compiler(&args.compile)?;
+    let method = method(&args.method)?;
     let engine = engine(&args.engine)?;
     let colormap: ColorMap = args.colormap.parse().map_err(Failure::usage)?;
     let preprocess = Preprocess::load(&args.preprocess).map_err(|e| match e {
@@ -54,14 +54,18 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         _ => e.into(),
     })?;
     let labels = args.labels.as_deref().map(read_labels).transpose()?;
-    let target = args.target.as_deref().unwrap_or("argmax");
-    let targets = Targets::parse(target, labels.as_deref()).map_err(Failure::usage)?;
+    let targets = targets(args, labels.as_deref())?;
+    let compiler = match &method {
+        Some(_) => Method::compiler()?,
+        None => picture_compiler(&args.compile, &preprocess)?,
+    };
     let explainer = compile(&compiler.engine(engine), &args.model, &args.import)?;
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&args.inputs, &explainer)?;
     check_seed_rows(&seed, sources.iter().map(|s| s.samples).sum())?;
-    let files = [&args.relevance_npy, &args.map_npy, &args.json];
+    let taps = args.tap.as_ref().map(|_| args.tap_npz.clone());
+    let files = [&args.relevance_npy, &args.map_npy, &args.json, &taps];
     for path in files.into_iter().flatten().filter(|p| p.as_path() != Path::new("-")) {
         check_writable(path)?; // rather now than after an hour's work
     }
@@ -83,8 +87,10 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         labels,
         preprocess,
         out: args.out.as_deref().map(|dir| OutFolder::create(dir, Style::new(colormap))).transpose()?,
+        method,
         relevance: Gathered::default(),
         maps: Gathered::default(),
+        taps: Vec::new(),
         reports: Vec::new(),
         quiet,
     };
@@ -95,6 +101,9 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if let Some(path) = &args.map_npy {
         run.maps.write(path)?;
     }
+    if let Some(path) = &taps {
+        write_npz_f32(path, &gathered(run.taps)?)?;
+    }
     if let Some(path) = &args.json {
         let results = &run.reports;
         let model_path = args.model.display().to_string();
@@ -104,6 +113,38 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What to explain: `--compare`'s two targets, or `--target`'s.
+fn targets(args: &ExplainArgs, labels: Option<&[String]>) -> Result<Targets, Failure> {
+    let Some(pair) = &args.compare else {
+        return Targets::parse(args.target.as_deref().unwrap_or("argmax"), labels).map_err(Failure::usage);
+    };
+    let mut outputs = Vec::new();
+    for text in pair {
+        match Targets::parse(text, labels).map_err(Failure::usage)? {
+            Targets::Outputs(one) if one.len() == 1 => outputs.extend(one),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "--compare: got \"{text}\", expected an output's index or label"
+                )));
+            }
+        }
+    }
+    Ok(Targets::Outputs(outputs))
+}
+
+/// The batches of each node, as one array; nodes of one name get numbers.
+fn gathered(batches: Vec<Vec<(String, ArrayD<f32>)>>) -> Result<Vec<(String, ArrayD<f32>)>, Failure> {
+    let mut whole: Vec<(String, ArrayD<f32>)> = Vec::new();
+    for i in 0..batches.first().map_or(0, Vec::len) {
+        let parts: Vec<_> = batches.iter().filter_map(|b| b.get(i)).map(|(_, a)| a.view()).collect();
+        let array = ndarray::concatenate(Axis(0), &parts)?;
+        let name = batches[0][i].0.clone();
+        let same = whole.iter().filter(|(n, _)| *n == name || n.starts_with(&format!("{name}-"))).count();
+        whole.push((if same > 0 { format!("{name}-{}", same + 1) } else { name }, array));
+    }
+    Ok(whole)
+}
+
 fn read_labels(path: &Path) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| format!("can't read the labels {}: {e}", path.display()))?;
@@ -111,6 +152,9 @@ fn read_labels(path: &Path) -> Result<Vec<String>, Failure> {
 }
 
 fn seed(args: &ExplainArgs, explainer: &Explainer) -> Result<(Seed, String), Failure> {
+    if let Some(method) = &args.method.method {
+        return Ok((Seed::Named(relc::SeedKind::OneHot), method.clone()));
+    }
     let Some(text) = &args.seed else {
         let kind = explainer.preset().seed;
         return Ok((Seed::Named(kind), kind.to_string()));
@@ -163,8 +207,11 @@ struct Run<'a> {
     labels: Option<Vec<String>>,
     preprocess: Preprocess,
     out: Option<OutFolder>,
+    method: Option<Method>,
     relevance: Gathered,
     maps: Gathered,
+    /// For each batch, the nodes' names and their relevance.
+    taps: Vec<Vec<(String, ArrayD<f32>)>>,
     reports: Vec<SampleReport>,
     quiet: bool,
 }
@@ -172,7 +219,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn explain_all(&mut self, sources: &[Source]) -> Result<(), Failure> {
         let total: usize = sources.iter().map(|s| s.samples).sum();
-        let bar = progress_bar(total);
+        let bar = progress_bar(total, self.method.is_some());
         let all = sources.iter().flat_map(|s| (0..s.samples).map(move |i| (s, i)));
         let mut batch: Vec<Sample> = Vec::new();
         // A model with a fixed batch of one is run sample by sample.
@@ -192,8 +239,18 @@ impl Run<'_> {
 
     fn explain_batch(&mut self, batch: &[Sample], bar: &ProgressBar) -> Result<(), Failure> {
         let input = inputs::stack(batch)?;
-        let seed = self.batch_seed(batch.len());
-        let mut result = self.explainer.explain(input.view(), &seed, &self.targets)?;
+        let seed = self.batch_seed(batch.len()).into_owned();
+        let mut result = match &self.method {
+            None => self.explainer.explain(input.view(), &seed, &self.targets)?,
+            Some(method) => {
+                let runs = usize::from(self.args.batch);
+                let show = &mut |done: usize, total: usize| {
+                    bar.set_message(format!("{}: {done} of {total} runs", method.name()));
+                };
+                method.explain(self.explainer, input.view(), &self.targets, runs, show)?
+            }
+        };
+        self.tap(&result, input.view(), &seed)?;
         if let Some(levels) = self.args.heat_quantization {
             for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
                 quantize_heat(map, usize::from(levels));
@@ -220,6 +277,19 @@ impl Run<'_> {
             }
             self.reports.push(report);
         }
+        Ok(())
+    }
+
+    /// Keeps the relevance of the nodes that `--tap` names.
+    fn tap(&mut self, result: &Explanations, input: ArrayViewD<'_, f32>, seed: &Seed) -> Result<(), Failure> {
+        let (Some(glob), Some(first)) = (&self.args.tap, result.explanations.first()) else { return Ok(()) };
+        let reduce = match self.args.reduce {
+            ReduceArg::Channel => Reduce::Channel,
+            ReduceArg::Spatial => Reduce::Spatial,
+            ReduceArg::None => Reduce::None,
+        };
+        let taps = self.explainer.tap(input, seed, &first.targets, glob)?;
+        self.taps.push(taps.into_iter().map(|t| (t.name, reduce.apply(&t.relevance))).collect());
         Ok(())
     }
 
@@ -259,7 +329,13 @@ impl Run<'_> {
     fn show(&self, report: &SampleReport) -> Result<(), Failure> {
         print::line(&report.input)?;
         print::line(tables::predictions(&report.predictions))?;
-        for e in &report.explanations {
+        if let Some(s) = &report.class_sensitivity {
+            let [a, b] = &s.targets;
+            let (a, b) = (tables::output_name(a), tables::output_name(b));
+            print::line(format!("cosine between the maps of {a} and {b}: {:.4}", s.cosine))?;
+            s.hint.map_or(Ok(()), print::line)?;
+        }
+        for e in report.explanations.iter().filter(|_| self.method.is_none()) {
             print::line(format!(
                 "target {}: seed {} = {:.6}, relevance of the input {:.6}, conservation error {:.1e}",
                 tables::output_name(&e.target),
@@ -288,12 +364,13 @@ impl Run<'_> {
     }
 }
 
-fn progress_bar(total: usize) -> ProgressBar {
-    if total < 2 {
+/// A bar for several inputs, or for a method of many runs.
+fn progress_bar(total: usize, long: bool) -> ProgressBar {
+    if total < 2 && !long {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(total as u64);
-    let template = "{bar:32} {pos}/{len} inputs, {per_sec}, {eta} left";
+    let template = "{bar:32} {pos}/{len} inputs, {per_sec}, {eta} left {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

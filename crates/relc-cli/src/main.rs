@@ -10,6 +10,7 @@ mod explain;
 mod failure;
 mod inputs;
 mod outputs;
+mod presets;
 mod print;
 mod profile;
 mod tables;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Preset(args) => presets::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Profile(args) => profile::run(&args),
     };

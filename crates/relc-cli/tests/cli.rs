@@ -239,7 +239,100 @@ fn check_and_dump_show_what_the_compiler_made() {
     assert_eq!(json["claim"]["conserving"], true);
     assert!(check_ok(&relc(&["dump", &demo("model.onnx"), "--format", "dot"])).starts_with("digraph"));
     let all = check_ok(&relc(&["dump", &demo("model.onnx"), "--print-after-all"]));
-    assert_eq!(all.matches("; after ").count(), 9);
+    assert_eq!(all.matches("; after ").count(), 10);
+}
+
+#[test]
+fn presets_are_listed_shown_and_extended() {
+    let list = check_ok(&relc(&["preset", "list"]));
+    assert!(list.contains("conserve") && list.contains("epsilon_gamma_box"), "{list}");
+    assert!(check_ok(&relc(&["preset", "show", "paper"])).contains("window = \"paper\""));
+    check_fails(&relc(&["preset", "show", "epsilon_pluss"]), 2, &["did you mean \"epsilon_plus\"?"]);
+
+    let dir = folder();
+    let (file, text) = path(&dir, "mine.toml");
+    let picture = pictures().remove(0);
+    std::fs::write(
+        &file,
+        "extends = \"conserve\"\nname = \"mine\"\n\n[[rule]]\nop = \"Conv\"\ndepth = [1, 2]\nrule = \"wsquare\"\n\
+         fallback = \"flat\"\n\n[[split_at]]\nname = \"*\"\npolicy = \"half\"\n",
+    )
+    .unwrap();
+    let json = check_ok(&explain(&[&picture], &["--preset", &text, "--json", "-", "--explain-rules"]));
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let rules = report["rules"].as_array().unwrap();
+    let by = |origin: &str| rules.iter().filter(|r| r["origin"] == origin).count();
+    assert!(by("preset mine, line 4") > 0 && by("preset mine, line 10") > 0, "{rules:?}");
+    assert!(rules.iter().any(|r| r["origin"].as_str().unwrap().starts_with("preset conserve, line")));
+
+    std::fs::write(&file, "extends = \"conserve\"\n[[rule]]\nname = \"no/such*\"\nrule = \"pass\"\n")
+        .unwrap();
+    check_fails(&explain(&[&picture], &["--preset", &text]), 1, &["line 2", "\"no/such*\"", "did you mean"]);
+    std::fs::write(&file, "extends = \"conserve\"\nsead = \"logit\"\n").unwrap();
+    check_fails(&explain(&[&picture], &["--preset", &text]), 1, &["line 2", "did you mean \"seed\"?"]);
+}
+
+#[test]
+fn methods_run_and_say_what_they_take() {
+    let dir = folder();
+    let (map, map_text) = path(&dir, "m.npy");
+    let picture = pictures().remove(0);
+    let cam = check_ok(&explain(&[&picture], &["--method", "grad_cam", "--map-npy", &map_text]));
+    assert!(!cam.contains("conservation error"), "{cam}");
+    assert!(read_npy_f32(&map).unwrap().iter().all(|v| *v >= 0.0));
+    check_ok(&explain(
+        &[&picture],
+        &["--method", "integrated_gradients", "--samples", "4", "--map-npy", &map_text],
+    ));
+    check_fails(&explain(&[&picture], &["--method", "gradcam"]), 2, &["did you mean \"grad_cam\"?"]);
+    check_fails(&explain(&[&picture], &["--method", "rise", "--sigma", "1.0"]), 2, &["no use for sigma"]);
+    check_fails(&explain(&[&picture], &["--method", "rise", "--preset", "paper"]), 2, &["--preset"]);
+    check_ok(&explain(&[&picture], &["--preset", "epsilon_gamma_box", "--map-npy", &map_text]));
+}
+
+#[test]
+fn two_targets_are_compared_and_the_contrast_seed_tells_them_apart() {
+    let picture = pictures().remove(0);
+    let cosine = |seed: &str| {
+        let more =
+            ["--compare", "disc", "square", "--labels", &demo("labels.txt"), "--seed", seed, "--json", "-"];
+        let report: Value = serde_json::from_str(&check_ok(&explain(&[&picture], &more))).unwrap();
+        let sensitivity = &report["results"][0]["class_sensitivity"];
+        assert_eq!(sensitivity["targets"][1]["label"], "square");
+        sensitivity["cosine"].as_f64().unwrap()
+    };
+    let (onehot, contrast) = (cosine("onehot"), cosine("contrast"));
+    assert!(contrast < onehot, "contrast {contrast}, onehot {onehot}");
+    check_fails(&explain(&[&picture], &["--compare", "1", "top2"]), 2, &["an output's index or label"]);
+}
+
+#[test]
+fn intermediate_relevance_is_written_and_cuts_are_masked() {
+    let dir = folder();
+    let (npz, npz_text) = path(&dir, "t.npz");
+    let picture = pictures().remove(0);
+    let tap = |more: &[&str]| {
+        let base = ["--tap", "*", "--reduce", "channel", "--tap-npz", &npz_text, "--json", "-"];
+        let report: Value =
+            serde_json::from_str(&check_ok(&explain(&[&picture], &[&base, more].concat()))).unwrap();
+        report["results"][0]["explanations"][0]["sums"]["relevance"].as_f64().unwrap()
+    };
+    let whole = tap(&[]);
+    assert!(npz.metadata().unwrap().len() > 1000);
+    let text = check_ok(&relc(&["dump", &demo("model.onnx"), "--after", "find-residuals"]));
+    let graph = relc::ir::parse(&text).unwrap();
+    let join = graph.node(graph.residuals[0].join).name.clone();
+    let masked: f64 = (0..2)
+        .map(|half| {
+            let channels = graph.node(graph.residuals[0].join).types()[0].dims()[1].fixed().unwrap();
+            let list: Vec<String> = (0..channels).filter(|c| c % 2 == half).map(|c| c.to_string()).collect();
+            tap(&["--mask", &format!("{join}={}", list.join(","))])
+        })
+        .sum();
+    // What passes through the even channels and through the odd ones adds up to the whole.
+    assert!((masked - whole).abs() < 1e-4 * whole.abs(), "{masked} for {whole}");
+    check_fails(&explain(&[&picture], &["--tap", "no such node"]), 1, &["did you mean"]);
+    check_fails(&explain(&[&picture], &["--mask", "conv"]), 2, &["GLOB=CHANNELS"]);
 }
 
 /// The small zoo's models that leave something open.

@@ -26,7 +26,7 @@ pub enum EngineError {
         /// The node.
         node: String,
         /// Why not.
-        source: ConvError,
+        source: Box<ConvError>,
     },
     /// A buffer is too large.
     #[error(transparent)]
@@ -36,7 +36,7 @@ pub enum EngineError {
     Compile(#[from] CompileError),
     /// A convolution was refused at run time: a defect of relc.
     #[error(transparent)]
-    Run(#[from] ConvError),
+    Run(Box<ConvError>),
     /// The memory plan is wrong: a defect of relc.
     #[error("the memory plan is wrong, please report it: {0}")]
     Plan(String),
@@ -69,4 +69,10 @@ pub enum EngineError {
         /// The node.
         node: String,
     },
+}
+
+impl From<ConvError> for EngineError {
+    fn from(source: ConvError) -> Self {
+        EngineError::Run(Box::new(source))
+    }
 }

@@ -17,7 +17,6 @@ mod plan;
 mod program;
 mod run;
 mod spread;
-mod stats;
 mod step;
 
 pub use error::EngineError;

@@ -22,15 +22,13 @@ impl Slots {
     }
 }
 
+/// The first and the last step that use a buffer.
+type Range = (usize, usize);
+
 /// The first and the last step that uses each buffer; none for those that no step uses. `given` are those that are
 /// there before the first step, `kept` those that are read after the last one.
-pub fn live_ranges(
-    buffers: usize,
-    steps: &[Step],
-    given: &[BufferId],
-    kept: &[BufferId],
-) -> Vec<Option<(usize, usize)>> {
-    let mut ranges: Vec<Option<(usize, usize)>> = vec![None; buffers];
+fn live_ranges(buffers: usize, steps: &[Step], given: &[BufferId], kept: &[BufferId]) -> Vec<Option<Range>> {
+    let mut ranges: Vec<Option<Range>> = vec![None; buffers];
     let mut extend = |id: BufferId, at: usize| {
         if let Some(range) = ranges.get_mut(id) {
             let (first, last) = range.get_or_insert((at, at));
@@ -51,7 +49,7 @@ pub fn live_ranges(
 /// forever, whoever has the slot.
 pub fn assign(layouts: &[Blocked], steps: &[Step], given: &[BufferId], kept: &[BufferId]) -> Slots {
     let ranges = live_ranges(layouts.len(), steps, given, kept);
-    let mut order: Vec<(BufferId, (usize, usize))> =
+    let mut order: Vec<(BufferId, Range)> =
         ranges.iter().enumerate().filter_map(|(id, range)| Some((id, (*range)?))).collect();
     order.sort_by_key(|(id, (first, _))| (*first, *id));
     let mut slots = Slots { layouts: Vec::new(), slot: vec![None; layouts.len()] };
@@ -86,7 +84,7 @@ pub fn check(
 ) -> Vec<String> {
     let mut errors = Vec::new();
     let ranges = live_ranges(layouts.len(), steps, given, kept);
-    let mut owners: HashMap<usize, Vec<(BufferId, (usize, usize))>> = HashMap::new();
+    let mut owners: HashMap<usize, Vec<(BufferId, Range)>> = HashMap::new();
     for (id, range) in ranges.iter().enumerate() {
         let Some(range) = range else { continue };
         match slots.slot.get(id).copied().flatten() {

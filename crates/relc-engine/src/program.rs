@@ -75,6 +75,7 @@ impl Step {
                     (Algorithm::Direct { .. }, Finish::Quotient { .. }) => "conv, quotient",
                     (Algorithm::Direct { .. }, Finish::Product { .. }) => "conv, product",
                     (Algorithm::Direct { .. }, _) => "conv",
+                    (Algorithm::Winograd { .. }, Finish::Quotient { .. }) => "winograd, quotient",
                     (Algorithm::Winograd { .. }, Finish::Product { .. }) => "winograd, product",
                     (Algorithm::Winograd { .. }, _) => "winograd",
                 };

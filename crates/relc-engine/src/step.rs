@@ -5,7 +5,7 @@ use std::sync::Arc;
 use relc_ir::{NodeId, ValueId};
 use relc_runtime::conv::{ConvPlan, PackedWeights};
 use relc_runtime::tile::Part;
-use relc_runtime::winograd::{WinogradPlan, WinogradWeights};
+use relc_runtime::winograd::{Repair, WinogradPlan, WinogradWeights};
 
 use crate::spread::Spread;
 
@@ -80,6 +80,8 @@ pub enum Algorithm {
         weights: Arc<WinogradWeights>,
         /// The transformed input.
         scratch: BufferId,
+        /// How small outputs that are divided by are computed again.
+        repair: Option<Arc<Repair>>,
     },
 }
 

@@ -221,7 +221,7 @@ impl<'a, T: Element> Run<'a, T> {
         let stats: Vec<Vec<Stats>> = outputs.iter().map(|data| self.stats(data)).collect();
         let batch = self.forward.batch();
         let samples: Vec<Account> =
-            (0..batch).map(|i| account(&stats, i, losses_of(losses, i, batch), incoming[i])).collect();
+            (0..batch).map(|i| account(op, &stats, i, losses_of(losses, i, batch), incoming[i])).collect();
         if samples.iter().any(|a| !a.is_finite()) {
             let count = samples.iter().map(|a| a.non_finite).sum::<usize>().max(1);
             return Err(InterpError::non_finite(self.graph, node, Quantity::Relevance, count));
@@ -283,11 +283,19 @@ fn losses_of(losses: &[Losses], i: usize, batch: usize) -> Losses {
     losses.iter().skip(i * rows).take(rows).fold(Losses::default(), |sum, l| sum + *l)
 }
 
-fn account(stats: &[Vec<Stats>], i: usize, losses: Losses, (incoming, magnitude_in): (f64, f64)) -> Account {
+fn account(
+    op: &Relevance,
+    stats: &[Vec<Stats>],
+    i: usize,
+    losses: Losses,
+    (incoming, magnitude_in): (f64, f64),
+) -> Account {
     let outputs = || stats.iter().filter_map(|s| s.get(i));
+    let outgoing = outputs().map(|s| s.sum).sum();
     Account {
         incoming,
-        outgoing: outputs().map(|s| s.sum).sum(),
+        outgoing,
+        derivative: if op.is_derivative() { incoming - outgoing } else { 0.0 },
         bias: losses.bias,
         stabiliser: losses.stabiliser,
         clipped: losses.clipped,

@@ -29,14 +29,10 @@ pub(crate) trait Layer<T>: Sync {
 }
 
 /// A form of a weight.
-pub(crate) fn weight_part<T: Element>(weight: &[T], part: WeightPart) -> Cow<'_, [T]> {
-    let map = |f: fn(T) -> T| Cow::Owned(weight.iter().map(|&w| f(w)).collect());
+pub(crate) fn weight_part<T: Element>(weight: &[T], part: WeightPart, gamma: f64) -> Cow<'_, [T]> {
     match part {
         WeightPart::Raw => Cow::Borrowed(weight),
-        WeightPart::Positive => map(|w| w.max(T::zero())),
-        WeightPart::Negative => map(|w| w.min(T::zero())),
-        WeightPart::Square => map(|w| w * w),
-        WeightPart::Ones => map(|_| T::one()),
+        part => Cow::Owned(weight.iter().map(|w| T::narrow(part.of(w.widen(), gamma))).collect()),
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Account {
     pub padding: f64,
     /// What the flat fallback distributed evenly, or a Pad spread over the sample. Part of `out`.
     pub flat_fallback: f64,
+    /// What a derivative changed, `in - out`: it is no relevance, so there is nothing that could be lost. 0 for
+    /// every other op.
+    pub derivative: f64,
     /// Sum of the magnitudes of the relevance that arrived.
     pub magnitude_in: f64,
     /// Sum of the magnitudes of the relevance that was passed on.
@@ -45,9 +48,9 @@ impl Account {
         self.bias + self.stabiliser + self.clipped + self.padding
     }
 
-    /// By how much the books don't balance: `in - out - lost`.
+    /// By how much the books don't balance: `in - out - lost`, where no derivative is the reason.
     pub fn residue(&self) -> f64 {
-        self.incoming - self.outgoing - self.lost()
+        self.incoming - self.outgoing - self.lost() - self.derivative
     }
 
     /// Whether all sums are numbers.

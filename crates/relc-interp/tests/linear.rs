@@ -77,17 +77,12 @@ fn input_part(x: f64, part: InputPart) -> f64 {
         InputPart::Positive => x.max(0.0),
         InputPart::Negative => x.min(0.0),
         InputPart::Ones => 1.0,
+        InputPart::MinusLow | InputPart::MinusHigh => panic!("no rule here has a box"),
     }
 }
 
 fn weight_part(w: f64, mask: f64, part: WeightPart) -> f64 {
-    match part {
-        WeightPart::Raw => w,
-        WeightPart::Positive => w.max(0.0),
-        WeightPart::Negative => w.min(0.0),
-        WeightPart::Square => w * w,
-        WeightPart::Ones => mask,
-    }
+    if part == WeightPart::Ones { mask } else { part.of(w, 0.0) }
 }
 
 /// The rule in matrix algebra for one sample, and its books.
@@ -95,8 +90,7 @@ fn dense(case: &Case, rule: &LinearRule, x: &[f64], r: &[f64]) -> (Vec<f64>, Acc
     let (w, b) = case.matrix();
     let mask = case.mask();
     let parts: Vec<(Vec<f64>, Array2<f64>)> = rule
-        .terms
-        .iter()
+        .terms()
         .map(|term| {
             let x = x.iter().map(|&x| input_part(x, term.input)).collect();
             let mut part = w.clone();

@@ -3,197 +3,29 @@
 //! What the rules are called, where they come from and which preset asks for them is `relc-rules`' business; here
 //! is only what an executor must know to compute one.
 
+mod linear;
+
 use std::fmt;
 use std::str::FromStr;
 
+pub use linear::{
+    BiasPart, BiasPolicy, Bounds, Condition, FALLBACK_THRESHOLD, Fallback, InputPart, LinearRule, Part,
+    Product, STRICT_THRESHOLD, Stabiliser, WeightPart, products,
+};
+
 use crate::attr::{Attr, AttrMap, Attrs};
+use crate::op::{Arithmetic, Op};
 
-/// Which form of the layer's input enters a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum InputPart {
-    /// `a`, the activation itself.
-    Raw,
-    /// `a+ = max(a, 0)`.
-    Positive,
-    /// `a- = min(a, 0)`.
-    Negative,
-    /// One at every valid position, whatever the activation; padding stays 0.
-    Ones,
-}
-
-/// Which form of the weight enters a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WeightPart {
-    /// `w`, the weight itself.
-    Raw,
-    /// `w+ = max(w, 0)`.
-    Positive,
-    /// `w- = min(w, 0)`.
-    Negative,
-    /// `w * w`.
-    Square,
-    /// One for every weight.
-    Ones,
-}
-
-/// One product of a denominator: `a+*w+`, `1*w+`, ...
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Product {
-    /// The input's form.
-    pub input: InputPart,
-    /// The weight's form.
-    pub weight: WeightPart,
-}
-
-const INPUTS: [(&str, InputPart); 4] =
-    [("a", InputPart::Raw), ("a+", InputPart::Positive), ("a-", InputPart::Negative), ("1", InputPart::Ones)];
-const WEIGHTS: [(&str, WeightPart); 5] = [
-    ("w", WeightPart::Raw),
-    ("w+", WeightPart::Positive),
-    ("w-", WeightPart::Negative),
-    ("w^2", WeightPart::Square),
-    ("1", WeightPart::Ones),
-];
-
-/// The name of `value` in a table of (name, value); the tables above are total.
-fn name_of<T: PartialEq + Copy>(table: &[(&'static str, T)], value: T) -> &'static str {
+/// The name of `value` in a table of (name, value); the tables are total.
+pub(crate) fn name_of<T: PartialEq + Copy>(table: &[(&'static str, T)], value: T) -> &'static str {
     table.iter().find(|(_, v)| *v == value).map_or("?", |(name, _)| name)
 }
 
 /// The value called `name`, or an error that lists the names.
-fn named<T: Copy>(what: &str, table: &[(&'static str, T)], name: &str) -> Result<T, String> {
+pub(crate) fn named<T: Copy>(what: &str, table: &[(&'static str, T)], name: &str) -> Result<T, String> {
     let names = || table.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
     let found = table.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
     found.ok_or_else(|| format!("{what}: got \"{name}\", expected one of {}", names()))
-}
-
-impl fmt::Display for Product {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}*{}", name_of(&INPUTS, self.input), name_of(&WEIGHTS, self.weight))
-    }
-}
-
-impl FromStr for Product {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (input, weight) =
-            text.split_once('*').ok_or_else(|| format!("got the term \"{text}\", expected INPUT*WEIGHT"))?;
-        Ok(Product { input: named("input", &INPUTS, input)?, weight: named("weight", &WEIGHTS, weight)? })
-    }
-}
-
-/// What is added to a denominator.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stabiliser {
-    /// Nothing.
-    None,
-    /// `z + eps`, whatever the sign of `z`.
-    Plus(f64),
-    /// `z + eps * (z >= 0 ? 1 : -1)`.
-    Signed(f64),
-}
-
-impl Stabiliser {
-    /// What is added to the denominator `z`.
-    pub fn term(self, z: f64) -> f64 {
-        match self {
-            Stabiliser::None => 0.0,
-            Stabiliser::Plus(eps) => eps,
-            Stabiliser::Signed(eps) => eps.copysign(if z >= 0.0 { 1.0 } else { -1.0 }),
-        }
-    }
-}
-
-/// Whether the layer's bias enters the denominator (and so takes relevance away).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BiasPolicy {
-    /// Never.
-    Exclude,
-    /// As it is, unless BatchNormalization folding made it.
-    Include,
-}
-
-/// What happens to relevance that arrives where the denominator is too small to divide by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fallback {
-    /// Nothing: the quotient is taken as it comes.
-    None,
-    /// It is distributed evenly over the valid inputs of the receptive field (the flat rule), and counted.
-    Flat,
-}
-
-/// Denominators of smaller magnitude take the fallback: `2^-126 / 2^-46`, about `8.3e-25`.
-///
-/// `2^-126` is the smallest normal f32 and `2^-23` its relative precision. A denominator above the threshold is at
-/// least `2^46` times any product that was lost to underflow, so it has all its digits, and a relevance below
-/// `2^48` divided by it does not overflow. The f64 interpreter uses the same number, so that every executor takes
-/// the same branch.
-pub const FALLBACK_THRESHOLD: f64 = f32::MIN_POSITIVE as f64 / (f32::EPSILON as f64 * f32::EPSILON as f64);
-
-/// A rule for a linear layer (convolution, fully connected, average pool) in normal form.
-///
-/// With the products `(x_p, w_p)` of [`terms`](Self::terms):
-/// `den_j = sum_p sum_i x_p,i w_p,ij (+ b_j) + stabiliser`, `s_j = R_j / den_j`,
-/// `R_i = sum_p x_p,i sum_j w_p,ij s_j`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LinearRule {
-    /// The rule's name, as the user knows it: `zplus`, `epsilon`, ...
-    pub name: String,
-    /// The products that make up the denominator.
-    pub terms: Vec<Product>,
-    /// What is added to it.
-    pub stabiliser: Stabiliser,
-    /// Whether the bias enters.
-    pub bias: BiasPolicy,
-    /// What happens where it vanishes.
-    pub fallback: Fallback,
-}
-
-impl LinearRule {
-    /// The attributes, for the text form of the rule and of the node that carries it.
-    pub fn attrs(&self) -> Attrs {
-        let terms: Vec<String> = self.terms.iter().map(ToString::to_string).collect();
-        let mut attrs = vec![("terms", Attr::Text(terms.join(" ")))];
-        match self.stabiliser {
-            Stabiliser::None => {}
-            Stabiliser::Plus(eps) => attrs.push(("plus_eps", Attr::Float(eps))),
-            Stabiliser::Signed(eps) => attrs.push(("signed_eps", Attr::Float(eps))),
-        }
-        if self.bias == BiasPolicy::Include {
-            attrs.push(("bias", Attr::Word("include".into())));
-        }
-        if self.fallback == Fallback::Flat {
-            attrs.push(("fallback", Attr::Word("flat".into())));
-        }
-        attrs
-    }
-
-    /// Takes the rule's attributes.
-    ///
-    /// # Errors
-    /// If one is missing or malformed.
-    pub fn from_attrs(name: &str, attrs: &mut AttrMap) -> Result<Self, String> {
-        let terms = attrs.text("terms")?;
-        let terms = terms.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>()?;
-        let stabiliser = match (attrs.float("plus_eps"), attrs.float("signed_eps")) {
-            (Ok(eps), Err(_)) => Stabiliser::Plus(eps),
-            (Err(_), Ok(eps)) => Stabiliser::Signed(eps),
-            (Err(_), Err(_)) => Stabiliser::None,
-            (Ok(_), Ok(_)) => return Err("got both plus_eps and signed_eps, expected one".into()),
-        };
-        let bias = match attrs.word("bias") {
-            Ok(word) => {
-                named("bias", &[("exclude", BiasPolicy::Exclude), ("include", BiasPolicy::Include)], &word)?
-            }
-            Err(_) => BiasPolicy::Exclude,
-        };
-        let fallback = match attrs.word("fallback") {
-            Ok(word) => named("fallback", &[("none", Fallback::None), ("flat", Fallback::Flat)], &word)?,
-            Err(_) => Fallback::None,
-        };
-        Ok(LinearRule { name: name.to_string(), terms, stabiliser, bias, fallback })
-    }
 }
 
 /// How the relevance of a residual sum is shared among its operands.
@@ -207,15 +39,27 @@ pub enum SplitPolicy {
     HalfAtProjection,
     /// In proportion where the skip is a projection, else all to the main branch.
     RatioAtProjection,
+    /// By the operands' signed values, `F_k / stab(sum F)`: the norm rule. Unbounded where they cancel.
+    Signed,
+    /// All to the main branch.
+    MainOnly,
+    /// All to the skip.
+    SkipOnly,
+    /// Everything to every branch: the derivative of a sum, which is no share and does not conserve.
+    Gradient,
 }
 
 impl SplitPolicy {
     /// Every policy with its name.
-    pub const ALL: [(&'static str, SplitPolicy); 4] = [
+    pub const ALL: [(&'static str, SplitPolicy); 8] = [
         ("ratio", SplitPolicy::Ratio),
         ("half", SplitPolicy::Half),
         ("half-at-projection", SplitPolicy::HalfAtProjection),
         ("ratio-at-projection", SplitPolicy::RatioAtProjection),
+        ("signed", SplitPolicy::Signed),
+        ("main-only", SplitPolicy::MainOnly),
+        ("skip-only", SplitPolicy::SkipOnly),
+        ("gradient", SplitPolicy::Gradient),
     ];
 }
 
@@ -241,6 +85,28 @@ pub enum PoolWindow {
     /// 2x2 with stride 2 and no padding, as the authors' code has it; the pool's own where that does not give
     /// the pool's output size.
     Paper,
+}
+
+/// What stands for the derivative of an activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Surrogate {
+    /// The derivative itself.
+    Gradient,
+    /// Guided backpropagation: the derivative where what arrives is positive, else 0.
+    Guided,
+    /// DeconvNet: what arrives where it is positive, else 0; the forward pass does not matter.
+    Deconv,
+}
+
+impl Surrogate {
+    /// Every surrogate with its name.
+    pub const ALL: [(&'static str, Surrogate); 3] =
+        [("gradient", Surrogate::Gradient), ("guided", Surrogate::Guided), ("deconv", Surrogate::Deconv)];
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        name_of(&Self::ALL, self)
+    }
 }
 
 /// How relevance passes through one node.
@@ -272,6 +138,8 @@ pub enum Rule {
     },
     /// A residual sum.
     Split(SplitPolicy),
+    /// The derivative, of an op that is no linear layer.
+    Derivative(Surrogate),
 }
 
 impl Rule {
@@ -285,6 +153,26 @@ impl Rule {
             Rule::Gate { .. } => "gate",
             Rule::Crop { .. } => "crop",
             Rule::Split(_) => "split",
+            Rule::Derivative(_) => "derivative",
+        }
+    }
+
+    /// Whether the rule can be on a node of this op.
+    pub fn fits(&self, op: &Op) -> bool {
+        match self {
+            Rule::Split(_) => matches!(op, Op::Arithmetic(Arithmetic::Add)),
+            Rule::Winner | Rule::AsAverage { .. } => matches!(op, Op::MaxPool(_)),
+            Rule::Gate { .. } => {
+                matches!(op, Op::Arithmetic(Arithmetic::Mul | Arithmetic::Div | Arithmetic::Sub))
+            }
+            Rule::Crop { .. } => matches!(op, Op::Pad(_)),
+            Rule::Linear(_) => {
+                matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::AveragePool(_) | Op::GlobalAveragePool)
+            }
+            Rule::Derivative(_) => {
+                matches!(op, Op::Activation(_) | Op::Arithmetic(_) | Op::BatchNormalization(_))
+            }
+            Rule::Pass => !op.is_relevance(),
         }
     }
 
@@ -303,6 +191,7 @@ impl Rule {
             Rule::Gate { signal } => vec![("signal", Attr::Int(*signal as i64))],
             Rule::Crop { spread } => vec![("spread", Attr::flag(*spread))],
             Rule::Split(policy) => vec![("policy", Attr::Word(policy.to_string()))],
+            Rule::Derivative(kind) => vec![("kind", Attr::Word(kind.name().into()))],
         }
     }
 
@@ -324,6 +213,7 @@ impl Rule {
             "gate" => Rule::Gate { signal: attrs.size("signal")? },
             "crop" => Rule::Crop { spread: attrs.flag("spread")? },
             "split" => Rule::Split(attrs.word("policy")?.parse()?),
+            "derivative" => Rule::Derivative(named("kind", &Surrogate::ALL, &attrs.word("kind")?)?),
             _ => Rule::Linear(LinearRule::from_attrs(name, &mut attrs)?),
         };
         attrs.finish()?;
@@ -353,16 +243,19 @@ pub enum Contract {
     LeaksToPadding,
     /// What leaves can exceed what arrives without bound.
     Unbounded,
+    /// A derivative, which is no relevance: what leaves has nothing to do with what arrives.
+    NotConserving,
 }
 
 impl Contract {
     /// Every contract with its name.
-    pub const ALL: [(&'static str, Contract); 5] = [
+    pub const ALL: [(&'static str, Contract); 6] = [
         ("conserving", Contract::Conserving),
         ("leaks-to-bias", Contract::LeaksToBias),
         ("leaks-to-stabiliser", Contract::LeaksToStabiliser),
         ("leaks-to-padding", Contract::LeaksToPadding),
         ("unbounded", Contract::Unbounded),
+        ("not-conserving", Contract::NotConserving),
     ];
 }
 
@@ -377,29 +270,5 @@ impl FromStr for Contract {
 
     fn from_str(name: &str) -> Result<Self, String> {
         named("contract", &Self::ALL, name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn products_print_and_parse() {
-        for (i, input) in INPUTS {
-            for (w, weight) in WEIGHTS {
-                let text = format!("{i}*{w}");
-                assert_eq!(text.parse(), Ok(Product { input, weight }));
-                assert_eq!(Product { input, weight }.to_string(), text);
-            }
-        }
-        assert!("a*w++".parse::<Product>().unwrap_err().contains("expected one of w, w+"));
-    }
-
-    #[test]
-    fn the_signed_stabiliser_moves_away_from_zero() {
-        assert_eq!(Stabiliser::Signed(0.5).term(-1.0), -0.5);
-        assert_eq!(Stabiliser::Signed(0.5).term(0.0), 0.5);
-        assert_eq!(Stabiliser::Plus(0.5).term(-1.0), 0.5);
     }
 }

@@ -17,11 +17,13 @@
 //! - A relevance node's outputs have the types of the operands of its forward node that they are the relevance
 //!   of; a `sum` and the seed have the type of the forward node's output.
 //! - A split belongs to an `add` and has one branch for each of its operands, in their order.
+//! - The operand `z` of a rule that reads its layer's output is the output of its forward node.
 //! - Every input has exactly one relevance value, of its own type, or none.
 //!
 //! **No relevance copied**
 //! - Every relevance value is used exactly once: by one relevance node, or as the relevance of an input. Forks
-//!   add (`sum`), joins split.
+//!   add (`sum`), joins split. A `split.copy`, the derivative of a sum, gives each branch a value of its own; its
+//!   contract is `not-conserving`.
 //! - There is exactly one seed.
 //!
 //! **Residuals and rules**
@@ -36,7 +38,7 @@ use std::fmt::{self, Write};
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::{Arithmetic, Op, Relevance};
-use crate::rule::{Contract, Rule};
+use crate::rule::Contract;
 use crate::types::TensorType;
 
 /// One thing that is wrong.
@@ -207,6 +209,9 @@ impl Verifier<'_> {
                 let got = &g.node(node).types()[0];
                 if data.iter().any(|(_, v)| g.ty(*v) == got) { vec![got.clone()] } else { vec![] }
             }
+            Relevance::Mask { .. } => {
+                g.operands(node).first().map(|v| g.ty(*v).clone()).into_iter().collect()
+            }
             _ => data.iter().map(|(_, v)| g.ty(*v).clone()).collect(),
         };
         let got = g.node(node).types();
@@ -214,6 +219,15 @@ impl Verifier<'_> {
             let message =
                 format!("got the types {}, expected {} of {}", list(got), list(&expected), g.node_label(of));
             self.report(Some(node), message);
+        }
+        if let Relevance::Linear { rule, .. } = op
+            && rule.reads_output()
+            && g.operands(node).last() != Some(&ValueId { node: of, port: 0 })
+        {
+            self.report(
+                Some(node),
+                format!("got no operand z, expected the output of {} last", g.node_label(of)),
+            );
         }
         if let Relevance::Split { branches, .. } = op
             && (forward.op != Op::Arithmetic(Arithmetic::Add)
@@ -267,19 +281,7 @@ impl Verifier<'_> {
         }
         for (node, assigned) in &g.rules {
             let op = &g.node(*node).op;
-            let fits = match assigned.rule {
-                Rule::Split(_) => matches!(op, Op::Arithmetic(Arithmetic::Add)),
-                Rule::Winner | Rule::AsAverage { .. } => matches!(op, Op::MaxPool(_)),
-                Rule::Gate { .. } => {
-                    matches!(op, Op::Arithmetic(Arithmetic::Mul | Arithmetic::Div | Arithmetic::Sub))
-                }
-                Rule::Crop { .. } => matches!(op, Op::Pad(_)),
-                Rule::Linear(_) => {
-                    matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::AveragePool(_) | Op::GlobalAveragePool)
-                }
-                Rule::Pass => !op.is_relevance(),
-            };
-            if !fits {
+            if !assigned.rule.fits(op) {
                 let message = format!("got the rule {} on {}", assigned.rule.name(), op.mnemonic());
                 self.report(Some(*node), message);
             }

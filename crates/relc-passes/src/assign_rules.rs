@@ -1,11 +1,11 @@
 //! `assign-rules`: each forward node gets a rule, and the line that decided is kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relc_ir::op::Arithmetic;
-use relc_ir::rule::{AssignedRule, Rule};
+use relc_ir::rule::{AssignedRule, Rule, SplitPolicy, Surrogate};
 use relc_ir::{Graph, NodeId, Op};
-use relc_rules::Preset;
+use relc_rules::{Place, Preset};
 
 use crate::error::{PassError, UnsupportedNode};
 use crate::gates::Gates;
@@ -28,16 +28,24 @@ impl Pass for AssignRules {
 
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
         let order = forward_order(graph, self.name())?;
-        let first = before_weighted_layers(graph, &order);
+        let places = places(graph, &order);
+        self.check_globs(graph, &places)?;
         let gates = Gates::new(graph, &order);
-        let reached = gates.reached(graph, &order);
+        // A derivative follows the gate too.
+        let is_derivative = |node: NodeId| {
+            let n = graph.node(node);
+            let rule = self.preset.rule(&n.op, &n.name, places.get(&node).copied().unwrap_or_default());
+            matches!(rule, Some(Ok((Rule::Derivative(_), _))))
+        };
+        let reached = gates.reached(graph, &order, |node| !is_derivative(node));
         let mut unsupported = Vec::new();
         graph.rules.clear();
         for node in order {
             if graph.data_operands(node).is_empty() || !reached.contains(&node) {
                 continue; // an input, or what computes a gate
             }
-            match self.assign(graph, node, first.contains(&node), gates.signal(graph, node)) {
+            let place = places.get(&node).copied().unwrap_or_default();
+            match self.assign(graph, node, place, gates.signal(graph, node)) {
                 Ok(assigned) => {
                     graph.rules.insert(node, assigned);
                 }
@@ -54,36 +62,69 @@ impl Pass for AssignRules {
     }
 }
 
-/// The nodes that no weighted layer comes before.
-fn before_weighted_layers(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
-    let mut behind = BTreeSet::new();
+/// Where each node lies among the weighted layers.
+fn places(graph: &Graph, order: &[NodeId]) -> BTreeMap<NodeId, Place> {
+    let mut places: BTreeMap<NodeId, Place> = BTreeMap::new();
     for &node in order {
-        let after_one = graph
-            .data_operands(node)
-            .iter()
-            .any(|(_, v)| behind.contains(&v.node) || graph.node(v.node).op.is_weighted());
-        if after_one {
-            behind.insert(node);
+        let operands = graph.data_operands(node);
+        let depth = operands.iter().map(|(_, v)| {
+            let before = places.get(&v.node).map_or(0, |p| p.depth);
+            before + usize::from(graph.node(v.node).op.is_weighted())
+        });
+        places.insert(node, Place { depth: depth.max().unwrap_or(0), last: true });
+    }
+    let mut before: BTreeSet<NodeId> = BTreeSet::new();
+    for &node in order.iter().rev() {
+        let is_before = before.contains(&node);
+        if let Some(place) = places.get_mut(&node) {
+            place.last = !is_before;
+        }
+        if is_before || graph.node(node).op.is_weighted() {
+            before.extend(graph.data_operands(node).iter().map(|(_, v)| v.node));
         }
     }
-    order.iter().copied().filter(|n| !behind.contains(n)).collect()
+    places
 }
 
 /// Why a node has no rule, and what to do.
 type Refusal = (String, String);
 
 impl AssignRules {
+    /// A glob that matches nothing is a slip of the pen.
+    fn check_globs(&self, graph: &Graph, places: &BTreeMap<NodeId, Place>) -> Result<(), PassError> {
+        let name = |n: &NodeId| graph.node(*n).name.as_str();
+        let nodes: Vec<_> = places.iter().map(|(n, place)| (&graph.node(*n).op, name(n), *place)).collect();
+        let joins: Vec<&str> = graph.residuals.iter().map(|r| name(&r.join)).collect();
+        let unmatched = self.preset.unmatched(&nodes, &joins);
+        if unmatched.is_empty() { Ok(()) } else { Err(PassError::Unmatched { messages: unmatched }) }
+    }
+
     fn assign(
         &self,
         graph: &Graph,
         node: NodeId,
-        first: bool,
+        place: Place,
         signal: Option<usize>,
     ) -> Result<AssignedRule, Refusal> {
         let n = graph.node(node);
         let data = graph.data_operands(node);
         let refuse = |reason: &str, advice: &str| Err((reason.to_string(), advice.to_string()));
         let given = |(rule, origin)| Ok(AssignedRule { rule, origin });
+        let derivative = match n.op {
+            Op::Arithmetic(Arithmetic::Add) => {
+                let (rule, origin) = self.preset.split_rule(&n.name);
+                let is_join = graph.residuals.iter().any(|r| r.join == node);
+                (rule == Rule::Split(SplitPolicy::Gradient) && !is_join).then_some(origin)
+            }
+            Op::Arithmetic(_) => match self.preset.rule(&n.op, &n.name, place) {
+                Some(Ok((Rule::Derivative(_), origin))) => Some(origin),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let (Some(origin), true) = (derivative, data.len() > 1) {
+            return given((Rule::Derivative(Surrogate::Gradient), origin));
+        }
         let keeps_type = || data.iter().all(|(_, v)| graph.ty(*v) == &n.types()[0]);
         match n.op {
             Op::Arithmetic(Arithmetic::Add) if data.len() > 1 => {
@@ -99,7 +140,7 @@ impl AssignRules {
                         "branches of one shape are supported",
                     );
                 }
-                given(self.preset.split_rule())
+                given(self.preset.split_rule(&n.name))
             }
             Op::Arithmetic(_) if data.len() > 1 => match signal {
                 Some(signal) => Ok(AssignedRule {
@@ -127,8 +168,13 @@ impl AssignRules {
                 "a softmax in a gate, or behind the explained output, is supported",
             ),
             Op::ReduceMean(_) => refuse("a mean over the batch", "means over the other axes are supported"),
-            _ => match self.preset.rule(&n.op, &n.name, first) {
-                Some(rule) => given(rule),
+            _ => match self.preset.rule(&n.op, &n.name, place) {
+                Some(Ok((rule, origin))) if !rule.fits(&n.op) => refuse(
+                    &format!("{origin}: the rule {} does not fit {}", rule.name(), n.op.onnx_name()),
+                    "correct the preset",
+                ),
+                Some(Ok(rule)) => given(rule),
+                Some(Err(reason)) => refuse(&reason, "correct the preset"),
                 None => refuse(
                     &format!("the preset {} has no rule for {}", self.preset.name, n.op.onnx_name()),
                     "add a [[rule]] line for it to the preset",

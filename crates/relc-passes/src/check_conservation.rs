@@ -60,7 +60,10 @@ fn facts(graph: &Graph, node: NodeId, op: &Relevance, non_negative: &BTreeSet<No
             (Some(window), Some(size)) => window.always_covers_input(size),
             _ => true,
         },
-        has_bias: operands.len() > 3,
+        has_bias: match op {
+            Relevance::Linear { rule, .. } => operands.len() - usize::from(rule.reads_output()) > 3,
+            _ => false,
+        },
     }
 }
 

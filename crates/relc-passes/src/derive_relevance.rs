@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use relc_ir::op::{AveragePool, LinearLayer, MaxPool, Relevance, Window};
-use relc_ir::rule::{BiasPolicy, LinearRule, PoolWindow, Rule};
+use relc_ir::rule::{LinearRule, PoolWindow, Rule, Surrogate};
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 
 use crate::error::PassError;
@@ -119,6 +119,7 @@ impl Derivation<'_> {
                 let passed = self.add(Relevance::Pass, node, &[r])?;
                 self.give(value, ValueId { node: passed, port: 0 });
             }
+            Rule::Derivative(kind) => self.derive(node, kind, r)?,
             Rule::Pass | Rule::Crop { .. } => {
                 let op = self.undo(node, &rule, &data)?;
                 let passed = self.add(op, node, &[r])?;
@@ -126,6 +127,31 @@ impl Derivation<'_> {
                     self.give(value, ValueId { node: passed, port });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The derivative of an elementwise op.
+    fn derive(&mut self, node: NodeId, kind: Surrogate, r: ValueId) -> Result<(), PassError> {
+        let data = self.graph.data_operands(node);
+        let operands = self.graph.operands(node);
+        let with = |rest: &[ValueId]| [&[r], rest].concat();
+        let (op, operands) = match (&self.graph.node(node).op, &operands[..]) {
+            (Op::Activation(activation), [x]) => {
+                (Relevance::Activation { activation: *activation, kind }, with(&[*x]))
+            }
+            (Op::BatchNormalization(op), [_, scale, _, _, var]) => {
+                (Relevance::BatchNormalization(*op), with(&[*scale, *var]))
+            }
+            (Op::Arithmetic(arithmetic), operands) => {
+                let wrt = data.iter().map(|(i, _)| *i).collect();
+                (Relevance::Arithmetic { arithmetic: *arithmetic, wrt }, with(operands))
+            }
+            _ => return Err(self.misfit(node, kind.name())),
+        };
+        let passed = self.add(op, node, &operands)?;
+        for (port, (_, value)) in data.into_iter().enumerate() {
+            self.give(value, ValueId { node: passed, port });
         }
         Ok(())
     }
@@ -162,8 +188,11 @@ impl Derivation<'_> {
         };
         let mut with = vec![r, x];
         with.extend(operands.get(1));
-        if rule.bias == BiasPolicy::Include && !folded {
+        if rule.bias.admits(folded) {
             with.extend(operands.get(2));
+        }
+        if rule.reads_output() {
+            with.push(ValueId { node, port: 0 });
         }
         let passed = self.add(Relevance::Linear { layer, rule }, node, &with)?;
         Ok(ValueId { node: passed, port: 0 })

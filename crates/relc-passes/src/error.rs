@@ -39,6 +39,12 @@ pub enum PassError {
         /// The nodes.
         nodes: Vec<UnsupportedNode>,
     },
+    /// Globs of the preset match nothing in the model.
+    #[error("{}", messages.join("\n"))]
+    Unmatched {
+        /// For each its line, and the nearest name.
+        messages: Vec<String>,
+    },
     /// The graph has not the form that the pass needs.
     #[error("pass {pass}: {message}")]
     Malformed {

@@ -33,7 +33,7 @@ impl Pass for FindResiduals {
         let order = forward_order(graph, self.name())?;
         let dominators = Dominance::new(graph);
         let gates = Gates::new(graph, &order);
-        let reached = gates.reached(graph, &order);
+        let reached = gates.reached(graph, &order, |_| true);
         let mut residuals = Vec::new();
         for &node in &order {
             let data = graph.data_operands(node);

@@ -74,8 +74,14 @@ impl Gates {
         whole([a, b][signal]).then_some(signal)
     }
 
-    /// The nodes that relevance reaches from the explained output; `order` is the graph's forward order.
-    pub fn reached(&self, graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
+    /// The nodes that relevance reaches from the explained output; `order` is the graph's forward order. At the products
+    /// of which `leaves_gates` holds, it passes to the signal only.
+    pub fn reached(
+        &self,
+        graph: &Graph,
+        order: &[NodeId],
+        leaves_gates: impl Fn(NodeId) -> bool,
+    ) -> BTreeSet<NodeId> {
         let mut reached: BTreeSet<NodeId> =
             graph.outputs().first().map(|(_, v)| v.node).into_iter().collect();
         for &node in order.iter().rev() {
@@ -83,7 +89,7 @@ impl Gates {
                 continue;
             }
             let data = graph.data_operands(node);
-            match self.signal(graph, node) {
+            match self.signal(graph, node).filter(|_| leaves_gates(node)) {
                 Some(signal) => reached.extend(data.get(signal).map(|(_, v)| v.node)),
                 None => reached.extend(data.iter().map(|(_, v)| v.node)),
             }

@@ -16,7 +16,11 @@ fn kind(policy: SplitPolicy, residual: &Residual) -> SplitKind {
     match (policy, residual.skip_is_projection()) {
         (SplitPolicy::Ratio, _) | (SplitPolicy::RatioAtProjection, true) => SplitKind::Ratio,
         (SplitPolicy::Half, _) | (SplitPolicy::HalfAtProjection, true) => SplitKind::Half,
-        (SplitPolicy::RatioAtProjection | SplitPolicy::HalfAtProjection, false) => {
+        (SplitPolicy::Signed, _) => SplitKind::Signed,
+        (SplitPolicy::Gradient, _) => SplitKind::Copy,
+        (SplitPolicy::SkipOnly, _) => SplitKind::Only(residual.skip),
+        (SplitPolicy::MainOnly, _)
+        | (SplitPolicy::RatioAtProjection | SplitPolicy::HalfAtProjection, false) => {
             SplitKind::Only(residual.main())
         }
     }

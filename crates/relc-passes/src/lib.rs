@@ -12,6 +12,7 @@ mod error;
 mod find_residuals;
 mod gates;
 mod infer_shapes;
+mod insert_masks;
 mod insert_splits;
 mod manager;
 mod normalise_batchnorm;
@@ -23,6 +24,7 @@ pub use derive_relevance::DeriveRelevance;
 pub use error::{PassError, UnsupportedNode};
 pub use find_residuals::FindResiduals;
 pub use infer_shapes::InferShapes;
+pub use insert_masks::InsertMasks;
 pub use insert_splits::InsertSplits;
 pub use manager::{Pass, PassManager, PassRecord, Remark, RemarkKind, Remarks};
 pub use normalise_batchnorm::NormaliseBatchnorm;
@@ -41,6 +43,7 @@ pub fn pipeline(preset: &Preset, batchnorm: BatchNormPolicy) -> Vec<Box<dyn Pass
         Box::new(AssignRules { preset: preset.clone() }),
         Box::new(InsertSplits),
         Box::new(DeriveRelevance),
+        Box::new(InsertMasks { masks: preset.masks().to_vec() }),
         Box::new(CheckConservation),
     ]
 }
@@ -57,7 +60,7 @@ mod tests {
     #[test]
     fn every_pass_has_a_name_and_a_description() {
         let passes = super::pass_list();
-        assert_eq!(passes.len(), 8);
+        assert_eq!(passes.len(), 9);
         assert!(passes.iter().all(|(name, description)| !name.is_empty() && !description.is_empty()));
     }
 }

@@ -37,7 +37,8 @@ impl Pass for NormaliseBatchnorm {
             match foldable(graph, node) {
                 Ok(layer) => {
                     let label = graph.describe(node);
-                    let folded = fold(graph, layer, node, norm)?;
+                    let unit = self.policy == BatchNormPolicy::FoldAsZennit;
+                    let folded = fold(graph, layer, node, norm, unit)?;
                     remarks.applied(label, format!("folded into {}", graph.describe(folded)));
                 }
                 Err(reason) => remarks.missed(graph.describe(node), reason),
@@ -72,8 +73,14 @@ fn values(graph: &Graph, value: ValueId) -> Result<Vec<f64>, PassError> {
     Ok(data.iter().map(|v| f64::from(*v)).collect())
 }
 
-/// Puts a new layer in the place of both, and returns it.
-fn fold(graph: &mut Graph, layer: NodeId, norm: NodeId, op: BatchNormalization) -> Result<NodeId, PassError> {
+/// Puts a new layer in the place of both, and returns it; with `unit`, a normalisation with unit statistics follows.
+fn fold(
+    graph: &mut Graph,
+    layer: NodeId,
+    norm: NodeId,
+    op: BatchNormalization,
+    unit: bool,
+) -> Result<NodeId, PassError> {
     let malformed = |message| PassError::Malformed { pass: NAME, message };
     let parameters = graph.operands(norm);
     let parameter = |i: usize| values(graph, parameters[i]);
@@ -114,7 +121,16 @@ fn fold(graph: &mut Graph, layer: NodeId, norm: NodeId, op: BatchNormalization) 
     };
     let name = graph.node(layer).name.clone();
     let folded = graph.add_node(new_op, &name, &[operands[0], weight, bias]).map_err(ir(NAME))?;
-    graph.replace_uses(ValueId { node: norm, port: 0 }, ValueId { node: folded, port: 0 });
+    let mut result = folded;
+    if unit {
+        let ty = TensorType::new([Dim::Fixed(outputs)]);
+        let ones = add(graph, "unit", ty.clone(), vec![1.0; outputs])?;
+        let zeros = add(graph, "zero", ty, vec![0.0; outputs])?;
+        let name = graph.node(norm).name.clone();
+        let operands = [ValueId { node: folded, port: 0 }, ones, zeros, zeros, ones];
+        result = graph.add_node(Op::BatchNormalization(op), &name, &operands).map_err(ir(NAME))?;
+    }
+    graph.replace_uses(ValueId { node: norm, port: 0 }, ValueId { node: result, port: 0 });
     graph.remove(norm).map_err(ir(NAME))?;
     graph.remove(layer).map_err(ir(NAME))?;
     Ok(folded)
@@ -133,6 +149,10 @@ mod tests {
     /// A layer of two output channels, normalised with the factors 2 / sqrt(3.75 + 0.25) = 1 and
     /// -6 / sqrt(8.75 + 0.25) = -2.
     fn normalised(layer: impl Fn(&mut Graph) -> NodeId) -> Graph {
+        normalised_by(BatchNormPolicy::Fold, layer)
+    }
+
+    fn normalised_by(policy: BatchNormPolicy, layer: impl Fn(&mut Graph) -> NodeId) -> Graph {
         let mut g = Graph::new("t");
         let layer = layer(&mut g);
         let scale = add(&mut g, "scale", &[2], &[2.0, -6.0]);
@@ -143,7 +163,7 @@ mod tests {
         let x = ValueId { node: layer, port: 0 };
         let norm = g.add_node(op, "bn", &[x, scale, bias, mean, var]).unwrap();
         g.add_output("y", ValueId { node: norm, port: 0 });
-        let pass = NormaliseBatchnorm { policy: BatchNormPolicy::Fold };
+        let pass = NormaliseBatchnorm { policy };
         pass.run(&mut g, &mut Remarks::default()).unwrap();
         g
     }
@@ -192,5 +212,23 @@ mod tests {
             // (0 - 1) * 1 + 10 and (0 - 2) * -2 + 20.
             check(&graph, &folded, &[9.0, 24.0]);
         }
+    }
+
+    #[test]
+    fn zennit_leaves_unit_statistics_and_the_epsilon() {
+        let graph = normalised_by(BatchNormPolicy::FoldAsZennit, |g| {
+            let x = g.add_input("x", TensorType::batched(&[3])).unwrap();
+            let w = add(g, "w", &[2, 3], &[1.0; 6]);
+            g.add_node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), "fc", &[x, w]).unwrap()
+        });
+        let norm = graph.outputs()[0].1.node;
+        assert_eq!(graph.node(norm).op, Op::BatchNormalization(BatchNormalization { epsilon: 0.25 }));
+        let operands = graph.operands(norm);
+        let data = |i: usize| graph.weight(operands[i]).unwrap().data().unwrap().to_vec();
+        assert_eq!(
+            [data(1), data(2), data(3), data(4)],
+            [vec![1.0; 2], vec![0.0; 2], vec![0.0; 2], vec![1.0; 2]]
+        );
+        assert!(matches!(graph.node(operands[0].node).op, Op::Gemm(Gemm { folded_bias: true, .. })));
     }
 }

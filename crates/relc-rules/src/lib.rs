@@ -12,6 +12,6 @@ pub mod rules;
 mod seed;
 
 pub use contract::{InputFacts, contract};
-pub use preset::{BatchNormPolicy, Preset, PresetError};
+pub use preset::{BatchNormPolicy, Given, Mask, Place, Preset, PresetError};
 pub use rules::{Description, RULES};
 pub use seed::SeedKind;

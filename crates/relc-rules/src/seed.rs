@@ -15,12 +15,19 @@ pub enum SeedKind {
     Logit,
     /// One at the target.
     OneHot,
+    /// What speaks for the target against the others: `onehot - softmax`, the gradient of the target's log
+    /// probability. It sums to 0.
+    Contrast,
 }
 
 impl SeedKind {
     /// Every seed with its name.
-    pub const ALL: [(&'static str, SeedKind); 3] =
-        [("prob", SeedKind::Prob), ("logit", SeedKind::Logit), ("onehot", SeedKind::OneHot)];
+    pub const ALL: [(&'static str, SeedKind); 4] = [
+        ("prob", SeedKind::Prob),
+        ("logit", SeedKind::Logit),
+        ("onehot", SeedKind::OneHot),
+        ("contrast", SeedKind::Contrast),
+    ];
 }
 
 impl fmt::Display for SeedKind {
@@ -29,6 +36,7 @@ impl fmt::Display for SeedKind {
             SeedKind::Prob => "prob",
             SeedKind::Logit => "logit",
             SeedKind::OneHot => "onehot",
+            SeedKind::Contrast => "contrast",
         })
     }
 }
@@ -38,6 +46,8 @@ impl FromStr for SeedKind {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, seed)| *seed);
-        found.ok_or_else(|| format!("got the seed \"{name}\", expected prob, logit, onehot or a .npy file"))
+        found.ok_or_else(|| {
+            format!("got the seed \"{name}\", expected prob, logit, onehot, contrast or a .npy file")
+        })
     }
 }

@@ -148,7 +148,7 @@ impl Bench {
                 if parallel { plan.run_parallel(&pass, out) } else { plan.run(&pass, out) }?;
             }
             Plan::Winograd(plan, weights, scratch) => {
-                let pass = WinogradPass { weights, input, epilogue };
+                let pass = WinogradPass { weights, input, epilogue, repair: None };
                 if parallel {
                     plan.run_parallel(&pass, scratch, out)
                 } else {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::conv::{ConvError, image};
 use crate::isa::Isa;
 use crate::layout::{Blocked, check};
+use crate::tile::simd::Simd;
 
 /// A tensor of the same channels, block and image size as the output; its halo may differ.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +124,10 @@ impl<'a> Epilogue<'a> {
         if let Epilogue::Custom(RowHook(hook)) = self {
             return hook(FinishedRow { block: row.block, y: row.y, out });
         }
+        if row.channels != row.isa.width() {
+            // SAFETY: plain loops need no instruction set.
+            return unsafe { apply::<[f32; 1]>(self, row, out) };
+        }
         match row.isa {
             // SAFETY: a plan exists only for instruction sets that the machine has.
             #[cfg(target_arch = "x86_64")]
@@ -130,7 +135,8 @@ impl<'a> Epilogue<'a> {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { apply_avx2(self, row, out) },
-            _ => apply(self, row, out),
+            // SAFETY: arrays need no instruction set.
+            _ => unsafe { apply::<[f32; 8]>(self, row, out) },
         }
     }
 }
@@ -141,8 +147,9 @@ impl<'a> Epilogue<'a> {
 /// The machine has AVX-512F.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn apply_avx512(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
-    apply(epilogue, row, out);
+unsafe fn apply_avx512(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+    // SAFETY: the contract of this function.
+    unsafe { apply::<std::arch::x86_64::__m512>(epilogue, row, out) }
 }
 
 /// [`apply`] with wide registers.
@@ -151,66 +158,96 @@ fn apply_avx512(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
 /// The machine has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn apply_avx2(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
-    apply(epilogue, row, out);
+unsafe fn apply_avx2(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+    // SAFETY: the contract of this function.
+    unsafe { apply::<std::arch::x86_64::__m256>(epilogue, row, out) }
 }
 
-/// Plain loops over slices, which the compiler vectorises for the function that they are inlined into.
+/// Vector by vector; a row that is no multiple of the vector is cut there, and an operand that is shorter ends it.
+///
+/// # Safety
+/// The machine has the instruction set of `S`.
 #[inline(always)]
-fn apply(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
     let len = out.len();
-    match epilogue {
-        Epilogue::None | Epilogue::Custom(_) => {}
-        Epilogue::Activate { bias, residual, relu } => {
-            if let Some(bias) = bias {
-                add_bias(row, bias, out);
+    // SAFETY: each loop stays in the shortest of its slices; the rest is the contract of this function.
+    unsafe {
+        match epilogue {
+            Epilogue::None | Epilogue::Custom(_) => {}
+            Epilogue::Activate { bias, residual, relu } => {
+                if let Some(bias) = bias {
+                    add_bias::<S>(row, bias, out);
+                }
+                if let Some(residual) = residual {
+                    map::<S, 1>(out, [residual.row(row, len)], |out, [value]| out.add(value));
+                }
+                if *relu {
+                    map::<S, 0>(out, [], |out, []| out.max(S::zero()));
+                }
             }
-            if let Some(residual) = residual {
-                out.iter_mut().zip(residual.row(row, len)).for_each(|(out, value)| *out += value);
+            Epilogue::Quotient { relevance, offset, floor, vanished } => {
+                let (offset, floor) = (S::splat(*offset), S::splat(*floor));
+                let mut lost = S::zero();
+                map::<S, 1>(out, [relevance.row(row, len)], |out, [relevance]| {
+                    let denominator = out.add(offset);
+                    let size = denominator.abs();
+                    lost = lost.max(S::zero().where_greater(size, floor, relevance.abs()));
+                    relevance.div(denominator).where_greater(size, floor, S::zero())
+                });
+                if let (Some(vanished), true) = (vanished, lost.sum() > 0.0) {
+                    vanished.store(true, Ordering::Relaxed);
+                }
             }
-            if *relu {
-                out.iter_mut().for_each(|out| *out = out.max(0.0));
+            Epilogue::Product { factor, addend: None } => {
+                map::<S, 1>(out, [factor.row(row, len)], |out, [factor]| out.mul(factor));
+            }
+            Epilogue::Product { factor, addend: Some(addend) } => {
+                let operands = [factor.row(row, len), addend.row(row, len)];
+                map::<S, 2>(out, operands, |out, [factor, addend]| out.mul_add(factor, addend));
             }
         }
-        Epilogue::Quotient { relevance, offset, floor, vanished } => {
-            let mut lost = 0.0f32;
-            for (out, relevance) in out.iter_mut().zip(relevance.row(row, len)) {
-                let denominator = *out + offset;
-                let divides = denominator.abs() > *floor;
-                lost = lost.max(if divides { 0.0 } else { relevance.abs() });
-                *out = if divides { relevance / denominator } else { 0.0 };
-            }
-            if let (Some(vanished), true) = (vanished, lost > 0.0) {
-                vanished.store(true, Ordering::Relaxed);
-            }
-        }
-        Epilogue::Product { factor, addend: None } => {
-            out.iter_mut().zip(factor.row(row, len)).for_each(|(out, factor)| *out *= factor);
-        }
-        Epilogue::Product { factor, addend: Some(addend) } => {
-            let operands = factor.row(row, len).iter().zip(addend.row(row, len));
-            out.iter_mut().zip(operands).for_each(|(out, (factor, addend))| *out = *out * factor + addend);
+    }
+}
+
+/// `out = f(out, operands)`, vector by vector.
+///
+/// # Safety
+/// The machine has the instruction set of `S`.
+#[inline(always)]
+unsafe fn map<S: Simd, const N: usize>(
+    out: &mut [f32],
+    operands: [&[f32]; N],
+    mut f: impl FnMut(S, [S; N]) -> S,
+) {
+    let len = operands.iter().fold(out.len(), |len, operand| len.min(operand.len()));
+    for at in (0..len / S::WIDTH * S::WIDTH).step_by(S::WIDTH) {
+        // SAFETY: the vector from `at` on lies in each slice; the instruction set is the caller's contract.
+        unsafe {
+            let to = out.as_mut_ptr().add(at);
+            f(S::load(to), operands.map(|operand| S::load(operand.as_ptr().add(at)))).store(to);
         }
     }
 }
 
 /// Adds each channel's value; channels beyond the last get none.
+///
+/// # Safety
+/// The machine has the instruction set of `S`.
 #[inline(always)]
-fn add_bias(row: Row, bias: &[f32], out: &mut [f32]) {
+unsafe fn add_bias<S: Simd>(row: Row, bias: &[f32], out: &mut [f32]) {
     const MOST: usize = 16;
     let mut values = [0.0; MOST];
     let channels = row.channels.min(MOST);
     let known = bias.get(row.block * channels..).unwrap_or(&[]);
     values.iter_mut().zip(&known[..known.len().min(channels)]).for_each(|(value, bias)| *value = *bias);
-    // Fixed lengths for the common blocks, so that a block is one vector.
-    match channels {
-        16 => out.as_chunks_mut::<16>().0.iter_mut().for_each(|pixel| add(pixel, &values)),
-        8 => out.as_chunks_mut::<8>().0.iter_mut().for_each(|pixel| add(pixel, &values)),
-        _ => out.chunks_exact_mut(channels).for_each(|pixel| add(pixel, &values)),
+    if S::WIDTH == channels {
+        // SAFETY: `values` has at least as many elements; the rest is the contract of this function.
+        unsafe {
+            let values = S::load(values.as_ptr());
+            map::<S, 0>(out, [], |out, []| out.add(values));
+        }
+    } else {
+        let pixels = out.chunks_exact_mut(channels);
+        pixels.for_each(|pixel| pixel.iter_mut().zip(&values).for_each(|(out, value)| *out += value));
     }
-}
-
-#[inline(always)]
-fn add(pixel: &mut [f32], values: &[f32]) {
-    pixel.iter_mut().zip(values).for_each(|(out, value)| *out += value);
 }

@@ -17,8 +17,10 @@ pub mod epilogue;
 mod isa;
 pub mod layout;
 pub mod peak;
+mod stats;
 pub mod tile;
 pub mod winograd;
 
 pub use buffer::AlignedBuffer;
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
+pub use stats::Stats;

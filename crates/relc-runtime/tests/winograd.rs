@@ -2,16 +2,54 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use relc_runtime::conv::{ConvSpec, Direction};
 use relc_runtime::epilogue::{Epilogue, Operand};
 use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
-use relc_runtime::winograd::{Form, WinogradPass, WinogradPlan};
+use relc_runtime::winograd::{ERROR, Form, Repair, WinogradPass, WinogradPlan};
 use relc_runtime::{AlignedBuffer, Isa};
 use support::{CANARY, Case, GUARD, naive, values};
 
-/// Runs a plan between guards; the dense output.
+/// Runs a plan between guards, with a repair of small sums or without; the dense output.
+fn run_with(
+    repaired: bool,
+    case: &Case,
+    direction: Direction,
+    (isa, form): (Isa, Form),
+    dense: &[f32],
+    epilogue: Epilogue<'_>,
+    parallel: bool,
+) -> Vec<f32> {
+    let (direct, input, output) = case.plan(direction, isa, false);
+    let plan =
+        WinogradPlan::new(&case.spec, direction, isa, form, &input, &output).unwrap().expect("supported");
+    let weights = plan.pack(&case.weights(), Part::Positive).unwrap();
+    let repair = repaired.then(|| {
+        let packed = Arc::new(direct.pack(&case.weights()).unwrap());
+        Repair::new(&plan, Arc::new(direct), packed, &case.weights(), Part::Positive).unwrap()
+    });
+    let mut source = vec![f32::NAN; input.len() + 2 * GUARD];
+    let source = &mut source[GUARD..][..input.len()];
+    input.pack(dense, source).unwrap();
+    let mut scratch = AlignedBuffer::zeroed(plan.scratch_len());
+    scratch.fill(f32::NAN);
+    let mut memory = vec![CANARY; output.len() + 2 * GUARD];
+    let out = &mut memory[GUARD..][..output.len()];
+    let pass = WinogradPass { weights: &weights, input: source, epilogue, repair: repair.as_ref() };
+    let run = if parallel { WinogradPlan::run_parallel } else { WinogradPlan::run };
+    run(&plan, &pass, &mut scratch, out).unwrap();
+    let mut result = vec![0.0; output.dense_len()];
+    output.unpack(out, &mut result).unwrap();
+    let vectors = output.blocks() * output.block() * output.height() * output.width();
+    let canaries = memory.iter().filter(|&&value| value == CANARY).count();
+    assert_eq!(canaries, memory.len() - vectors, "{case:?} {direction:?} {isa} {form:?}: wrote outside");
+    result
+}
+
+/// [`run_with`] no repair.
 fn run(
     case: &Case,
     direction: Direction,
@@ -21,26 +59,7 @@ fn run(
     epilogue: Epilogue<'_>,
     parallel: bool,
 ) -> Vec<f32> {
-    let (_, input, output) = case.plan(direction, isa, false);
-    let plan =
-        WinogradPlan::new(&case.spec, direction, isa, form, &input, &output).unwrap().expect("supported");
-    let weights = plan.pack(&case.weights(), Part::Positive).unwrap();
-    let mut source = vec![f32::NAN; input.len() + 2 * GUARD];
-    let source = &mut source[GUARD..][..input.len()];
-    input.pack(dense, source).unwrap();
-    let mut scratch = AlignedBuffer::zeroed(plan.scratch_len());
-    scratch.fill(f32::NAN);
-    let mut memory = vec![CANARY; output.len() + 2 * GUARD];
-    let out = &mut memory[GUARD..][..output.len()];
-    let pass = WinogradPass { weights: &weights, input: source, epilogue };
-    let run = if parallel { WinogradPlan::run_parallel } else { WinogradPlan::run };
-    run(&plan, &pass, &mut scratch, out).unwrap();
-    let mut result = vec![0.0; output.dense_len()];
-    output.unpack(out, &mut result).unwrap();
-    let vectors = output.blocks() * output.block() * output.height() * output.width();
-    let canaries = memory.iter().filter(|&&value| value == CANARY).count();
-    assert_eq!(canaries, memory.len() - vectors, "{case:?} {direction:?} {isa} {form:?}: wrote outside");
-    result
+    run_with(false, case, direction, (isa, form), dense, epilogue, parallel)
 }
 
 /// The greatest error of any element, relative to the greatest sum of magnitudes.
@@ -110,6 +129,48 @@ fn errors_over_many_channels_are_those_of_a_plain_sum() {
         let got = run(&case, Direction::Forward, Isa::best(), form, &dense, Epilogue::None, false);
         let error = error(&got, &expected, &sizes);
         assert!(error < 2.0 * plain, "{form:?}: {error:e}, directly {plain:e}");
+    }
+}
+
+/// Sums that are divided by: pictures that are mostly dark, with values of very different sizes and sharp borders.
+#[test]
+fn repaired_sums_are_exact_to_a_fraction_of_themselves() {
+    for (channels, image) in [(32, [28, 28]), (64, [14, 17]), (40, [7, 7])] {
+        let case = case(channels, 48, [1; 4], image, 0);
+        let pixels = image[0] * image[1];
+        for (seed, decades) in [(3, 0), (4, 3), (5, 7)] {
+            let noise = values(channels * pixels, seed);
+            let lit = |i: usize| (i % pixels / image[1]).is_multiple_of(5) || i % pixels % image[1] > 8;
+            let size = |i: usize| 10f32.powi(-(((i % pixels) * 7 + i / pixels) as i32 % (decades + 1)));
+            let dense: Vec<f32> =
+                (0..noise.len()).map(|i| if lit(i) { noise[i].max(0.0) * size(i) } else { 0.0 }).collect();
+            let (expected, _) = naive(&case, Direction::Forward, Part::Positive, &case.weights(), &dense);
+            for isa in Isa::available() {
+                for form in [Form::Two, Form::Four] {
+                    let run = |repaired, parallel| {
+                        let (direction, epilogue) = (Direction::Forward, Epilogue::None);
+                        run_with(repaired, &case, direction, (isa, form), &dense, epilogue, parallel)
+                    };
+                    let got = run(true, false);
+                    let worst = |got: &[f32]| -> f64 {
+                        let own = got.iter().zip(&expected).map(|(got, expected)| {
+                            let error = (f64::from(*got) - expected).abs();
+                            if error == 0.0 { 0.0 } else { error / expected.abs() }
+                        });
+                        own.fold(0.0, f64::max)
+                    };
+                    let error = worst(&got);
+                    assert!(error <= ERROR, "{case:?} {isa} {form:?} 1e-{decades}: error {error:e}");
+                    let plain = worst(&run(false, false));
+                    println!("{channels} {isa} {form:?} 1e-{decades}: {error:.1e}, not repaired {plain:.1e}");
+                    assert!(
+                        form == Form::Two || plain > 10.0 * ERROR,
+                        "the repair has nothing to do: {plain:e}"
+                    );
+                    assert_eq!(run(true, true), got, "depends on threads");
+                }
+            }
+        }
     }
 }
 

@@ -129,6 +129,27 @@ pub fn write_npy_f32(path: &Path, array: ArrayViewD<'_, f32>) -> Result<(), Arti
     })
 }
 
+/// Writes named arrays as `.npz`, f32 little-endian in C order, whole or not at all.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_npz_f32(path: &Path, arrays: &[(String, ArrayD<f32>)]) -> Result<(), ArtifactError> {
+    write_atomically(path, |file| {
+        let mut bytes = io::Cursor::new(Vec::new());
+        {
+            let mut archive = npyz::npz::NpzWriter::new(&mut bytes);
+            for (name, array) in arrays {
+                let shape: Vec<u64> = array.shape().iter().map(|d| *d as u64).collect();
+                let entry = archive.array(name, Default::default())?;
+                let mut writer = entry.default_dtype().shape(&shape).begin_nd()?;
+                writer.extend(array.iter().copied())?;
+                writer.finish()?;
+            }
+        }
+        file.write_all(bytes.get_ref())
+    })
+}
+
 /// Reads an `.npy` array of float32, float64, uint8, int32 or int64 in either byte order as f32 in C order; what f32
 /// doesn't hold exactly is rounded.
 ///

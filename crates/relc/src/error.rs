@@ -67,6 +67,24 @@ pub enum ExplainError {
         /// The limit, in MiB.
         limit: usize,
     },
+    /// A method can't run on this explainer.
+    #[error("method {method}: got {got}, expected {expected}")]
+    Method {
+        /// The method.
+        method: &'static str,
+        /// What was given.
+        got: String,
+        /// What it needs.
+        expected: String,
+    },
+    /// A glob on node names.
+    #[error("the glob \"{glob}\" {message}")]
+    Glob {
+        /// The glob.
+        glob: String,
+        /// What is wrong with it, with the nearest name.
+        message: String,
+    },
     /// The interpreter failed.
     #[error(transparent)]
     Execute(#[from] InterpError),

@@ -21,15 +21,19 @@ mod error;
 mod explainer;
 mod import;
 pub mod map;
+pub mod methods;
 pub mod preprocess;
 pub mod report;
 mod request;
+mod tap;
 
 pub use compiler::{Compiled, Compiler, Engine};
 pub use error::{CompileError, ExplainError};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use import::import;
+pub use methods::{METHODS, Method, MethodOptions};
 pub use request::{RequestError, Seed, Targets};
+pub use tap::{Reduce, Tap};
 
 pub use relc_engine as engine;
 pub use relc_engine::Isa;
@@ -37,4 +41,4 @@ pub use relc_interp::Ledger;
 pub use relc_ir as ir;
 pub use relc_onnx::ImportOptions;
 pub use relc_passes as passes;
-pub use relc_rules::{BatchNormPolicy, Preset, PresetError, SeedKind};
+pub use relc_rules::{BatchNormPolicy, Description, Preset, PresetError, RULES, SeedKind};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use ndarray::Array3;
+use relc_ir::rule::Bounds;
 use serde::Deserialize;
 
 /// How a picture lies in the model's input.
@@ -257,6 +258,16 @@ impl Preprocess {
         let text = std::fs::read_to_string(path)
             .map_err(|source| PreprocessError::Read { path: path.to_path_buf(), source })?;
         Preprocess::from_toml(&text, name)
+    }
+
+    /// The lowest and highest values that a picture's channels can take in the model's input: those of bytes 0 and
+    /// 255, in the model's order of channels.
+    pub fn bounds(&self, channels: usize) -> Bounds {
+        let value = |byte: f32, c: usize| f64::from((byte * self.scale - self.mean[c]) / self.std[c]);
+        let all = 0..channels.min(3);
+        let (dark, light): (Vec<f64>, Vec<f64>) = all.map(|c| (value(0.0, c), value(255.0, c))).unzip();
+        let pick = |f: fn(f64, f64) -> f64| dark.iter().zip(&light).map(|(a, b)| f(*a, *b)).collect();
+        Bounds { low: pick(f64::min), high: pick(f64::max) }
     }
 
     /// Makes the model's input of a picture.

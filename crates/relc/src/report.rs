@@ -1,13 +1,14 @@
 //! Reports: what an explanation says, for people's programs. Everything here serialises to JSON as it stands.
 
+use ndarray::Axis;
 use relc_interp::{Account, Total};
 use relc_ir::residual::Residual;
 use relc_ir::rule::Rule;
 use relc_ir::{Graph, Head, NodeId};
-use relc_rules::BatchNormPolicy;
 use serde::Serialize;
 
 use crate::explainer::{Explainer, Explanation, Explanations};
+use crate::map::cosine;
 use crate::request::rank;
 
 /// A named tensor of the model.
@@ -83,9 +84,9 @@ pub struct ModelReport {
     pub preset: String,
     /// The split policy.
     pub split: String,
-    /// `keep` or `fold`.
+    /// `keep`, `fold` or `fold-as-zennit`.
     pub batchnorm: &'static str,
-    /// `include` or `exclude`, for the rules that leave it open.
+    /// `include`, `exclude` or `all`, for the rules that leave it open.
     pub bias: &'static str,
     /// The engine.
     pub engine: &'static str,
@@ -166,7 +167,28 @@ pub struct SampleReport {
     pub predictions: Vec<OutputReport>,
     /// One explanation per target.
     pub explanations: Vec<ExplanationReport>,
+    /// How alike the maps of the first two targets are; with `top2`, those of the two largest outputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_sensitivity: Option<SensitivityReport>,
 }
+
+/// How alike the maps of two targets are.
+#[derive(Clone, Debug, Serialize)]
+pub struct SensitivityReport {
+    /// The targets.
+    pub targets: [OutputReport; 2],
+    /// The cosine between their maps.
+    pub cosine: f64,
+    /// What to do about maps that hardly differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
+}
+
+/// From which cosine on the maps of two targets count as the same: the hint is given then.
+pub const SAME_MAP: f64 = 0.95;
+
+const HINT: &str = "the maps hardly depend on the class; the seed contrast (--seed contrast) shows what speaks for \
+                    one class against the others";
 
 /// Says what the compiler made of a model.
 pub fn model_report(explainer: &Explainer) -> ModelReport {
@@ -183,14 +205,8 @@ pub fn model_report(explainer: &Explainer) -> ModelReport {
         stripped_head: (graph.head != Head::None).then(|| graph.head.name()),
         preset: explainer.preset().name.clone(),
         split: explainer.preset().split.to_string(),
-        batchnorm: match explainer.batchnorm() {
-            BatchNormPolicy::Keep => "keep",
-            BatchNormPolicy::Fold => "fold",
-        },
-        bias: match explainer.preset().bias() {
-            relc_ir::rule::BiasPolicy::Include => "include",
-            relc_ir::rule::BiasPolicy::Exclude => "exclude",
-        },
+        batchnorm: explainer.batchnorm().name(),
+        bias: explainer.preset().bias().name(),
         engine: explainer.engine().name(),
         joins: graph.residuals.iter().map(|r| join_report(graph, r)).collect(),
         claim: claim_report(explainer),
@@ -265,10 +281,24 @@ pub fn sample_report(
         joins: joins(explainer.graph(), e, sample),
         ledger: ledger(e, sample),
     };
+    let class_sensitivity = match &result.explanations[..] {
+        [a, b, ..] => {
+            let of = |e: &Explanation| output(e.targets.get(sample).copied().unwrap_or(0));
+            let rows = |e: &Explanation| match &e.map {
+                Some(map) => map.index_axis(Axis(0), sample).iter().copied().collect(),
+                None => e.relevance.index_axis(Axis(0), sample).iter().copied().collect::<Vec<f32>>(),
+            };
+            let cosine = cosine(&rows(a), &rows(b));
+            let hint = (cosine >= SAME_MAP && seed != "contrast").then_some(HINT);
+            Some(SensitivityReport { targets: [of(a), of(b)], cosine, hint })
+        }
+        _ => None,
+    };
     SampleReport {
         input: input.to_string(),
         predictions,
         explanations: result.explanations.iter().map(explain).collect(),
+        class_sensitivity,
     }
 }
 

@@ -155,6 +155,22 @@ pub(crate) fn probabilities(logits: &Array2<f64>, head: Head) -> Array2<f64> {
     p
 }
 
+/// `onehot - softmax` for one target per sample. The target's `1 - p` is the sum of the others' `p`, which keeps its
+/// digits where the model is sure.
+fn contrast(logits: &Array2<f64>, targets: &[usize]) -> Array2<f64> {
+    let mut seed = -probabilities(logits, Head::None);
+    for (mut row, &target) in seed.axis_iter_mut(Axis(0)).zip(targets) {
+        if let Some(slot) = row.get_mut(target) {
+            *slot = 0.0;
+        }
+        let others = row.sum();
+        if let Some(slot) = row.get_mut(target) {
+            *slot = -others;
+        }
+    }
+    seed
+}
+
 impl Seed {
     /// The seed of one of `samples` samples, of a model with `outputs` outputs.
     ///
@@ -197,12 +213,13 @@ impl Seed {
                 let full = tensor.broadcast((samples, outputs)).ok_or_else(wrong)?;
                 Ok(full.mapv(f64::from))
             }
+            Seed::Named(SeedKind::Contrast) => Ok(contrast(logits, targets)),
             Seed::Named(kind) => {
                 let mut seed = Array2::zeros((samples, outputs));
                 let values = match kind {
                     SeedKind::OneHot => Array2::ones((samples, outputs)),
                     SeedKind::Logit => logits.clone(),
-                    SeedKind::Prob => probabilities(logits, head),
+                    SeedKind::Prob | SeedKind::Contrast => probabilities(logits, head),
                 };
                 for (sample, &target) in targets.iter().enumerate() {
                     if let (Some(slot), Some(value)) =

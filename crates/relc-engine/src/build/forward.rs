@@ -75,7 +75,12 @@ impl Builder<'_> {
             (None, false) => Finish::None,
             _ => Finish::Activate { bias, residual: None, relu },
         };
-        let weighted = Weighted { direction: Direction::Forward, part: Part::Raw, weight: Some(operands[1]) };
+        let weighted = Weighted {
+            direction: Direction::Forward,
+            part: Part::Raw,
+            weight: Some(operands[1]),
+            non_negative: false,
+        };
         self.convolve(node, &layer.spec, weighted, &weights, [input, output], finish)
     }
 

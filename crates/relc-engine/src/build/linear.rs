@@ -11,9 +11,9 @@ use relc_ir::{NodeId, Op, ValueId};
 use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction};
 use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
-use relc_runtime::winograd::{Form as WinogradForm, WinogradPlan};
+use relc_runtime::winograd::{Form as WinogradForm, Repair, WinogradPlan};
 
-use super::Builder;
+use super::{Builder, Packed};
 use crate::error::EngineError;
 use crate::image::image;
 use crate::spread::Spread;
@@ -72,11 +72,13 @@ pub(super) struct Weighted {
     pub part: Part,
     /// Which; none for weights that no value of the graph holds.
     pub weight: Option<ValueId>,
+    /// Whether no product is negative: neither an input nor a weight of the part is.
+    pub non_negative: bool,
 }
 
 impl Builder<'_> {
     pub(super) fn conv_error(&self, node: NodeId, source: ConvError) -> EngineError {
-        EngineError::Conv { node: self.graph.describe(node), source }
+        EngineError::Conv { node: self.graph.describe(node), source: Box::new(source) }
     }
 
     /// The layer of a forward convolution or fully connected node.
@@ -131,7 +133,7 @@ impl Builder<'_> {
         }
         let weight = self.graph.operands(node).get(2).copied();
         let weight = weight.ok_or_else(|| self.unsupported(node, "it has no weight"))?;
-        Ok(layer.oriented(&*self.weight(node, weight)?))
+        Ok(layer.oriented(&self.weight(node, weight)?))
     }
 
     /// A convolution of one buffer into another.
@@ -144,30 +146,34 @@ impl Builder<'_> {
         buffers: [BufferId; 2],
         finish: Finish,
     ) -> Result<(), EngineError> {
-        let error = |source| EngineError::Conv { node: self.graph.describe(node), source };
+        let describe = self.graph.describe(node);
+        let error = |source| EngineError::Conv { node: describe.clone(), source };
         let [from, to] = buffers.map(|id| self.layouts[id]);
         let plan = match weighted.direction {
             Direction::Forward => ConvPlan::forward(spec, self.isa, &from, &to),
             Direction::Transposed => ConvPlan::transposed(spec, self.isa, &from, &to),
         };
-        let plan = plan.map_err(error)?;
+        let plan = plan.map_err(|e| error(Box::new(e)))?;
         let flops = plan.flops();
-        let algorithm = match self.winograd(spec, weighted, weights, [from, to], &finish).map_err(error)? {
-            Some(algorithm) => algorithm,
-            None => self.direct(plan, weighted, weights).map_err(error)?,
+        let algorithm = match self.winograd(spec, weighted, [from, to], &finish).map_err(error)? {
+            Some(winograd) => self.transformed(winograd, plan, weighted, weights, &finish).map_err(error)?,
+            None => {
+                let (plan, weights) = self.packed(plan, weighted, weights).map_err(error)?;
+                Algorithm::Direct { plan, weights, part: weighted.part }
+            }
         };
         let [input, output] = buffers;
         self.push(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish })));
         Ok(())
     }
 
-    /// Sums of products, with weights that are packed once for all plans that pack alike.
-    fn direct(
+    /// A direct plan with its weights, which are packed once for all plans that pack alike.
+    fn packed(
         &mut self,
         plan: ConvPlan,
         weighted: Weighted,
         weights: &[f32],
-    ) -> Result<Algorithm, ConvError> {
+    ) -> Result<Packed, Box<ConvError>> {
         let known = weighted.weight.and_then(|w| self.packed.get(&w)).into_iter().flatten();
         let known =
             known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
@@ -179,28 +185,40 @@ impl Builder<'_> {
         if let Some(weight) = weighted.weight {
             self.packed.entry(weight).or_default().push((plan.clone(), packed.clone()));
         }
-        Ok(Algorithm::Direct { plan, weights: packed, part: weighted.part })
+        Ok((plan, packed))
     }
 
-    /// Winograd's algorithm, where it is faster and exact enough: not for denominators, whose small values decide.
+    /// The plan of Winograd's algorithm, where it is faster and exact enough: what is divided by needs a repair of small
+    /// values, which only sums without cancellation have.
     fn winograd(
-        &mut self,
+        &self,
         spec: &ConvSpec,
         weighted: Weighted,
-        weights: &[f32],
         [from, to]: [Blocked; 2],
         finish: &Finish,
-    ) -> Result<Option<Algorithm>, ConvError> {
+    ) -> Result<Option<WinogradPlan>, Box<ConvError>> {
         let divides = matches!(finish, Finish::Quotient { .. });
         let wide =
             from.channels().min(to.channels()) >= WINOGRAD_CHANNELS && from.block().min(to.block()) >= 4;
-        if divides || !wide || !WinogradPlan::supports(spec) {
+        // A denominator has direct weights besides: for few pixels, a third copy is not worth its memory.
+        let small = divides && to.height() * to.width() < 64;
+        if (divides && !weighted.non_negative) || small || !wide || !WinogradPlan::supports(spec) {
             return Ok(None);
         }
         let form = WinogradForm::for_image([to.height(), to.width()]);
-        let plan = WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)?;
-        let Some(plan) = plan else { return Ok(None) };
-        let memory = Blocked::new(1, 1, 1, plan.scratch_len(), Halo::NONE)?;
+        Ok(WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)?)
+    }
+
+    /// Winograd's algorithm, with the direct plan of the same convolution for repairs.
+    fn transformed(
+        &mut self,
+        plan: WinogradPlan,
+        direct: ConvPlan,
+        weighted: Weighted,
+        weights: &[f32],
+        finish: &Finish,
+    ) -> Result<Algorithm, Box<ConvError>> {
+        let memory = Blocked::new(1, 1, 1, plan.scratch_len(), Halo::NONE).map_err(ConvError::from)?;
         let scratch = match self.winograd {
             Some(id) => id,
             None => {
@@ -212,22 +230,30 @@ impl Builder<'_> {
         if self.layouts[scratch].len() < memory.len() {
             self.layouts[scratch] = memory;
         }
+        let repair = match finish {
+            Finish::Quotient { .. } => {
+                let (direct, packed) = self.packed(direct, weighted, weights)?;
+                Some(Arc::new(Repair::new(&plan, direct, packed, weights, weighted.part)?))
+            }
+            _ => None,
+        };
         let weights = Arc::new(plan.pack(weights, weighted.part)?);
-        Ok(Some(Algorithm::Winograd { plan: Arc::new(plan), weights, scratch }))
+        Ok(Algorithm::Winograd { plan: Arc::new(plan), weights, scratch, repair })
     }
 
     /// How a rule on a layer is compiled; none if the interpreter runs it.
     pub(super) fn form(&self, node: NodeId, rule: &LinearRule) -> Option<Form> {
         let operands = self.graph.operands(node);
         let act = *operands.get(1)?;
-        let has_bias = rule.bias == BiasPolicy::Include && operands.len() > 3;
+        let terms = rule.single().filter(|_| !rule.reads_output())?;
+        let has_bias = rule.bias != BiasPolicy::Exclude && operands.len() > 3;
         let divides =
             rule.fallback == Fallback::Flat || matches!(rule.stabiliser, Stabiliser::Plus(eps) if eps > 0.0);
         if has_bias || !divides || matches!(rule.stabiliser, Stabiliser::Signed(_)) {
             return None;
         }
         let non_negative = self.non_negative.contains(&act.node);
-        let mut live = rule.terms.iter().filter(|t| !(non_negative && t.input == InputPart::Negative));
+        let mut live = terms.iter().filter(|t| !(non_negative && t.input == InputPart::Negative));
         let (term, None) = (live.next()?, live.next()) else { return None };
         let is_pool = matches!(
             &self.graph.node(node).op,
@@ -237,6 +263,8 @@ impl Builder<'_> {
             })
         );
         match (term.input, term.weight) {
+            (InputPart::MinusLow | InputPart::MinusHigh, _)
+            | (_, WeightPart::GammaPositive | WeightPart::GammaNegative) => None,
             (InputPart::Ones, weight) => Some(Form::Ones(weight)),
             (InputPart::Positive, _) if !non_negative => None,
             (InputPart::Negative, _) => None,
@@ -270,7 +298,11 @@ impl Builder<'_> {
         let s = self.scratch(Blocked::new(c, self.isa.width(), oh, ow, halo)?);
         let flag = self.flag();
         let weight = operands.get(2).copied();
-        let weighted = |direction, part| Weighted { direction, part, weight };
+        let positive = self.non_negative.contains(&act.node);
+        let weighted = |direction, part| {
+            let non_negative = part == Part::Positive && positive;
+            Weighted { direction, part, weight, non_negative }
+        };
         match form {
             Form::Quotient(part) => {
                 let a = self.buffer(act)?;
@@ -301,7 +333,12 @@ impl Builder<'_> {
                 let vanishes = inverse.contains(&0.0);
                 let constant = self.blocked_constant(&self.layouts[s], &inverse);
                 self.multiply_constant(node, relevance, constant, s)?;
-                let own = Weighted { direction: Direction::Transposed, part: Part::Raw, weight: None };
+                let own = Weighted {
+                    direction: Direction::Transposed,
+                    part: Part::Raw,
+                    weight: None,
+                    non_negative: false,
+                };
                 self.convolve(node, &layer.spec, own, &weights, [s, out], Finish::None)?;
                 if vanishes {
                     self.push(Action::Raise { flag });
@@ -358,13 +395,7 @@ fn pool_layer(x: [usize; 3], window: Window) -> Layer {
 }
 
 fn formed(w: f32, form: WeightPart) -> f32 {
-    match form {
-        WeightPart::Raw => w,
-        WeightPart::Positive => w.max(0.0),
-        WeightPart::Negative => w.min(0.0),
-        WeightPart::Square => w * w,
-        WeightPart::Ones => 1.0,
-    }
+    form.of(f64::from(w), 0.0) as f32
 }
 
 /// `1 / den` for ones instead of the activation, f32[M,OH,OW]; 0 where the denominator vanishes.

@@ -98,6 +98,9 @@ pub fn lower(graph: &Graph, isa: Isa) -> Result<Lowered, EngineError> {
     })
 }
 
+/// A plan and the weights that it packed, or that another one packed alike.
+type Packed = (Arc<ConvPlan>, Arc<PackedWeights>);
+
 struct Builder<'g> {
     graph: &'g Graph,
     isa: Isa,
@@ -114,7 +117,7 @@ struct Builder<'g> {
     kernels: Vec<Kernel>,
     flags: usize,
     /// Packed weights, to be shared by plans that pack alike.
-    packed: HashMap<ValueId, Vec<(Arc<ConvPlan>, Arc<PackedWeights>)>>,
+    packed: HashMap<ValueId, Vec<Packed>>,
     /// Where Winograd's algorithm puts the transformed input, for one step at a time.
     winograd: Option<BufferId>,
     /// The node at hand.
@@ -254,7 +257,7 @@ impl<'g> Builder<'g> {
                 Op::Transpose(_) | Op::Relevance(Relevance::Transpose(_)) => true,
                 Op::Relevance(Relevance::Linear { layer: LinearLayer::Conv(_), rule }) => {
                     let ones = |p: &relc_ir::rule::Product| p.input == relc_ir::rule::InputPart::Ones;
-                    *operand == 1 && rule.terms.iter().all(ones)
+                    *operand == 1 && rule.single().is_some_and(|terms| terms.iter().all(ones))
                 }
                 _ => false,
             };

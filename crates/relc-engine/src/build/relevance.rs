@@ -60,7 +60,7 @@ impl Builder<'_> {
         branches: usize,
         skip: usize,
     ) -> Result<(), EngineError> {
-        if branches != 2 {
+        if branches != 2 || matches!(kind, SplitKind::Signed | SplitKind::Copy) {
             return self.interpret(node);
         }
         let operands = self.graph.operands(node);
@@ -82,6 +82,7 @@ impl Builder<'_> {
                     [vec![Bind::Read(f), Bind::Read(s), Bind::Read(r)], writes.to_vec()].concat(),
                 );
             }
+            SplitKind::Signed | SplitKind::Copy => {} // interpreted above
             SplitKind::Half | SplitKind::Only(_) => {
                 let share = match kind {
                     SplitKind::Only(branch) if branch == main => 1.0,

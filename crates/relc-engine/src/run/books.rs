@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use relc_interp::{Account, Entry, Join, Ledger, Losses, Total};
 use relc_ir::op::Relevance;
 use relc_ir::{Graph, NodeId, Op, ValueId};
+use relc_runtime::Stats;
 
 use super::sample::Samples;
 use super::{BackwardOutput, Outputs};
 use crate::error::EngineError;
-use crate::stats::Stats;
 
 /// The sums of one backward pass of one sample.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ struct Page {
     outgoing: Vec<ValueId>,
     /// Whether it is the seed, which relevance does not arrive at but starts from.
     seed: bool,
+    /// Whether the node is a derivative.
+    derivative: bool,
     /// The output that a split sends to the skip.
     skip: Option<usize>,
 }
@@ -56,6 +58,7 @@ impl Bookkeeper {
             let n = graph.node(node);
             let relevance = graph.operands(node).into_iter().filter(|v| graph.node(v.node).op.is_relevance());
             Page {
+                derivative: matches!(&n.op, Op::Relevance(op) if op.is_derivative()),
                 node,
                 label: graph.node_label(node),
                 name: n.name.clone(),
@@ -154,6 +157,7 @@ impl Page {
             clipped: losses.clipped,
             padding: losses.padding,
             flat_fallback: losses.flat_fallback,
+            derivative: if self.derivative { incoming.sum - outgoing.sum } else { 0.0 },
             magnitude_in: incoming.magnitude,
             magnitude_out: outgoing.magnitude,
             min: f64::from(outgoing.min),

@@ -199,9 +199,11 @@ impl Executable {
             let round = (first..first + threads).into_par_iter().map(|index| one(index, false));
             results.extend(round.collect::<Result<Vec<_>, E>>()?);
         }
-        for index in side_by_side..samples {
-            results.push(one(index, true)?);
-        }
+        // From a thread of the pool, a step's tasks reach the others without a wake-up of this one.
+        let left = rayon::scope(|_| {
+            (side_by_side..samples).map(|index| one(index, true)).collect::<Result<Vec<_>, E>>()
+        });
+        results.extend(left?);
         self.books.merge(results, ledger).map_err(E::from)
     }
 
@@ -215,7 +217,7 @@ impl Executable {
         let mut sample = Sample::new(self, &mut arena, true, true);
         let mut best: Vec<StepTime> = Vec::new();
         for _ in 0..runs.max(1) {
-            let times = sample.timed(input)?;
+            let times = rayon::scope(|_| sample.timed(input))?;
             if best.is_empty() {
                 best = times;
             } else {

@@ -7,15 +7,14 @@ use ndarray::{ArrayD, IxDyn};
 use relc_codegen::jit::Binding;
 use relc_interp::{Losses, evaluate_node, propagate_node};
 use relc_ir::{NodeId, ValueId};
-use relc_runtime::AlignedBuffer;
 use relc_runtime::conv::Pass;
 use relc_runtime::epilogue::{Epilogue, Operand};
 use relc_runtime::winograd::WinogradPass;
+use relc_runtime::{AlignedBuffer, Stats};
 
 use super::books::Books;
 use super::{Arena, Executable, StepTime};
 use crate::error::EngineError;
-use crate::stats::Stats;
 use crate::step::{
     Action, Algorithm, Bind, BufferId, ConvStep, Finish, InterpretStep, NOWHERE, SpreadStep, Step,
 };
@@ -183,10 +182,10 @@ impl<'a> Sample<'a> {
                     plan.run(&pass, &mut output)
                 }
             }
-            Algorithm::Winograd { plan, weights, scratch } => {
+            Algorithm::Winograd { plan, weights, scratch, repair } => {
                 let mut buffer = self.take(*scratch);
                 let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
-                let pass = WinogradPass { weights, input, epilogue };
+                let pass = WinogradPass { weights, input, epilogue, repair: repair.as_deref() };
                 let len = plan.scratch_len().min(buffer.len());
                 let memory = &mut buffer[..len];
                 let result = if self.parallel {
@@ -304,7 +303,7 @@ impl<'a> Sample<'a> {
     }
 
     fn stats(&self, slot: BufferId) -> Stats {
-        Stats::of(self.executable.layout(slot), self.slot(slot), self.parallel)
+        Stats::of(self.executable.isa, self.executable.layout(slot), self.slot(slot), self.parallel)
     }
 
     fn tally(&mut self, value: ValueId, slot: BufferId) {

@@ -101,7 +101,7 @@ fn product<T: Element>(
 }
 
 fn average<T: Element>(op: &AveragePool, x: &ArrayD<T>, mut out: ArrayD<T>) -> Option<ArrayD<T>> {
-    let layer = AverageLayer::new(op, x.shape(), out.shape(), &[WeightPart::Raw]);
+    let layer = AverageLayer::new(op, x.shape(), out.shape(), &[WeightPart::Raw], 0.0);
     on_rows(&layer, x, &mut out)?;
     Some(out)
 }

@@ -76,19 +76,20 @@ pub(crate) struct AverageLayer {
 
 impl AverageLayer {
     /// The layer from the shapes `[N,C,H,W]` and `[N,C,H',W']`.
-    pub fn new(pool: &AveragePool, input: &[usize], output: &[usize], forms: &[WeightPart]) -> Self {
+    pub fn new(
+        pool: &AveragePool,
+        input: &[usize],
+        output: &[usize],
+        forms: &[WeightPart],
+        gamma: f64,
+    ) -> Self {
         let planes = Planes::new(&pool.window, input, output);
         let size = [input[2], input[3]];
         let divisors: Vec<f64> = (0..output[2])
             .flat_map(|y| (0..output[3]).map(move |x| (y, x)))
             .map(|(y, x)| pool.divisor(y, x, size) as f64)
             .collect();
-        let weight = |part: WeightPart, divisor: f64| match part {
-            WeightPart::Raw | WeightPart::Positive => divisor.recip(),
-            WeightPart::Negative => 0.0,
-            WeightPart::Square => (divisor * divisor).recip(),
-            WeightPart::Ones => 1.0,
-        };
+        let weight = |part: WeightPart, divisor: f64| part.of(divisor.recip(), gamma);
         let weights = forms.iter().map(|&part| divisors.iter().map(|&d| weight(part, d)).collect()).collect();
         AverageLayer { planes, weights, fan_in: valid_taps(&planes.spans) }
     }

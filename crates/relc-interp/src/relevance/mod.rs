@@ -1,6 +1,8 @@
 //! The relevance ops.
 
+mod derivative;
 mod linear;
+mod mask;
 mod shaping;
 mod split;
 mod winner;
@@ -9,7 +11,7 @@ use std::ops::Add;
 
 use ndarray::{ArrayD, IxDyn};
 use relc_ir::op::{LinearLayer, Relevance};
-use relc_ir::rule::{BiasPolicy, LinearRule};
+use relc_ir::rule::LinearRule;
 
 use crate::element::Element;
 use crate::layer::{Layer, weight_part};
@@ -106,14 +108,41 @@ pub(crate) fn propagate<T: Element>(
         },
         Relevance::Split { kind, branches, skip } => {
             let r = operands.get(*branches)?.array();
-            Some(Propagated { outputs: split::split(*kind, *skip, &arrays[..*branches], r), losses: vec![] })
+            Some(split::split(*kind, *skip, &arrays[..*branches], r, batch))
         }
         Relevance::Pass => Some(operands.into_iter().next()?.into_relevance()?.into()),
+        Relevance::Mask { channels } => {
+            Some(mask::mask(channels, operands.into_iter().next()?.into_relevance()?))
+        }
+        Relevance::Activation { .. } | Relevance::BatchNormalization(_) | Relevance::Arithmetic { .. } => {
+            derive(op, operands)
+        }
         Relevance::Sum => split::sum(operands.into_iter().map(Operand::into_relevance)).map(Into::into),
         _ => {
             let r = operands.into_iter().next()?.into_relevance()?;
             shaping::undo(op, r, shape, batch)
         }
+    }
+}
+
+/// The derivative of an elementwise op.
+fn derive<T: Element>(op: &Relevance, operands: Vec<Operand<'_, T>>) -> Option<Propagated<T>> {
+    let mut operands = operands.into_iter();
+    let r = operands.next()?.into_relevance()?;
+    let rest: Vec<Operand<'_, T>> = operands.collect();
+    let rest: Vec<&ArrayD<T>> = rest.iter().map(Operand::array).collect();
+    match (op, &rest[..]) {
+        (Relevance::Activation { activation, kind }, [x]) => {
+            Some(derivative::activation(*activation, *kind, r, x).into())
+        }
+        (Relevance::BatchNormalization(op), [scale, var]) => {
+            Some(derivative::batch_normalization(*op, r, scale, var).into())
+        }
+        (Relevance::Arithmetic { arithmetic, wrt }, operands) => {
+            let by = |&wrt: &usize| derivative::arithmetic(*arithmetic, wrt, &r, operands);
+            Some(Propagated { outputs: wrt.iter().map(by).collect::<Option<_>>()?, losses: Vec::new() })
+        }
+        _ => None,
     }
 }
 
@@ -128,32 +157,36 @@ fn through_layer<T: Element>(
         [r, act, parameters @ ..] => (r, act, parameters),
         _ => return None,
     };
-    let forms: Vec<_> = rule.terms.iter().map(|term| term.weight).collect();
+    let (output, parameters) = match parameters {
+        [rest @ .., z] if rule.reads_output() => (Some(*z), rest),
+        _ => (None, parameters),
+    };
+    let forms: Vec<_> = rule.terms().map(|term| term.weight).collect();
     let rows;
     let (layer, folded): (Box<dyn Layer<T> + '_>, bool) = match layer {
         LinearLayer::Conv(conv) => {
             let weight = parameters.first()?.as_slice()?;
-            let weights = forms.iter().map(|part| weight_part(weight, *part)).collect();
+            let weights = forms.iter().map(|part| weight_part(weight, *part, rule.gamma)).collect();
             (Box::new(ConvLayer::new(conv, act.shape(), r.shape(), weights)), conv.folded_bias)
         }
         LinearLayer::Gemm(gemm) => {
             rows = rows_of(parameters.first()?, gemm.trans_b);
-            let weights = forms.iter().map(|part| weight_part(&rows, *part)).collect();
+            let weights = forms.iter().map(|part| weight_part(&rows, *part, rule.gamma)).collect();
             (Box::new(GemmLayer::new(*act.shape().last()?, weights)), gemm.folded_bias)
         }
         LinearLayer::AveragePool(pool) => {
-            (Box::new(AverageLayer::new(pool, act.shape(), r.shape(), &forms)), false)
+            (Box::new(AverageLayer::new(pool, act.shape(), r.shape(), &forms, rule.gamma)), false)
         }
-        LinearLayer::GlobalAveragePool => {
-            (Box::new(AverageLayer::new(&global(act.shape()), act.shape(), r.shape(), &forms)), false)
-        }
+        LinearLayer::GlobalAveragePool => (
+            Box::new(AverageLayer::new(&global(act.shape()), act.shape(), r.shape(), &forms, rule.gamma)),
+            false,
+        ),
     };
-    let include = rule.bias == BiasPolicy::Include && !folded;
-    let bias = parameters.get(1).filter(|_| include).map(|bias| bias.as_slice());
+    let bias = parameters.get(1).filter(|_| rule.bias.admits(folded)).map(|bias| bias.as_slice());
     let bias = match bias {
         Some(values) => Some(values?),
         None => None,
     };
-    let linear = Linear { layer: layer.as_ref(), rule, bias };
+    let linear = Linear { layer: layer.as_ref(), rule, bias, output };
     linear.rows(r, act, ArrayD::zeros(IxDyn(shape)))
 }

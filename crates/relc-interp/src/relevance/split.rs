@@ -1,37 +1,59 @@
 //! Residual joins split, forks add.
 
 use ndarray::ArrayD;
-use relc_ir::op::SplitKind;
+use relc_ir::op::{SIGNED_EPS, SplitKind};
+use relc_ir::rule::Stabiliser;
 
+use super::{Losses, Propagated};
 use crate::element::Element;
 
 /// The relevance of each branch of a join. The branch `skip` takes what the others leave, so that what leaves is
-/// what arrives.
+/// what arrives; not so by signed values, where the stabiliser takes a part, and for derivatives.
 pub(super) fn split<T: Element>(
     kind: SplitKind,
     skip: usize,
     branches: &[&ArrayD<T>],
     r: &ArrayD<T>,
-) -> Vec<ArrayD<T>> {
-    let ratio = |k: usize| -> Option<ArrayD<T>> {
-        (k != skip).then(|| match kind {
-            SplitKind::Ratio => ratio(branches, k),
-            SplitKind::Half => ArrayD::from_elem(r.raw_dim(), even(branches.len())),
-            SplitKind::Only(only) if only == k => ArrayD::ones(r.raw_dim()),
-            SplitKind::Only(_) => ArrayD::zeros(r.raw_dim()),
-        })
+    batch: usize,
+) -> Propagated<T> {
+    let ratio: &dyn Fn(usize) -> ArrayD<T> = match kind {
+        SplitKind::Ratio => &|k| ratio(branches, k),
+        SplitKind::Half => &|_| ArrayD::from_elem(r.raw_dim(), even(branches.len())),
+        SplitKind::Only(only) => &move |k| {
+            if only == k { ArrayD::ones(r.raw_dim()) } else { ArrayD::zeros(r.raw_dim()) }
+        },
+        SplitKind::Signed => return signed(branches, r, batch),
+        SplitKind::Copy => {
+            return Propagated { outputs: vec![r.clone(); branches.len()], losses: Vec::new() };
+        }
     };
     let mut rest = r.clone();
     let mut shares: Vec<ArrayD<T>> = Vec::with_capacity(branches.len());
     for k in 0..branches.len() {
-        let share = ratio(k).map(|ratio| ratio * r);
+        let share = (k != skip).then(|| ratio(k) * r);
         if let Some(share) = &share {
             rest.zip_mut_with(share, |rest, share| *rest = *rest - *share);
         }
         shares.push(share.unwrap_or_else(|| ArrayD::zeros(r.raw_dim())));
     }
     shares[skip] = rest;
-    shares
+    Propagated { outputs: shares, losses: Vec::new() }
+}
+
+/// `R_k = F_k R / stab(sum F)`.
+fn signed<T: Element>(branches: &[&ArrayD<T>], r: &ArrayD<T>, batch: usize) -> Propagated<T> {
+    let mut sum = ArrayD::zeros(r.raw_dim());
+    branches.iter().for_each(|branch| sum.zip_mut_with(branch, |sum: &mut T, f| *sum += *f));
+    let mut taken = vec![Losses::default(); batch];
+    let mut s = r.clone();
+    let len = r.len() / batch.max(1);
+    for (i, (s, sum)) in s.iter_mut().zip(&sum).enumerate() {
+        let eps = T::narrow(Stabiliser::Signed(SIGNED_EPS).term(sum.widen()));
+        *s = *s / (*sum + eps);
+        taken[i / len].stabiliser += s.widen() * eps.widen();
+    }
+    let outputs = branches.iter().map(|branch| &s * *branch).collect();
+    Propagated { outputs, losses: taken }
 }
 
 /// `1 / n`.

@@ -79,10 +79,10 @@ pub fn explain<T: Element>(graph: &Graph, x: &ArrayD<T>, seed: &ArrayD<T>) -> Ba
     backward(graph, &pass, seed, &Options::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A rule by its terms.
-pub fn rule(terms: &str, stabiliser: Stabiliser, bias: BiasPolicy, fallback: Fallback) -> LinearRule {
-    let terms = terms.split(' ').map(|t| t.parse().unwrap()).collect();
-    LinearRule { name: "rule".into(), terms, stabiliser, bias, fallback }
+/// A rule by the text of its parts.
+pub fn rule(parts: &str, stabiliser: Stabiliser, bias: BiasPolicy, fallback: Fallback) -> LinearRule {
+    let parts = parts.split('|').map(|part| part.parse().unwrap()).collect();
+    LinearRule { stabiliser, bias, fallback, ..LinearRule::new("rule", parts) }
 }
 
 /// The rule that loses nothing.

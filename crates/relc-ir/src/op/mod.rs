@@ -16,7 +16,7 @@ pub use elementwise::Arithmetic;
 pub use gemm::Gemm;
 pub use norm::{BatchNormalization, MeanVarianceNormalization, Softmax};
 pub use pool::{AveragePool, MaxPool, ReduceMean};
-pub use relevance::{LinearLayer, Relevance, SplitKind};
+pub use relevance::{LinearLayer, Relevance, SIGNED_EPS, SplitKind};
 pub use shaping::{Concat, Expand, Pad, Reshape, Slice, Transpose};
 pub use window::Window;
 

@@ -4,21 +4,25 @@
 //! yields the relevance that each of its data operands receives from it. Where an output is used more than once,
 //! a [`Relevance::Sum`] adds what its users send back.
 
-use super::{AveragePool, Concat, Conv, Expand, Gemm, MaxPool, Pad, Reshape, Slice, Transpose};
+use super::{
+    Activation, Arithmetic, AveragePool, BatchNormalization, Concat, Conv, Expand, Gemm, MaxPool, Pad,
+    Reshape, Slice, Transpose,
+};
 use crate::attr::{Attr, AttrMap, Attrs};
-use crate::rule::LinearRule;
+use crate::rule::{LinearRule, Surrogate};
 use crate::types::{Dim, TensorType};
 
 /// A linear layer that relevance passes through by a [`LinearRule`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinearLayer {
-    /// Operands `r, act, weight` and, if the rule includes it, `bias`.
+    /// Operands `r, act, weight`, then `bias` if the rule includes it, then the layer's output `z` if the rule
+    /// [reads it](LinearRule::reads_output).
     Conv(Conv),
     /// Operands as for a convolution.
     Gemm(Gemm),
-    /// Operands `r, act`; every weight is `1 / divisor`.
+    /// Operands `r, act`, and `z` as above; every weight is `1 / divisor`.
     AveragePool(AveragePool),
-    /// Operands `r, act`; every weight is `1 / (H * W)`.
+    /// Operands `r, act`, and `z` as above; every weight is `1 / (H * W)`.
     GlobalAveragePool,
 }
 
@@ -31,7 +35,14 @@ pub enum SplitKind {
     Half,
     /// All to the operand of this index.
     Only(usize),
+    /// `F_k / stab(sum F)` with [`SIGNED_EPS`]; the stabiliser takes what is left.
+    Signed,
+    /// Everything to every branch: the derivative of a sum.
+    Copy,
 }
+
+/// The signed stabiliser of [`SplitKind::Signed`]: `sum F + eps * (sum F >= 0 ? 1 : -1)`; zennit's default.
+pub const SIGNED_EPS: f64 = 1e-6;
 
 /// A relevance op.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +106,28 @@ pub enum Relevance {
     },
     /// The sum of what several users of a value send back.
     Sum,
+    /// The derivative of an activation, or what stands for it; operands `r, x`.
+    Activation {
+        /// The activation.
+        activation: Activation,
+        /// What stands for its derivative.
+        kind: Surrogate,
+    },
+    /// The derivative of a batch normalisation; operands `r, scale, var`.
+    BatchNormalization(BatchNormalization),
+    /// The derivatives of a Sub, Mul or Div by some of its operands; operands `r` and all of the forward node's,
+    /// one output per index in `wrt`.
+    Arithmetic {
+        /// The op.
+        arithmetic: Arithmetic,
+        /// The operands by which it is derived.
+        wrt: Vec<usize>,
+    },
+    /// Only these channels (indices of the second axis) pass; the others' relevance is booked as clipped.
+    Mask {
+        /// The channels.
+        channels: Vec<usize>,
+    },
 }
 
 const SPLIT_ONLY: &str = "split.only";
@@ -116,6 +149,8 @@ impl Relevance {
             Relevance::Split { kind: SplitKind::Ratio, .. } => "split.ratio".into(),
             Relevance::Split { kind: SplitKind::Half, .. } => "split.half".into(),
             Relevance::Split { kind: SplitKind::Only(_), .. } => SPLIT_ONLY.into(),
+            Relevance::Split { kind: SplitKind::Signed, .. } => "split.signed".into(),
+            Relevance::Split { kind: SplitKind::Copy, .. } => "split.copy".into(),
             Relevance::Pass => "pass".into(),
             Relevance::Reshape(_) => "reshape.pass".into(),
             Relevance::Expand { .. } => "expand.pass".into(),
@@ -124,6 +159,24 @@ impl Relevance {
             Relevance::Pad { .. } => "pad.pass".into(),
             Relevance::Concat { .. } => "concat.pass".into(),
             Relevance::Sum => "sum".into(),
+            Relevance::Activation { activation, kind } => {
+                format!("{}.{}", activation.mnemonic(), kind.name())
+            }
+            Relevance::BatchNormalization(_) => "batch_normalization.gradient".into(),
+            Relevance::Arithmetic { arithmetic, .. } => format!("{}.gradient", arithmetic.mnemonic()),
+            Relevance::Mask { .. } => "mask".into(),
+        }
+    }
+
+    /// Whether the op is a derivative, or stands for one: what it passes on is no relevance.
+    pub fn is_derivative(&self) -> bool {
+        match self {
+            Relevance::Linear { rule, .. } => rule.is_derivative(),
+            Relevance::Split { kind, .. } => *kind == SplitKind::Copy,
+            Relevance::Activation { .. }
+            | Relevance::BatchNormalization(_)
+            | Relevance::Arithmetic { .. } => true,
+            _ => false,
         }
     }
 
@@ -172,6 +225,10 @@ impl Relevance {
                 attrs.push(("sizes", Attr::sizes(sizes)));
                 attrs
             }
+            Relevance::Activation { activation, .. } => activation.attrs(),
+            Relevance::BatchNormalization(op) => op.attrs(),
+            Relevance::Arithmetic { wrt, .. } => vec![("wrt", Attr::sizes(wrt))],
+            Relevance::Mask { channels } => vec![("channels", Attr::sizes(channels))],
         }
     }
 
@@ -190,6 +247,8 @@ impl Relevance {
             "max_pool.winner" => Relevance::Winner(MaxPool::from_attrs(attrs)?),
             "split.ratio" => split(SplitKind::Ratio, attrs)?,
             "split.half" => split(SplitKind::Half, attrs)?,
+            "split.signed" => split(SplitKind::Signed, attrs)?,
+            "split.copy" => split(SplitKind::Copy, attrs)?,
             SPLIT_ONLY => {
                 let only = attrs.size("only")?;
                 split(SplitKind::Only(only), attrs)?
@@ -210,12 +269,27 @@ impl Relevance {
             "concat.pass" => {
                 Relevance::Concat { concat: Concat::from_attrs(attrs)?, sizes: attrs.sizes("sizes")? }
             }
-            _ => return Self::linear_from_text(mnemonic, attrs),
+            "mask" => Relevance::Mask { channels: attrs.sizes("channels")? },
+            _ => return Self::dotted_from_text(mnemonic, attrs),
         }))
     }
 
-    fn linear_from_text(mnemonic: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
+    /// `LAYER.RULE` of a linear layer, or `OP.KIND` of a derivative.
+    fn dotted_from_text(mnemonic: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
         let Some((layer, rule)) = mnemonic.split_once('.') else { return Ok(None) };
+        let kind = Surrogate::ALL.iter().find(|(name, _)| *name == rule).map(|(_, kind)| *kind);
+        let gradient = kind == Some(Surrogate::Gradient);
+        if gradient && layer == "batch_normalization" {
+            return Ok(Some(Relevance::BatchNormalization(BatchNormalization::from_attrs(attrs)?)));
+        }
+        if let (true, Some(arithmetic)) = (gradient, Arithmetic::from_text(layer)) {
+            return Ok(Some(Relevance::Arithmetic { arithmetic, wrt: attrs.sizes("wrt")? }));
+        }
+        if let Some(kind) = kind
+            && let Some(activation) = Activation::from_text(layer, attrs)?
+        {
+            return Ok(Some(Relevance::Activation { activation, kind }));
+        }
         let layer = match layer {
             "conv" => LinearLayer::Conv(Conv::from_attrs(attrs)?),
             "gemm" => LinearLayer::Gemm(Gemm::from_attrs(attrs)?),
@@ -236,7 +310,7 @@ impl Relevance {
                 [x] => Ok(vec![(*x).clone()]),
                 _ => Err(format!("got {} operands, expected 1", operands.len())),
             },
-            Relevance::Linear { layer, .. } => infer_linear(layer, operands),
+            Relevance::Linear { layer, rule } => infer_linear(layer, rule, operands),
             Relevance::Winner(pool) => {
                 let [r, act] = operands else {
                     return Err(format!("got {} operands, expected 2", operands.len()));
@@ -259,6 +333,16 @@ impl Relevance {
                 undo_one(operands, &pad.infer(&[&shape])?, &shape)
             }
             Relevance::Concat { concat, sizes } => infer_concat(concat, sizes, operands),
+            Relevance::Activation { .. } => match operands {
+                [r, x] => undo("r", r, x, x),
+                _ => Err(format!("got {} operands, expected r and x", operands.len())),
+            },
+            Relevance::BatchNormalization(op) => match operands {
+                [r, scale, var] => Ok(vec![op.infer(&[r, scale, var, var, var])?]),
+                _ => Err(format!("got {} operands, expected r, scale and var", operands.len())),
+            },
+            Relevance::Arithmetic { arithmetic, wrt } => infer_arithmetic(*arithmetic, wrt, operands),
+            Relevance::Mask { channels } => infer_mask(channels, operands),
             Relevance::Sum => match operands {
                 [first, rest @ ..] if !rest.is_empty() && rest.iter().all(|t| t == first) => {
                     Ok(vec![(*first).clone()])
@@ -296,8 +380,42 @@ fn undo_one(
     }
 }
 
-fn infer_linear(layer: &LinearLayer, operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
+fn infer_arithmetic(
+    arithmetic: Arithmetic,
+    wrt: &[usize],
+    operands: &[&TensorType],
+) -> Result<Vec<TensorType>, String> {
     let [r, forward @ ..] = operands else { return Err("got no operands, expected r first".into()) };
+    let output = arithmetic.infer(forward)?;
+    if **r != output {
+        return Err(format!("operand r: got {r}, expected {output}, the type of the op's output"));
+    }
+    let derived: Option<Vec<TensorType>> =
+        wrt.iter().map(|&i| forward.get(i).map(|t| (*t).clone())).collect();
+    derived.filter(|d| !d.is_empty()).ok_or_else(|| {
+        format!("got wrt={wrt:?}, expected indices of the {} operands of the forward op", forward.len())
+    })
+}
+
+fn infer_mask(channels: &[usize], operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
+    let [r] = operands else { return Err(format!("got {} operands, expected 1", operands.len())) };
+    match r.dims().get(1) {
+        Some(Dim::Fixed(n)) if channels.iter().all(|c| c < n) => Ok(vec![(*r).clone()]),
+        _ => Err(format!("got {r}, expected a value whose second axis has the channels {channels:?}")),
+    }
+}
+
+fn infer_linear(
+    layer: &LinearLayer,
+    rule: &LinearRule,
+    operands: &[&TensorType],
+) -> Result<Vec<TensorType>, String> {
+    let [r, forward @ ..] = operands else { return Err("got no operands, expected r first".into()) };
+    rule.check()?;
+    let (read, forward) = match forward {
+        [rest @ .., z] if rule.reads_output() => (Some(*z), rest),
+        _ => (None, forward),
+    };
     let output = match layer {
         LinearLayer::Conv(conv) => conv.infer(forward)?,
         LinearLayer::Gemm(gemm) => gemm.infer(forward)?,
@@ -305,6 +423,19 @@ fn infer_linear(layer: &LinearLayer, operands: &[&TensorType]) -> Result<Vec<Ten
         LinearLayer::GlobalAveragePool => super::pool::infer_global(forward)?,
     };
     let [act, ..] = forward else { return Err("got 1 operand, expected r and act".into()) };
+    if let Some(z) = read.filter(|z| **z != output) {
+        return Err(format!("operand z: got {z}, expected {output}, the type of the layer's output"));
+    }
+    let channels = act.dims().get(1).and_then(|d| d.fixed());
+    if let Some(bounds) = &rule.bounds
+        && bounds.low.len() != 1
+        && Some(bounds.low.len()) != channels
+    {
+        return Err(format!(
+            "got bounds of {} channels for the input {act}, expected 1 or as many",
+            bounds.low.len()
+        ));
+    }
     undo("r", r, &output, act)
 }
 

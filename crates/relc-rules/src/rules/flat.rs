@@ -9,7 +9,7 @@
 //!
 //! Domain: any input; its values don't enter. The denominator is never 0 where a window covers a valid input.
 
-use relc_ir::rule::{InputPart, Product, WeightPart};
+use relc_ir::rule::{InputPart, Part, Product, WeightPart};
 
 use super::Description;
 
@@ -19,10 +19,11 @@ pub const DESCRIPTION: Description = Description {
     formula: "R_i = sum_j R_j / (number of valid inputs of j)",
     citation: "Lapuschkin et al., Nature Communications 10 (2019), supplement",
     domain: "any input; ignores its values and the weights",
+    contract: "conserves with fallback = \"flat\"; a stabiliser takes its share",
     at_zero: "never 0 where a window covers a valid input",
 };
 
-/// The products of the denominator.
-pub fn terms() -> Vec<Product> {
-    vec![Product { input: InputPart::Ones, weight: WeightPart::Ones }]
+/// The parts of the rule.
+pub fn parts() -> Vec<Part> {
+    vec![Part::new(vec![Product { input: InputPart::Ones, weight: WeightPart::Ones }])]
 }

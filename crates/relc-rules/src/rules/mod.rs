@@ -1,10 +1,16 @@
 //! The rules, one file each: formula, citation, domain, and what happens at 0/0.
 
+pub mod alpha_beta;
+pub mod epsilon;
 pub mod flat;
+pub mod gamma;
+pub mod gradient;
+pub mod norm;
 pub mod pool;
 pub mod split;
 pub mod structural;
 pub mod wsquare;
+pub mod zbox;
 pub mod zplus;
 
 use serde::Deserialize;
@@ -20,15 +26,25 @@ pub struct Description {
     pub citation: &'static str,
     /// Which inputs it is meant for.
     pub domain: &'static str,
+    /// What it promises about conservation.
+    pub contract: &'static str,
     /// What happens where the denominator vanishes.
     pub at_zero: &'static str,
 }
 
 /// Every rule.
-pub const RULES: [Description; 8] = [
+pub const RULES: [Description; 16] = [
+    epsilon::DESCRIPTION,
     zplus::DESCRIPTION,
-    flat::DESCRIPTION,
+    alpha_beta::DESCRIPTION,
+    gamma::DESCRIPTION,
+    zbox::DESCRIPTION,
     wsquare::DESCRIPTION,
+    flat::DESCRIPTION,
+    norm::DESCRIPTION,
+    gradient::GRADIENT,
+    gradient::GUIDED,
+    gradient::DECONV,
     pool::WINNER,
     pool::AVERAGE,
     structural::PASS,

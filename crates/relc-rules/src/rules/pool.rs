@@ -20,6 +20,7 @@ pub const WINNER: Description = Description {
     formula: "R_i = sum of R_j over the windows j whose maximum is i",
     citation: "Bach et al., PLoS ONE 10 (2015)",
     domain: "any input; of equal values the first in row-major order wins",
+    contract: "conserves",
     at_zero: "never divides",
 };
 
@@ -29,5 +30,6 @@ pub const AVERAGE: Description = Description {
     formula: "R_i = a_i sum_j (1/k) R_j / (sum_i a_i / k)",
     citation: "Otsuki et al., ECCV 2024, arXiv:2407.09115, the authors' code",
     domain: "as zplus; window = \"own\" or \"paper\" (2x2, stride 2)",
+    contract: "as zplus",
     at_zero: "as zplus",
 };

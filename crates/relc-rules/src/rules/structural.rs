@@ -22,6 +22,7 @@ pub const PASS: Description = Description {
     formula: "R_i = R_j",
     citation: "Otsuki et al., ECCV 2024, arXiv:2407.09115; zennit's Pass",
     domain: "any input",
+    contract: "conserves",
     at_zero: "never divides",
 };
 
@@ -31,5 +32,6 @@ pub const CROP: Description = Description {
     formula: "R_i = R_j inside; the padding's share is lost, or spread evenly over the sample",
     citation: "relc",
     domain: "Pad only",
+    contract: "conserves with spread = true; otherwise the padding's share is lost",
     at_zero: "never divides",
 };

@@ -8,7 +8,7 @@
 //!
 //! Domain: any input; its values don't enter. At 0/0 (all weights of an output are 0): the fallback.
 
-use relc_ir::rule::{InputPart, Product, WeightPart};
+use relc_ir::rule::{InputPart, Part, Product, WeightPart};
 
 use super::Description;
 
@@ -18,10 +18,11 @@ pub const DESCRIPTION: Description = Description {
     formula: "R_i = sum_j w_ij^2 R_j / (sum_i w_ij^2)",
     citation: "Montavon et al., Pattern Recognition 65 (2017), eq. 12",
     domain: "any input; ignores its values",
+    contract: "conserves with fallback = \"flat\"; a stabiliser takes its share",
     at_zero: "fallback = \"flat\" spreads evenly; otherwise the stabiliser takes it",
 };
 
-/// The products of the denominator.
-pub fn terms() -> Vec<Product> {
-    vec![Product { input: InputPart::Ones, weight: WeightPart::Square }]
+/// The parts of the rule.
+pub fn parts() -> Vec<Part> {
+    vec![Part::new(vec![Product { input: InputPart::Ones, weight: WeightPart::Square }])]
 }

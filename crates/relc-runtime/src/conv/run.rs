@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{ConvError, ConvPlan, PackedWeights};
 use crate::epilogue::{Epilogue, Row};
 use crate::layout::check;
-use crate::tile::{Kind, Part, TileArgs};
+use crate::tile::{Kind, Part, Shape, TileArgs, find};
 
 /// One pass over one sample.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,48 @@ impl ConvPlan {
             unsafe { self.run_tasks(task..task + 1, pass, out) };
         });
         Ok(())
+    }
+
+    /// One vector of the output, for plans of stride 1 of whole vectors: `at` is its block, row and column. Does nothing
+    /// if a slice is not of its layout's length, or there is no such vector.
+    pub(crate) fn pixel(
+        &self,
+        weights: &PackedWeights,
+        part: Part,
+        input: &[f32],
+        [block, y, x]: [usize; 3],
+        out: &mut [f32],
+    ) {
+        const MOST: usize = 8 * 16;
+        let width = self.isa.width();
+        let fits = input.len() == self.input.len()
+            && weights.as_slice().len() == self.weights_len
+            && self.phases.len() == 1
+            && self.channels.kind == Kind::Tile
+            && y < self.rows
+            && self.widening == 1
+            && out.len() == width
+            && x < self.phases[0].columns;
+        let tile = self.channels.tiles.iter().position(|tile| tile.blocks.contains(&block));
+        let (true, Some(tile)) = (fits, tile) else { return };
+        let (panel, blocks) = (&self.panels[tile][0], &self.channels.tiles[tile].blocks);
+        let kernel = find(Shape { kind: Kind::Tile, isa: self.isa, pixels: 1, blocks: blocks.len() });
+        let (Some(kernel), true) = (kernel, blocks.len() * width <= MOST) else { return };
+        let mut sums = [0.0f32; MOST];
+        // SAFETY: `check_extents` has proved that what the kernels of the pixel's row read lies in buffers of these
+        // lengths, and a pixel reads no more; the output has the tile's blocks, one after the other.
+        unsafe {
+            kernel.function(part)(&TileArgs {
+                input: input.as_ptr().add(self.input_offset(y, x)),
+                weights: weights.as_slice().as_ptr().add(panel.weights),
+                out: sums.as_mut_ptr(),
+                taps: self.taps.as_ptr().add(panel.taps.start),
+                out_block_stride: width as u32,
+                ..self.args(panel)
+            });
+        }
+        let first = (block - blocks.start) * width;
+        out.copy_from_slice(&sums[first..first + width]);
     }
 
     fn check(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<Output, ConvError> {

@@ -19,6 +19,11 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    unsafe fn abs(self) -> Self;
+    /// In each lane: `self` where `left > right`, else `other`.
+    unsafe fn where_greater(self, left: Self, right: Self, other: Self) -> Self;
     /// The greater; `self` where it is not NaN, else unspecified.
     unsafe fn max(self, other: Self) -> Self;
     /// The smaller; as [`Simd::max`].
@@ -28,29 +33,29 @@ pub(crate) unsafe trait Simd: Copy {
 }
 
 // SAFETY: uses no instruction set and accesses WIDTH elements only.
-unsafe impl Simd for [f32; 8] {
-    const WIDTH: usize = 8;
+unsafe impl<const N: usize> Simd for [f32; N] {
+    const WIDTH: usize = N;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        [0.0; 8]
+        [0.0; N]
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        [value; 8]
+        [value; N]
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller vouches for WIDTH elements.
-        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+        unsafe { from.cast::<[f32; N]>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller vouches for WIDTH elements.
-        unsafe { to.cast::<[f32; 8]>().write_unaligned(self) }
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self) }
     }
 
     #[inline(always)]
@@ -73,6 +78,26 @@ unsafe impl Simd for [f32; 8] {
     }
 
     #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] / other[i])
+    }
+
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        std::array::from_fn(|i| self[i].abs())
+    }
+
+    #[inline(always)]
+    unsafe fn where_greater(self, left: Self, right: Self, other: Self) -> Self {
+        std::array::from_fn(|i| if left[i] > right[i] { self[i] } else { other[i] })
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         std::array::from_fn(|i| if self[i] > other[i] { self[i] } else { other[i] })
     }
@@ -84,8 +109,16 @@ unsafe impl Simd for [f32; 8] {
 
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
-        let [a, b, c, d, e, f, g, h] = self;
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
+        // Halves onto halves, as wide registers are added up; what has no other half is added at the end.
+        let (mut sums, mut len) = (self, N);
+        while len > 1 {
+            let half = len / 2;
+            for i in 0..half {
+                sums[i] += sums[i + len - half];
+            }
+            len -= half;
+        }
+        sums[0]
     }
 }
 
@@ -98,7 +131,7 @@ mod x86 {
     /// Implements [`Simd`] by intrinsics of one prefix.
     macro_rules! simd {
         ($vector:ty, $width:literal, $zero:ident $splat:ident $load:ident $store:ident $fma:ident
-         $add:ident $sub:ident $max:ident $min:ident, $sum:ident) => {
+         $add:ident $sub:ident $mul:ident $div:ident $max:ident $min:ident, $sum:ident $abs:ident $select:ident) => {
             // SAFETY: the intrinsics access WIDTH elements, unaligned.
             unsafe impl Simd for $vector {
                 const WIDTH: usize = $width;
@@ -152,6 +185,30 @@ mod x86 {
                 }
 
                 #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $mul(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn div(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $div(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn abs(self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $abs(self) }
+                }
+
+                #[inline(always)]
+                unsafe fn where_greater(self, left: Self, right: Self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $select(self, left, right, other) }
+                }
+
+                #[inline(always)]
                 unsafe fn max(self, other: Self) -> Self {
                     // SAFETY: the caller vouches for the instruction set.
                     unsafe { $max(self, other) }
@@ -173,9 +230,35 @@ mod x86 {
     }
 
     simd!(__m512, 16, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps
-          _mm512_add_ps _mm512_sub_ps _mm512_max_ps _mm512_min_ps, _mm512_reduce_add_ps);
+          _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_max_ps _mm512_min_ps,
+          _mm512_reduce_add_ps _mm512_abs_ps where_greater16);
     simd!(__m256, 8, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps
-          _mm256_add_ps _mm256_sub_ps _mm256_max_ps _mm256_min_ps, sum8);
+          _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_max_ps _mm256_min_ps,
+          sum8 abs8 where_greater8);
+
+    /// # Safety
+    /// AVX-512F.
+    #[inline(always)]
+    unsafe fn where_greater16(yes: __m512, left: __m512, right: __m512, no: __m512) -> __m512 {
+        // SAFETY: the caller vouches for AVX-512F.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(left, right), no, yes) }
+    }
+
+    /// # Safety
+    /// AVX.
+    #[inline(always)]
+    unsafe fn where_greater8(yes: __m256, left: __m256, right: __m256, no: __m256) -> __m256 {
+        // SAFETY: the caller vouches for AVX.
+        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(left, right)) }
+    }
+
+    /// # Safety
+    /// AVX.
+    #[inline(always)]
+    unsafe fn abs8(vector: __m256) -> __m256 {
+        // SAFETY: the caller vouches for AVX.
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), vector) }
+    }
 
     /// The sum of the elements.
     ///

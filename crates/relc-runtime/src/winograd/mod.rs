@@ -5,12 +5,14 @@
 //!
 //! Transforms subtract, so that an output's error is relative to the largest terms of its *tile*, not to its
 //! own: a sum of zeros next to large values comes out as small noise. That is fine for activations and for
-//! relevance that is measured against a map's maximum, and **wrong for denominators**, whose zeros decide
-//! what is divided.
+//! relevance that is measured against a map's maximum, and wrong for denominators, whose zeros decide what is
+//! divided: there a [`Repair`] computes small sums again.
 
+mod repair;
 mod run;
 mod transform;
 
+pub use repair::{ERROR, Repair};
 pub use run::WinogradPass;
 
 use std::ops::Range;
@@ -40,10 +42,10 @@ pub enum Form {
 }
 
 impl Form {
-    /// The faster one for an output of H, W: small images have few tiles, for which the weights of F(4x4,
-    /// 3x3) are too much to read.
+    /// The better one for an output of H, W: small images have few tiles, for which the weights of F(4x4, 3x3) are
+    /// too much to read and to keep.
     pub fn for_image([height, width]: [usize; 2]) -> Form {
-        if height.div_ceil(4) * width.div_ceil(4) >= 16 { Form::Four } else { Form::Two }
+        if height.div_ceil(4) * width.div_ceil(4) >= 25 { Form::Four } else { Form::Two }
     }
 
     /// M.
@@ -129,7 +131,7 @@ impl WinogradPlan {
         let block_weights = n * n * input.blocks() * width * width;
         let weights: Vec<usize> = channels.iter().map(|blocks| blocks.start * block_weights).collect();
         let Some(weights_len) = block_weights.checked_mul(blocks) else { return Ok(None) };
-        let scratch = input.blocks().checked_mul(block_stride).and_then(|len| len.checked_mul(n * n));
+        let scratch = input.blocks().checked_mul(block_stride).and_then(|len| len.checked_mul(n * n + 1));
         if scratch.is_none_or(|len| len > Blocked::MAX_LEN) {
             return Ok(None);
         }
@@ -155,9 +157,9 @@ impl WinogradPlan {
         }))
     }
 
-    /// Elements of the scratch memory that a pass needs: the transformed input.
+    /// Elements of the scratch memory that a pass needs: the transformed input, and a sum for each tile.
     pub fn scratch_len(&self) -> usize {
-        self.positions() * self.position_stride()
+        self.positions() * self.position_stride() + self.tiles[0] * self.tiles[1]
     }
 
     /// Elements of the transformed weights.

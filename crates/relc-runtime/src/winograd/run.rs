@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::repair::RowOf;
 use super::transform::{InputRow, OutputRow};
-use super::{WinogradPlan, WinogradWeights};
+use super::{Repair, WinogradPlan, WinogradWeights};
 use crate::buffer::AlignedBuffer;
 use crate::conv::{ConvError, balanced};
 use crate::epilogue::{Epilogue, Row};
@@ -22,6 +23,8 @@ pub struct WinogradPass<'a> {
     pub input: &'a [f32],
     /// What is done with each finished row while it is in L1.
     pub epilogue: Epilogue<'a>,
+    /// How small outputs are computed again, before the epilogue; for outputs that are divided by.
+    pub repair: Option<&'a Repair>,
 }
 
 /// Memory that tasks share and of which they write different elements.
@@ -55,6 +58,8 @@ impl WinogradPlan {
         // is read.
         (0..self.transform_tasks()).for_each(|task| unsafe { self.transform_row(task, pass, scratch) });
         // SAFETY: as above.
+        (0..self.sum_tasks(pass)).for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
+        // SAFETY: as above.
         (0..self.tasks()).for_each(|task| unsafe { self.run_task(task, pass, scratch, out) });
         Ok(())
     }
@@ -76,6 +81,10 @@ impl WinogradPlan {
         // input is transformed before it is read.
         transforms.for_each(|task| unsafe { self.transform_row(task, pass, scratch) });
         // SAFETY: as above.
+        (0..self.sum_tasks(pass))
+            .into_par_iter()
+            .for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
+        // SAFETY: as above.
         (0..self.tasks()).into_par_iter().for_each(|task| unsafe { self.run_task(task, pass, scratch, out) });
         Ok(())
     }
@@ -96,6 +105,29 @@ impl WinogradPlan {
 
     fn transform_tasks(&self) -> usize {
         self.input.blocks() * self.tiles[0]
+    }
+
+    /// Rows of tiles whose inputs are summed, for the repair of small outputs.
+    fn sum_tasks(&self, pass: &WinogradPass<'_>) -> usize {
+        if pass.repair.is_some() { self.tiles[0] } else { 0 }
+    }
+
+    /// The place of the sums of a row of tiles in the scratch memory.
+    fn sums_offset(&self, tile_row: usize) -> usize {
+        self.positions() * self.position_stride() + tile_row * self.tiles[1]
+    }
+
+    /// Sums the inputs of each tile of a row; different tasks write different rows.
+    ///
+    /// # Safety
+    /// As of [`WinogradPlan::transform_row`].
+    unsafe fn sum_row(&self, tile_row: usize, pass: &WinogradPass<'_>, scratch: Shared) {
+        // SAFETY: the sums lie behind the transformed input, and this task alone accesses those of its row.
+        let sums = unsafe {
+            std::slice::from_raw_parts_mut(scratch.0.add(self.sums_offset(tile_row)), self.tiles[1])
+        };
+        // SAFETY: the plan's instruction set is the machine's, and the input has been checked.
+        unsafe { (self.transforms.sums)(self, pass.input, tile_row, sums) }
     }
 
     fn tasks(&self) -> usize {
@@ -153,7 +185,7 @@ impl WinogradPlan {
             // SAFETY: the contract of this function; `products` has the elements of this task.
             unsafe {
                 self.multiply(channel_tile, rows.clone(), pass, scratch, products);
-                self.transform_back(blocks.clone(), rows, pass, products, out);
+                self.transform_back(blocks.clone(), rows, pass, (products, scratch), out);
             }
         });
     }
@@ -218,7 +250,7 @@ impl WinogradPlan {
         blocks: Range<usize>,
         rows: Range<usize>,
         pass: &WinogradPass<'_>,
-        products: &[f32],
+        (products, scratch): (&[f32], Shared),
         out: Shared,
     ) {
         let width = self.isa.width();
@@ -240,15 +272,25 @@ impl WinogradPlan {
                         columns: self.output.width(),
                     });
                 }
-                if matches!(pass.epilogue, Epilogue::None) {
+                if matches!(pass.epilogue, Epilogue::None) && pass.repair.is_none() {
                     continue;
                 }
+                // SAFETY: the sums of the row lie in the scratch memory, which nothing writes any more.
+                let tiles = unsafe {
+                    let sums = scratch.0.add(self.sums_offset(tile_row));
+                    std::slice::from_raw_parts(sums, self.tiles[1])
+                };
                 for y in top..top + height {
                     let len = self.output.width() * width;
                     // SAFETY: the interior of a row lies in the buffer, and this task alone accesses it.
                     let out = unsafe {
                         std::slice::from_raw_parts_mut(out.0.add(self.output.offset(block, y, 0)), len)
                     };
+                    if let Some(repair) = pass.repair {
+                        let row = RowOf { block, y, outputs: self.form.outputs(), tiles };
+                        // SAFETY: the plan's instruction set is the machine's.
+                        unsafe { (self.transforms.repair)(repair, pass.input, row, out) };
+                    }
                     pass.epilogue.apply(Row { isa: self.isa, block, y, channels: width }, out);
                 }
             }

@@ -3,6 +3,8 @@
 //! Matrices of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), for the points
 //! 0, 1, -1 (and 2, -2 for M = 4) and infinity.
 
+use super::repair::RowOf;
+use super::{Repair, WinogradPlan};
 use crate::isa::Isa;
 use crate::tile::simd::Simd;
 
@@ -182,13 +184,15 @@ unsafe fn output_row<S: Simd, const N: usize>(row: &OutputRow) {
 pub(super) struct Transforms {
     pub input: unsafe fn(&InputRow),
     pub output: unsafe fn(&OutputRow),
+    pub sums: unsafe fn(&WinogradPlan, &[f32], usize, &mut [f32]),
+    pub repair: unsafe fn(&Repair, &[f32], RowOf<'_>, &mut [f32]),
 }
 
 /// Names the transforms compiled for an instruction set.
 macro_rules! transforms {
     ($name:ident, $vector:ty, $($feature:literal)?) => {
         mod $name {
-            use super::{InputRow, OutputRow, Transforms};
+            use super::{InputRow, OutputRow, Repair, RowOf, Transforms, WinogradPlan};
 
             /// # Safety
             /// As of [`super::input_row`].
@@ -206,8 +210,26 @@ macro_rules! transforms {
                 unsafe { super::output_row::<$vector, N>(row) }
             }
 
-            pub(super) const TWO: Transforms = Transforms { input: input::<4>, output: output::<4> };
-            pub(super) const FOUR: Transforms = Transforms { input: input::<6>, output: output::<6> };
+            /// # Safety
+            /// As of [`WinogradPlan::tile_sums`].
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn sums(plan: &WinogradPlan, input: &[f32], tile_row: usize, sums: &mut [f32]) {
+                // SAFETY: the contract of this function.
+                unsafe { plan.tile_sums::<$vector>(input, tile_row, sums) }
+            }
+
+            /// # Safety
+            /// As of [`Repair::row`].
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn repair(repair: &Repair, input: &[f32], at: RowOf<'_>, out: &mut [f32]) {
+                // SAFETY: the contract of this function.
+                unsafe { repair.row::<$vector>(input, at, out) }
+            }
+
+            pub(super) const TWO: Transforms =
+                Transforms { input: input::<4>, output: output::<4>, sums, repair };
+            pub(super) const FOUR: Transforms =
+                Transforms { input: input::<6>, output: output::<6>, sums, repair };
         }
     };
 }

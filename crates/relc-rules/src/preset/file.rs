@@ -1,0 +1,121 @@
+//! A preset's file as serde reads it.
+
+use globset::Glob;
+use relc_ir::rule::{BiasPolicy, SplitPolicy};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::line::RawLine;
+use super::{BatchNormPolicy, Preset, PresetError, SplitLine, nearest};
+use crate::seed::SeedKind;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPreset {
+    extends: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
+    citation: Option<String>,
+    seed: Option<SeedKind>,
+    batchnorm: Option<BatchNormPolicy>,
+    bias: Option<RawBias>,
+    split: Option<String>,
+    #[serde(default)]
+    rule: Vec<Spanned<RawLine>>,
+    #[serde(default, rename = "split_at")]
+    split_at: Vec<Spanned<RawSplit>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawBias {
+    Exclude,
+    Include,
+    All,
+}
+
+impl From<RawBias> for BiasPolicy {
+    fn from(raw: RawBias) -> Self {
+        match raw {
+            RawBias::Exclude => BiasPolicy::Exclude,
+            RawBias::Include => BiasPolicy::Include,
+            RawBias::All => BiasPolicy::All,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSplit {
+    name: String,
+    policy: String,
+}
+
+/// A preset from the text of a file; `file` is what errors call it.
+pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
+    let line_of = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+    let malformed = |line, message| PresetError::Malformed { file: file.to_string(), line, message };
+    let raw: RawPreset = toml::from_str(text)
+        .map_err(|e| malformed(e.span().map_or(0, |s| line_of(s.start)), with_nearest(e.message())))?;
+    let base = match &raw.extends {
+        Some(base) => Some(Preset::named(base).map_err(|e| malformed(0, format!("extends: {e}")))?),
+        None => None,
+    };
+    let name = raw.name.unwrap_or_else(|| file.to_string());
+    let missing = |key: &str| {
+        malformed(0, format!("missing field `{key}`, which only a preset that extends another may leave out"))
+    };
+    let split: Option<SplitPolicy> = raw.split.map(|s| s.parse()).transpose().map_err(|e| malformed(0, e))?;
+    let mut preset = match base {
+        Some(base) => base,
+        None => Preset {
+            name: name.clone(),
+            description: String::new(),
+            citation: String::new(),
+            seed: raw.seed.ok_or_else(|| missing("seed"))?,
+            batchnorm: raw.batchnorm.ok_or_else(|| missing("batchnorm"))?,
+            split: split.ok_or_else(|| missing("split"))?,
+            bias: raw.bias.ok_or_else(|| missing("bias"))?.into(),
+            bounds: None,
+            split_origin: format!("preset {name}, split"),
+            lines: Vec::new(),
+            splits: Vec::new(),
+            masks: Vec::new(),
+        },
+    };
+    if let Some(split) = split {
+        preset = preset.with_split(split);
+        preset.split_origin = format!("preset {name}, split");
+    }
+    preset.seed = raw.seed.unwrap_or(preset.seed);
+    preset.batchnorm = raw.batchnorm.unwrap_or(preset.batchnorm);
+    preset.bias = raw.bias.map_or(preset.bias, Into::into);
+    preset.description = raw.description.unwrap_or(preset.description);
+    preset.citation = raw.citation.unwrap_or(preset.citation);
+    for spanned in raw.rule {
+        let number = line_of(spanned.span().start);
+        let origin = format!("preset {name}, line {number}");
+        preset.lines.push(spanned.into_inner().check(origin).map_err(|e| malformed(number, e))?);
+    }
+    for spanned in raw.split_at {
+        let number = line_of(spanned.span().start);
+        let RawSplit { name: glob, policy } = spanned.into_inner();
+        preset.splits.push(SplitLine {
+            name: Glob::new(&glob).map_err(|e| malformed(number, e.to_string()))?.compile_matcher(),
+            policy: policy.parse().map_err(|e| malformed(number, e))?,
+            origin: format!("preset {name}, line {number}"),
+        });
+    }
+    preset.name = name;
+    Ok(preset)
+}
+
+/// Serde's message about an unknown key or value, with the nearest that is known.
+fn with_nearest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().filter(|_| message.starts_with("unknown "));
+    match unknown.and_then(|name| nearest(name, quoted)) {
+        Some(known) => format!("{message} (did you mean \"{known}\"?)"),
+        None => message.to_string(),
+    }
+}

@@ -1,0 +1,344 @@
+//! A rule line: what it asks for, checked, and the rule that it builds.
+
+use globset::Glob;
+use relc_ir::Op;
+use relc_ir::rule::{
+    BiasPolicy, Bounds, Fallback, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
+};
+use serde::Deserialize;
+
+use super::Line;
+use super::file::RawBias;
+use crate::rules::{InputForm, alpha_beta, epsilon, flat, gamma, gradient, norm, wsquare, zbox, zplus};
+
+/// The ops that a rule line may name.
+const OPS: [&str; 44] = [
+    "Conv",
+    "Gemm",
+    "AveragePool",
+    "GlobalAveragePool",
+    "MaxPool",
+    "Relu",
+    "LeakyRelu",
+    "Clip",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Swish",
+    "Gelu",
+    "Mish",
+    "Elu",
+    "Celu",
+    "Selu",
+    "ThresholdedRelu",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+    "Erf",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Reciprocal",
+    "Abs",
+    "Neg",
+    "PRelu",
+    "Pow",
+    "Max",
+    "Min",
+    "BatchNormalization",
+    "MeanVarianceNormalization",
+    "Reshape",
+    "Expand",
+    "Transpose",
+    "Slice",
+    "Concat",
+    "Pad",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawPosition {
+    First,
+    Last,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawRule {
+    Epsilon,
+    Zplus,
+    AlphaBeta,
+    Gamma,
+    Zbox,
+    Wsquare,
+    Flat,
+    Norm,
+    Winner,
+    Average,
+    Pass,
+    Crop,
+    Gradient,
+    ReluGuided,
+    ReluDeconv,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawFallback {
+    None,
+    Flat,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawWindow {
+    Own,
+    Paper,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> From<OneOrMany<T>> for Vec<T> {
+    fn from(values: OneOrMany<T>) -> Vec<T> {
+        match values {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLine {
+    op: Option<OneOrMany<String>>,
+    name: Option<String>,
+    position: Option<RawPosition>,
+    depth: Option<[usize; 2]>,
+    rule: RawRule,
+    input: Option<InputForm>,
+    alpha: Option<f64>,
+    beta: Option<f64>,
+    gamma: Option<f64>,
+    low: Option<OneOrMany<f64>>,
+    high: Option<OneOrMany<f64>>,
+    plus_eps: Option<f64>,
+    signed_eps: Option<f64>,
+    bias: Option<RawBias>,
+    fallback: Option<RawFallback>,
+    strict: Option<bool>,
+    window: Option<RawWindow>,
+    spread: Option<bool>,
+}
+
+/// What a line asks for, once checked.
+#[derive(Clone, Debug)]
+pub(super) struct RuleLine {
+    rule: RawRule,
+    input: InputForm,
+    alpha: f64,
+    gamma: f64,
+    bounds: Option<Bounds>,
+    stabiliser: Stabiliser,
+    bias: Option<BiasPolicy>,
+    fallback: Fallback,
+    strict: bool,
+    window: PoolWindow,
+    spread: bool,
+}
+
+impl RawLine {
+    /// The line, if its keys fit its rule; `origin` is what `--explain-rules` says.
+    pub fn check(self, origin: String) -> Result<Line, String> {
+        self.check_keys()?;
+        let stabiliser = self.stabiliser()?;
+        let bounds = match (self.low, self.high) {
+            (None, None) => None,
+            (Some(low), Some(high)) => Some(Bounds { low: low.into(), high: high.into() }),
+            _ => return Err("got one of low and high, expected both or none".into()),
+        };
+        let ops: Vec<String> = self.op.map(Into::into).unwrap_or_default();
+        if let Some(unknown) = ops.iter().find(|op| !OPS.contains(&op.as_str())) {
+            let nearest = super::nearest_of(unknown, OPS.into_iter());
+            return Err(format!(
+                "got the op \"{unknown}\", expected one of {} (did you mean \"{}\"?)",
+                OPS.join(", "),
+                nearest.unwrap_or("Conv")
+            ));
+        }
+        let name = self.name.map(|n| Glob::new(&n).map_err(|e| e.to_string())).transpose()?;
+        let rule = RuleLine {
+            rule: self.rule,
+            input: self.input.unwrap_or(InputForm::Signed),
+            alpha: self.alpha.unwrap_or(1.0),
+            gamma: self.gamma.unwrap_or(0.0),
+            bounds,
+            stabiliser,
+            bias: self.bias.map(Into::into),
+            fallback: match self.fallback {
+                Some(RawFallback::Flat) => Fallback::Flat,
+                _ => Fallback::None,
+            },
+            strict: self.strict.unwrap_or(false),
+            window: match self.window {
+                Some(RawWindow::Paper) => PoolWindow::Paper,
+                _ => PoolWindow::Own,
+            },
+            spread: self.spread.unwrap_or(false),
+        };
+        let open = rule.stabiliser == Stabiliser::None && rule.fallback == Fallback::None && !rule.strict;
+        if rule.divides() && open {
+            return Err(
+                "expected plus_eps, signed_eps, fallback = \"flat\" or strict = true: a denominator can be 0"
+                    .into(),
+            );
+        }
+        Ok(Line {
+            ops,
+            name: name.map(|g| g.compile_matcher()),
+            first: self.position == Some(RawPosition::First),
+            last: self.position == Some(RawPosition::Last),
+            depth: self.depth,
+            rule,
+            origin,
+        })
+    }
+
+    /// Whether the keys that only some rules have are there where they belong, and have sense.
+    fn check_keys(&self) -> Result<(), String> {
+        let rule = self.rule;
+        let wrong = |expected: &str| Err(format!("rule {rule:?}: expected {expected}"));
+        if matches!(rule, RawRule::Zplus | RawRule::Average) != self.input.is_some() {
+            let uses = self.input.is_none();
+            return wrong(if uses { "input = signed, raw or ones" } else { "no input" });
+        }
+        if (rule == RawRule::Average) != self.window.is_some() {
+            return Err("expected window = own or paper with rule = \"average\", and only there".into());
+        }
+        if self.spread.is_some() && rule != RawRule::Crop {
+            return Err("expected spread only with rule = \"crop\"".into());
+        }
+        match (rule, self.alpha, self.beta) {
+            (RawRule::AlphaBeta, Some(alpha), Some(beta)) => {
+                if !(alpha >= 1.0 && beta >= 0.0 && (alpha - beta - 1.0).abs() < 1e-12) {
+                    return wrong(&format!("alpha - beta = 1 and beta >= 0, got alpha {alpha}, beta {beta}"));
+                }
+            }
+            (RawRule::AlphaBeta, ..) => return wrong("alpha and beta"),
+            (_, None, None) => {}
+            _ => return wrong("no alpha and no beta"),
+        }
+        match (rule, self.gamma) {
+            (RawRule::Gamma, Some(gamma)) if gamma > 0.0 && gamma.is_finite() => {}
+            (RawRule::Gamma, _) => return wrong("gamma, a positive number"),
+            (_, None) => {}
+            _ => return wrong("no gamma"),
+        }
+        if rule != RawRule::Zbox && (self.low.is_some() || self.high.is_some()) {
+            return wrong("no low and no high");
+        }
+        if let Some([from, to]) = self.depth
+            && from > to
+        {
+            return Err(format!("got depth = [{from}, {to}], expected [from, to] with from <= to"));
+        }
+        Ok(())
+    }
+
+    fn stabiliser(&self) -> Result<Stabiliser, String> {
+        let stabiliser = match (self.plus_eps, self.signed_eps) {
+            (None, None) => Stabiliser::None,
+            (Some(eps), None) => Stabiliser::Plus(eps),
+            (None, Some(eps)) => Stabiliser::Signed(eps),
+            (Some(_), Some(_)) => return Err("got both plus_eps and signed_eps, expected one".into()),
+        };
+        match stabiliser {
+            Stabiliser::Plus(eps) | Stabiliser::Signed(eps) if !(eps > 0.0 && eps.is_finite()) => {
+                Err(format!("got a stabiliser of {eps}, expected a positive number"))
+            }
+            stabiliser => Ok(stabiliser),
+        }
+    }
+}
+
+impl RuleLine {
+    /// Whether the rule has a denominator.
+    fn divides(&self) -> bool {
+        !matches!(
+            self.rule,
+            RawRule::Winner
+                | RawRule::Pass
+                | RawRule::Crop
+                | RawRule::Gradient
+                | RawRule::ReluGuided
+                | RawRule::ReluDeconv
+        )
+    }
+
+    /// Whether the preset's bias policy reaches the line.
+    pub fn leaves_bias_open(&self) -> bool {
+        self.bias.is_none() && self.divides()
+    }
+
+    /// Whether the line needs a box from the user.
+    pub fn wants_bounds(&self) -> bool {
+        self.rule == RawRule::Zbox && self.bounds.is_none()
+    }
+
+    fn linear(&self, name: &str, parts: Vec<Part>, bias: BiasPolicy) -> LinearRule {
+        LinearRule {
+            stabiliser: self.stabiliser,
+            bias,
+            fallback: self.fallback,
+            strict: self.strict,
+            ..LinearRule::new(name, parts)
+        }
+    }
+
+    /// The rule for a node of op `op`, where `bias` is for lines that don't say, and `bounds` for those without.
+    pub fn build(&self, op: &Op, bias: BiasPolicy, bounds: Option<&Bounds>) -> Result<Rule, String> {
+        let bias = self.bias.unwrap_or(bias);
+        let layer = matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::AveragePool(_) | Op::GlobalAveragePool);
+        let linear = match self.rule {
+            RawRule::Epsilon => self.linear("epsilon", epsilon::parts(), bias),
+            RawRule::Zplus => self.linear("zplus", zplus::parts(self.input, bias), bias),
+            RawRule::AlphaBeta => self.linear("alpha_beta", alpha_beta::parts(self.alpha), bias),
+            RawRule::Gamma => LinearRule { gamma: self.gamma, ..self.linear("gamma", gamma::parts(), bias) },
+            RawRule::Zbox => {
+                let bounds = self.bounds.as_ref().or(bounds).cloned();
+                let missing = "the zbox rule needs the lowest and highest values of the model's input: give low and \
+                               high in the rule line, or bounds";
+                let bounds = Some(bounds.ok_or(missing)?);
+                LinearRule { bounds, ..self.linear("zbox", zbox::parts(), BiasPolicy::Exclude) }
+            }
+            RawRule::Wsquare => self.linear("wsquare", wsquare::parts(), BiasPolicy::Exclude),
+            RawRule::Flat => self.linear("flat", flat::parts(), BiasPolicy::Exclude),
+            RawRule::Norm if matches!(op, Op::Conv(_) | Op::Gemm(_)) => {
+                return Err("the rule norm is for ops without weights; expected epsilon on this one".into());
+            }
+            RawRule::Norm => self.linear("norm", norm::parts(), BiasPolicy::All),
+            RawRule::Average => {
+                let rule =
+                    self.linear("zplus", zplus::parts(self.input, BiasPolicy::Exclude), BiasPolicy::Exclude);
+                return Ok(Rule::AsAverage { window: self.window, rule });
+            }
+            RawRule::Gradient if layer => LinearRule::new("gradient", gradient::parts()),
+            RawRule::Gradient => return Ok(gradient::elementwise(op)),
+            RawRule::Winner => return Ok(Rule::Winner),
+            RawRule::Pass => return Ok(Rule::Pass),
+            RawRule::Crop => return Ok(Rule::Crop { spread: self.spread }),
+            RawRule::ReluGuided => return Ok(Rule::Derivative(Surrogate::Guided)),
+            RawRule::ReluDeconv => return Ok(Rule::Derivative(Surrogate::Deconv)),
+        };
+        linear.check()?;
+        Ok(Rule::Linear(linear))
+    }
+}

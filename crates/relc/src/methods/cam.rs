@@ -1,0 +1,147 @@
+//! Methods that weigh a layer's channels: Grad-CAM and Score-CAM.
+
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis};
+use relc_ir::{Dim, NodeId};
+
+use super::{Method, Runner, method_error};
+use crate::error::ExplainError;
+use crate::explainer::Explainer;
+use crate::map::resize_bilinear;
+use crate::request::Seed;
+use crate::tap::Tap;
+
+type Result<T> = std::result::Result<T, ExplainError>;
+
+/// The node of a layer's name; else the last one before the head whose output is a picture of more than one pixel.
+fn layer(method: &Method, explainer: &Explainer, name: Option<&str>) -> Result<NodeId> {
+    let graph = explainer.graph();
+    let is_picture = |n: &NodeId| {
+        matches!(graph.node(*n).types().first().map(|t| t.dims()),
+            Some([_, Dim::Fixed(_), Dim::Fixed(h), Dim::Fixed(w)]) if h * w > 1)
+    };
+    let order = graph.forward_order().unwrap_or_default();
+    let found = match name {
+        Some(name) => order.iter().rev().find(|n| graph.node(**n).name == name && is_picture(n)),
+        None => order.iter().rev().find(|n| is_picture(n) && !graph.data_operands(**n).is_empty()),
+    };
+    found.copied().ok_or_else(|| {
+        let names = order.iter().filter(|n| is_picture(n)).map(|n| graph.node(*n).name.as_str());
+        let wanted = name.unwrap_or("");
+        let nearest = names.min_by_key(|n| strsim::damerau_levenshtein(n, wanted)).unwrap_or("none");
+        method_error(
+            method,
+            format!("the layer \"{wanted}\""),
+            &format!("a node with an output f32[N,C,H,W], such as {nearest}"),
+        )
+    })
+}
+
+/// The activations of a layer, `f32[N,C,H,W]`, and their gradients.
+fn tapped(method: &Method, runner: &Runner<'_>, targets: &[usize], name: Option<&str>) -> Result<Tap> {
+    let node = layer(method, runner.explainer, name)?;
+    let mut seed = ArrayD::zeros(vec![targets.len(), runner.explainer.outputs()]);
+    for (i, &target) in targets.iter().enumerate() {
+        if let Some(slot) = seed.get_mut([i, target].as_slice()) {
+            *slot = 1.0;
+        }
+    }
+    let taps = runner.explainer.tap_nodes(runner.input.view(), &Seed::Tensor(seed), targets, &[node])?;
+    let got = || method_error(method, "a layer that the target does not depend on".into(), "another layer");
+    taps.into_iter().next().ok_or_else(got)
+}
+
+/// `ReLU(sum_k w_k A_k)` of one sample, enlarged.
+fn weigh(activation: &ArrayD<f32>, sample: usize, weights: &[f64], size: [usize; 2]) -> Array2<f32> {
+    let channels = activation.index_axis(Axis(0), sample);
+    let (h, w) = (channels.shape()[1], channels.shape()[2]);
+    let mut sum = Array2::<f64>::zeros((h, w));
+    for (channel, weight) in channels.axis_iter(Axis(0)).zip(weights) {
+        sum.iter_mut().zip(channel.iter()).for_each(|(sum, a)| *sum += weight * f64::from(*a));
+    }
+    resize_bilinear(sum.mapv(|v| v.max(0.0) as f32).view(), size)
+}
+
+fn stack(maps: &[Array2<f32>]) -> Array3<f32> {
+    let views: Vec<ArrayView2<'_, f32>> = maps.iter().map(|m| m.view()).collect();
+    ndarray::stack(Axis(0), &views).unwrap_or_default() // maps of one size always stack
+}
+
+pub(super) fn grad_cam(
+    method: &Method,
+    runner: &mut Runner<'_>,
+    targets: &[usize],
+    name: Option<&str>,
+) -> Result<Array3<f32>> {
+    let size = method.picture(runner.explainer)?;
+    let tap = tapped(method, runner, targets, name)?;
+    let maps: Vec<Array2<f32>> = (0..runner.samples())
+        .map(|i| {
+            let gradient = tap.relevance.index_axis(Axis(0), i);
+            let mean = |g: ndarray::ArrayViewD<'_, f32>| {
+                g.iter().map(|v| f64::from(*v)).sum::<f64>() / g.len().max(1) as f64
+            };
+            let weights: Vec<f64> = gradient.axis_iter(Axis(0)).map(mean).collect();
+            weigh(&tap.activation, i, &weights, size)
+        })
+        .collect();
+    Ok(stack(&maps))
+}
+
+pub(super) fn score_cam(
+    method: &Method,
+    runner: &mut Runner<'_>,
+    targets: &[usize],
+    name: Option<&str>,
+) -> Result<Array3<f32>> {
+    let size = method.picture(runner.explainer)?;
+    let tap = tapped(method, runner, targets, name)?;
+    let channels = tap.activation.shape()[1];
+    let axis = runner.explainer.channel_axis();
+    let input = runner.input.to_owned();
+    let activation = &tap.activation;
+    // Job `sample * (channels + 1) + k`: the input masked by channel k, and by nothing but zeros at the end.
+    let masked = |job: usize| {
+        let (sample, k) = (job / (channels + 1), job % (channels + 1));
+        let mut x = input.index_axis(Axis(0), sample).to_owned();
+        if k == channels {
+            x.fill(0.0);
+            return x;
+        }
+        let channel = activation.index_axis(Axis(0), sample).index_axis_move(Axis(0), k).to_owned();
+        let channel = channel.into_dimensionality().unwrap_or_default();
+        let mask = unit_range(resize_bilinear(channel.view(), size));
+        for mut plane in x.axis_iter_mut(Axis(axis - 1)) {
+            plane.iter_mut().zip(&mask).for_each(|(x, m)| *x *= m);
+        }
+        x
+    };
+    let mut scores = vec![vec![0.0; channels + 1]; runner.samples()];
+    let jobs = runner.samples() * (channels + 1);
+    runner.predictions(jobs, masked, |job, logits, _, row| {
+        let (sample, k) = (job / (channels + 1), job % (channels + 1));
+        let target = targets.get(sample).copied().unwrap_or(0);
+        scores[sample][k] = logits.get((row, target)).copied().unwrap_or(0.0);
+    })?;
+    let maps: Vec<Array2<f32>> = scores
+        .iter()
+        .enumerate()
+        .map(|(sample, scores)| {
+            let baseline = scores[channels];
+            let gains: Vec<f64> = scores[..channels].iter().map(|s| s - baseline).collect();
+            let max = gains.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = gains.iter().map(|g| (g - max).exp()).sum();
+            let weights: Vec<f64> = gains.iter().map(|g| (g - max).exp() / sum).collect();
+            weigh(activation, sample, &weights, size)
+        })
+        .collect();
+    Ok(stack(&maps))
+}
+
+/// A map scaled to `[0,1]`; all 0 if it is constant.
+fn unit_range(mut map: Array2<f32>) -> Array2<f32> {
+    let min = map.fold(f32::INFINITY, |m, v| m.min(*v));
+    let max = map.fold(f32::NEG_INFINITY, |m, v| m.max(*v));
+    let span = max - min;
+    map.mapv_inplace(|v| if span > 0.0 { (v - min) / span } else { 0.0 });
+    map
+}

@@ -1,0 +1,70 @@
+//! Methods of random masks: RISE, and random maps.
+
+use ndarray::{Array2, Array3, Axis};
+
+use super::{Method, Runner};
+use crate::error::ExplainError;
+use crate::map::resize_bilinear;
+
+type Result<T> = std::result::Result<T, ExplainError>;
+
+/// RISE's options.
+pub(super) struct Rise {
+    pub masks: usize,
+    pub cells: usize,
+    pub keep: f64,
+    pub seed: u64,
+}
+
+/// Mask `k`: a random grid, one cell larger than the picture, enlarged bilinearly and shifted by less than a cell.
+fn mask(options: &Rise, k: usize, [h, w]: [usize; 2]) -> Array2<f32> {
+    let mut rng = fastrand::Rng::with_seed(options.seed.wrapping_mul(0x9e37_79b9).wrapping_add(k as u64));
+    let cells = options.cells;
+    let cell = [h.div_ceil(cells), w.div_ceil(cells)];
+    let grid = Array2::from_shape_simple_fn((cells + 1, cells + 1), || {
+        if rng.f64() < options.keep { 1.0 } else { 0.0 }
+    });
+    let large = resize_bilinear(grid.view(), [(cells + 1) * cell[0], (cells + 1) * cell[1]]);
+    let (y, x) = (rng.usize(0..cell[0]), rng.usize(0..cell[1]));
+    Array2::from_shape_fn((h, w), |(i, j)| large[(y + i, x + j)])
+}
+
+pub(super) fn rise(
+    method: &Method,
+    runner: &mut Runner<'_>,
+    targets: &[usize],
+    options: Rise,
+) -> Result<Array3<f32>> {
+    let size = method.picture(runner.explainer)?;
+    let axis = runner.explainer.channel_axis();
+    let input = runner.input.to_owned();
+    let masks = options.masks;
+    let masked = |job: usize| {
+        let mask = mask(&options, job % masks, size);
+        let mut x = input.index_axis(Axis(0), job / masks).to_owned();
+        for mut plane in x.axis_iter_mut(Axis(axis - 1)) {
+            plane.iter_mut().zip(&mask).for_each(|(x, m)| *x *= m);
+        }
+        x
+    };
+    let mut sum = Array3::<f64>::zeros((runner.samples(), size[0], size[1]));
+    let weight = 1.0 / (masks as f64 * options.keep);
+    runner.predictions(runner.samples() * masks, masked, |job, _, probabilities, row| {
+        let sample = job / masks;
+        let target = targets.get(sample).copied().unwrap_or(0);
+        let p = probabilities.get((row, target)).copied().unwrap_or(0.0);
+        let mask = mask(&options, job % masks, size);
+        let mut map = sum.index_axis_mut(Axis(0), sample);
+        map.zip_mut_with(&mask, |sum, m| *sum += weight * p * f64::from(*m));
+    })?;
+    Ok(sum.mapv(|v| v as f32))
+}
+
+pub(super) fn random(method: &Method, runner: &Runner<'_>, seed: u64) -> Result<Array3<f32>> {
+    let [h, w] = method.picture(runner.explainer)?;
+    // Every sample has the same map, so that results don't depend on how samples are batched.
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let map = Array2::from_shape_simple_fn((h, w), || rng.f32());
+    let maps = map.broadcast((runner.samples(), h, w)).map(|m| m.to_owned());
+    Ok(maps.unwrap_or_default())
+}

@@ -1,0 +1,363 @@
+//! Methods beyond one backward pass: programs that run an explainer many times.
+//!
+//! They use nothing but [`Explainer::explain`] (and [`Explainer::tap`] where a layer's activations are needed), in
+//! batches, so any engine serves them. Random numbers come from a seed, and don't depend on how samples are
+//! batched.
+
+mod cam;
+mod gradients;
+mod masks;
+
+use std::str::FromStr;
+
+use ndarray::{Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
+use relc_interp::Ledger;
+use relc_rules::{Preset, PresetError};
+
+use crate::compiler::Compiler;
+use crate::error::ExplainError;
+use crate::explainer::{Explainer, Explanation, Explanations};
+use crate::preprocess::Layout;
+use crate::request::{Seed, Targets, probabilities};
+
+/// A method.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Method {
+    /// `x_i * df/dx_i` (Shrikumar et al., arXiv:1605.01713).
+    InputXGradient,
+    /// `(x_i - b) * integral of df/dx_i from b to x` by Gauss-Legendre quadrature (Sundararajan et al., ICML 2017).
+    IntegratedGradients {
+        /// The number of nodes of the quadrature.
+        steps: usize,
+        /// `b`, the same for every input value.
+        baseline: f32,
+    },
+    /// The mean of the gradients at noisy inputs (Smilkov et al., arXiv:1706.03825).
+    SmoothGrad {
+        /// How many.
+        samples: usize,
+        /// The noise's standard deviation, as a fraction of the sample's range.
+        sigma: f64,
+        /// The seed of the noise.
+        seed: u64,
+    },
+    /// `ReLU(sum_k w_k A_k)`, `w_k` the mean gradient of channel `k` of a layer (Selvaraju et al., ICCV 2017),
+    /// enlarged bilinearly.
+    GradCam {
+        /// The ONNX name of the node whose output is the layer; else the last picture before the head.
+        layer: Option<String>,
+    },
+    /// As Grad-CAM, with `w` the softmax of the scores of the input masked by each channel (Wang et al., CVPR
+    /// workshops 2020).
+    ScoreCam {
+        /// As for Grad-CAM.
+        layer: Option<String>,
+    },
+    /// The mean of random masks weighted by the target's probability under them (Petsiuk et al., BMVC 2018).
+    Rise {
+        /// How many masks.
+        masks: usize,
+        /// Cells of a mask's grid in each direction.
+        cells: usize,
+        /// The probability that a cell is kept.
+        keep: f64,
+        /// The seed of the masks.
+        seed: u64,
+    },
+    /// Random numbers in `[0,1)`: a baseline for metrics.
+    Random {
+        /// The seed.
+        seed: u64,
+    },
+}
+
+/// Options of methods; what is `None` takes the method's default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MethodOptions {
+    /// Quadrature nodes of integrated_gradients (50), noisy inputs of smoothgrad (25), masks of rise (1000).
+    pub samples: Option<usize>,
+    /// smoothgrad's noise (0.15).
+    pub sigma: Option<f64>,
+    /// The layer of grad_cam and score_cam.
+    pub layer: Option<String>,
+    /// The seed of random numbers (0).
+    pub seed: Option<u64>,
+}
+
+/// Every method's name.
+pub const METHODS: [&str; 7] =
+    ["input_x_gradient", "integrated_gradients", "smoothgrad", "grad_cam", "score_cam", "rise", "random"];
+
+impl FromStr for Method {
+    type Err = String;
+
+    /// The method of that name with its defaults.
+    fn from_str(name: &str) -> Result<Self, String> {
+        Method::new(name, &MethodOptions::default())
+    }
+}
+
+impl Method {
+    /// The method called `name`.
+    ///
+    /// # Errors
+    /// If there is none, or an option has no sense or is another method's.
+    pub fn new(name: &str, options: &MethodOptions) -> Result<Method, String> {
+        let MethodOptions { samples, sigma, layer, seed } = options.clone();
+        if samples == Some(0) || sigma.is_some_and(|s| !(s > 0.0 && s.is_finite())) {
+            return Err(format!("got samples {samples:?}, sigma {sigma:?}, expected positive numbers"));
+        }
+        let takes = |takes_samples: bool, takes_layer: bool, takes_seed: bool| {
+            let smooth = name == "smoothgrad";
+            let stray = [
+                (samples.is_some() && !takes_samples, "a number of samples"),
+                (sigma.is_some() && !smooth, "sigma"),
+                (layer.is_some() && !takes_layer, "a layer"),
+                (seed.is_some() && !takes_seed, "a seed"),
+            ];
+            match stray.iter().find(|(stray, _)| *stray) {
+                Some((_, what)) => Err(format!("the method {name} has no use for {what}")),
+                None => Ok(()),
+            }
+        };
+        let seed_or = seed.unwrap_or(0);
+        Ok(match name {
+            "input_x_gradient" => {
+                takes(false, false, false)?;
+                Method::InputXGradient
+            }
+            "integrated_gradients" => {
+                takes(true, false, false)?;
+                Method::IntegratedGradients { steps: samples.unwrap_or(50), baseline: 0.0 }
+            }
+            "smoothgrad" => {
+                takes(true, false, true)?;
+                let (samples, sigma) = (samples.unwrap_or(25), sigma.unwrap_or(0.15));
+                Method::SmoothGrad { samples, sigma, seed: seed_or }
+            }
+            "grad_cam" => {
+                takes(false, true, false)?;
+                Method::GradCam { layer }
+            }
+            "score_cam" => {
+                takes(false, true, false)?;
+                Method::ScoreCam { layer }
+            }
+            "rise" => {
+                takes(true, false, true)?;
+                Method::Rise { masks: samples.unwrap_or(1000), cells: 7, keep: 0.5, seed: seed_or }
+            }
+            "random" => {
+                takes(false, false, true)?;
+                Method::Random { seed: seed_or }
+            }
+            _ => {
+                let nearest = METHODS.iter().min_by_key(|m| strsim::damerau_levenshtein(m, name));
+                let hint = nearest.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
+                return Err(format!(
+                    "got the method \"{name}\", expected one of {}{hint}",
+                    METHODS.join(", ")
+                ));
+            }
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Method::InputXGradient => "input_x_gradient",
+            Method::IntegratedGradients { .. } => "integrated_gradients",
+            Method::SmoothGrad { .. } => "smoothgrad",
+            Method::GradCam { .. } => "grad_cam",
+            Method::ScoreCam { .. } => "score_cam",
+            Method::Rise { .. } => "rise",
+            Method::Random { .. } => "random",
+        }
+    }
+
+    /// A compiler for the explainers that methods run: that of the preset `gradient`.
+    ///
+    /// # Errors
+    /// Never for the shipped preset, which always parses.
+    pub fn compiler() -> Result<Compiler, PresetError> {
+        Ok(Compiler::new(Preset::named("gradient")?))
+    }
+
+    /// Explains a batch, `batch` runs at a time, on an explainer of [`Method::compiler`]. `progress` is told how many
+    /// runs are done, of how many.
+    ///
+    /// The explanations have an empty ledger. Methods that give a map share it evenly among the channels.
+    ///
+    /// # Errors
+    /// As [`Explainer::explain`]; if the explainer has another preset; if a method of pictures gets a model of
+    /// another input, or no node of the layer's name.
+    pub fn explain(
+        &self,
+        explainer: &Explainer,
+        input: ArrayViewD<'_, f32>,
+        targets: &Targets,
+        batch: usize,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Explanations, ExplainError> {
+        if explainer.preset().name != "gradient" {
+            let got = format!("an explainer of the preset {}", explainer.preset().name);
+            return Err(method_error(self, got, "one of the preset gradient"));
+        }
+        let logits = explainer.predict(input.view())?;
+        let resolved = targets.resolve(&logits)?;
+        let mut runner =
+            Runner { explainer, input, batch: explainer.fixed_batch().unwrap_or(batch.max(1)), progress };
+        let mut explanations = Vec::with_capacity(resolved.len());
+        for targets in resolved {
+            let (relevance, map) = self.run(&mut runner, &targets)?;
+            explanations.push(Explanation { targets, relevance, map, ledger: Ledger::default() });
+        }
+        let probabilities = probabilities(&logits, explainer.head());
+        Ok(Explanations { logits, probabilities, explanations })
+    }
+}
+
+/// The relevance of an input and its map.
+type Attributed = (ArrayD<f32>, Option<Array3<f32>>);
+
+fn method_error(method: &Method, got: String, expected: &str) -> ExplainError {
+    ExplainError::Method { method: method.name(), got, expected: expected.to_string() }
+}
+
+/// What every method does with an explainer.
+struct Runner<'a> {
+    explainer: &'a Explainer,
+    input: ArrayViewD<'a, f32>,
+    batch: usize,
+    progress: &'a mut dyn FnMut(usize, usize),
+}
+
+impl Runner<'_> {
+    fn samples(&self) -> usize {
+        self.input.shape().first().copied().unwrap_or(0)
+    }
+
+    /// Runs inputs `make(job)` (without the batch axis) in batches, with the gradient of output `target(job)`, and
+    /// hands each gradient to `take`, in the order of the jobs.
+    fn gradients(
+        &mut self,
+        jobs: usize,
+        make: impl Fn(usize) -> ArrayD<f32>,
+        target: impl Fn(usize) -> usize,
+        mut take: impl FnMut(usize, ArrayViewD<'_, f32>),
+    ) -> Result<(), ExplainError> {
+        let outputs = self.explainer.outputs();
+        self.in_batches(jobs, make, |explainer, first, inputs| {
+            let count = inputs.shape()[0];
+            let mut seed = ArrayD::zeros(IxDyn(&[count, outputs]));
+            for i in 0..count {
+                if let Some(slot) = seed.get_mut(IxDyn(&[i, target(first + i)])) {
+                    *slot = 1.0;
+                }
+            }
+            let result = explainer.explain(inputs.view(), &Seed::Tensor(seed), &Targets::Argmax)?;
+            for explanation in result.explanations.iter().take(1) {
+                for (i, gradient) in explanation.relevance.axis_iter(Axis(0)).enumerate() {
+                    take(first + i, gradient);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`gradients`](Self::gradients), with the logits and probabilities of each job.
+    fn predictions(
+        &mut self,
+        jobs: usize,
+        make: impl Fn(usize) -> ArrayD<f32>,
+        mut take: impl FnMut(usize, &Array2<f64>, &Array2<f64>, usize),
+    ) -> Result<(), ExplainError> {
+        self.in_batches(jobs, make, |explainer, first, inputs| {
+            let logits = explainer.predict(inputs.view())?;
+            let probabilities = probabilities(&logits, explainer.head());
+            for i in 0..inputs.shape()[0] {
+                take(first + i, &logits, &probabilities, i);
+            }
+            Ok(())
+        })
+    }
+
+    fn in_batches(
+        &mut self,
+        jobs: usize,
+        make: impl Fn(usize) -> ArrayD<f32>,
+        mut run: impl FnMut(&Explainer, usize, ArrayD<f32>) -> Result<(), ExplainError>,
+    ) -> Result<(), ExplainError> {
+        let mut first = 0;
+        while first < jobs {
+            let count = self.batch.min(jobs - first);
+            let parts: Vec<ArrayD<f32>> = (first..first + count).map(&make).collect();
+            let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
+            // Parts of one shape always stack.
+            let inputs = ndarray::stack(Axis(0), &views).unwrap_or_default();
+            run(self.explainer, first, inputs)?;
+            first += count;
+            (self.progress)(first, jobs);
+        }
+        Ok(())
+    }
+}
+
+impl Method {
+    /// Explains one target of each sample.
+    fn run(&self, runner: &mut Runner<'_>, targets: &[usize]) -> Result<Attributed, ExplainError> {
+        let map = match self {
+            Method::InputXGradient => {
+                return Ok(with_map(runner.explainer, gradients::input_x_gradient(runner, targets)?));
+            }
+            Method::IntegratedGradients { steps, baseline } => {
+                let relevance = gradients::integrated(runner, targets, *steps, *baseline)?;
+                return Ok(with_map(runner.explainer, relevance));
+            }
+            Method::SmoothGrad { samples, sigma, seed } => {
+                let relevance = gradients::smooth(runner, targets, *samples, *sigma, *seed)?;
+                return Ok(with_map(runner.explainer, relevance));
+            }
+            Method::GradCam { layer } => cam::grad_cam(self, runner, targets, layer.as_deref())?,
+            Method::ScoreCam { layer } => cam::score_cam(self, runner, targets, layer.as_deref())?,
+            Method::Rise { masks, cells, keep, seed } => {
+                let options = masks::Rise { masks: *masks, cells: *cells, keep: *keep, seed: *seed };
+                masks::rise(self, runner, targets, options)?
+            }
+            Method::Random { seed } => masks::random(self, runner, *seed)?,
+        };
+        Ok((on_channels(runner, &map), Some(map)))
+    }
+
+    /// Height and width of the model's picture input.
+    fn picture(&self, explainer: &Explainer) -> Result<[usize; 2], ExplainError> {
+        let picture = explainer.picture_input().map(|(_, size)| size);
+        picture.ok_or_else(|| method_error(self, "a model whose input is no picture".into(), "f32[N,C,H,W]"))
+    }
+}
+
+/// Relevance with its map.
+fn with_map(explainer: &Explainer, relevance: ArrayD<f32>) -> Attributed {
+    let map = crate::map::sum_over_channels(relevance.view(), explainer.channel_axis());
+    (relevance, map)
+}
+
+/// A map as relevance: each channel takes an even share.
+fn on_channels(runner: &Runner<'_>, map: &Array3<f32>) -> ArrayD<f32> {
+    let axis = runner.explainer.channel_axis();
+    let channels = runner.input.shape().get(axis).copied().unwrap_or(1).max(1);
+    let share = (map / channels as f32).into_dyn().insert_axis(Axis(axis));
+    share.broadcast(runner.input.raw_dim()).map(|v| v.to_owned()).unwrap_or_default()
+}
+
+impl Explainer {
+    /// The batch that the model fixes.
+    fn fixed_batch(&self) -> Option<usize> {
+        self.input().ok()?.1.dims().first()?.fixed()
+    }
+
+    /// The axis of a picture's channels.
+    fn channel_axis(&self) -> usize {
+        if matches!(self.picture_input(), Some((Layout::Nhwc, _))) { 3 } else { 1 }
+    }
+}

@@ -1,0 +1,111 @@
+//! Methods of many runs: against other programs' arrays, and by their own definitions.
+
+use ndarray::{ArrayD, Axis};
+use relc::{Compiler, Engine, Explainer, Explanations, METHODS, Method, MethodOptions, Preset, Targets};
+use relc_tests::shared::{Npz, max_abs, max_difference, shared};
+
+fn explainer(model: &str, engine: Engine) -> Explainer {
+    Method::compiler().unwrap().engine(engine).compile(model).unwrap()
+}
+
+fn run(explainer: &Explainer, method: &Method, x: &ArrayD<f32>, batch: usize) -> Explanations {
+    method.explain(explainer, x.view(), &Targets::Argmax, batch, &mut |_, _| {}).unwrap()
+}
+
+#[test]
+fn the_references_are_reproduced() {
+    let Some(shared) = shared() else { return };
+    let mut checked = 0;
+    for file in shared.files("refs", ".npz") {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let npz = Npz::open(&file);
+        let arrays = [("input_x_grad", "input_x_gradient"), ("captum.ig50", "integrated_gradients")];
+        for (array, method) in arrays.into_iter().filter(|(array, _)| npz.has(array)) {
+            let method: Method = method.parse().unwrap();
+            let model = shared.path(&format!("refs/{name}.bn.onnx"));
+            for (engine, tolerance) in [(Engine::InterpF64, 1e-5), (Engine::InterpF32, 1e-3)] {
+                let result = run(&explainer(&model, engine), &method, &npz.f32("x"), 20);
+                let reference = npz.f32(array);
+                let got = &result.explanations[0].relevance;
+                if engine == Engine::InterpF32 && array == "captum.ig50" {
+                    // On a path of fifty inputs some Relu's input is so near to 0 that f32 has it on the other side,
+                    // and one gradient jumps: single pixels are off, the whole is not.
+                    let cosine = relc::map::cosine(got, &reference);
+                    println!("{name} {array} {}: cosine {cosine:.6}", engine.name());
+                    assert!(cosine > 0.9999, "{name} {array}: cosine {cosine}");
+                    continue;
+                }
+                let off = max_difference(got, &reference) / max_abs(&reference);
+                println!("{name} {array} {}: {off:.2e}", engine.name());
+                assert!(
+                    off <= tolerance,
+                    "{name} {array} {}: differs by {off:e} of the maximum",
+                    engine.name()
+                );
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 6, "only {checked} arrays were found");
+}
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/demo/model.onnx");
+
+/// A wave of the demo model's input shape.
+fn input(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
+    let shape = explainer.input().unwrap().1.bind(samples);
+    ArrayD::from_shape_fn(shape, |i| {
+        (0..4).map(|axis| i[axis] as f32 * [1.7, 0.9, 0.23, 0.41][axis]).sum::<f32>().sin()
+    })
+}
+
+/// Every method gives finite maps, the same whatever the batch, and the same again.
+#[test]
+fn methods_are_deterministic_and_do_not_depend_on_the_batch() {
+    let explainer = explainer(DEMO, Engine::InterpF32);
+    let x = input(&explainer, 2);
+    for name in METHODS {
+        let samples = ["integrated_gradients", "smoothgrad", "rise"].contains(&name).then_some(6);
+        let method = Method::new(name, &MethodOptions { samples, ..MethodOptions::default() }).unwrap();
+        let whole = run(&explainer, &method, &x, 5);
+        let map = whole.explanations[0].map.as_ref().unwrap();
+        assert!(map.iter().all(|v| v.is_finite()) && map.iter().any(|v| *v != 0.0), "{name}");
+        assert_eq!(whole.explanations[0].relevance.shape(), x.shape(), "{name}");
+        for (i, one) in x.axis_chunks_iter(Axis(0), 1).enumerate() {
+            let alone = run(&explainer, &method, &one.to_owned(), 2);
+            let (a, b) = (alone.explanations[0].map.as_ref().unwrap(), map);
+            assert_eq!(a.index_axis(Axis(0), 0), b.index_axis(Axis(0), i), "{name}");
+        }
+    }
+}
+
+/// Integrated gradients add up to the difference that the path makes (the completeness axiom).
+#[test]
+fn integrated_gradients_are_complete() {
+    let explainer = explainer(DEMO, Engine::InterpF64);
+    let x = input(&explainer, 1);
+    let options = MethodOptions { samples: Some(300), ..MethodOptions::default() };
+    let result = run(&explainer, &Method::new("integrated_gradients", &options).unwrap(), &x, 50);
+    let target = result.explanations[0].targets[0];
+    let zero = explainer.predict(ArrayD::zeros(x.raw_dim()).view()).unwrap();
+    let difference = result.logits[(0, target)] - zero[(0, target)];
+    let sum: f64 = result.explanations[0].relevance.iter().map(|v| f64::from(*v)).sum();
+    assert!((sum - difference).abs() < 5e-3 * difference.abs(), "{sum} for {difference}");
+}
+
+#[test]
+fn wrong_requests_say_what_is_expected() {
+    let error = "smothgrad".parse::<Method>().unwrap_err();
+    assert!(error.contains("did you mean \"smoothgrad\"?"), "{error}");
+    let options = MethodOptions { sigma: Some(0.1), ..MethodOptions::default() };
+    assert!(Method::new("rise", &options).unwrap_err().contains("no use for sigma"));
+    let conserve = Compiler::new(Preset::named("conserve").unwrap()).compile(DEMO).unwrap();
+    let x = input(&conserve, 1);
+    let method = Method::InputXGradient;
+    let error = method.explain(&conserve, x.view(), &Targets::Argmax, 1, &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("preset conserve"), "{error}");
+    let explainer = explainer(DEMO, Engine::InterpF32);
+    let method = Method::GradCam { layer: Some("no such layer".into()) };
+    let error = method.explain(&explainer, x.view(), &Targets::Argmax, 1, &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("such as"), "{error}");
+}

@@ -1,0 +1,74 @@
+//! Presets against the arrays that other programs computed in f64: zennit's composites and the plain gradient.
+
+use relc::ir::rule::Bounds;
+use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
+use relc_tests::shared::{Npz, max_abs, max_difference, shared};
+
+/// The preset of each array.
+const ARRAYS: [(&str, &str); 9] = [
+    ("zennit.EpsilonPlus", "epsilon_plus"),
+    ("zennit.EpsilonPlusFlat", "epsilon_plus_flat"),
+    ("zennit.EpsilonAlpha2Beta1", "epsilon_alpha2_beta1"),
+    ("zennit.EpsilonAlpha2Beta1Flat", "epsilon_alpha2_beta1_flat"),
+    ("zennit.EpsilonGammaBox", "epsilon_gamma_box"),
+    ("zennit.ExcitationBackprop", "excitation_backprop"),
+    ("zennit.GuidedBackprop", "guided_backprop"),
+    ("zennit.DeconvNet", "deconvnet"),
+    ("grad", "gradient"),
+];
+
+/// What the f64 interpreter must reach: the references are rounded to f32.
+const F64: f64 = 1e-5;
+
+/// What f32 arithmetic must reach; pure gradients have no denominators that would scale errors back.
+fn f32_tolerance(array: &str) -> f64 {
+    let gradient = ["grad", "zennit.GuidedBackprop", "zennit.DeconvNet"].contains(&array);
+    if gradient { 1e-3 } else { 1e-4 }
+}
+
+#[track_caller]
+fn check(
+    model: &str,
+    npz: &Npz,
+    array: &str,
+    preset: &str,
+    engine: Engine,
+    tolerance: f64,
+    failures: &mut Vec<String>,
+) {
+    let bounds = Bounds { low: vec![-3.0], high: vec![3.0] };
+    let preset = Preset::named(preset).unwrap().with_bounds(bounds);
+    // zennit's own folding, whose epsilon keeps acting; the plain gradient is that of the network as it is.
+    let batchnorm = if array == "grad" { BatchNormPolicy::Keep } else { BatchNormPolicy::FoldAsZennit };
+    let explainer = Compiler::new(preset).batchnorm(batchnorm).engine(engine).compile(model).unwrap();
+    let (x, reference) = (npz.f32("x"), npz.f32(array));
+    let result = explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::Argmax).unwrap();
+    let explanation = &result.explanations[0];
+    let targets: Vec<i64> = explanation.targets.iter().map(|t| *t as i64).collect();
+    assert_eq!(targets, npz.i64("target"), "{model} {array}");
+    explanation.ledger.check(1e-4).unwrap();
+    let difference = max_difference(&explanation.relevance, &reference) / max_abs(&reference);
+    println!("{model} {array} {}: {difference:.2e}", engine.name());
+    failures.extend(
+        (difference > tolerance).then(|| format!("{model} {array} {}: {difference:e}", engine.name())),
+    );
+}
+
+#[test]
+fn the_references_are_reproduced() {
+    let Some(shared) = shared() else { return };
+    let (mut checked, mut failures) = (0, Vec::new());
+    for npz in shared.files("refs", ".npz") {
+        let name = npz.file_stem().unwrap().to_string_lossy().into_owned();
+        let arrays = Npz::open(&npz);
+        for (array, preset) in ARRAYS.into_iter().filter(|(array, _)| arrays.has(array)) {
+            let model = shared.path(&format!("refs/{name}.bn.onnx"));
+            check(&model, &arrays, array, preset, Engine::InterpF64, F64, &mut failures);
+            check(&model, &arrays, array, preset, Engine::Jit, f32_tolerance(array), &mut failures);
+            check(&model, &arrays, array, preset, Engine::InterpF32, f32_tolerance(array), &mut failures);
+            checked += 1;
+        }
+    }
+    assert!(failures.is_empty(), "of the maximum:\n{}", failures.join("\n"));
+    assert!(checked >= 3 * ARRAYS.len(), "only {checked} arrays were found");
+}
