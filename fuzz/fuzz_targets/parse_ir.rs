@@ -3,10 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| {
-    let Ok(graph) = relc_ir::parse(text) else { return };
-    let printed = graph.to_string();
-    let again = relc_ir::parse(&printed).expect("what was printed parses");
-    assert_eq!(again.to_string(), printed);
-    let _ = relc_ir::verify(&graph);
-});
+fuzz_target!(|text: &str| relc_tests::corpus::parse_ir(text));

@@ -55,6 +55,20 @@ fn the_architecture_lists_the_crates() {
 }
 
 #[test]
+fn the_operators_are_those_of_the_importer() {
+    let text = document("docs/operators.md");
+    let (onnx, microsoft) = text.split_once("## com.microsoft").expect("two tables");
+    let header = "| operator | from opset | supported | node tests |";
+    for (text, specs) in
+        [(onnx, relc_onnx::supported_ops()), (microsoft, relc_onnx::supported_microsoft_ops())]
+    {
+        let expected: Vec<(String, String)> =
+            specs.iter().map(|o| (o.op.to_string(), o.min_opset.to_string())).collect();
+        assert_eq!(rows(text, header), expected);
+    }
+}
+
+#[test]
 fn every_rule_has_a_page_that_says_what_the_code_says() {
     let index = document("docs/rules/README.md");
     for rule in RULES {

@@ -128,6 +128,17 @@ pub enum ReduceArg {
     None,
 }
 
+/// What a model leaves open.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The output to explain, where the model has several (or any value of its graph).
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// The input's shape, where the model does not fix it: N,3,224,224.
+    #[arg(long, value_name = "SHAPE")]
+    pub input_shape: Option<String>,
+}
+
 /// A bias policy.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Bias {
@@ -167,6 +178,8 @@ pub struct ExplainArgs {
     /// Pictures (PNG, JPEG, ...), or .npy files in the model's own input layout, with or without the batch.
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub import: ImportArgs,
     #[command(flatten)]
     pub compile: CompileArgs,
     /// The relevance to start from: prob, logit, onehot, contrast, or a .npy f32[N,K] or f32[K] [default: the preset's].
@@ -236,6 +249,8 @@ pub struct ExplainArgs {
 pub struct CheckArgs {
     /// The ONNX model.
     pub model: PathBuf,
+    #[command(flatten)]
+    pub import: ImportArgs,
     #[command(flatten)]
     pub compile: CompileArgs,
     /// Print the result as JSON.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use relc::ir::Dim;
 use relc::ir::rule::{BiasPolicy, Bounds};
 use relc::preprocess::Preprocess;
-use relc::{BatchNormPolicy, Compiler, Engine, Method, MethodOptions, Preset};
+use relc::{BatchNormPolicy, Compiler, Engine, Explainer, ImportOptions, Method, MethodOptions, Preset};
 
-use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, MethodArgs};
+use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
 use crate::failure::Failure;
 
 /// The preset with the options in it, and a compiler for it.
@@ -34,6 +35,28 @@ pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
         compiler = compiler.batchnorm(batchnorm(policy));
     }
     Ok((preset, compiler))
+}
+
+/// Imports and compiles a model.
+pub fn compile(compiler: &Compiler, model: &Path, args: &ImportArgs) -> Result<Explainer, Failure> {
+    let input_shape = args.input_shape.as_deref().map(shape).transpose().map_err(Failure::usage)?;
+    let options = ImportOptions { output: args.output.clone(), input_shape };
+    if options == ImportOptions::default() {
+        return Ok(compiler.compile(model)?);
+    }
+    Ok(compiler.compile_graph(relc::import(model, &options)?)?)
+}
+
+/// `N,3,224,224` or `1x3x224x224`.
+fn shape(text: &str) -> Result<Vec<Dim>, String> {
+    let dim = |part: &str| match part.trim() {
+        "N" => Ok(Dim::Batch),
+        part => match part.parse() {
+            Ok(size) if size > 0 => Ok(Dim::Fixed(size)),
+            _ => Err(format!("got the shape \"{text}\", expected sizes with commas: N,3,224,224")),
+        },
+    };
+    text.split([',', 'x']).map(dim).collect()
 }
 
 /// As [`compiler`], for models of pictures of three channels: a zbox without bounds takes those of the preprocessing.

@@ -15,7 +15,7 @@ use relc_viz::{ColorMap, Style};
 use serde::Serialize;
 
 use crate::args::{ExplainArgs, ReduceArg};
-use crate::compile::{engine, method, picture_compiler};
+use crate::compile::{compile, engine, method, picture_compiler};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
 use crate::outputs::{Gathered, OutFolder, write_json};
@@ -59,7 +59,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         Some(_) => Method::compiler()?,
         None => picture_compiler(&args.compile, &preprocess)?,
     };
-    let explainer = compiler.engine(engine).compile(&args.model)?;
+    let explainer = compile(&compiler.engine(engine), &args.model, &args.import)?;
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&args.inputs, &explainer)?;

@@ -334,3 +334,16 @@ fn intermediate_relevance_is_written_and_cuts_are_masked() {
     check_fails(&explain(&[&picture], &["--tap", "no such node"]), 1, &["did you mean"]);
     check_fails(&explain(&[&picture], &["--mask", "conv"]), 2, &["GLOB=CHANNELS"]);
 }
+
+/// The small zoo's models that leave something open.
+#[test]
+fn outputs_and_shapes_are_options() {
+    let zoo = |file: &str| concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/zoo/").to_string() + file;
+    let two = zoo("basic.two-outputs.onnx");
+    check_fails(&relc(&["check", &two]), 1, &["\"features\", \"logits\"", "--output"]);
+    assert!(check_ok(&relc(&["check", &two, "--output", "logits"])).contains("2 residual join(s)"));
+    let open = zoo("basic.ts-dynamic.onnx");
+    check_fails(&relc(&["check", &open]), 1, &["--input-shape"]);
+    assert!(check_ok(&relc(&["check", &open, "--input-shape", "N,3,32,40"])).contains("f32[N,3,32,40]"));
+    check_fails(&relc(&["check", &open, "--input-shape", "3,wide"]), 2, &["N,3,224,224"]);
+}

@@ -123,6 +123,19 @@ fn changes_of_shape_are_undone() {
     run(Op::Activation(Activation::Relu), Relevance::Pass, &[1, 2, 3], &r, &r);
 }
 
+/// Relevance of repetitions adds up where they came from, along every axis that was repeated.
+#[test]
+fn an_expansion_is_undone_by_sums() {
+    let op = Expand { shape: vec![Dim::Batch, 2.into(), 3.into()] };
+    let (mut graph, node) = single(Op::Expand(op.clone()), &[2, 1], &[]);
+    let from = vec![Dim::Batch, 2.into(), 1.into()];
+    explained(&mut graph, node, Relevance::Expand { expand: op, from }, 0);
+    let (x, r) = (array::<f32>(&[1, 2, 1], &[5.0, 7.0]), array(&[1, 2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let forward = forward(&graph, std::slice::from_ref(&x)).unwrap();
+    assert_close(forward.value(value(node)).unwrap(), &[5.0, 5.0, 5.0, 7.0, 7.0, 7.0], 0.0);
+    assert_close(&explain(&graph, &x, &r).inputs[0].1, &[6.0, 15.0], 0.0);
+}
+
 /// `x` joined with its own rectification along the channels: a fork, whose relevances add.
 fn forked() -> Graph {
     let mut graph = Graph::new("forked");

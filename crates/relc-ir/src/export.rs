@@ -35,7 +35,7 @@ pub fn dot(graph: &Graph) -> String {
     text
 }
 
-/// The graph as JSON: `{name, head, inputs, outputs, weights, nodes, residuals, relevance_outputs, claim}`, values by
+/// The graph as JSON: `{name, head, notes, inputs, outputs, weights, nodes, residuals, relevance_outputs, claim}`, values by
 /// their labels.
 pub fn json(graph: &Graph) -> Value {
     let label = |v: ValueId| graph.label(v);
@@ -45,6 +45,7 @@ pub fn json(graph: &Graph) -> Value {
     json!({
         "name": graph.name(),
         "head": graph.head.name(),
+        "notes": graph.notes,
         "inputs": graph.inputs().iter().map(|&i| json!({
             "name": graph.node(i).name, "value": graph.node_label(i), "type": graph.node(i).types()[0].to_string(),
         })).collect::<Vec<_>>(),

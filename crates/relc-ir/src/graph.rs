@@ -116,6 +116,8 @@ pub struct Graph {
     next_number: u32,
     /// What was taken off behind the explained output.
     pub head: Head,
+    /// What the importer left out or changed that the user should know.
+    pub notes: Vec<String>,
     /// The residual structures that find-residuals found.
     pub residuals: Vec<Residual>,
     /// The rules that assign-rules gave, by forward node.
@@ -564,6 +566,7 @@ impl Graph {
             self.claim.as_ref().map(|c| c.leaks.iter().map(|(n, k)| (id(*n), *k)).collect::<Vec<_>>());
         let residuals: Vec<_> = self.residuals.iter().map(|r| r.map(id)).collect();
         let weights: BTreeMap<&str, &Weight> = self.weights().map(|w| (w.name(), w)).collect();
-        (&self.name, self.head, nodes, inputs, outputs, returns, claim, residuals, weights)
+        let notes = &self.notes;
+        (&self.name, self.head, notes, nodes, inputs, outputs, returns, claim, residuals, weights)
     }
 }

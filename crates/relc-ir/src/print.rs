@@ -74,6 +74,9 @@ impl fmt::Display for Graph {
         if self.head != crate::graph::Head::None {
             writeln!(f, "  head {}", self.head.name())?;
         }
+        for note in &self.notes {
+            writeln!(f, "  note {}", Quoted(note))?;
+        }
         let Some(order) = self.topological() else { return writeln!(f, "  ; the graph has a cycle\n}}") };
         let (relevance, forward): (Vec<_>, Vec<_>) =
             order.into_iter().partition(|n| self.node(*n).op.is_relevance());

@@ -125,7 +125,8 @@ pub enum Rule {
     Winner,
     /// Relevance is unchanged in value; shapes are undone.
     Pass,
-    /// A product of a signal and a gate: the signal takes the relevance, the gate counts as a constant.
+    /// A product (or quotient, or difference) of a signal and a gate or statistic: the signal takes the relevance,
+    /// the other counts as a constant.
     Gate {
         /// The signal's operand index.
         signal: usize,
@@ -161,7 +162,9 @@ impl Rule {
         match self {
             Rule::Split(_) => matches!(op, Op::Arithmetic(Arithmetic::Add)),
             Rule::Winner | Rule::AsAverage { .. } => matches!(op, Op::MaxPool(_)),
-            Rule::Gate { .. } => matches!(op, Op::Arithmetic(Arithmetic::Mul)),
+            Rule::Gate { .. } => {
+                matches!(op, Op::Arithmetic(Arithmetic::Mul | Arithmetic::Div | Arithmetic::Sub))
+            }
             Rule::Crop { .. } => matches!(op, Op::Pad(_)),
             Rule::Linear(_) => {
                 matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::AveragePool(_) | Op::GlobalAveragePool)

@@ -28,7 +28,8 @@
 //!
 //! **Residuals and rules**
 //! - A residual's join is an `add` with one branch for each operand, and its skip is one of them.
-//! - A rule is only on a forward node; a split rule only on an `add`, a winner only on a `max_pool`.
+//! - A rule is only on a forward node; a split rule only on an `add`, a winner only on a `max_pool`, a gate only on
+//!   a `mul`, `div` or `sub`.
 //!
 //! **Contracts**
 //! - The claim names only relevance nodes, and none as `conserving`.

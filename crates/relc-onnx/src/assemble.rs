@@ -30,11 +30,21 @@ pub struct Imported {
     pub metadata: Vec<(String, String)>,
 }
 
+/// What a model leaves open and its user decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// The value to explain, where the model has several outputs; any value of the graph will do.
+    pub output: Option<String>,
+    /// The input's shape, where the model does not fix it. The first dimension is the batch and stays open.
+    pub input_shape: Option<Vec<Dim>>,
+}
+
 /// Imports a decoded model of `size` bytes.
 pub(crate) fn assemble(
     model: &ModelProto,
     size: usize,
     base: Option<&Path>,
+    options: &ImportOptions,
 ) -> Result<Imported, ImportError> {
     let graph = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
     let opset = opset_of(model)?;
@@ -42,13 +52,14 @@ pub(crate) fn assemble(
         let count = graph.sparse_initializer.len();
         return Err(ImportError::Unsupported(format!("{count} sparse initialisers, expected dense ones")));
     }
-    let names = Names::of(graph)?;
+    let output = output_name(graph, options)?;
+    let names = Names::of(graph, output)?;
     let name = Some(graph.name()).filter(|n| !n.is_empty()).unwrap_or("model");
     let builder = Builder::new(Graph::new(name), Budget::new(size), ModelFiles::new(base));
-    let mut importer = Importer { model, graph, names, opset, builder, values: HashMap::new() };
+    let mut importer = Importer { model, graph, names, opset, builder, values: HashMap::new(), options };
     importer.inputs()?;
     importer.nodes()?;
-    importer.outputs()?;
+    importer.output(output)?;
     let mut graph = importer.builder.graph;
     graph.remove_dead();
     tracing::debug!(opset, nodes = graph.node_ids().count(), "imported a model");
@@ -86,6 +97,7 @@ struct Importer<'a> {
     builder: Builder,
     /// What each value is, as far as the nodes were converted; initialisers once they are used.
     values: HashMap<&'a str, Value>,
+    options: &'a ImportOptions,
 }
 
 impl<'a> Importer<'a> {
@@ -97,16 +109,20 @@ impl<'a> Importer<'a> {
         let inputs: Vec<&ValueInfoProto> =
             graph.input.iter().enumerate().filter(is_input).map(|(_, v)| v).collect();
         let of_floats = |v: &&&ValueInfoProto| element_type(v).is_none_or(is_float);
-        let floats: Vec<&ValueInfoProto> = inputs.iter().filter(of_floats).copied().collect();
+        let mut floats: Vec<&ValueInfoProto> = inputs.iter().filter(of_floats).copied().collect();
+        if floats.len() > 1 {
+            // An input that the output does not depend on is none.
+            floats.retain(|v| self.names.used.contains(v.name()));
+        }
         let [input] = floats[..] else {
             return Err(match inputs[..] {
-                [only] if floats.is_empty() => input_type(only).err().unwrap_or(ImportError::NoGraph),
+                [only] if floats.is_empty() => input_type(only, &None).err().unwrap_or(ImportError::NoGraph),
                 _ => ImportError::Inputs {
                     inputs: floats.iter().map(|v| format!("\"{}\"", v.name())).collect(),
                 },
             });
         };
-        let ty = input_type(input)?;
+        let ty = input_type(input, &self.options.input_shape)?;
         let refuse =
             |e: IrError| ImportError::InputType { input: input.name().into(), reason: Fault::from(e).reason };
         let value = self.builder.graph.add_input(input.name(), ty).map_err(refuse)?;
@@ -125,21 +141,20 @@ impl<'a> Importer<'a> {
         let mut issues = Vec::new();
         for i in std::mem::take(&mut self.names.order) {
             let Some(node) = graph.node.get(i) else { continue };
-            let value = match self.node(node) {
-                Ok(value) => value,
+            let values = match self.node(node) {
+                Ok(values) => values,
                 Err(issue) => {
                     issues.push(*issue);
-                    Value::Missing
+                    Vec::new()
                 }
             };
-            // Outputs behind the first are known to be unused, or the node is an issue.
-            let values = std::iter::once(value).chain(std::iter::repeat(Value::Missing));
+            let values = values.into_iter().chain(std::iter::repeat(Value::Missing));
             self.values.extend(node.output.iter().map(String::as_str).zip(values));
         }
         if issues.is_empty() { Ok(()) } else { Err(ImportError::Nodes(NodeIssues(issues))) }
     }
 
-    fn node(&mut self, node: &'a NodeProto) -> Result<Value, Box<NodeIssue>> {
+    fn node(&mut self, node: &'a NodeProto) -> Result<Vec<Value>, Box<NodeIssue>> {
         let (domain, opset) = self.domain_of(node);
         let issue = |fault: Fault, spec: Option<&OpSpec>| {
             Box::new(NodeIssue {
@@ -176,21 +191,28 @@ impl<'a> Importer<'a> {
                 "it calls a function of the model: export the model with functions inlined",
             ));
         }
-        if !is_default_domain(domain) {
-            return Err(Fault::unsupported("relc imports operators of the domain ai.onnx only"));
-        }
-        opset::find(op).ok_or_else(|| Fault::unsupported("relc has no such operator"))
+        let found = match domain {
+            "com.microsoft" => opset::find_microsoft(op),
+            "com.microsoft.nchwc" => {
+                return Err(Fault::unsupported(
+                    "it is ONNX Runtime's layout for one kind of machine: save the optimised model with the level \
+                     extended, not all",
+                ));
+            }
+            _ if is_default_domain(domain) => opset::find(op),
+            _ => {
+                return Err(Fault::unsupported(
+                    "relc imports operators of the domains ai.onnx and com.microsoft only",
+                ));
+            }
+        };
+        found.ok_or_else(|| Fault::unsupported("relc has no such operator"))
     }
 
-    fn convert(&mut self, node: &'a NodeProto, spec: &OpSpec) -> Result<Value, Fault> {
+    fn convert(&mut self, node: &'a NodeProto, spec: &OpSpec) -> Result<Vec<Value>, Fault> {
         if !(spec.min_opset..=spec.max_opset).contains(&self.opset) {
             let (min, max) = (spec.min_opset, spec.max_opset);
             return Err(Fault::invalid(format!("the operator is expected in the opsets {min} to {max}")));
-        }
-        if let Some((i, name)) =
-            node.output.iter().enumerate().skip(1).find(|(_, o)| self.names.used.contains(o.as_str()))
-        {
-            return Err(Fault::unsupported(format!("output {i}, \"{name}\", is used")));
         }
         let (values, graph, sources) = (&mut self.values, self.graph, &self.names.sources);
         let lookup = |name: &'a str, builder: &mut Builder| match (values.get(name), sources.get(name)) {
@@ -200,36 +222,60 @@ impl<'a> Importer<'a> {
                 values.insert(name, value.clone());
                 Ok(value)
             }
-            // Only an output behind the first, which `used` found above, has no value by now.
+            // Only an output that its node does not give has no value by now.
             (None, _) => Ok(Value::Missing),
         };
         let mut call = Call::new(node, node_name(node), self.opset, &mut self.builder, lookup)?;
         if call.is_blocked() {
-            return Ok(Value::Missing);
+            return Ok(Vec::new());
         }
         let value = (spec.convert)(&mut call)?;
         call.attributes.finish()?;
-        Ok(value)
+        let mut given = vec![value];
+        given.append(&mut call.more);
+        let used = &self.names.used;
+        let missing =
+            node.output.iter().enumerate().skip(given.len()).find(|(_, o)| used.contains(o.as_str()));
+        match missing {
+            Some((i, name)) => Err(Fault::unsupported(format!("output {i}, \"{name}\", is used"))),
+            None => Ok(given),
+        }
     }
 
-    fn outputs(&mut self) -> Result<(), ImportError> {
-        let outputs = &self.graph.output;
-        let [output] = &outputs[..] else {
-            let outputs = outputs.iter().map(|o| format!("\"{}\"", o.name())).collect();
-            return Err(ImportError::Outputs { outputs });
-        };
-        let value = self.values.get(output.name());
-        let Some(Value::Graph(value)) = value else {
-            return Err(ImportError::ConstantOutput(output.name().into()));
+    fn output(&mut self, output: &'a str) -> Result<(), ImportError> {
+        // An output may be an input or an initialiser as it is.
+        let Some(Value::Graph(value)) = self.values.get(output) else {
+            return Err(ImportError::ConstantOutput(output.into()));
         };
         let value: ValueId = *value;
-        self.builder.graph.add_output(output.name(), value);
+        self.builder.graph.add_output(output, value);
         Ok(())
     }
 }
 
+/// The output to explain: the model's one, or the one that the options name, which may be any value of the graph.
+fn output_name<'a>(graph: &'a GraphProto, options: &ImportOptions) -> Result<&'a str, ImportError> {
+    let outputs = || graph.output.iter().map(|o| o.name()).collect::<Vec<_>>();
+    let Some(wanted) = &options.output else {
+        return match &graph.output[..] {
+            [output] => Ok(output.name()),
+            _ => {
+                Err(ImportError::Outputs { outputs: outputs().iter().map(|o| format!("\"{o}\"")).collect() })
+            }
+        };
+    };
+    let values = graph.node.iter().flat_map(|n| &n.output).map(String::as_str);
+    outputs().into_iter().chain(values).find(|o| o == wanted && !o.is_empty()).ok_or_else(|| {
+        let known = outputs().iter().map(|o| format!("\"{o}\"")).collect();
+        ImportError::NoSuchOutput { wanted: wanted.clone(), known }
+    })
+}
+
 fn initializer(graph: &GraphProto, i: usize, builder: &mut Builder) -> Result<Value, Fault> {
     let tensor = graph.initializer.get(i).ok_or_else(|| Fault::invalid("an initialiser is missing"))?;
+    if let Some(limits) = tensor::integer_limits(tensor) {
+        builder.limits.insert(tensor.name().to_string(), limits);
+    }
     let constant = tensor::constant(tensor, &mut builder.files, &mut builder.budget);
     constant.map(Value::Constant).map_err(|fault| fault.in_tensor(tensor.name()))
 }
@@ -243,7 +289,7 @@ fn element_type(info: &ValueInfoProto) -> Option<i32> {
 }
 
 /// The type of the model's input: the first dimension is the batch if it is not a number.
-fn input_type(info: &ValueInfoProto) -> Result<TensorType, ImportError> {
+fn input_type(info: &ValueInfoProto, stated: &Option<Vec<Dim>>) -> Result<TensorType, ImportError> {
     let refuse = |reason: String| ImportError::InputType { input: info.name().to_string(), reason };
     let value = info.r#type.as_ref().and_then(|t| t.value.as_ref());
     let Some(type_proto::Value::TensorType(tensor)) = value else {
@@ -252,6 +298,11 @@ fn input_type(info: &ValueInfoProto) -> Result<TensorType, ImportError> {
     let number = tensor.elem_type.unwrap_or_default();
     if !is_float(number) {
         return Err(refuse(format!("got elements of {}, expected floats", type_name(number))));
+    }
+    if tensor.shape.is_none()
+        && let Some(stated) = stated
+    {
+        return Ok(TensorType::new(stated.iter().copied()));
     }
     let Some(shape) = &tensor.shape else {
         return Err(refuse("got no shape, expected one: export the model with its input's shape".into()));
@@ -262,10 +313,25 @@ fn input_type(info: &ValueInfoProto) -> Result<TensorType, ImportError> {
             "got {rank} dimensions, expected 1 to {MAX_RANK}, the first being the batch"
         )));
     }
+    if let Some(stated) = stated
+        && stated.len() != shape.dim.len()
+    {
+        let (got, rank) = (TensorType::new(stated.iter().copied()), shape.dim.len());
+        return Err(refuse(format!("got the stated shape {got}, expected the model's {rank} dimensions")));
+    }
     let mut dims = Vec::with_capacity(shape.dim.len());
     let mut dynamic = Vec::new();
     for (i, dim) in shape.dim.iter().enumerate() {
+        let stated = stated.as_ref().and_then(|s| s.get(i).copied());
         dims.push(match &dim.value {
+            Some(dimension::Value::DimValue(v))
+                if *v > 0 && stated.is_some_and(|s| s.fixed().is_some_and(|s| s as u64 != *v as u64)) =>
+            {
+                let got = stated.map_or_else(String::new, |s| s.to_string());
+                return Err(refuse(format!(
+                    "got {got} stated for dimension {i}, expected the model's own {v}"
+                )));
+            }
             Some(dimension::Value::DimValue(v)) if *v > 0 => usize::try_from(*v)
                 .map(Dim::Fixed)
                 .map_err(|_| refuse(format!("got a dimension of {v}, which is too large")))?,
@@ -273,7 +339,9 @@ fn input_type(info: &ValueInfoProto) -> Result<TensorType, ImportError> {
             Some(dimension::Value::DimValue(v)) if *v < -1 => {
                 return Err(refuse(format!("got {v} for dimension {i}, expected a size or a symbol")));
             }
+            // The batch stays open: every number of samples runs.
             _ if i == 0 => Dim::Batch,
+            _ if stated.is_some_and(|s| s != Dim::Batch) => stated.unwrap_or(Dim::Batch),
             Some(dimension::Value::DimParam(symbol)) if !symbol.is_empty() => {
                 dynamic.push(format!("dimension {i} is the symbol \"{symbol}\""));
                 continue;

@@ -48,12 +48,14 @@ pub(crate) struct Builder {
     pub budget: Budget,
     /// The external data of the model.
     pub files: ModelFiles,
+    /// The least and the largest value of the element types of integer tensors, by the tensors' names.
+    pub limits: HashMap<String, (f64, f64)>,
     weights: HashMap<String, ValueId>,
 }
 
 impl Builder {
     pub fn new(graph: Graph, budget: Budget, files: ModelFiles) -> Self {
-        Builder { graph, budget, files, weights: HashMap::new() }
+        Builder { graph, budget, files, limits: HashMap::new(), weights: HashMap::new() }
     }
 
     /// The graph's value for the constant that the model calls `name`.
@@ -91,8 +93,11 @@ pub(crate) struct Call<'a, 'b> {
     pub attributes: Attributes<'a>,
     /// Where the result goes.
     pub builder: &'b mut Builder,
+    /// The values of the outputs behind the first, of an operator that has several.
+    pub more: Vec<Value>,
     inputs: Vec<Option<(&'a str, Value)>>,
     output: &'a str,
+    outputs: usize,
 }
 
 impl<'a, 'b> Call<'a, 'b> {
@@ -112,7 +117,8 @@ impl<'a, 'b> Call<'a, 'b> {
             });
         }
         let output = node.output.first().map_or("", String::as_str);
-        Ok(Call { opset, name, attributes: Attributes::new(node)?, builder, inputs, output })
+        let (attributes, outputs) = (Attributes::new(node)?, node.output.len());
+        Ok(Call { opset, name, attributes, builder, more: Vec::new(), inputs, output, outputs })
     }
 
     /// Whether an operand comes from a node that was not converted.
@@ -123,6 +129,18 @@ impl<'a, 'b> Call<'a, 'b> {
     /// The number of inputs, absent ones in the middle included.
     pub fn arity(&self) -> usize {
         self.inputs.len()
+    }
+
+    /// The number of outputs.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Something that the user should know.
+    pub fn note(&mut self, note: String) {
+        if !self.builder.graph.notes.contains(&note) {
+            self.builder.graph.notes.push(note);
+        }
     }
 
     /// Checks the number of inputs; between them, absent ones are found when they are asked for.
@@ -217,8 +235,13 @@ impl<'a, 'b> Call<'a, 'b> {
         self.builder.new_weight(&name, constant)
     }
 
-    /// Adds a node to the graph.
+    /// Adds a node to the graph, as the converted value.
     pub fn emit(&mut self, op: Op, operands: &[ValueId]) -> Result<Value, Fault> {
+        self.node(op, operands).map(Value::Graph)
+    }
+
+    /// Adds a node to the graph.
+    pub fn node(&mut self, op: Op, operands: &[ValueId]) -> Result<ValueId, Fault> {
         // For these, what the graph refuses is good ONNX: the batch would move or mix with other axes.
         let limited = matches!(
             op,
@@ -227,18 +250,28 @@ impl<'a, 'b> Call<'a, 'b> {
                 | Op::MatMul
                 | Op::GlobalAveragePool
                 | Op::Reshape(_)
+                | Op::Expand(_)
                 | Op::Softmax(_)
         );
         let node = self.builder.graph.add_node(op, self.name, operands).map_err(|e| {
             let fault = Fault::from(e);
             if limited { Fault::unsupported(fault.reason) } else { fault }
         })?;
-        Ok(Value::Graph(ValueId { node, port: 0 }))
+        Ok(ValueId { node, port: 0 })
+    }
+
+    /// The least and the largest value that input `i`'s integer type has, if the model states it.
+    pub fn integer_limits(&self, i: usize) -> Option<(f64, f64)> {
+        let (name, _) = self.inputs.get(i)?.as_ref()?;
+        self.builder.limits.get(*name).copied()
     }
 
     /// Reads a tensor attribute.
     pub fn constant(&mut self, tensor: &TensorProto) -> Result<Constant, Fault> {
         let builder = &mut *self.builder;
+        if let Some(limits) = tensor::integer_limits(tensor) {
+            builder.limits.insert(self.output.to_string(), limits);
+        }
         tensor::constant(tensor, &mut builder.files, &mut builder.budget)
     }
 }

@@ -14,7 +14,8 @@ pub(crate) const MAX_RANK: usize = 16;
 /// The most elements of a folded constant (2^24), unless it is no larger than what it is computed from.
 pub(crate) const MAX_FOLDED: usize = 1 << 24;
 
-/// The memory that constants may still take, in bytes: 64 MiB, and eight times what the model's files hold.
+/// The memory that constants may still take, in bytes: 64 MiB, and 32 times what the model's files hold (an integer of
+/// one byte, such as a quantised weight, takes 16 and then, as a float, 4 more).
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: u64,
@@ -29,7 +30,7 @@ impl Budget {
 
     /// Another file of the model's gives its share.
     pub fn add_file(&mut self, bytes: u64) {
-        self.left = self.left.saturating_add(bytes.saturating_mul(8));
+        self.left = self.left.saturating_add(bytes.saturating_mul(32));
     }
 
     /// Accounts for an array of `count` elements.
@@ -272,6 +273,35 @@ impl<T: Copy> Const<T> {
             }
         }
         Const::new(dims, out)
+    }
+
+    /// The elements along `axes` combined, from `start` on; and how many make one. The axes stay with size 1, or go.
+    pub fn reduce(
+        &self,
+        axes: &[usize],
+        keepdims: bool,
+        start: T,
+        combine: impl Fn(T, T) -> Result<T, Fault>,
+        budget: &mut Budget,
+    ) -> Result<(Self, usize), Fault> {
+        let kept: Vec<usize> = (0..self.dims.len()).filter(|i| !axes.contains(i)).collect();
+        let rows = self.transpose(&[&kept[..], axes].concat(), budget)?;
+        let size = |axis: &usize| self.dims.get(*axis).copied().unwrap_or(1);
+        let count: usize = axes.iter().map(size).product();
+        let keep = |(i, d): (usize, &usize)| match (axes.contains(&i), keepdims) {
+            (false, _) => Some(*d),
+            (true, true) => Some(1),
+            (true, false) => None,
+        };
+        let dims: Vec<usize> = self.dims.iter().enumerate().filter_map(keep).collect();
+        if count == 0 {
+            return Err(Fault::invalid(format!("got a constant of shape {:?} to reduce", self.dims)));
+        }
+        let combined =
+            rows.data.chunks_exact(count).map(|row| row.iter().try_fold(start, |a, b| combine(a, *b)));
+        let combined = combined.collect::<Result<Vec<T>, Fault>>()?;
+        budget.charge::<T>(combined.len())?;
+        Ok((Const::new(dims, combined)?, count))
     }
 
     /// `f` of each element.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use relc_ir::IrError;
 
 /// The opsets (of the default domain) that relc imports.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// Why a model could not be imported.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +76,24 @@ pub enum ImportError {
     },
     /// The model has no output, or several.
     #[error(
-        "got {} outputs ({}), expected one: export the model with only the output to explain",
+        "got {} outputs ({}), expected one: name the one to explain (--output NAME)",
         outputs.len(),
         list(outputs, ", ")
     )]
     Outputs {
         /// Their names.
         outputs: Vec<String>,
+    },
+    /// The value to explain is not there.
+    #[error(
+        "the model has no value \"{wanted}\", expected one of its outputs ({}) or another value of its graph",
+        list(known, ", ")
+    )]
+    NoSuchOutput {
+        /// What was asked for.
+        wanted: String,
+        /// The model's outputs.
+        known: Vec<String>,
     },
     /// The input's type can't be explained.
     #[error("input \"{input}\": {reason}")]
@@ -94,7 +105,7 @@ pub enum ImportError {
     },
     /// Dimensions of the input other than the first are not known.
     #[error(
-        "input \"{input}\": {}: only the first dimension, the batch, may be dynamic; export the model with the others fixed",
+        "input \"{input}\": {}: only the first dimension, the batch, may be dynamic; state the shape (--input-shape N,3,224,224)",
         list(dims, ", ")
     )]
     DynamicDims {

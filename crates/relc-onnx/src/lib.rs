@@ -42,9 +42,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-pub use assemble::Imported;
+pub use assemble::{ImportOptions, Imported};
 pub use error::{ImportError, IssueKind, NodeIssue, NodeIssues, OPSETS};
-pub use opset::{OpSpec, supported_ops};
+pub use opset::{OpSpec, supported_microsoft_ops, supported_ops};
 
 /// Protobuf's own limit on a message, in bytes.
 const MAX_FILE: u64 = 1 << 31;
@@ -54,7 +54,14 @@ const MAX_FILE: u64 = 1 << 31;
 /// # Errors
 /// If the file can't be read, or as [`import_bytes`].
 pub fn import_path(path: impl AsRef<Path>) -> Result<Imported, ImportError> {
-    let path = path.as_ref();
+    import_path_with(path.as_ref(), &ImportOptions::default())
+}
+
+/// As [`import_path`], with what the model leaves open.
+///
+/// # Errors
+/// As [`import_path`], and if the options don't fit the model.
+pub fn import_path_with(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
     let read = |source| ImportError::Read { path: path.to_path_buf(), source };
     let no_model = |got: String| ImportError::NoModelFile { path: path.to_path_buf(), got };
     // Asked before it is opened: opening a named pipe would wait for its writer.
@@ -71,7 +78,7 @@ pub fn import_path(path: impl AsRef<Path>) -> Result<Imported, ImportError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    import_bytes(bytes, Some(folder))
+    import_bytes_with(bytes, Some(folder), options)
 }
 
 /// Imports a model from memory. External data is read from `base_dir`; without one, it is refused.
@@ -80,7 +87,19 @@ pub fn import_path(path: impl AsRef<Path>) -> Result<Imported, ImportError> {
 /// If the bytes are no ONNX model, the model is malformed, or it uses what relc does not import: then all such nodes
 /// are in the one error ([`ImportError::Nodes`]).
 pub fn import_bytes(bytes: impl Into<Bytes>, base_dir: Option<&Path>) -> Result<Imported, ImportError> {
+    import_bytes_with(bytes, base_dir, &ImportOptions::default())
+}
+
+/// As [`import_bytes`], with what the model leaves open.
+///
+/// # Errors
+/// As [`import_bytes`], and if the options don't fit the model.
+pub fn import_bytes_with(
+    bytes: impl Into<Bytes>,
+    base_dir: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<Imported, ImportError> {
     let bytes = bytes.into();
     let size = bytes.len();
-    assemble::assemble(&proto::decode(bytes)?, size, base_dir)
+    assemble::assemble(&proto::decode(bytes)?, size, base_dir, options)
 }

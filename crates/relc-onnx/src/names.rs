@@ -25,9 +25,9 @@ pub(crate) enum Source {
 pub(crate) struct Names<'a> {
     /// What defines each value.
     pub sources: HashMap<&'a str, Source>,
-    /// The nodes that the outputs depend on, operands first; as in the file where that allows.
+    /// The nodes that the output depends on, operands first; as in the file where that allows.
     pub order: Vec<usize>,
-    /// The values that those nodes and the outputs use.
+    /// The output and the values that those nodes use.
     pub used: HashSet<&'a str>,
 }
 
@@ -38,15 +38,15 @@ pub(crate) fn node_name(node: &NodeProto) -> &str {
 }
 
 impl<'a> Names<'a> {
-    /// Reads the names of a graph.
+    /// Reads the names of a graph whose value `output` is asked for.
     ///
     /// # Errors
     /// If a value is defined twice or not at all, or nodes depend on themselves.
-    pub fn of(graph: &'a GraphProto) -> Result<Self, ImportError> {
+    pub fn of(graph: &'a GraphProto, output: &'a str) -> Result<Self, ImportError> {
         let sources = sources(graph)?;
         undefined(graph, &sources)?;
         let order = order(graph, &sources)?;
-        let (live, used) = live(graph, &sources);
+        let (live, used) = live(graph, output, &sources);
         Ok(Names { sources, order: order.into_iter().filter(|i| live.contains(i)).collect(), used })
     }
 }
@@ -150,10 +150,14 @@ fn cycle(graph: &GraphProto, sources: &HashMap<&str, Source>, waiting: &[usize])
     ImportError::Cycle { nodes }
 }
 
-/// The nodes that the outputs depend on, and the values that these use.
-fn live<'a>(graph: &'a GraphProto, sources: &HashMap<&str, Source>) -> (HashSet<usize>, HashSet<&'a str>) {
+/// The nodes that the output depends on, and the values that these use.
+fn live<'a>(
+    graph: &'a GraphProto,
+    output: &'a str,
+    sources: &HashMap<&str, Source>,
+) -> (HashSet<usize>, HashSet<&'a str>) {
     let mut live = HashSet::new();
-    let mut used: HashSet<&str> = graph.output.iter().map(|o| o.name()).collect();
+    let mut used: HashSet<&str> = HashSet::from([output]);
     let mut stack: Vec<&str> = used.iter().copied().collect();
     while let Some(name) = stack.pop() {
         let Some(Source::Node(i)) = sources.get(name) else { continue };

@@ -1,7 +1,10 @@
-//! The operators that relc imports, of the domain `ai.onnx`.
+//! The operators that relc imports, of the domains `ai.onnx` and `com.microsoft`.
 
 use crate::call::{Call, Value};
-use crate::convert::{constants, elementwise, linear, norm, pool, shaping, slicing};
+use crate::convert::{
+    activations, constants, elementwise, linear, microsoft, norm, pool, quantize, reduce, resample, resize,
+    shaping, slicing,
+};
 use crate::error::Fault;
 
 /// Turns a node into a value: a node of the graph, or a folded constant.
@@ -22,69 +25,175 @@ pub struct OpSpec {
 }
 
 const fn spec(op: &'static str, min_opset: i64, convert: Converter, supported: &'static str) -> OpSpec {
-    OpSpec { op, min_opset, max_opset: 23, supported, convert }
+    OpSpec { op, min_opset, max_opset: *crate::OPSETS.end(), supported, convert }
 }
 
 /// One of a binary operator's forms.
 const BINARY: &str = "floats that broadcast; integers in shape arithmetic";
 /// An operator of one float tensor.
 const UNARY: &str = "f32 tensors that depend on the model's input";
+/// An operator of one float tensor, which weights are also computed with.
+const FOLDED: &str = "f32 tensors; constants";
 /// An operator that only exists in shape arithmetic.
 const SHAPES: &str = "constants and shape arithmetic";
 
 const OPS: &[OpSpec] = &[
+    spec("Abs", 7, activations::abs, FOLDED),
     spec("Add", 7, elementwise::add, BINARY),
-    spec("AveragePool", 7, pool::average_pool, "2-D pooling of f32[N,C,H,W], output 0"),
-    spec("BatchNormalization", 7, norm::batch_normalization, "inference with constant parameters, output 0"),
+    spec("And", 7, constants::and, SHAPES),
+    spec("AveragePool", 7, pool::average_pool, "pooling of f32[N,C,H,W] or f32[N,C,L], output 0"),
+    spec(
+        "BatchNormalization",
+        7,
+        norm::batch_normalization,
+        "inference with constant parameters, output 0; constants",
+    ),
     spec("Cast", 7, constants::cast, "floats to floats (no-op); any cast in shape arithmetic"),
-    spec("Clip", 7, elementwise::clip, "constant bounds"),
+    spec("CastLike", 15, constants::cast_like, "floats to floats (no-op)"),
+    spec("Ceil", 7, activations::ceil, "constants"),
+    spec("Celu", 12, activations::celu, UNARY),
+    spec("Clip", 7, activations::clip, "constant bounds"),
     spec("Concat", 7, slicing::concat, "any axis but the batch"),
     spec("Constant", 7, constants::constant, "value, value_float(s), value_int(s)"),
     spec("ConstantOfShape", 9, constants::constant_of_shape, "shapes without the batch"),
-    spec("Conv", 7, linear::conv, "2-D convolution of f32[N,C,H,W] with constant weight and bias"),
+    spec("Conv", 7, linear::conv, "convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias"),
+    spec(
+        "ConvTranspose",
+        7,
+        resample::conv_transpose,
+        "of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias",
+    ),
+    spec("DepthToSpace", 7, resample::depth_to_space, "f32[N,C,H,W]"),
+    spec(
+        "DequantizeLinear",
+        10,
+        quantize::dequantize,
+        "constants of 8 and 16 bits; tensors that QuantizeLinear made",
+    ),
     spec("Div", 7, elementwise::div, BINARY),
     spec("Dropout", 7, elementwise::dropout, "inference, output 0"),
+    spec("Elu", 7, activations::elu, UNARY),
     spec("Equal", 7, constants::equal, SHAPES),
-    spec("Expand", 8, constants::expand, "constants; tensors whose shape does not change"),
+    spec("Erf", 9, activations::erf, UNARY),
+    spec("Exp", 7, activations::exp, FOLDED),
+    spec("Expand", 8, constants::expand, "shapes that keep the batch first"),
     spec("Flatten", 7, shaping::flatten, "an axis that keeps the batch first"),
-    spec("Gather", 7, slicing::gather, SHAPES),
+    spec("Floor", 7, activations::floor, "constants"),
+    spec(
+        "Gather",
+        7,
+        slicing::gather,
+        "constant indices, at most 64 into a tensor, not of the batch; shape arithmetic",
+    ),
+    spec("Gelu", 20, activations::gelu, UNARY),
     spec("Gemm", 7, linear::gemm, "f32[N,K] times a constant, plus an optional constant f32[M], transA=0"),
-    spec("GlobalAveragePool", 7, pool::global_average_pool, "f32[N,C,H,W]"),
+    spec("GlobalAveragePool", 7, reduce::global_average_pool, "f32[N,C,..]"),
+    spec("GlobalMaxPool", 7, reduce::global_max_pool, "f32[N,C,..]"),
+    spec("Greater", 7, constants::greater, SHAPES),
+    spec("GreaterOrEqual", 12, constants::greater_or_equal, SHAPES),
+    spec("GroupNormalization", 18, norm::group_normalization, "f32[N,C,..] with constant parameters"),
+    spec("HardSigmoid", 7, activations::hard_sigmoid, UNARY),
+    spec("HardSwish", 14, activations::hard_swish, UNARY),
     spec("Identity", 7, elementwise::identity, "any value"),
-    spec("LeakyRelu", 7, elementwise::leaky_relu, UNARY),
+    spec("InstanceNormalization", 7, norm::instance_normalization, "f32[N,C,..] with constant parameters"),
+    spec(
+        "LayerNormalization",
+        17,
+        norm::layer_normalization,
+        "constant parameters, axes behind the batch, output 0",
+    ),
+    spec("LeakyRelu", 7, activations::leaky_relu, UNARY),
+    spec("Less", 7, constants::less, SHAPES),
+    spec("LessOrEqual", 12, constants::less_or_equal, SHAPES),
+    spec("Log", 7, activations::log, FOLDED),
     spec("LogSoftmax", 7, norm::log_softmax, "one axis, not the batch"),
     spec("MatMul", 7, linear::matmul, "f32[..,K] times a constant f32[K,M]"),
-    spec("Max", 8, constants::max, SHAPES),
-    spec("MaxPool", 7, pool::max_pool, "2-D pooling of f32[N,C,H,W], output 0"),
-    spec("Min", 8, constants::min, SHAPES),
+    spec("Max", 8, elementwise::max, BINARY),
+    spec("MaxPool", 7, pool::max_pool, "pooling of f32[N,C,H,W] or f32[N,C,L], output 0"),
+    spec("Mean", 8, elementwise::mean, "floats that broadcast"),
+    spec("MeanVarianceNormalization", 9, norm::mean_variance_normalization, "axes without the batch"),
+    spec("Min", 8, elementwise::min, BINARY),
+    spec("Mish", 18, activations::mish, UNARY),
+    spec("Mod", 10, constants::modulo, SHAPES),
     spec("Mul", 7, elementwise::mul, BINARY),
-    spec("Pad", 7, slicing::pad, "mode=constant, no negative pads, not the batch"),
+    spec("Neg", 7, activations::neg, "floats; integers in shape arithmetic"),
+    spec("Not", 7, constants::not, SHAPES),
+    spec("Or", 7, constants::or, SHAPES),
+    spec(
+        "PRelu",
+        7,
+        elementwise::prelu,
+        "f32 tensors that depend on the model's input; a constant slope for relevance",
+    ),
+    spec("Pad", 7, slicing::pad, "all modes; not the batch"),
+    spec("Pow", 7, elementwise::pow, "floats that broadcast; relevance does not pass through it"),
+    spec("QuantizeLinear", 10, quantize::quantize, "one constant scale per tensor: clips, does not round"),
     spec("Range", 11, constants::range, SHAPES),
-    spec("ReduceMean", 7, pool::reduce_mean, "constant axes, not the batch"),
-    spec("Relu", 7, elementwise::relu, UNARY),
+    spec("Reciprocal", 7, activations::reciprocal, FOLDED),
+    spec("ReduceL2", 7, reduce::l2, "constant axes, not the batch; constants"),
+    spec("ReduceMax", 7, reduce::max, "constant axes, not the batch; constants"),
+    spec("ReduceMean", 7, reduce::mean, "constant axes, not the batch; constants"),
+    spec("ReduceProd", 7, reduce::product, "constants and shape arithmetic"),
+    spec("ReduceSum", 7, reduce::sum, "constant axes, not the batch; constants"),
+    spec("ReduceSumSquare", 7, reduce::sum_square, "constant axes, not the batch; constants"),
+    spec("Relu", 7, activations::relu, FOLDED),
     spec("Reshape", 7, shaping::reshape, "constant shapes that keep the batch first"),
+    spec("Resize", 10, resize::resize, "nearest, linear and cubic, constant scales or sizes, not the batch"),
+    spec("Selu", 7, activations::selu, UNARY),
     spec("Shape", 7, constants::shape, "any value"),
-    spec("Sigmoid", 7, elementwise::sigmoid, UNARY),
+    spec("Sigmoid", 7, activations::sigmoid, FOLDED),
     spec("Size", 7, constants::size, "any value"),
     spec("Slice", 7, slicing::slice, "constant bounds and positive steps, not the batch"),
     spec("Softmax", 7, norm::softmax, "one axis, not the batch"),
-    spec("Sqrt", 7, constants::sqrt, "constants"),
+    spec("Softplus", 7, activations::softplus, UNARY),
+    spec("Softsign", 7, activations::softsign, UNARY),
+    spec("SpaceToDepth", 7, resample::space_to_depth, "f32[N,C,H,W]"),
+    spec("Split", 7, slicing::split, "constant parts, not of the batch"),
+    spec("Sqrt", 7, activations::sqrt, FOLDED),
     spec("Squeeze", 7, shaping::squeeze, "constant axes, not the batch"),
     spec("Sub", 7, elementwise::sub, BINARY),
     spec("Sum", 7, elementwise::sum, "floats that broadcast"),
+    spec("Swish", 24, activations::swish, UNARY),
+    spec("Tanh", 7, activations::tanh, FOLDED),
+    spec("ThresholdedRelu", 10, activations::thresholded_relu, UNARY),
     spec("Transpose", 7, shaping::transpose, "permutations that keep the batch first"),
     spec("Unsqueeze", 7, shaping::unsqueeze, "constant axes, not before the batch"),
+    spec("Upsample", 7, resize::upsample, "nearest and linear, constant scales, not the batch"),
     spec("Where", 9, constants::where_, SHAPES),
 ];
 
-/// The operators that relc imports, by name.
+/// The operators of `com.microsoft`, whose one version is 1.
+const MICROSOFT: &[OpSpec] = &[
+    spec("BiasGelu", 7, microsoft::bias_gelu, UNARY),
+    spec("FastGelu", 7, microsoft::fast_gelu, UNARY),
+    spec("FusedConv", 7, microsoft::fused_conv, "as Conv, a sum and an activation behind it"),
+    spec("FusedGemm", 7, microsoft::fused_gemm, "as Gemm, an activation behind it"),
+    spec("Gelu", 7, activations::gelu, UNARY),
+    spec("QuickGelu", 7, activations::quick_gelu, UNARY),
+];
+
+/// The operators of `ai.onnx` that relc imports, by name.
 pub fn supported_ops() -> &'static [OpSpec] {
     OPS
 }
 
+/// The operators of `com.microsoft` that relc imports, by name.
+pub fn supported_microsoft_ops() -> &'static [OpSpec] {
+    MICROSOFT
+}
+
 /// The operator of that name.
 pub(crate) fn find(op: &str) -> Option<&'static OpSpec> {
-    OPS.binary_search_by(|spec| spec.op.cmp(op)).ok().and_then(|i| OPS.get(i))
+    by_name(OPS, op)
+}
+
+/// The operator of that name of `com.microsoft`.
+pub(crate) fn find_microsoft(op: &str) -> Option<&'static OpSpec> {
+    by_name(MICROSOFT, op)
+}
+
+fn by_name(ops: &'static [OpSpec], op: &str) -> Option<&'static OpSpec> {
+    ops.binary_search_by(|spec| spec.op.cmp(op)).ok().and_then(|i| ops.get(i))
 }
 
 #[cfg(test)]
@@ -93,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_inside_the_opsets() {
-        assert!(OPS.is_sorted_by(|a, b| a.op < b.op));
+        assert!([OPS, MICROSOFT].iter().all(|ops| ops.is_sorted_by(|a, b| a.op < b.op)));
         assert!(
             OPS.iter().all(|o| *crate::OPSETS.start() <= o.min_opset && o.max_opset == *crate::OPSETS.end())
         );

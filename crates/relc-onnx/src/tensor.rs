@@ -38,6 +38,18 @@ pub(crate) fn is_float(number: i32) -> bool {
     matches!(data_type(number), Some(Float | Double | Float16 | Bfloat16))
 }
 
+/// The least and the largest value of an integer tensor's type, if it has at most 16 bits.
+pub(crate) fn integer_limits(tensor: &TensorProto) -> Option<(f64, f64)> {
+    use DataType as T;
+    match data_type(tensor.data_type.unwrap_or_default())? {
+        T::Int8 => Some((-128.0, 127.0)),
+        T::Uint8 => Some((0.0, 255.0)),
+        T::Int16 => Some((-32_768.0, 32_767.0)),
+        T::Uint16 => Some((0.0, 65_535.0)),
+        _ => None,
+    }
+}
+
 /// Reads a tensor of the model.
 ///
 /// # Errors
@@ -85,6 +97,12 @@ pub(crate) fn constant(
         }
         Some(T::Int32) => {
             of_ints(dims, payload.read(ints, |b| sym(i32::from_le_bytes(b)), within::<i32>, budget)?)
+        }
+        Some(T::Int16) => {
+            of_ints(dims, payload.read(ints, |b| sym(i16::from_le_bytes(b)), within::<i16>, budget)?)
+        }
+        Some(T::Uint16) => {
+            of_ints(dims, payload.read(ints, |b| sym(u16::from_le_bytes(b)), within::<u16>, budget)?)
         }
         Some(T::Int8) => {
             of_ints(dims, payload.read(ints, |b| sym(i8::from_le_bytes(b)), within::<i8>, budget)?)
@@ -201,7 +219,7 @@ fn width(number: i32) -> Option<usize> {
     match data_type(number)? {
         T::Double | T::Int64 => Some(8),
         T::Float | T::Int32 => Some(4),
-        T::Float16 | T::Bfloat16 => Some(2),
+        T::Float16 | T::Bfloat16 | T::Int16 | T::Uint16 => Some(2),
         T::Int8 | T::Uint8 | T::Bool => Some(1),
         _ => None,
     }

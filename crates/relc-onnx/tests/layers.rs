@@ -94,11 +94,11 @@ fn convs_that_are_refused() {
     "#);
     assert_snapshot!(conv(vec![ais("strides", &[1])]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got strides=[1], expected 2 numbers from 0 to 65536; supported: 2-D convolution of f32[N,C,H,W] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got strides=[1], expected 2 numbers from 0 to 65536; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
     "#);
     assert_snapshot!(conv(vec![ais("pads", &[1, 1, 1, -1])]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got pads=[1, 1, 1, -1], expected 4 numbers from 0 to 65536; supported: 2-D convolution of f32[N,C,H,W] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got pads=[1, 1, 1, -1], expected 4 numbers from 0 to 65536; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
     "#);
     assert_snapshot!(conv(vec![ais("dilations", &[9, 9])]).show(), @r#"
     1 node(s) can't be imported:
@@ -110,7 +110,7 @@ fn convs_that_are_refused() {
     "#);
     assert_snapshot!(conv(vec![ai("mystery", 1)]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): the attribute "mystery" is not known for this opset; supported: 2-D convolution of f32[N,C,H,W] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): the attribute "mystery" is not known for this opset; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
     "#);
     let volume = Net::new(17)
         .input("x", "N,2,8,8,8")
@@ -119,12 +119,12 @@ fn convs_that_are_refused() {
         .output("y");
     assert_snapshot!(volume.show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got an input f32[N,2,8,8,8], expected f32[N,C,H,W]; supported: 2-D convolution of f32[N,C,H,W] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got an input f32[N,2,8,8,8], expected f32[N,C,H,W] or f32[N,C,L]; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
     "#);
     let dynamic = Net::new(17).input("x", "4,2,3,3").node("Conv", "x,x", "y", vec![]).output("y");
     assert_snapshot!(dynamic.show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): input 1, "x", depends on the model's input, expected a constant; supported: 2-D convolution of f32[N,C,H,W] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): input 1, "x", depends on the model's input, expected a constant; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
     "#);
 }
 
@@ -246,11 +246,11 @@ fn batch_normalization_forms() {
     "#);
     assert_snapshot!(norm(7, vec![ai("spatial", 0)]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "BatchNormalization_0" (BatchNormalization, ai.onnx opset 7): got spatial=0: one mean per pixel, expected one per channel; supported: inference with constant parameters, output 0
+      unsupported: node "BatchNormalization_0" (BatchNormalization, ai.onnx opset 7): got spatial=0: one mean per pixel, expected one per channel; supported: inference with constant parameters, output 0; constants
     "#);
     assert_snapshot!(norm(15, vec![ai("training_mode", 1)]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "BatchNormalization_0" (BatchNormalization, ai.onnx opset 15): got training_mode=1: export the model in evaluation mode; supported: inference with constant parameters, output 0
+      unsupported: node "BatchNormalization_0" (BatchNormalization, ai.onnx opset 15): got training_mode=1: export the model in evaluation mode; supported: inference with constant parameters, output 0; constants
     "#);
     assert_snapshot!(norm(15, vec![af("epsilon", -1.0)]).show(), @r#"
     1 node(s) can't be imported:
@@ -264,7 +264,7 @@ fn batch_normalization_forms() {
     training.graph().output.remove(0);
     assert_snapshot!(training.show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "BatchNormalization_0" (BatchNormalization, ai.onnx opset 9): output 1, "mean_out", is used; supported: inference with constant parameters, output 0
+      unsupported: node "BatchNormalization_0" (BatchNormalization, ai.onnx opset 9): output 1, "mean_out", is used; supported: inference with constant parameters, output 0; constants
     "#);
 }
 
@@ -343,16 +343,18 @@ fn pool_forms() {
       invalid: node "MaxPool_0" (MaxPool, ai.onnx opset 12): the attribute "kernel_shape" is missing
     "#);
     assert_snapshot!(one(12, "N,2,7", "AveragePool", vec![ais("kernel_shape", &[3])]).show(), @r#"
-    1 node(s) can't be imported:
-      unsupported: node "AveragePool_0" (AveragePool, ai.onnx opset 12): got an input f32[N,2,7], expected f32[N,C,H,W]; supported: 2-D pooling of f32[N,C,H,W], output 0
+    %x = input : f32[N,2,7] ; "x"
+    %2 = reshape %x, shape=[N,2,1,7] : f32[N,2,1,7] ; "AveragePool_0"
+    %3 = average_pool %2, kernel=[1,3], strides=[1,1], pads=[0,0,0,0], dilations=[1,1], count_include_pad=no : f32[N,2,1,5] ; "AveragePool_0"
+    %4 = reshape %3, shape=[N,2,5] : f32[N,2,5] ; "AveragePool_0"
     "#);
     assert_snapshot!(one(12, "N,2,7,7", "GlobalAveragePool", vec![]).show(), @r#"
     %x = input : f32[N,2,7,7] ; "x"
     %2 = global_average_pool %x : f32[N,2,1,1] ; "GlobalAveragePool_0"
     "#);
     assert_snapshot!(one(12, "N,2,7", "GlobalAveragePool", vec![]).show(), @r#"
-    1 node(s) can't be imported:
-      unsupported: node "GlobalAveragePool_0" (GlobalAveragePool, ai.onnx opset 12): got an input f32[N,2,7], expected f32[N,C,H,W] with fixed height and width; supported: f32[N,C,H,W]
+    %x = input : f32[N,2,7] ; "x"
+    %2 = reduce_mean %x, axes=[2], keepdims=yes : f32[N,2,1] ; "GlobalAveragePool_0"
     "#);
 }
 
@@ -369,7 +371,7 @@ fn reduce_mean_forms() {
     "#);
     assert_snapshot!(by_attribute(vec![]), @r#"
     1 node(s) can't be imported:
-      unsupported: node "ReduceMean_0" (ReduceMean, ai.onnx opset 13): got axes=[0, 1, 2, 3] on f32[N,2,7,7], expected no mean over the batch; supported: constant axes, not the batch
+      unsupported: node "ReduceMean_0" (ReduceMean, ai.onnx opset 13): got axes=[0, 1, 2, 3] on f32[N,2,7,7], expected no mean over the batch; supported: constant axes, not the batch; constants
     "#);
     assert_snapshot!(by_attribute(vec![ais("axes", &[2, 2])]), @r#"
     1 node(s) can't be imported:
@@ -397,7 +399,7 @@ fn reduce_mean_forms() {
     "#);
     assert_snapshot!(by_input(&[2], vec![ais("axes", &[2])]), @r#"
     1 node(s) can't be imported:
-      unsupported: node "ReduceMean_0" (ReduceMean, ai.onnx opset 18): the attribute "axes" is not known for this opset; supported: constant axes, not the batch
+      unsupported: node "ReduceMean_0" (ReduceMean, ai.onnx opset 18): the attribute "axes" is not known for this opset; supported: constant axes, not the batch; constants
     "#);
 }
 

@@ -88,16 +88,17 @@ fn pads() {
     %2 = pad %x, pads=[0,1,0,2], value=1.5 : f32[N,5] ; "Pad_0"
     "#);
     assert_snapshot!(by_attribute(vec![ais("pads", &[0, -1, 0, 2])]), @r#"
-    1 node(s) can't be imported:
-      unsupported: node "Pad_0" (Pad, ai.onnx opset 9): got pads=[0, -1, 0, 2], expected none that is negative; supported: mode=constant, no negative pads, not the batch
+    %x = input : f32[N,2] ; "x"
+    %2 = slice %x, starts=[0,1], sizes=[N,1], steps=[1,1] : f32[N,1] ; "Pad_0"
+    %3 = pad %2, pads=[0,0,0,2], value=0.0 : f32[N,3] ; "Pad_0"
     "#);
     assert_snapshot!(by_attribute(vec![ais("pads", &[1, 0, 0, 0])]), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Pad_0" (Pad, ai.onnx opset 9): got pads=[1, 0, 0, 0] on f32[N,2], expected none along the batch; supported: mode=constant, no negative pads, not the batch
+      unsupported: node "Pad_0" (Pad, ai.onnx opset 9): got pads=[1, 0, 0, 0] on f32[N,2], expected none along the batch; supported: all modes; not the batch
     "#);
     assert_snapshot!(by_attribute(vec![ais("pads", &[0, 1, 0, 2]), text("mode", "reflect")]), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Pad_0" (Pad, ai.onnx opset 9): got mode=reflect, expected constant; supported: mode=constant, no negative pads, not the batch
+      unsupported: node "Pad_0" (Pad, ai.onnx opset 9): got pads of 1 and 2 on axis 1 of f32[N,2], expected fewer than its size, at most 64; supported: all modes; not the batch
     "#);
     assert_snapshot!(by_attribute(vec![ais("pads", &[0, 1])]), @r#"
     1 node(s) can't be imported:

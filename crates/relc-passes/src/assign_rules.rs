@@ -8,7 +8,7 @@ use relc_ir::{Graph, NodeId, Op};
 use relc_rules::{Place, Preset};
 
 use crate::error::{PassError, UnsupportedNode};
-use crate::find_residuals::gate_signal;
+use crate::gates::Gates;
 use crate::manager::{Pass, Remarks, forward_order};
 
 /// Asks the preset for every node's rule. Nodes that no relevance can pass through are listed in one error.
@@ -30,13 +30,22 @@ impl Pass for AssignRules {
         let order = forward_order(graph, self.name())?;
         let places = places(graph, &order);
         self.check_globs(graph, &places)?;
+        let gates = Gates::new(graph, &order);
+        // A derivative follows the gate too.
+        let is_derivative = |node: NodeId| {
+            let n = graph.node(node);
+            let rule = self.preset.rule(&n.op, &n.name, places.get(&node).copied().unwrap_or_default());
+            matches!(rule, Some(Ok((Rule::Derivative(_), _))))
+        };
+        let reached = gates.reached(graph, &order, |node| !is_derivative(node));
         let mut unsupported = Vec::new();
         graph.rules.clear();
         for node in order {
-            if graph.data_operands(node).is_empty() {
-                continue; // an input
+            if graph.data_operands(node).is_empty() || !reached.contains(&node) {
+                continue; // an input, or what computes a gate
             }
-            match self.assign(graph, node, places.get(&node).copied().unwrap_or_default()) {
+            let place = places.get(&node).copied().unwrap_or_default();
+            match self.assign(graph, node, place, gates.signal(graph, node)) {
                 Ok(assigned) => {
                     graph.rules.insert(node, assigned);
                 }
@@ -90,7 +99,13 @@ impl AssignRules {
         if unmatched.is_empty() { Ok(()) } else { Err(PassError::Unmatched { messages: unmatched }) }
     }
 
-    fn assign(&self, graph: &Graph, node: NodeId, place: Place) -> Result<AssignedRule, Refusal> {
+    fn assign(
+        &self,
+        graph: &Graph,
+        node: NodeId,
+        place: Place,
+        signal: Option<usize>,
+    ) -> Result<AssignedRule, Refusal> {
         let n = graph.node(node);
         let data = graph.data_operands(node);
         let refuse = |reason: &str, advice: &str| Err((reason.to_string(), advice.to_string()));
@@ -127,16 +142,17 @@ impl AssignRules {
                 }
                 given(self.preset.split_rule(&n.name))
             }
-            Op::Arithmetic(Arithmetic::Mul) if data.len() > 1 => match gate_signal(graph, node) {
+            Op::Arithmetic(_) if data.len() > 1 => match signal {
                 Some(signal) => Ok(AssignedRule {
                     rule: Rule::Gate { signal },
                     origin: "structure: the signal of a gate takes the relevance".into(),
                 }),
-                None => refuse("a product of two branches", "a product with a gate (Sigmoid) is supported"),
+                None => refuse(
+                    "two branches of which neither is the other's gate",
+                    "Add, and Mul by a gate (a sigmoid, a softmax, or a value that is repeated over height and width), \
+                     are supported",
+                ),
             },
-            Op::Arithmetic(_) if data.len() > 1 => {
-                refuse("a difference or quotient of two branches", "Add, and Mul by a gate, are supported")
-            }
             Op::Arithmetic(_) if !keeps_type() => {
                 refuse("a constant widens the value", "constants that broadcast to the value are supported")
             }
@@ -147,13 +163,11 @@ impl AssignRules {
                 "a matrix product that is no fully connected layer",
                 "f32[N,K] times a weight is supported",
             ),
-            Op::Softmax(_) => {
-                refuse("a softmax inside the network", "a softmax behind the explained output is supported")
-            }
-            Op::ReduceMean(_) => refuse(
-                "a mean over other axes than height and width",
-                "means over height and width are supported",
+            Op::Softmax(_) => refuse(
+                "a softmax inside the network",
+                "a softmax in a gate, or behind the explained output, is supported",
             ),
+            Op::ReduceMean(_) => refuse("a mean over the batch", "means over the other axes are supported"),
             _ => match self.preset.rule(&n.op, &n.name, place) {
                 Some(Ok((rule, origin))) if !rule.fits(&n.op) => refuse(
                     &format!("{origin}: the rule {} does not fit {}", rule.name(), n.op.onnx_name()),

@@ -76,12 +76,21 @@ pub fn non_negative_values(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> 
             !operands.is_empty() && operands.iter().all(|v| known.contains(&v.node))
         };
         let holds = match &graph.node(node).op {
-            Op::Activation(Activation::Relu | Activation::Sigmoid) => true,
+            Op::Activation(
+                Activation::Relu
+                | Activation::Sigmoid
+                | Activation::HardSigmoid { .. }
+                | Activation::Softplus
+                | Activation::Exp
+                | Activation::Sqrt
+                | Activation::Abs,
+            ) => true,
+            Op::Activation(Activation::Neg | Activation::Log | Activation::Celu { .. }) => false,
             Op::Activation(Activation::Clip { min, .. }) => *min >= 0.0 || all(&known),
             Op::Activation(_) => all(&known),
             Op::Softmax(softmax) => !softmax.log,
             Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool | Op::ReduceMean(_) => all(&known),
-            Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Concat(_) => all(&known),
+            Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Slice(_) | Op::Concat(_) => all(&known),
             Op::Pad(pad) => pad.value >= 0.0 && all(&known),
             Op::Arithmetic(Arithmetic::Add | Arithmetic::Mul) => all(&known),
             _ => false,

@@ -222,6 +222,7 @@ impl Derivation<'_> {
         let shape: Vec<Dim> = self.graph.ty(data[0]).dims().to_vec();
         Ok(match (self.graph.node(node).op.clone(), rule) {
             (Op::Reshape(_), _) => Relevance::Reshape(relc_ir::op::Reshape { shape }),
+            (Op::Expand(expand), _) => Relevance::Expand { expand, from: shape },
             (Op::Transpose(transpose), _) => Relevance::Transpose(transpose.inverse()),
             (Op::Slice(slice), _) => Relevance::Slice { slice, shape },
             (Op::Pad(pad), Rule::Crop { spread }) => Relevance::Pad { pad, shape, spread: *spread },

@@ -1,6 +1,7 @@
 //! `find-residuals`: residual structures, from the graph's structure alone.
 //!
-//! A convergence point (join) is a sum of two or more non-constant values. Its fork is its immediate dominator: the
+//! A convergence point (join) is a sum of two or more non-constant values that relevance reaches (a sum inside a gate is
+//! none). Its fork is its immediate dominator: the
 //! last node that every path from the inputs to the join goes through. The skip is the operand whose path from the
 //! fork has the fewest weighted layers, then the fewest nodes, then comes last.
 
@@ -13,6 +14,7 @@ use relc_ir::residual::{Branch, BranchKind, Residual};
 use relc_ir::{Graph, NodeId, Op, ValueId};
 
 use crate::error::PassError;
+use crate::gates::Gates;
 use crate::manager::{Pass, Remarks, forward_order};
 
 /// Finds residual joins by dominator analysis; names and classes don't count.
@@ -30,10 +32,12 @@ impl Pass for FindResiduals {
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
         let order = forward_order(graph, self.name())?;
         let dominators = Dominance::new(graph);
+        let gates = Gates::new(graph, &order);
+        let reached = gates.reached(graph, &order, |_| true);
         let mut residuals = Vec::new();
         for &node in &order {
             let data = graph.data_operands(node);
-            if data.len() < 2 {
+            if data.len() < 2 || !reached.contains(&node) {
                 continue;
             }
             match graph.node(node).op {
@@ -50,15 +54,18 @@ impl Pass for FindResiduals {
                         }
                     }
                 }
-                Op::Arithmetic(Arithmetic::Mul) => match gate_signal(graph, node) {
-                    Some(signal) => remarks.applied(
-                        graph.describe(node),
-                        format!("is a gate on {}", graph.label(data[signal].1)),
-                    ),
-                    None => {
-                        remarks.warning(graph.describe(node), "a product of two branches that is no gate")
+                Op::Arithmetic(Arithmetic::Mul | Arithmetic::Div | Arithmetic::Sub) => {
+                    match gates.signal(graph, node) {
+                        Some(signal) => remarks.applied(
+                            graph.describe(node),
+                            format!("is a gate on {}", graph.label(data[signal].1)),
+                        ),
+                        None => remarks.warning(
+                            graph.describe(node),
+                            "two branches of which neither is the other's gate",
+                        ),
                     }
-                },
+                }
                 Op::Concat(_) => remarks.applied(graph.describe(node), "puts branches side by side"),
                 _ => remarks.warning(graph.describe(node), "branches meet in a way that is not understood"),
             }
@@ -158,28 +165,4 @@ fn analyse(
     let key = |i: &usize| (branches[*i].weighted_layers, branches[*i].length, std::cmp::Reverse(*i));
     let skip = (0..branches.len()).min_by_key(key).unwrap_or(0);
     Residual { join, fork, branches, skip }
-}
-
-/// If a product's one operand is a gate (a sigmoid or clipped value, possibly reshaped), the index among the
-/// data operands of the other, the signal.
-pub(crate) fn gate_signal(graph: &Graph, node: NodeId) -> Option<usize> {
-    let data = graph.data_operands(node);
-    let [(_, a), (_, b)] = data[..] else { return None };
-    match (is_gate(graph, a), is_gate(graph, b)) {
-        (true, false) if graph.ty(b) == &graph.node(node).types()[0] => Some(1),
-        (false, true) if graph.ty(a) == &graph.node(node).types()[0] => Some(0),
-        _ => None,
-    }
-}
-
-fn is_gate(graph: &Graph, value: ValueId) -> bool {
-    use relc_ir::op::Activation;
-    match graph.node(value.node).op {
-        Op::Activation(Activation::Sigmoid) => true,
-        Op::Activation(Activation::Clip { min, max }) => min == 0.0 && max == 1.0,
-        Op::Reshape(_) | Op::Transpose(_) => {
-            graph.operands(value.node).first().is_some_and(|v| is_gate(graph, *v))
-        }
-        _ => false,
-    }
 }

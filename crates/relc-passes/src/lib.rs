@@ -10,6 +10,7 @@ mod cleanup;
 mod derive_relevance;
 mod error;
 mod find_residuals;
+mod gates;
 mod infer_shapes;
 mod insert_masks;
 mod insert_splits;

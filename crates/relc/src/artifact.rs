@@ -275,7 +275,11 @@ fn decode<const N: usize>(data: &[u8], big_endian: bool, value: impl Fn([u8; N])
     data.as_chunks::<N>().0.iter().map(element).collect()
 }
 
-fn parse_npy_f32(bytes: &[u8]) -> Result<ArrayD<f32>, String> {
+/// Reads the bytes of an `.npy` file, as [`read_npy_f32`] does.
+///
+/// # Errors
+/// What is wrong with them, as a sentence.
+pub fn parse_npy_f32(bytes: &[u8]) -> Result<ArrayD<f32>, String> {
     let (text, data) = split_npy(bytes).ok_or(NO_NPY)?;
     let Header { descr, fortran, shape } = Header::parse(text)?;
     let (order, kind) = descr.split_at_checked(1).ok_or_else(|| other_type(&descr))?;

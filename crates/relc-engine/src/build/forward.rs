@@ -122,7 +122,7 @@ impl Builder<'_> {
                 b.min(raised, high)
             }),
             Activation::Identity | Activation::Dropout => self.map(node, x, |_, x, _| x),
-            Activation::Sigmoid => self.interpret(node),
+            _ => self.interpret(node),
         }
     }
 
@@ -167,7 +167,7 @@ impl Builder<'_> {
                     (Arithmetic::Sub, _) => (vec![-1.0; n], constant),
                     (Arithmetic::Mul, _) => (constant, vec![0.0; n]),
                     (Arithmetic::Div, 0) => (constant.iter().map(|v| 1.0 / v).collect(), vec![0.0; n]),
-                    (Arithmetic::Div, _) => return self.interpret_then(node, relu),
+                    _ => return self.interpret_then(node, relu),
                 };
                 self.affine(node, *x, scale, shift, relu)
             }

@@ -1,26 +1,9 @@
-//! Activations, arithmetic with broadcasting, normalisation, softmax and means.
+//! Arithmetic with broadcasting, normalisation, softmax and means.
 
 use ndarray::{ArrayD, Axis, Zip};
-use relc_ir::op::{Activation, Arithmetic, BatchNormalization, ReduceMean, Softmax};
+use relc_ir::op::{Arithmetic, BatchNormalization, MeanVarianceNormalization, ReduceMean, Softmax};
 
 use crate::element::Element;
-
-/// An elementwise function of one operand.
-pub(super) fn activation<T: Element>(op: &Activation, x: &ArrayD<T>) -> ArrayD<T> {
-    match *op {
-        Activation::Relu => x.mapv(|x| x.max(T::zero())),
-        Activation::LeakyRelu { alpha } => {
-            let alpha = T::narrow(alpha);
-            x.mapv(|x| if x < T::zero() { alpha * x } else { x })
-        }
-        Activation::Clip { min, max } => {
-            let (min, max) = (T::narrow(min), T::narrow(max));
-            x.mapv(|x| x.max(min).min(max))
-        }
-        Activation::Sigmoid => x.mapv(|x| (T::one() + (-x).exp()).recip()),
-        Activation::Identity | Activation::Dropout => x.clone(),
-    }
-}
 
 /// An elementwise function of several operands, broadcast to `out`'s shape; `None` if they don't broadcast.
 pub(super) fn arithmetic<T: Element>(
@@ -39,9 +22,40 @@ pub(super) fn arithmetic<T: Element>(
             Arithmetic::Sub => zip.for_each(|a, b| *a = *a - *b),
             Arithmetic::Mul => zip.for_each(|a, b| *a = *a * *b),
             Arithmetic::Div => zip.for_each(|a, b| *a = *a / *b),
+            Arithmetic::Pow => zip.for_each(|a, b| *a = power(*a, *b)),
+            Arithmetic::PRelu => zip.for_each(|a, b| *a = if *a < T::zero() { *a * *b } else { *a }),
+            Arithmetic::Max => zip.for_each(|a, b| *a = a.max(*b)),
+            Arithmetic::Min => zip.for_each(|a, b| *a = a.min(*b)),
         }
     }
     Some(out)
+}
+
+/// `a` to the power of `b`; a whole power of a negative number is exact in sign.
+fn power<T: Element>(a: T, b: T) -> T {
+    match b.to_i32().filter(|n| T::from(*n) == Some(b)) {
+        Some(n) => a.powi(n),
+        None => a.powf(b),
+    }
+}
+
+/// `(x - mean) / sqrt(var + epsilon)` with the statistics of `x` over the op's axes, in f64.
+pub(super) fn mean_variance_normalization<T: Element>(
+    op: &MeanVarianceNormalization,
+    x: &ArrayD<T>,
+) -> Option<ArrayD<T>> {
+    let mean_over = |values: ArrayD<f64>| {
+        op.axes.iter().fold(values, |sum, &axis| {
+            let count = sum.shape()[axis] as f64;
+            (sum.sum_axis(Axis(axis)) / count).insert_axis(Axis(axis))
+        })
+    };
+    let wide = x.mapv(Element::widen);
+    let mean = mean_over(wide.clone());
+    let centred = &wide - &mean.broadcast(wide.raw_dim())?;
+    let variance = mean_over(centred.mapv(|v| v * v));
+    let factor = variance.mapv(|v| (v + op.epsilon).sqrt().recip());
+    Some((&centred * &factor.broadcast(wide.raw_dim())?).mapv(T::narrow))
 }
 
 /// `(x - mean) * (scale / sqrt(var + epsilon)) + bias` per channel, the factor in f64.

@@ -1,5 +1,6 @@
 //! The forward ops.
 
+mod activation;
 pub(crate) mod conv;
 mod elementwise;
 pub(crate) mod gemm;
@@ -33,7 +34,8 @@ pub(crate) fn evaluate<T: Element>(op: &Op, operands: &[&ArrayD<T>], shape: &[us
         (Op::BatchNormalization(op), [x, scale, bias, mean, var]) => {
             elementwise::batch_normalization(op, x, [scale, bias, mean, var])
         }
-        (Op::Activation(op), [x]) => elementwise::activation(op, x),
+        (Op::MeanVarianceNormalization(op), [x]) => elementwise::mean_variance_normalization(op, x)?,
+        (Op::Activation(op), [x]) => activation::activation(op, x),
         (Op::Arithmetic(op), operands) => elementwise::arithmetic(*op, operands, zeros())?,
         (Op::MaxPool(op), [x]) => pool::max_pool(&op.window, x, zeros()),
         (Op::AveragePool(op), [x]) => average(op, x, zeros())?,
@@ -41,6 +43,7 @@ pub(crate) fn evaluate<T: Element>(op: &Op, operands: &[&ArrayD<T>], shape: &[us
         (Op::ReduceMean(op), [x]) => elementwise::reduce_mean(op, x, zeros())?,
         (Op::Softmax(op), [x]) => elementwise::softmax(op, x),
         (Op::Reshape(_), [x]) => shaping::reshape((*x).clone(), shape)?,
+        (Op::Expand(_), [x]) => x.broadcast(IxDyn(shape))?.as_standard_layout().into_owned(),
         (Op::Transpose(op), [x]) => shaping::transpose(op, x),
         (Op::Pad(op), [x]) => shaping::pad(op, x, zeros()),
         (Op::Slice(op), [x]) => shaping::slice(op, x, shape),

@@ -10,6 +10,19 @@ pub(crate) fn reshape<T: Element>(x: ArrayD<T>, shape: &[usize]) -> Option<Array
     x.into_shape_with_order(IxDyn(shape)).ok()
 }
 
+/// The sum over the repetitions that made `x` from `shape`.
+pub(crate) fn unexpand<T: Element>(mut x: ArrayD<T>, shape: &[usize]) -> Option<ArrayD<T>> {
+    while x.ndim() > shape.len() {
+        x = x.sum_axis(Axis(0));
+    }
+    for (axis, &size) in shape.iter().enumerate() {
+        if size == 1 && x.shape()[axis] > 1 {
+            x = x.sum_axis(Axis(axis)).insert_axis(Axis(axis));
+        }
+    }
+    (x.shape() == shape).then(|| x.as_standard_layout().into_owned())
+}
+
 /// Axes permuted.
 pub(crate) fn transpose<T: Element>(op: &Transpose, x: &ArrayD<T>) -> ArrayD<T> {
     x.view().permuted_axes(IxDyn(&op.perm)).as_standard_layout().into_owned()

@@ -27,6 +27,7 @@ pub(super) fn activation<T: Element>(
                 y * (T::one() - y)
             }
             Activation::Identity | Activation::Dropout => T::one(),
+            smooth => T::narrow(slope_in_f64(smooth, x.widen())),
         }
     };
     let positive = |r: T| if r > T::zero() { r } else { T::zero() };
@@ -36,6 +37,55 @@ pub(super) fn activation<T: Element>(
         Surrogate::Deconv => r.mapv_inplace(positive),
     }
     r
+}
+
+/// The derivatives of the functions that the forward pass computes in f64 too, and of those that have no kink to share.
+fn slope_in_f64(activation: Activation, x: f64) -> f64 {
+    use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let step = |yes: bool| f64::from(u8::from(yes));
+    match activation {
+        Activation::HardSigmoid { alpha, beta } => {
+            let y = alpha * x + beta;
+            alpha * step(y > 0.0 && y < 1.0)
+        }
+        Activation::HardSwish if x.abs() < 3.0 => (2.0 * x + 3.0) / 6.0,
+        Activation::HardSwish => step(x >= 3.0),
+        Activation::Swish { alpha } => {
+            let s = sigmoid(alpha * x);
+            s + alpha * x * s * (1.0 - s)
+        }
+        Activation::Gelu { tanh: false } => {
+            let density = (-x * x / 2.0).exp() / (2.0 * PI).sqrt();
+            0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2)) + x * density
+        }
+        Activation::Gelu { tanh: true } => {
+            let scale = (2.0 / PI).sqrt();
+            let t = (scale * (x + 0.044715 * x * x * x)).tanh();
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * scale * (1.0 + 3.0 * 0.044715 * x * x)
+        }
+        Activation::Mish => {
+            let t = (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh();
+            t + x * (1.0 - t * t) * sigmoid(x)
+        }
+        Activation::Elu { .. } | Activation::Celu { .. } if x > 0.0 => 1.0,
+        Activation::Elu { alpha } => alpha * x.exp(),
+        Activation::Celu { alpha } => (x / alpha).exp(),
+        Activation::Selu { gamma, .. } if x > 0.0 => gamma,
+        Activation::Selu { alpha, gamma } => gamma * alpha * x.exp(),
+        Activation::ThresholdedRelu { alpha } => step(x > alpha),
+        Activation::Softplus => sigmoid(x),
+        Activation::Softsign => (1.0 + x.abs()).powi(-2),
+        Activation::Tanh => 1.0 - x.tanh().powi(2),
+        Activation::Erf => FRAC_2_SQRT_PI * (-x * x).exp(),
+        Activation::Exp => x.exp(),
+        Activation::Log => x.recip(),
+        Activation::Sqrt => 0.5 / x.sqrt(),
+        Activation::Reciprocal => -(x * x).recip(),
+        Activation::Abs => step(x > 0.0) - step(x < 0.0),
+        Activation::Neg => -1.0,
+        _ => 1.0,
+    }
 }
 
 /// `r * scale / sqrt(var + epsilon)` per channel, the factor in f64.
@@ -70,6 +120,9 @@ pub(super) fn arithmetic<T: Element>(
         (Arithmetic::Div, _) => {
             Zip::from(&mut out).and(wide(0)?).and(wide(1)?).for_each(|r, x, y| *r = -*r * *x / (*y * *y));
         }
+        _ => Zip::from(&mut out).and(wide(0)?).and(wide(1)?).for_each(|r, x, y| {
+            *r = *r * T::narrow(slope_of_two(arithmetic, wrt, x.widen(), y.widen()));
+        }),
     }
     let shape = operands.get(wrt)?.shape();
     while out.ndim() > shape.len() {
@@ -81,4 +134,22 @@ pub(super) fn arithmetic<T: Element>(
         }
     }
     Some(out.as_standard_layout().into_owned())
+}
+
+/// The derivative by operand `wrt` of an op of `x` and `y` that is no sum, product or quotient. Of equal operands of a
+/// maximum, the first counts.
+fn slope_of_two(arithmetic: Arithmetic, wrt: usize, x: f64, y: f64) -> f64 {
+    let step = |yes: bool| f64::from(u8::from(yes));
+    match (arithmetic, wrt) {
+        (Arithmetic::Pow, 0) => y * x.powf(y - 1.0),
+        (Arithmetic::Pow, _) => x.powf(y) * x.ln(),
+        (Arithmetic::PRelu, 0) if x < 0.0 => y,
+        (Arithmetic::PRelu, 0) => 1.0,
+        (Arithmetic::PRelu, _) => x.min(0.0),
+        (Arithmetic::Max, 0) => step(x >= y),
+        (Arithmetic::Max, _) => step(x < y),
+        (Arithmetic::Min, 0) => step(x <= y),
+        (Arithmetic::Min, _) => step(x > y),
+        _ => 1.0,
+    }
 }

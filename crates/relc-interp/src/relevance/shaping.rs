@@ -16,6 +16,7 @@ pub(super) fn undo<T: Element>(
 ) -> Option<Propagated<T>> {
     Some(match op {
         Relevance::Reshape(_) => shaping::reshape(r, shape)?.into(),
+        Relevance::Expand { .. } => shaping::unexpand(r, shape)?.into(),
         Relevance::Transpose(transpose) => shaping::transpose(transpose, &r).into(),
         Relevance::Slice { slice, .. } => shaping::unslice(slice, &r, ArrayD::zeros(IxDyn(shape))).into(),
         Relevance::Pad { pad, spread, .. } => unpad(pad, *spread, &r, shape, batch)?,

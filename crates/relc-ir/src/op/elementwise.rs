@@ -1,65 +1,6 @@
-//! `Add` (of any number of operands), `Sub`, `Mul`, `Div`, and the elementwise activations.
+//! `Add` (of any number of operands), `Sub`, `Mul`, `Div`, `Pow`, `PRelu`, `Max`, `Min`.
 
-use crate::attr::{Attr, AttrMap, Attrs};
 use crate::types::{Dim, TensorType};
-
-/// An elementwise function of one operand.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Activation {
-    /// `max(x, 0)`.
-    Relu,
-    /// `x` where positive, else `alpha * x`.
-    LeakyRelu {
-        /// The slope for negative inputs.
-        alpha: f64,
-    },
-    /// `min(max(x, min), max)`; infinite where ONNX gives no bound.
-    Clip {
-        /// The lower bound.
-        min: f64,
-        /// The upper bound.
-        max: f64,
-    },
-    /// `1 / (1 + exp(-x))`.
-    Sigmoid,
-    /// `x` unchanged.
-    Identity,
-    /// `x` unchanged: the layer only acts in training.
-    Dropout,
-}
-
-impl Activation {
-    pub(super) fn attrs(&self) -> Attrs {
-        match *self {
-            Activation::LeakyRelu { alpha } => vec![("alpha", Attr::Float(alpha))],
-            Activation::Clip { min, max } => vec![("min", Attr::Float(min)), ("max", Attr::Float(max))],
-            _ => Attrs::new(),
-        }
-    }
-
-    pub(super) fn mnemonic(&self) -> &'static str {
-        match self {
-            Activation::Relu => "relu",
-            Activation::LeakyRelu { .. } => "leaky_relu",
-            Activation::Clip { .. } => "clip",
-            Activation::Sigmoid => "sigmoid",
-            Activation::Identity => "identity",
-            Activation::Dropout => "dropout",
-        }
-    }
-
-    pub(super) fn from_text(mnemonic: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
-        Ok(Some(match mnemonic {
-            "relu" => Activation::Relu,
-            "leaky_relu" => Activation::LeakyRelu { alpha: attrs.float("alpha")? },
-            "clip" => Activation::Clip { min: attrs.float("min")?, max: attrs.float("max")? },
-            "sigmoid" => Activation::Sigmoid,
-            "identity" => Activation::Identity,
-            "dropout" => Activation::Dropout,
-            _ => return Ok(None),
-        }))
-    }
-}
 
 /// An elementwise function of two or more operands, with ONNX's (numpy's) broadcasting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,22 +13,40 @@ pub enum Arithmetic {
     Mul,
     /// The first over the second.
     Div,
+    /// The first to the power of the second.
+    Pow,
+    /// The first where positive, else the product of both.
+    PRelu,
+    /// The larger of two.
+    Max,
+    /// The smaller of two.
+    Min,
 }
+
+/// Every one with its name in the text form and ONNX's.
+const NAMES: [(Arithmetic, &str, &str); 8] = [
+    (Arithmetic::Add, "add", "Add"),
+    (Arithmetic::Sub, "sub", "Sub"),
+    (Arithmetic::Mul, "mul", "Mul"),
+    (Arithmetic::Div, "div", "Div"),
+    (Arithmetic::Pow, "pow", "Pow"),
+    (Arithmetic::PRelu, "prelu", "PRelu"),
+    (Arithmetic::Max, "max", "Max"),
+    (Arithmetic::Min, "min", "Min"),
+];
 
 impl Arithmetic {
     pub(super) fn mnemonic(self) -> &'static str {
-        match self {
-            Arithmetic::Add => "add",
-            Arithmetic::Sub => "sub",
-            Arithmetic::Mul => "mul",
-            Arithmetic::Div => "div",
-        }
+        NAMES.iter().find(|(a, ..)| *a == self).map_or("?", |(_, mnemonic, _)| mnemonic)
+    }
+
+    /// ONNX's name.
+    pub fn onnx_name(self) -> &'static str {
+        NAMES.iter().find(|(a, ..)| *a == self).map_or("?", |(.., onnx)| onnx)
     }
 
     pub(super) fn from_text(mnemonic: &str) -> Option<Self> {
-        [Arithmetic::Add, Arithmetic::Sub, Arithmetic::Mul, Arithmetic::Div]
-            .into_iter()
-            .find(|a| a.mnemonic() == mnemonic)
+        NAMES.iter().find(|(_, m, _)| *m == mnemonic).map(|(a, ..)| *a)
     }
 
     /// The broadcast type of all operands.

@@ -1,5 +1,6 @@
 //! The ops: one enum, one file per family, each with its attributes, text form and shape inference.
 
+mod activation;
 mod conv;
 mod elementwise;
 mod gemm;
@@ -9,13 +10,14 @@ mod relevance;
 mod shaping;
 mod window;
 
+pub use activation::Activation;
 pub use conv::Conv;
-pub use elementwise::{Activation, Arithmetic};
+pub use elementwise::Arithmetic;
 pub use gemm::Gemm;
-pub use norm::{BatchNormalization, Softmax};
+pub use norm::{BatchNormalization, MeanVarianceNormalization, Softmax};
 pub use pool::{AveragePool, MaxPool, ReduceMean};
 pub use relevance::{LinearLayer, Relevance, SIGNED_EPS, SplitKind};
-pub use shaping::{Concat, Pad, Reshape, Slice, Transpose};
+pub use shaping::{Concat, Expand, Pad, Reshape, Slice, Transpose};
 pub use window::Window;
 
 use crate::attr::{AttrMap, Attrs};
@@ -36,6 +38,8 @@ pub enum Op {
     MatMul,
     /// A batch normalisation in inference form.
     BatchNormalization(BatchNormalization),
+    /// A normalisation by the operand's own mean and variance.
+    MeanVarianceNormalization(MeanVarianceNormalization),
     /// An elementwise function of one operand.
     Activation(Activation),
     /// An elementwise function of several operands.
@@ -52,6 +56,8 @@ pub enum Op {
     Softmax(Softmax),
     /// A change of shape.
     Reshape(Reshape),
+    /// A repetition along axes of size 1.
+    Expand(Expand),
     /// A permutation of axes.
     Transpose(Transpose),
     /// Constant padding.
@@ -74,6 +80,7 @@ impl Op {
             Op::Gemm(_) => "gemm",
             Op::MatMul => "matmul",
             Op::BatchNormalization(_) => "batch_normalization",
+            Op::MeanVarianceNormalization(_) => "mean_variance_normalization",
             Op::Activation(activation) => activation.mnemonic(),
             Op::Arithmetic(arithmetic) => arithmetic.mnemonic(),
             Op::MaxPool(_) => "max_pool",
@@ -83,6 +90,7 @@ impl Op {
             Op::Softmax(Softmax { log: false, .. }) => "softmax",
             Op::Softmax(Softmax { log: true, .. }) => "log_softmax",
             Op::Reshape(_) => "reshape",
+            Op::Expand(_) => "expand",
             Op::Transpose(_) => "transpose",
             Op::Pad(_) => "pad",
             Op::Slice(_) => "slice",
@@ -99,12 +107,14 @@ impl Op {
             Op::Conv(op) => op.attrs(),
             Op::Gemm(op) => op.attrs(),
             Op::BatchNormalization(op) => op.attrs(),
+            Op::MeanVarianceNormalization(op) => op.attrs(),
             Op::Activation(op) => op.attrs(),
             Op::MaxPool(op) => op.attrs(),
             Op::AveragePool(op) => op.attrs(),
             Op::ReduceMean(op) => op.attrs(),
             Op::Softmax(op) => op.attrs(),
             Op::Reshape(op) => op.attrs(),
+            Op::Expand(op) => op.attrs(),
             Op::Transpose(op) => op.attrs(),
             Op::Pad(op) => op.attrs(),
             Op::Slice(op) => op.attrs(),
@@ -124,6 +134,9 @@ impl Op {
             "gemm" => Op::Gemm(Gemm::from_attrs(a)?),
             "matmul" => Op::MatMul,
             "batch_normalization" => Op::BatchNormalization(BatchNormalization::from_attrs(a)?),
+            "mean_variance_normalization" => {
+                Op::MeanVarianceNormalization(MeanVarianceNormalization::from_attrs(a)?)
+            }
             "max_pool" => Op::MaxPool(MaxPool::from_attrs(a)?),
             "average_pool" => Op::AveragePool(AveragePool::from_attrs(a)?),
             "global_average_pool" => Op::GlobalAveragePool,
@@ -131,6 +144,7 @@ impl Op {
             "softmax" => Op::Softmax(Softmax::from_attrs(a, false)?),
             "log_softmax" => Op::Softmax(Softmax::from_attrs(a, true)?),
             "reshape" => Op::Reshape(Reshape::from_attrs(a)?),
+            "expand" => Op::Expand(Expand::from_attrs(a)?),
             "transpose" => Op::Transpose(Transpose::from_attrs(a)?),
             "pad" => Op::Pad(Pad::from_attrs(a)?),
             "slice" => Op::Slice(Slice::from_attrs(a)?),
@@ -162,6 +176,7 @@ impl Op {
             Op::Gemm(op) => op.infer(operands)?,
             Op::MatMul => gemm::infer_matmul(operands)?,
             Op::BatchNormalization(op) => op.infer(operands)?,
+            Op::MeanVarianceNormalization(op) => op.infer(operands)?,
             Op::Activation(_) => match operands {
                 [x] => (*x).clone(),
                 _ => return Err(format!("got {} operands, expected 1", operands.len())),
@@ -173,6 +188,7 @@ impl Op {
             Op::ReduceMean(op) => op.infer(operands)?,
             Op::Softmax(op) => op.infer(operands)?,
             Op::Reshape(op) => op.infer(operands)?,
+            Op::Expand(op) => op.infer(operands)?,
             Op::Transpose(op) => op.infer(operands)?,
             Op::Pad(op) => op.infer(operands)?,
             Op::Slice(op) => op.infer(operands)?,
@@ -192,20 +208,9 @@ impl Op {
             Op::Gemm(_) => "Gemm",
             Op::MatMul => "MatMul",
             Op::BatchNormalization(_) => "BatchNormalization",
-            Op::Activation(activation) => match activation {
-                Activation::Relu => "Relu",
-                Activation::LeakyRelu { .. } => "LeakyRelu",
-                Activation::Clip { .. } => "Clip",
-                Activation::Sigmoid => "Sigmoid",
-                Activation::Identity => "Identity",
-                Activation::Dropout => "Dropout",
-            },
-            Op::Arithmetic(arithmetic) => match arithmetic {
-                Arithmetic::Add => "Add",
-                Arithmetic::Sub => "Sub",
-                Arithmetic::Mul => "Mul",
-                Arithmetic::Div => "Div",
-            },
+            Op::MeanVarianceNormalization(_) => "MeanVarianceNormalization",
+            Op::Activation(activation) => activation.onnx_name(),
+            Op::Arithmetic(arithmetic) => arithmetic.onnx_name(),
             Op::MaxPool(_) => "MaxPool",
             Op::AveragePool(_) => "AveragePool",
             Op::GlobalAveragePool => "GlobalAveragePool",
@@ -213,6 +218,7 @@ impl Op {
             Op::Softmax(Softmax { log: false, .. }) => "Softmax",
             Op::Softmax(Softmax { log: true, .. }) => "LogSoftmax",
             Op::Reshape(_) => "Reshape",
+            Op::Expand(_) => "Expand",
             Op::Transpose(_) => "Transpose",
             Op::Pad(_) => "Pad",
             Op::Slice(_) => "Slice",

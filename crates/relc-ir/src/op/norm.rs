@@ -1,4 +1,5 @@
-//! `BatchNormalization` (inference) and the heads `Softmax` and `LogSoftmax`.
+//! `BatchNormalization` (inference), normalisation by the operand's own statistics, and the heads `Softmax` and
+//! `LogSoftmax`.
 
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::types::{Dim, TensorType};
@@ -37,6 +38,41 @@ impl BatchNormalization {
             Some(p) => Err(format!("got a parameter {p}, expected f32[{c}]")),
             None => Ok((*x).clone()),
         }
+    }
+}
+
+/// `(x - mean) / sqrt(var + epsilon)`, mean and (biased) variance of `x` itself over some axes.
+///
+/// `InstanceNormalization`, `GroupNormalization` and `LayerNormalization` are this one, between changes of shape and
+/// with a `Mul` and an `Add` behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeanVarianceNormalization {
+    /// The axes, not the batch, ascending.
+    pub axes: Vec<usize>,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+impl MeanVarianceNormalization {
+    pub(super) fn attrs(&self) -> Attrs {
+        vec![("axes", Attr::sizes(&self.axes)), ("epsilon", Attr::Float(self.epsilon))]
+    }
+
+    pub(super) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
+        Ok(MeanVarianceNormalization { axes: attrs.sizes("axes")?, epsilon: attrs.float("epsilon")? })
+    }
+
+    /// The output type, that of the operand.
+    ///
+    /// # Errors
+    /// A sentence: what was got and what is expected.
+    pub fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
+        let [x] = operands else { return Err(format!("got {} operands, expected 1", operands.len())) };
+        let fixed = |a: &usize| x.dims().get(*a).is_some_and(|d| *d != Dim::Batch);
+        if self.axes.is_empty() || !self.axes.iter().all(fixed) || !self.axes.is_sorted_by(|a, b| a < b) {
+            return Err(format!("got axes={:?} on {x}, expected ascending axes, not the batch", self.axes));
+        }
+        Ok((*x).clone())
     }
 }
 

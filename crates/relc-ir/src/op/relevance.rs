@@ -5,8 +5,8 @@
 //! a [`Relevance::Sum`] adds what its users send back.
 
 use super::{
-    Activation, Arithmetic, AveragePool, BatchNormalization, Concat, Conv, Gemm, MaxPool, Pad, Reshape,
-    Slice, Transpose,
+    Activation, Arithmetic, AveragePool, BatchNormalization, Concat, Conv, Expand, Gemm, MaxPool, Pad,
+    Reshape, Slice, Transpose,
 };
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::rule::{LinearRule, Surrogate};
@@ -72,6 +72,13 @@ pub enum Relevance {
     Pass,
     /// A Reshape undone.
     Reshape(Reshape),
+    /// An Expand undone: the sum over the repetitions.
+    Expand {
+        /// The expansion.
+        expand: Expand,
+        /// Its input's shape.
+        from: Vec<Dim>,
+    },
     /// A Transpose undone; `perm` is the inverse.
     Transpose(Transpose),
     /// A Slice undone: zeros where it did not look.
@@ -146,6 +153,7 @@ impl Relevance {
             Relevance::Split { kind: SplitKind::Copy, .. } => "split.copy".into(),
             Relevance::Pass => "pass".into(),
             Relevance::Reshape(_) => "reshape.pass".into(),
+            Relevance::Expand { .. } => "expand.pass".into(),
             Relevance::Transpose(_) => "transpose.pass".into(),
             Relevance::Slice { .. } => "slice.pass".into(),
             Relevance::Pad { .. } => "pad.pass".into(),
@@ -195,6 +203,11 @@ impl Relevance {
                 attrs
             }
             Relevance::Reshape(reshape) => reshape.attrs(),
+            Relevance::Expand { expand, from } => {
+                let mut attrs = expand.attrs();
+                attrs.push(("from", Attr::dims(from)));
+                attrs
+            }
             Relevance::Transpose(transpose) => transpose.attrs(),
             Relevance::Slice { slice, shape } => {
                 let mut attrs = slice.attrs();
@@ -241,6 +254,9 @@ impl Relevance {
                 split(SplitKind::Only(only), attrs)?
             }
             "reshape.pass" => Relevance::Reshape(Reshape::from_attrs(attrs)?),
+            "expand.pass" => {
+                Relevance::Expand { expand: Expand::from_attrs(attrs)?, from: attrs.dims("from")? }
+            }
             "transpose.pass" => Relevance::Transpose(Transpose::from_attrs(attrs)?),
             "slice.pass" => {
                 Relevance::Slice { slice: Slice::from_attrs(attrs)?, shape: attrs.dims("shape")? }
@@ -303,6 +319,10 @@ impl Relevance {
             }
             Relevance::Split { branches, skip, kind } => infer_split(*branches, *skip, *kind, operands),
             Relevance::Reshape(reshape) => Ok(vec![reshape.infer(operands)?]),
+            Relevance::Expand { expand, from } => {
+                let from = TensorType::new(from.iter().copied());
+                undo_one(operands, &expand.infer(&[&from])?, &from)
+            }
             Relevance::Transpose(transpose) => Ok(vec![transpose.infer(operands)?]),
             Relevance::Slice { slice, shape } => {
                 let shape = TensorType::new(shape.iter().copied());

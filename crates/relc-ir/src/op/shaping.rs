@@ -1,4 +1,4 @@
-//! Ops that only move elements: `Reshape`, `Flatten`, `Transpose`, `Pad`, `Slice`, `Concat`.
+//! Ops that only move elements: `Reshape`, `Flatten`, `Expand`, `Transpose`, `Pad`, `Slice`, `Concat`.
 
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::types::{Dim, TensorType};
@@ -7,6 +7,13 @@ use crate::types::{Dim, TensorType};
 /// `Flatten`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reshape {
+    /// The output's dimensions.
+    pub shape: Vec<Dim>,
+}
+
+/// `Expand`: repetition along axes of size 1, and along new leading axes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Expand {
     /// The output's dimensions.
     pub shape: Vec<Dim>,
 }
@@ -70,6 +77,32 @@ impl Reshape {
         let out = TensorType::new(self.shape.iter().copied());
         if out.elements() != x.elements() || out.is_batched() != x.is_batched() {
             return Err(format!("got {x} and shape {out}, expected the same number of elements per sample"));
+        }
+        Ok(out)
+    }
+}
+
+impl Expand {
+    pub(super) fn attrs(&self) -> Attrs {
+        vec![("shape", Attr::dims(&self.shape))]
+    }
+
+    pub(super) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
+        Ok(Expand { shape: attrs.dims("shape")? })
+    }
+
+    /// The output type.
+    ///
+    /// # Errors
+    /// If the operand does not broadcast to the shape.
+    pub fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
+        let x = one(operands)?;
+        let out = TensorType::new(self.shape.iter().copied());
+        let fits = |(from, to): (&Dim, &Dim)| from == to || *from == Dim::Fixed(1);
+        // New leading axes would move the batch.
+        let leads = x.rank() == out.rank() || !x.is_batched();
+        if x.rank() > out.rank() || !leads || !x.dims().iter().rev().zip(out.dims().iter().rev()).all(fits) {
+            return Err(format!("got {x} and shape {out}, expected a shape that it broadcasts to"));
         }
         Ok(out)
     }

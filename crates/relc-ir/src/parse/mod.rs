@@ -4,7 +4,7 @@
 //! graph     = "graph" "@" name "(" [input {"," input}] ")" "->" "(" [output {"," output}] ")" "{" {item} "}"
 //! input     = "%" name ":" type
 //! output    = value string
-//! item      = weights | "head" word | node | residual | relevance | claim
+//! item      = weights | "head" word | "note" string | node | residual | relevance | claim
 //! weights   = "weights" "{" {"@" name ":" type "#" hex16} "}"
 //! node      = value {"," value} "=" op [argument {"," argument}] ":" type {"," type} ["!" rule] [";" string]
 //! argument  = value | word "=" attribute
@@ -245,7 +245,7 @@ impl Parser {
         if self.is_punct('%') {
             return self.node();
         }
-        match self.word("a node, weights, head, residual, relevance, claim or }")?.as_str() {
+        match self.word("a node, weights, head, note, residual, relevance, claim or }")?.as_str() {
             "weights" => self.weights(),
             "head" => {
                 let name = self.word("a head")?;
@@ -257,6 +257,11 @@ impl Parser {
                         ));
                     }
                 }
+                Ok(())
+            }
+            "note" => {
+                let note = self.text("a note in quotes")?;
+                self.graph.notes.push(note);
                 Ok(())
             }
             "residual" => self.residual(),

@@ -1,7 +1,7 @@
 //! Operators that only make or combine constants: `Constant`, `Shape`, `Cast`, `Where`, ...
 
-use relc_ir::op::Activation;
-use relc_ir::{Dim, TensorType};
+use relc_ir::op::{Activation, Expand};
+use relc_ir::{Dim, Op};
 
 use super::elementwise::unchanged;
 use super::shaping::{dims, fixed};
@@ -134,6 +134,16 @@ pub(crate) fn cast(call: &mut Call) -> Result<Value, Fault> {
     }
 }
 
+/// A cast to the type of input 1: between floats, nothing.
+pub(crate) fn cast_like(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    call.attributes.ignore(&["saturate", "round_mode"]);
+    match call.value(1)? {
+        Value::Graph(_) | Value::Constant(Constant::Floats(_)) => unchanged(call, Activation::Identity),
+        _ => Err(Fault::unsupported("got a cast to integers")),
+    }
+}
+
 fn truth(yes: bool) -> Sym {
     Sym::from(i64::from(yes))
 }
@@ -178,7 +188,11 @@ pub(crate) fn range(call: &mut Call) -> Result<Value, Fault> {
 }
 
 /// Folds two integer inputs element by element.
-fn fold_ints(call: &mut Call, i: usize, f: fn(Sym, Sym) -> Result<Sym, Fault>) -> Result<Const<Sym>, Fault> {
+fn fold_ints(
+    call: &mut Call,
+    i: usize,
+    f: impl Fn(Sym, Sym) -> Result<Sym, Fault>,
+) -> Result<Const<Sym>, Fault> {
     let (a, b) = (call.ints(0)?, call.ints(i)?);
     a.zip(&b, &mut call.builder.budget, f)
 }
@@ -188,23 +202,69 @@ pub(crate) fn equal(call: &mut Call) -> Result<Value, Fault> {
     Ok(fold_ints(call, 1, |a, b| Ok(truth(a.equals(b)?)))?.into())
 }
 
-fn extremum(call: &mut Call, largest: bool) -> Result<Value, Fault> {
-    call.expect_inputs(1..=usize::MAX)?;
-    let mut best = call.ints(0)?;
-    for i in 1..call.arity() {
-        let next = call.ints(i)?;
-        let pick = |a: Sym, b: Sym| Ok(if a.is_at_least(b)? == largest { a } else { b });
-        best = best.zip(&next, &mut call.builder.budget, pick)?;
+/// Whether the comparison of two integers holds, or, of floats, of two floats.
+fn compare(
+    call: &mut Call,
+    ints: fn(Sym, Sym) -> Result<bool, Fault>,
+    floats: fn(f32, f32) -> bool,
+) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    if let (Value::Constant(Constant::Floats(a)), Value::Constant(Constant::Floats(b))) =
+        (call.value(0)?, call.value(1)?)
+    {
+        return Ok(a.zip(&b, &mut call.builder.budget, |a, b| Ok(truth(floats(a, b))))?.into());
     }
-    Ok(best.into())
+    let (a, b) = (call.ints(0)?, call.ints(1)?);
+    Ok(a.zip(&b, &mut call.builder.budget, |a, b| Ok(truth(ints(a, b)?)))?.into())
 }
 
-pub(crate) fn min(call: &mut Call) -> Result<Value, Fault> {
-    extremum(call, false)
+pub(crate) fn greater(call: &mut Call) -> Result<Value, Fault> {
+    compare(call, |a, b| Ok(!b.is_at_least(a)?), |a, b| a > b)
 }
 
-pub(crate) fn max(call: &mut Call) -> Result<Value, Fault> {
-    extremum(call, true)
+pub(crate) fn greater_or_equal(call: &mut Call) -> Result<Value, Fault> {
+    compare(call, |a, b| Ok(a.equals(b)? || a.is_at_least(b)?), |a, b| a >= b)
+}
+
+pub(crate) fn less(call: &mut Call) -> Result<Value, Fault> {
+    compare(call, |a, b| Ok(!a.equals(b)? && b.is_at_least(a)?), |a, b| a < b)
+}
+
+pub(crate) fn less_or_equal(call: &mut Call) -> Result<Value, Fault> {
+    compare(call, |a, b| Ok(a.equals(b)? || b.is_at_least(a)?), |a, b| a <= b)
+}
+
+pub(crate) fn not(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=1)?;
+    let x = call.ints(0)?;
+    Ok(x.map(&mut call.builder.budget, |v| Ok(truth(v.equals(Sym::from(0))?)))?.into())
+}
+
+pub(crate) fn and(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    let zero = Sym::from(0);
+    Ok(fold_ints(call, 1, |a, b| Ok(truth(!a.equals(zero)? && !b.equals(zero)?)))?.into())
+}
+
+pub(crate) fn or(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    let zero = Sym::from(0);
+    Ok(fold_ints(call, 1, |a, b| Ok(truth(!a.equals(zero)? || !b.equals(zero)?)))?.into())
+}
+
+/// The remainder, with the sign of the divisor, of numbers.
+pub(crate) fn modulo(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    let truncated = call.attributes.flag("fmod")?;
+    let remainder = move |a: Sym, b: Sym| {
+        let unknown = || Fault::unsupported(format!("got ({a}) modulo ({b}), expected numbers"));
+        let (x, y) = (a.known().ok_or_else(unknown)?, b.known().ok_or_else(unknown)?);
+        let r = x.checked_rem(y).ok_or_else(|| Fault::invalid(format!("got {x} modulo {y}")))?;
+        let shifts = !truncated && r != 0 && (r < 0) != (y < 0);
+        Ok(Sym::from(if shifts { r + y } else { r }))
+    };
+    let (a, b) = (call.ints(0)?, call.ints(1)?);
+    Ok(a.zip(&b, &mut call.builder.budget, remainder)?.into())
 }
 
 pub(crate) fn where_(call: &mut Call) -> Result<Value, Fault> {
@@ -241,20 +301,21 @@ pub(crate) fn expand(call: &mut Call) -> Result<Value, Fault> {
         _ => {
             let x = call.data(0)?;
             let ty = call.ty(x);
-            // A dimension of 1 in the target leaves the tensor's own.
-            let skipped = ty.rank().saturating_sub(target.len());
-            let own = ty.dims().iter().skip(skipped);
-            let same =
-                target.len() <= ty.rank() && own.zip(&target).all(|(a, b)| a == b || *b == Dim::Fixed(1));
-            if !same {
-                let target = TensorType::new(target);
-                return Err(Fault::unsupported(format!(
-                    "got {ty} to expand to {target}, expected the same shape"
-                )));
-            }
-            unchanged(call, Activation::Identity)
+            let shape = both_ways(ty.dims(), &target);
+            // A new axis before the batch would move it: the graph refuses that.
+            call.emit(Op::Expand(Expand { shape }), &[x])
         }
     }
+}
+
+/// The broadcast of two shapes where a 1 (or a missing axis) of either takes the other's size.
+fn both_ways(x: &[Dim], target: &[Dim]) -> Vec<Dim> {
+    let rank = x.len().max(target.len());
+    let at = |dims: &[Dim], i: usize| {
+        (i + dims.len()).checked_sub(rank).and_then(|i| dims.get(i)).copied().unwrap_or(Dim::Fixed(1))
+    };
+    let dim = |i| if at(target, i) == Dim::Fixed(1) { at(x, i) } else { at(target, i) };
+    (0..rank).map(dim).collect()
 }
 
 fn expand_constant<T: Copy>(
@@ -262,23 +323,8 @@ fn expand_constant<T: Copy>(
     constant: &Const<T>,
     target: Vec<Dim>,
 ) -> Result<Const<T>, Fault> {
-    // The expansion goes both ways: a 1 in the target takes the constant's size.
-    let target = fixed(target)?;
-    let rank = target.len().max(constant.dims().len());
-    let at = |dims: &[usize], i: usize| {
-        (i + dims.len()).checked_sub(rank).and_then(|i| dims.get(i)).copied().unwrap_or(1)
-    };
-    let dims = (0..rank).map(|i| match at(&target, i) {
-        1 => at(constant.dims(), i),
-        size => size,
-    });
-    constant.expand(dims.collect(), &mut call.builder.budget)
-}
-
-pub(crate) fn sqrt(call: &mut Call) -> Result<Value, Fault> {
-    call.expect_inputs(1..=1)?;
-    let x = call.floats(0)?;
-    Ok(x.map(&mut call.builder.budget, |v| Ok(v.sqrt()))?.into())
+    let dims = fixed(both_ways(&dims(constant), &target))?;
+    constant.expand(dims, &mut call.builder.budget)
 }
 
 #[cfg(test)]

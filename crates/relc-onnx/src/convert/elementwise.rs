@@ -1,4 +1,4 @@
-//! Activations and arithmetic, on tensors, on constants and on shapes.
+//! Arithmetic on tensors, on constants and on shapes; what changes nothing.
 
 use relc_ir::op::{Activation, Arithmetic};
 use relc_ir::{Op, ValueId};
@@ -8,50 +8,6 @@ use crate::constant::Const;
 use crate::error::Fault;
 use crate::sym::Sym;
 use crate::tensor::Constant;
-
-fn activation(call: &mut Call, activation: Activation) -> Result<Value, Fault> {
-    call.expect_inputs(1..=1)?;
-    let x = call.data(0)?;
-    call.emit(Op::Activation(activation), &[x])
-}
-
-pub(crate) fn relu(call: &mut Call) -> Result<Value, Fault> {
-    activation(call, Activation::Relu)
-}
-
-pub(crate) fn sigmoid(call: &mut Call) -> Result<Value, Fault> {
-    activation(call, Activation::Sigmoid)
-}
-
-pub(crate) fn leaky_relu(call: &mut Call) -> Result<Value, Fault> {
-    let alpha = call.attributes.float("alpha")?.unwrap_or(f64::from(0.01f32));
-    activation(call, Activation::LeakyRelu { alpha })
-}
-
-/// Before opset 11 the bounds are attributes, then inputs; absent ones don't bound.
-pub(crate) fn clip(call: &mut Call) -> Result<Value, Fault> {
-    let (min, max) = if call.opset < 11 {
-        call.expect_inputs(1..=1)?;
-        (call.attributes.float("min")?, call.attributes.float("max")?)
-    } else {
-        call.expect_inputs(1..=3)?;
-        (bound(call, 1)?, bound(call, 2)?)
-    };
-    let (min, max) = (min.unwrap_or(f64::NEG_INFINITY), max.unwrap_or(f64::INFINITY));
-    // Also refuses bounds that are no numbers.
-    if min.partial_cmp(&max).is_none_or(|o| o.is_gt()) {
-        return Err(Fault::unsupported(format!("got min={min} and max={max}, expected min <= max")));
-    }
-    let x = call.data(0)?;
-    call.emit(Op::Activation(Activation::Clip { min, max }), &[x])
-}
-
-fn bound(call: &Call, i: usize) -> Result<Option<f64>, Fault> {
-    if !call.has(i) {
-        return Ok(None);
-    }
-    Ok(Some(f64::from(call.floats(i)?.single()?)))
-}
 
 pub(crate) fn identity(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(1..=1)?;
@@ -97,6 +53,99 @@ fn binary(call: &mut Call, binary: &Binary) -> Result<Value, Fault> {
             let operands = [call.operand(0)?, call.operand(1)?];
             call.emit(Op::Arithmetic(binary.op), &operands)
         }
+    }
+}
+
+/// An operator of two operands whose constants may be of different kinds: `Pow` takes integers as exponents.
+pub(crate) fn pow(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    let floats = |call: &mut Call, i: usize| match call.value(i)? {
+        Value::Constant(Constant::Ints(c)) => {
+            c.map(&mut call.builder.budget, |v| v.known().map(|v| v as f32).ok_or_else(|| batch_power(v)))
+        }
+        _ => call.floats(i),
+    };
+    match (call.value(0)?, call.value(1)?) {
+        (Value::Constant(_), Value::Constant(_)) => {
+            let (a, b) = (floats(call, 0)?, floats(call, 1)?);
+            let power = |x: f32, y: f32| Ok(f64::from(x).powf(f64::from(y)) as f32);
+            Ok(a.zip(&b, &mut call.builder.budget, power)?.into())
+        }
+        (Value::Graph(x), Value::Constant(_)) => {
+            let exponent = floats(call, 1)?;
+            let exponent = call.new_weight("exponent", &exponent)?;
+            call.emit(Op::Arithmetic(Arithmetic::Pow), &[x, exponent])
+        }
+        _ => {
+            let operands = [call.operand(0)?, call.operand(1)?];
+            call.emit(Op::Arithmetic(Arithmetic::Pow), &operands)
+        }
+    }
+}
+
+fn batch_power(v: Sym) -> Fault {
+    Fault::unsupported(format!("got the power of {v}, expected a number"))
+}
+
+/// Input 1 is the slope of negative values.
+pub(crate) fn prelu(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    let operands = [call.data(0)?, call.operand(1)?];
+    call.emit(Op::Arithmetic(Arithmetic::PRelu), &operands)
+}
+
+/// The largest or smallest of any number of operands.
+fn extremum(call: &mut Call, op: Arithmetic) -> Result<Value, Fault> {
+    call.expect_inputs(1..=usize::MAX)?;
+    let largest = op == Arithmetic::Max;
+    let values: Vec<Value> = (0..call.arity()).map(|i| call.value(i)).collect::<Result<_, _>>()?;
+    if values.iter().all(|v| matches!(v, Value::Constant(Constant::Ints(_)))) {
+        let mut best = call.ints(0)?;
+        for i in 1..call.arity() {
+            let next = call.ints(i)?;
+            let pick = |a: Sym, b: Sym| Ok(if a.is_at_least(b)? == largest { a } else { b });
+            best = best.zip(&next, &mut call.builder.budget, pick)?;
+        }
+        return Ok(best.into());
+    }
+    if values.iter().all(|v| matches!(v, Value::Constant(_))) {
+        let mut best = call.floats(0)?;
+        for i in 1..call.arity() {
+            let next = call.floats(i)?;
+            let pick = |a: f32, b: f32| Ok(if largest { a.max(b) } else { a.min(b) });
+            best = best.zip(&next, &mut call.builder.budget, pick)?;
+        }
+        return Ok(best.into());
+    }
+    let mut best = call.operand(0)?;
+    for i in 1..call.arity() {
+        let next = call.operand(i)?;
+        best = call.node(Op::Arithmetic(op), &[best, next])?;
+    }
+    Ok(Value::Graph(best))
+}
+
+pub(crate) fn max(call: &mut Call) -> Result<Value, Fault> {
+    extremum(call, Arithmetic::Max)
+}
+
+pub(crate) fn min(call: &mut Call) -> Result<Value, Fault> {
+    extremum(call, Arithmetic::Min)
+}
+
+/// The mean of any number of operands.
+pub(crate) fn mean(call: &mut Call) -> Result<Value, Fault> {
+    let total = sum(call)?;
+    let count = call.arity() as f32;
+    match total {
+        Value::Graph(total) if call.arity() > 1 => {
+            let count = call.new_weight("count", &Const::scalar(count))?;
+            call.emit(Op::Arithmetic(Arithmetic::Div), &[total, count])
+        }
+        Value::Constant(Constant::Floats(c)) => {
+            Ok(c.map(&mut call.builder.budget, |v| Ok(v / count))?.into())
+        }
+        total => Ok(total),
     }
 }
 

@@ -1,42 +1,67 @@
 //! `Conv`, `Gemm` and `MatMul`: the layers with weights.
 
-use relc_ir::Op;
 use relc_ir::op::{Conv, Gemm};
+use relc_ir::{Op, ValueId};
 
-use super::window::window;
+use super::window::{as_picture, from_picture, window};
 use crate::call::{Call, Value};
 use crate::constant::Const;
 use crate::error::Fault;
 
 pub(crate) fn conv(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=3)?;
-    let x = call.data(0)?;
+    let (y, row) = convolution(call)?;
+    from_picture(call, y, row)
+}
+
+/// The convolution of inputs 0 to 2, and whether it is of a row.
+pub(super) fn convolution(call: &mut Call) -> Result<(ValueId, bool), Fault> {
+    let (x, row) = as_picture(call)?;
     let ty = call.ty(x);
     if ty.rank() != 4 {
-        return Err(Fault::unsupported(format!("got an input {ty}, expected f32[N,C,H,W]")));
+        return Err(Fault::unsupported(format!("got an input {ty}, expected f32[N,C,H,W] or f32[N,C,L]")));
     }
     let weight = call.floats(1)?;
-    let &[_, _, h, w] = weight.dims() else {
-        return Err(Fault::invalid(format!(
-            "got a weight of shape {:?}, expected [M,C/group,kH,kW]",
-            weight.dims()
-        )));
+    let kernel = match *weight.dims() {
+        [_, _, l] if row => [1, l],
+        [_, _, h, w] if !row => [h, w],
+        _ => {
+            return Err(Fault::invalid(format!(
+                "got a weight of shape {:?}, expected [M,C/group,kH,kW] (or [M,C/group,k] for f32[N,C,L])",
+                weight.dims()
+            )));
+        }
     };
-    let group = call.attributes.int("group")?.unwrap_or(1);
-    let group = usize::try_from(group)
-        .ok()
-        .filter(|g| *g > 0)
-        .ok_or_else(|| Fault::invalid(format!("got group={group}, expected at least 1")))?;
-    let window = window(call, &ty, Some([h, w]))?;
-    let mut operands = vec![x, call.weight(1)?];
+    let group = group(call)?;
+    let window = window(call, &ty, Some(kernel))?;
+    let w = if row {
+        let as_picture = weight.reshape([&weight.dims()[..2], &kernel].concat())?;
+        call.new_weight("weight", &as_picture)?
+    } else {
+        call.weight(1)?
+    };
+    let mut operands = vec![x, w];
     if call.has(2) {
         operands.push(call.weight(2)?);
     }
-    call.emit(Op::Conv(Conv { window, group, folded_bias: false }), &operands)
+    let y = call.node(Op::Conv(Conv { window, group, folded_bias: false }), &operands)?;
+    Ok((y, row))
+}
+
+/// The number of groups.
+pub(super) fn group(call: &Call) -> Result<usize, Fault> {
+    let stated = call.attributes.int("group")?.unwrap_or(1);
+    let group = usize::try_from(stated).ok().filter(|g| *g > 0);
+    group.ok_or_else(|| Fault::invalid(format!("got group={stated}, expected at least 1")))
 }
 
 /// `alpha * x * w + beta * c`, with both factors folded into the constants.
 pub(crate) fn gemm(call: &mut Call) -> Result<Value, Fault> {
+    fully_connected(call).map(Value::Graph)
+}
+
+/// The product of inputs 0 to 2.
+pub(super) fn fully_connected(call: &mut Call) -> Result<ValueId, Fault> {
     call.expect_inputs(2..=3)?;
     let alpha = call.attributes.float("alpha")?.unwrap_or(1.0);
     let beta = call.attributes.float("beta")?.unwrap_or(1.0);
@@ -70,7 +95,7 @@ pub(crate) fn gemm(call: &mut Call) -> Result<Value, Fault> {
             call.new_weight("bias", &scaled)?
         });
     }
-    call.emit(Op::Gemm(Gemm { trans_b, folded_bias: false }), &operands)
+    call.node(Op::Gemm(Gemm { trans_b, folded_bias: false }), &operands)
 }
 
 fn scale(call: &mut Call, constant: &Const<f32>, factor: f64) -> Result<Const<f32>, Fault> {

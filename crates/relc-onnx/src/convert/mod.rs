@@ -1,10 +1,16 @@
 //! The converters, by group of operators. Each reads one node and gives one value.
 
+pub(crate) mod activations;
 pub(crate) mod constants;
 pub(crate) mod elementwise;
 pub(crate) mod linear;
+pub(crate) mod microsoft;
 pub(crate) mod norm;
 pub(crate) mod pool;
+pub(crate) mod quantize;
+pub(crate) mod reduce;
+pub(crate) mod resample;
+pub(crate) mod resize;
 pub(crate) mod shaping;
 pub(crate) mod slicing;
 mod window;

@@ -1,7 +1,7 @@
 //! `Slice`, `Pad`, `Concat`, `Gather`: parts of tensors and tensors of parts.
 
-use relc_ir::op::{Activation, Concat, Pad, Slice};
-use relc_ir::{Dim, Op, TensorType};
+use relc_ir::op::{Activation, Concat, Pad, Reshape, Slice};
+use relc_ir::{Dim, Op, TensorType, ValueId};
 
 use super::elementwise::unchanged;
 use super::shaping::dims;
@@ -130,12 +130,67 @@ pub(crate) fn slice(call: &mut Call) -> Result<Value, Fault> {
     call.emit(Op::Slice(op), &[x])
 }
 
+/// The parts of input 0 along an axis, one for each output.
+pub(crate) fn split(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(1..=if call.opset >= 13 { 2 } else { 1 })?;
+    let x = call.data(0)?;
+    let ty = call.ty(x);
+    let axis = axis(call.attributes.int("axis")?.unwrap_or(0), ty.rank())?;
+    let Dim::Fixed(size) = ty.dims()[axis] else {
+        return Err(Fault::unsupported(format!(
+            "got the axis {axis} of {ty}, expected another than the batch"
+        )));
+    };
+    let parts = match call.attributes.int("num_outputs")? {
+        Some(n) => usize::try_from(n).unwrap_or(0),
+        None => call.outputs(),
+    };
+    let stated = match call.opset >= 13 {
+        true if call.has(1) => Some(call.ints(1)?.known()?),
+        true => None,
+        false => call.attributes.ints("split")?.map(<[i64]>::to_vec),
+    };
+    let sizes: Vec<usize> = match stated {
+        Some(sizes) => sizes.iter().map(|s| usize::try_from(*s).unwrap_or(0)).collect(),
+        // Of unequal parts, the last is the smaller one.
+        None => {
+            let part = size.div_ceil(parts.max(1));
+            (0..parts).map(|i| part.min(size.saturating_sub(i * part))).collect()
+        }
+    };
+    let sum = sizes.iter().try_fold(0usize, |sum, s| sum.checked_add(*s));
+    if sum != Some(size) || sizes.contains(&0) || sizes.len() != call.outputs() {
+        return Err(Fault::invalid(format!(
+            "got the parts {sizes:?} of {size} elements for {} outputs, expected one for each, none empty",
+            call.outputs()
+        )));
+    }
+    let mut begin = 0;
+    for part in sizes {
+        let value = part_of(call, x, axis, begin, part)?;
+        call.more.push(Value::Graph(value));
+        begin += part;
+    }
+    Ok(call.more.remove(0))
+}
+
+/// `size` elements from `begin` on along an axis.
+fn part_of(call: &mut Call, x: ValueId, axis: usize, begin: usize, size: usize) -> Result<ValueId, Fault> {
+    let mut sizes = call.ty(x).dims().to_vec();
+    let rank = sizes.len();
+    let mut starts = vec![0; rank];
+    if let (Some(slot), Some(start)) = (sizes.get_mut(axis), starts.get_mut(axis)) {
+        (*slot, *start) = (Dim::Fixed(size), begin);
+    }
+    call.node(Op::Slice(Slice { starts, sizes, steps: vec![1; rank] }), &[x])
+}
+
+/// The most pixels that a padding other than constant adds on one side: each is a slice of its own.
+const MAX_MIRRORED: usize = 64;
+
 /// Before opset 11 the pads are attributes, then inputs.
 pub(crate) fn pad(call: &mut Call) -> Result<Value, Fault> {
     let mode = call.attributes.string("mode")?.unwrap_or("constant");
-    if !matches!(mode, "" | "constant") {
-        return Err(Fault::unsupported(format!("got mode={mode}, expected constant")));
-    }
     let (pads, value) = if call.opset < 11 {
         call.expect_inputs(1..=1)?;
         let pads = call.attributes.ints("pads")?;
@@ -156,11 +211,76 @@ pub(crate) fn pad(call: &mut Call) -> Result<Value, Fault> {
         false => (0..ty.rank() as i64).collect(),
     };
     let pads = spread(&pads, &axes, &ty)?;
-    call.emit(Op::Pad(Pad { pads, value }), &[x])
+    let cropped = crop(call, x, &pads)?;
+    let pads: Vec<usize> = pads.iter().map(|p| usize::try_from(*p).unwrap_or(0)).collect();
+    match mode {
+        "" | "constant" => call.emit(Op::Pad(Pad { pads, value }), &[cropped]),
+        // The pixel that is `distance` before the first (or behind the last) is this far inside the edge.
+        "reflect" => mirrored(call, cropped, &pads, |distance, size| (distance < size).then_some(distance)),
+        "edge" => mirrored(call, cropped, &pads, |_, _| Some(0)),
+        "wrap" => mirrored(call, cropped, &pads, |distance, size| size.checked_sub(distance)),
+        got => Err(Fault::invalid(format!("got mode={got}, expected constant, reflect, edge or wrap"))),
+    }
+}
+
+/// What negative pads leave.
+fn crop(call: &mut Call, mut x: ValueId, pads: &[i64]) -> Result<ValueId, Fault> {
+    let rank = pads.len() / 2;
+    for axis in 0..rank {
+        let cut = |p: i64| usize::try_from(p.saturating_neg()).unwrap_or(0);
+        let (begin, end) = (cut(pads[axis]), cut(pads[axis + rank]));
+        let ty = call.ty(x);
+        let Some(size) = ty.dims()[axis].fixed().filter(|_| begin > 0 || end > 0) else { continue };
+        let left = size.checked_sub(begin).and_then(|s| s.checked_sub(end)).filter(|s| *s > 0);
+        let left = left.ok_or_else(|| {
+            Fault::invalid(format!("got pads that take all of axis {axis} of {ty}, expected a part of it"))
+        })?;
+        x = part_of(call, x, axis, begin, left)?;
+    }
+    Ok(x)
+}
+
+/// Pads with pixels of the tensor itself, as slices side by side; `inside` gives the pixel for a distance from the
+/// edge.
+fn mirrored(
+    call: &mut Call,
+    mut x: ValueId,
+    pads: &[usize],
+    inside: fn(usize, usize) -> Option<usize>,
+) -> Result<Value, Fault> {
+    let rank = pads.len() / 2;
+    for axis in 0..rank {
+        let (begin, end) = (pads[axis], pads[axis + rank]);
+        if (begin, end) == (0, 0) {
+            continue;
+        }
+        let ty = call.ty(x);
+        let size = ty.dims()[axis].bind(1);
+        let refused = || {
+            Fault::unsupported(format!(
+                "got pads of {begin} and {end} on axis {axis} of {ty}, expected fewer than its size, at most {MAX_MIRRORED}"
+            ))
+        };
+        if begin.max(end) > MAX_MIRRORED {
+            return Err(refused());
+        }
+        let mut parts = Vec::new();
+        for distance in (1..=begin).rev() {
+            let at = inside(distance, size).ok_or_else(refused)?;
+            parts.push(part_of(call, x, axis, at, 1)?);
+        }
+        parts.push(x);
+        for distance in 1..=end {
+            let at = inside(distance, size).and_then(|at| (size - 1).checked_sub(at)).ok_or_else(refused)?;
+            parts.push(part_of(call, x, axis, at, 1)?);
+        }
+        x = call.node(Op::Concat(Concat { axis }), &parts)?;
+    }
+    Ok(Value::Graph(x))
 }
 
 /// Pads of some axes as pads of all: all begins, then all ends.
-fn spread(pads: &[i64], axes: &[i64], ty: &TensorType) -> Result<Vec<usize>, Fault> {
+fn spread(pads: &[i64], axes: &[i64], ty: &TensorType) -> Result<Vec<i64>, Fault> {
     let rank = ty.rank();
     if pads.len() != axes.len().saturating_mul(2) {
         return Err(Fault::invalid(format!("got {} pads on {ty}, expected {}", pads.len(), axes.len() * 2)));
@@ -173,15 +293,12 @@ fn spread(pads: &[i64], axes: &[i64], ty: &TensorType) -> Result<Vec<usize>, Fau
         if std::mem::replace(&mut seen[axis], true) {
             return Err(Fault::invalid(format!("got axes={axes:?}, expected each axis once")));
         }
-        let (Ok(begin), Ok(end)) = (usize::try_from(*begin), usize::try_from(*end)) else {
-            return Err(Fault::unsupported(format!("got pads={pads:?}, expected none that is negative")));
-        };
-        if ty.dims()[axis] == Dim::Batch && (begin, end) != (0, 0) {
+        if ty.dims()[axis] == Dim::Batch && (*begin, *end) != (0, 0) {
             return Err(Fault::unsupported(format!(
                 "got pads={pads:?} on {ty}, expected none along the batch"
             )));
         }
-        (all[axis], all[axis + rank]) = (begin, end);
+        (all[axis], all[axis + rank]) = (*begin, *end);
     }
     Ok(all)
 }
@@ -226,8 +343,42 @@ pub(crate) fn gather(call: &mut Call) -> Result<Value, Fault> {
     match call.value(0)? {
         Value::Constant(Constant::Ints(c)) => Ok(gather_constant(call, &c, &indices)?.into()),
         Value::Constant(Constant::Floats(c)) => Ok(gather_constant(call, &c, &indices)?.into()),
-        _ => Err(Fault::unsupported("input 0 depends on the model's input, expected a constant or a shape")),
+        _ => gather_parts(call, &indices),
     }
+}
+
+/// The most elements that are gathered from a tensor: each is a slice of its own.
+const MAX_GATHERED: usize = 64;
+
+/// Elements of a tensor along an axis, side by side.
+fn gather_parts(call: &mut Call, indices: &Const<Sym>) -> Result<Value, Fault> {
+    let x = call.data(0)?;
+    let ty = call.ty(x);
+    let axis = axis(call.attributes.int("axis")?.unwrap_or(0), ty.rank())?;
+    let Dim::Fixed(size) = ty.dims()[axis] else {
+        return Err(Fault::unsupported(format!(
+            "got the axis {axis} of {ty}, expected another than the batch"
+        )));
+    };
+    let known = indices.known()?;
+    if known.is_empty() || known.len() > MAX_GATHERED {
+        return Err(Fault::unsupported(format!(
+            "got {} indices into a tensor, expected 1 to {MAX_GATHERED}",
+            known.len()
+        )));
+    }
+    let mut parts = Vec::new();
+    for index in &known {
+        let at = crate::constant::axis(*index, size).map_err(|_| index_error(*index, size))?;
+        parts.push(part_of(call, x, axis, at, 1)?);
+    }
+    let joined = match parts[..] {
+        [only] => only,
+        _ => call.node(Op::Concat(Concat { axis }), &parts)?,
+    };
+    let (before, after) = (&ty.dims()[..axis], &ty.dims()[axis + 1..]);
+    let between: Vec<Dim> = dims(indices);
+    call.emit(Op::Reshape(Reshape { shape: [before, &between, after].concat() }), &[joined])
 }
 
 fn gather_constant<T: Copy>(

@@ -1,9 +1,9 @@
 //! The attributes that convolutions and pools share: kernel, strides, pads, dilations, `auto_pad`.
 
-use relc_ir::op::Window;
-use relc_ir::{Dim, TensorType};
+use relc_ir::op::{Reshape, Window};
+use relc_ir::{Dim, Op, TensorType, ValueId};
 
-use crate::call::Call;
+use crate::call::{Call, Value};
 use crate::error::Fault;
 
 /// The largest kernel, stride, pad or dilation.
@@ -17,7 +17,7 @@ const MAX_SIDE: usize = 1 << 20;
 /// `kernel` is the weight's for a convolution, which may state it again; a pool has to state it.
 pub(super) fn window(call: &Call, x: &TensorType, kernel: Option<[usize; 2]>) -> Result<Window, Fault> {
     let size = input_size(x)?;
-    let stated: Option<[usize; 2]> = sizes(call, "kernel_shape")?;
+    let stated: Option<[usize; 2]> = pair(call, "kernel_shape", 1)?;
     let kernel = match (stated, kernel) {
         (Some(stated), Some(kernel)) if stated != kernel => {
             return Err(Fault::invalid(format!(
@@ -27,12 +27,12 @@ pub(super) fn window(call: &Call, x: &TensorType, kernel: Option<[usize; 2]>) ->
         (Some(kernel), _) | (None, Some(kernel)) => kernel,
         (None, None) => return Err(Fault::invalid("the attribute \"kernel_shape\" is missing")),
     };
-    let strides = sizes(call, "strides")?.unwrap_or([1; 2]);
-    let dilations = sizes(call, "dilations")?.unwrap_or([1; 2]);
+    let strides = pair(call, "strides", 1)?.unwrap_or([1; 2]);
+    let dilations = pair(call, "dilations", 1)?.unwrap_or([1; 2]);
     if [kernel, strides, dilations].as_flattened().contains(&0) {
         return Err(Fault::invalid("got a kernel, stride or dilation of 0, expected at least 1"));
     }
-    let pads: Option<[usize; 4]> = sizes(call, "pads")?;
+    let pads = pads(call)?;
     let ceil = call.attributes.flag("ceil_mode")?;
     let window = Window { strides, dilations, pads: pads.unwrap_or_default(), ceil, kernel };
     let upper = match call.attributes.string("auto_pad")?.unwrap_or("NOTSET") {
@@ -56,6 +56,22 @@ pub(super) fn window(call: &Call, x: &TensorType, kernel: Option<[usize; 2]>) ->
     Ok(Window { pads, ceil: false, ..window })
 }
 
+/// Input 0 as a picture `f32[N,C,H,W]`; of `f32[N,C,L]`, one of height 1 and whether it is such a row.
+pub(super) fn as_picture(call: &mut Call) -> Result<(ValueId, bool), Fault> {
+    let x = call.data(0)?;
+    let &[n, c, l] = call.ty(x).dims() else { return Ok((x, false)) };
+    let x = call.node(Op::Reshape(Reshape { shape: vec![n, c, Dim::Fixed(1), l] }), &[x])?;
+    Ok((x, true))
+}
+
+/// A result in the shape of the input that [`as_picture`] took.
+pub(super) fn from_picture(call: &mut Call, y: ValueId, row: bool) -> Result<Value, Fault> {
+    match *call.ty(y).dims() {
+        [n, c, _, l] if row => call.emit(Op::Reshape(Reshape { shape: vec![n, c, l] }), &[y]),
+        _ => Ok(Value::Graph(y)),
+    }
+}
+
 /// The pads before and behind an axis that make `ceil(size / stride)` windows.
 fn same_pads(size: usize, stride: usize, extent: usize, upper: bool) -> (usize, usize) {
     let windows = size.div_ceil(stride);
@@ -73,6 +89,27 @@ fn input_size(x: &TensorType) -> Result<[usize; 2], Fault> {
         )),
         [_, Dim::Fixed(_), Dim::Fixed(h), Dim::Fixed(w)] => Ok([h, w]),
         _ => Err(Fault::unsupported(format!("got an input {x}, expected f32[N,C,H,W]"))),
+    }
+}
+
+/// Whether input 0 is `f32[N,C,L]`.
+fn is_row(call: &Call) -> bool {
+    matches!(call.value(0), Ok(Value::Graph(x)) if call.ty(x).rank() == 3)
+}
+
+/// An attribute of two sizes; one size belongs to a row, whose height has `vertical`.
+pub(super) fn pair(call: &Call, name: &str, vertical: usize) -> Result<Option<[usize; 2]>, Fault> {
+    match call.attributes.ints(name)?.map(<[i64]>::len) {
+        Some(1) if is_row(call) => Ok(sizes::<1>(call, name)?.map(|[horizontal]| [vertical, horizontal])),
+        _ => sizes(call, name),
+    }
+}
+
+/// The pads, of a picture or of a row.
+pub(super) fn pads(call: &Call) -> Result<Option<[usize; 4]>, Fault> {
+    match call.attributes.ints("pads")?.map(<[i64]>::len) {
+        Some(2) if is_row(call) => Ok(sizes::<2>(call, "pads")?.map(|[begin, end]| [0, begin, 0, end])),
+        _ => sizes(call, "pads"),
     }
 }
 

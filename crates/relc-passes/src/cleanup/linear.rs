@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use relc_ir::op::{Arithmetic, Conv, Gemm, MaxPool, Pad, Window};
+use relc_ir::op::{Arithmetic, Conv, Gemm, MaxPool, Pad, Reshape, Transpose, Window};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 
 use super::{NAME, bypass, output, sole_producer, substitute};
@@ -21,6 +21,49 @@ pub(super) fn matmul_to_gemm(graph: &mut Graph, node: NodeId) -> Result<Option<S
     }
     graph.replace_op(node, Op::Gemm(Gemm { trans_b: false, folded_bias: false })).map_err(ir(NAME))?;
     Ok(Some("is a Gemm".into()))
+}
+
+/// `MatMul` of `f32[N,..,K]` and a weight `f32[K,M]`: a pointwise convolution of the transposed picture.
+pub(super) fn matmul_to_conv(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
+    let operands = graph.operands(node);
+    if graph.node(node).op != Op::MatMul || graph.is_weight(operands[0]) || !graph.is_weight(operands[1]) {
+        return Ok(None);
+    }
+    let out = graph.node(node).types()[0].clone();
+    let dims = graph.ty(operands[0]).dims().to_vec();
+    let (&[n, ref between @ .., k], &[.., m]) = (&dims[..], out.dims()) else { return Ok(None) };
+    let positions: Option<usize> =
+        between.iter().try_fold(1usize, |product, d| product.checked_mul(d.fixed()?));
+    let (Some(positions), Some(inputs), Some(outputs)) = (positions, k.fixed(), m.fixed()) else {
+        return Ok(None);
+    };
+    let Some(weight) = graph.weight(operands[1]) else { return Ok(None) };
+    let Some(data) = weight.data() else { return Ok(None) };
+    let transposed: Vec<f32> =
+        (0..inputs * outputs).map(|i| data[i % inputs * outputs + i / inputs]).collect();
+    let name = graph.node(node).name.clone();
+    let malformed = |message| PassError::Malformed { pass: NAME, message };
+    let ty = TensorType::new([outputs, inputs, 1, 1]);
+    let fresh = graph.fresh_weight_name(&format!("{}.conv", weight.name()));
+    let weight = Weight::new(fresh, ty, transposed).map_err(malformed)?;
+    let weight = graph.add_weight(weight).map_err(ir(NAME))?;
+
+    let add = |graph: &mut Graph, op: Op, operands: &[ValueId]| {
+        graph.add_node(op, &name, operands).map(output).map_err(ir(NAME))
+    };
+    // f32[N,H,W,K] stays a picture; any other shape is a column of positions.
+    let (h, w) = match *between {
+        [Dim::Fixed(h), Dim::Fixed(w)] => (h, w),
+        _ => (positions, 1),
+    };
+    let picture = Op::Reshape(Reshape { shape: vec![n, Dim::Fixed(h), Dim::Fixed(w), k] });
+    let x = add(graph, picture, &[operands[0]])?;
+    let x = add(graph, Op::Transpose(Transpose { perm: vec![0, 3, 1, 2] }), &[x])?;
+    let window = Window::new([1, 1], [1, 1]);
+    let y = add(graph, Op::Conv(Conv { window, group: 1, folded_bias: false }), &[x, weight])?;
+    let y = add(graph, Op::Transpose(Transpose { perm: vec![0, 2, 3, 1] }), &[y])?;
+    substitute(graph, node, Op::Reshape(Reshape { shape: out.dims().to_vec() }), &[y])?;
+    Ok(Some("is a pointwise Conv between Transposes".into()))
 }
 
 /// `Add` of a constant per channel behind a `Conv` or `Gemm` without bias.

@@ -6,6 +6,7 @@ mod head;
 mod linear;
 mod moves;
 mod pools;
+mod sums;
 
 use relc_ir::{Graph, NodeId, Op, ValueId};
 
@@ -21,12 +22,18 @@ pub struct ImportCleanup;
 type Rewrite = fn(&mut Graph, NodeId) -> Result<Option<String>, PassError>;
 
 /// The rewrites, in the order in which they are tried.
-const REWRITES: [Rewrite; 13] = [
+const REWRITES: [Rewrite; 19] = [
     moves::drop_no_op,
     moves::merge_transposes,
     moves::transpose_to_reshape,
     moves::merge_reshapes,
+    moves::sink_transpose,
+    moves::transpose_before_pad,
+    sums::constants_apart,
+    sums::expand_branches,
+    sums::difference,
     linear::matmul_to_gemm,
+    linear::matmul_to_conv,
     linear::add_to_bias,
     linear::pad_into_conv,
     linear::pad_into_max_pool,
@@ -50,6 +57,9 @@ impl Pass for ImportCleanup {
     }
 
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        for note in &graph.notes {
+            remarks.warning("", note);
+        }
         for _ in 0..MAX_SWEEPS {
             let mut changed = false;
             for node in forward_order(graph, NAME)? {

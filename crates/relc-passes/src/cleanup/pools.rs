@@ -36,25 +36,31 @@ pub(super) fn merge_means(graph: &mut Graph, node: NodeId) -> Result<Option<Stri
     Ok(Some("merged with the ReduceMean before it".into()))
 }
 
-/// `ReduceMean` of `f32[N,C,H,W]` over height and width, wherever the layout has them: channels that stand last are
-/// moved before them first.
+/// `ReduceMean`: over axes 2 and 3 of `f32[N,C,H,W]` as it is; else the axes come last first.
 pub(super) fn mean_to_global_pool(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
     let Op::ReduceMean(ReduceMean { axes, .. }) = graph.node(node).op.clone() else { return Ok(None) };
-    let channels = match axes[..] {
-        [2, 3] => 1,
-        [1, 2] => 3,
-        _ => return Ok(None),
-    };
-    if spatial(graph, node).is_none() {
-        return Ok(None);
-    }
     let shape = graph.node(node).types()[0].dims().to_vec();
     let name = graph.node(node).name.clone();
     let mut x = graph.operands(node)[0];
-    if channels != 1 {
-        let perm = vec![0, channels, axes[0], axes[1]];
-        let transpose = Op::Transpose(Transpose { perm });
-        x = output(graph.add_node(transpose, &name, &[x]).map_err(ir(NAME))?);
+    let dims = graph.ty(x).dims().to_vec();
+    // Of two in a row, the second takes in the first.
+    let user_is_mean = |(user, _): &(NodeId, usize)| matches!(graph.node(*user).op, Op::ReduceMean(_));
+    if axes.contains(&0) || graph.users(output(node)).iter().any(user_is_mean) {
+        return Ok(None);
+    }
+    if axes != [2, 3] || spatial(graph, node).is_none() {
+        let kept: Vec<usize> = (0..dims.len()).filter(|i| !axes.contains(i)).collect();
+        let perm = [&kept[..], &axes].concat();
+        let size = |axes: &[usize]| {
+            axes.iter().try_fold(1usize, |product, &axis| product.checked_mul(dims[axis].fixed()?))
+        };
+        let (Some(rest), Some(reduced)) = (size(&kept[1..]), size(&axes)) else { return Ok(None) };
+        x = output(graph.add_node(Op::Transpose(Transpose { perm }), &name, &[x]).map_err(ir(NAME))?);
+        if (kept.len(), axes.len()) != (2, 2) {
+            let shape = vec![dims[0], Dim::Fixed(rest), Dim::Fixed(reduced), Dim::Fixed(1)];
+            let picture = Op::Reshape(Reshape { shape });
+            x = output(graph.add_node(picture, &name, &[x]).map_err(ir(NAME))?);
+        }
     }
     let pool = graph.add_node(Op::GlobalAveragePool, &name, &[x]).map_err(ir(NAME))?;
     substitute(graph, node, Op::Reshape(Reshape { shape }), &[output(pool)])?;

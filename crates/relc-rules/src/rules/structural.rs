@@ -6,7 +6,11 @@
 //! ```
 //!
 //! Source: `pass` is zennit's `Pass`, used there for activations; Otsuki et al. pass BatchNormalization too.
-//! A product of a signal and a gate (a Mul by a Sigmoid, as in squeeze-and-excitation) passes to the signal.
+//! A normalisation by its own statistics (GroupNormalization, InstanceNormalization, LayerNormalization) passes too, as
+//! the identity rule of Achtibat et al., AttnLRP, ICML 2024, arXiv:2402.05602, section 3.3.2, has it: the statistics
+//! count as constants, and the shift takes nothing.
+//! A product of a signal and a gate (a Mul by a Sigmoid, as in squeeze-and-excitation) passes to the signal: Arras et
+//! al., Explaining and interpreting LSTMs, 2019, arXiv:1909.12114 (signal-take-all).
 //!
 //! Domain: any input. At 0/0: never divides.
 

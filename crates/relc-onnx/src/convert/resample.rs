@@ -1,0 +1,179 @@
+//! Ops that change height and width by other means than a window: `Resize`, `Upsample`, `ConvTranspose`,
+//! `DepthToSpace`, `SpaceToDepth`. All become layers that relevance passes through already.
+
+use relc_ir::op::{Conv, Pad, Reshape, Slice, Transpose, Window};
+use relc_ir::{Dim, Op, TensorType, ValueId};
+
+use super::linear::group;
+use super::window::{as_picture, from_picture, pads, pair};
+use crate::call::{Call, Value};
+use crate::constant::Const;
+use crate::error::Fault;
+
+/// Channels, height and width of `f32[N,C,H,W]`.
+fn picture(ty: &TensorType) -> Result<[usize; 3], Fault> {
+    match *ty.dims() {
+        [_, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok([c, h, w]),
+        _ => Err(Fault::unsupported(format!("got an input {ty}, expected f32[N,C,H,W]"))),
+    }
+}
+
+fn fixed(n: Dim, dims: &[usize]) -> Vec<Dim> {
+    std::iter::once(n).chain(dims.iter().copied().map(Dim::Fixed)).collect()
+}
+
+/// The convolution of the input with zeros put between its pixels, by the weight turned around.
+pub(crate) fn conv_transpose(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=3)?;
+    let (x, row) = as_picture(call)?;
+    let ty = call.ty(x);
+    let [c, h, w] = picture(&ty)?;
+    let weight = call.floats(1)?;
+    let (per_group, kernel) = match *weight.dims() {
+        [_, m, l] if row => (m, [1, l]),
+        [_, m, kh, kw] if !row => (m, [kh, kw]),
+        _ => {
+            return Err(Fault::invalid(format!(
+                "got a weight of shape {:?}, expected [C,M/group,kH,kW]",
+                weight.dims()
+            )));
+        }
+    };
+    let group = group(call)?;
+    let size = [h, w];
+    let stated = pair(call, "kernel_shape", 1)?;
+    if c % group != 0 || weight.dims().first() != Some(&c) || stated.is_some_and(|k| k != kernel) {
+        return Err(Fault::invalid(format!(
+            "got {ty}, a weight of shape {:?} and group={group}, which don't fit together",
+            weight.dims()
+        )));
+    }
+    let strides = pair(call, "strides", 1)?.unwrap_or([1; 2]);
+    let dilations = pair(call, "dilations", 1)?.unwrap_or([1; 2]);
+    let mut adds = pair(call, "output_padding", 0)?.unwrap_or([0; 2]);
+    let shape = pair(call, "output_shape", 1)?;
+    let auto = call.attributes.string("auto_pad")?.unwrap_or("NOTSET");
+    let mut cuts = pads(call)?.unwrap_or_default();
+    if strides.contains(&0) || dilations.contains(&0) {
+        return Err(Fault::invalid("got a stride or dilation of 0, expected at least 1"));
+    }
+    let extent = |axis: usize| (kernel[axis].saturating_sub(1)) * dilations[axis] + 1;
+    let full = |axis: usize, adds: &[usize; 2]| strides[axis] * (size[axis] - 1) + adds[axis] + extent(axis);
+    if auto == "VALID" {
+        cuts = [0; 4];
+    } else if shape.is_some() || matches!(auto, "SAME_UPPER" | "SAME_LOWER") {
+        for axis in 0..2 {
+            let wanted = shape.map_or(size[axis] * strides[axis], |s| s[axis]);
+            let reached = full(axis, &adds);
+            // A larger output than the windows reach has pixels of the bias alone at its end.
+            adds[axis] = adds[axis].saturating_add(wanted.saturating_sub(reached));
+            let total = reached.saturating_sub(wanted);
+            let (small, large) = (total / 2, total.div_ceil(2));
+            let (begin, end) = if auto == "SAME_LOWER" { (large, small) } else { (small, large) };
+            (cuts[axis], cuts[axis + 2]) = (begin, end);
+        }
+    } else if !matches!(auto, "" | "NOTSET") {
+        return Err(Fault::invalid(format!("got auto_pad={auto}, expected NOTSET, VALID or SAME_*")));
+    }
+    // Padding that the window needs before and behind the stretched input; negative: the result is cut instead.
+    let mut window = Window { dilations, ..Window::new(kernel, [1, 1]) };
+    let mut cut = [0usize; 4];
+    for (axis, more) in adds.into_iter().enumerate() {
+        for (side, more) in [(axis, 0), (axis + 2, more)] {
+            let wanted = (extent(axis) - 1 + more) as i64 - cuts[side] as i64;
+            window.pads[side] = usize::try_from(wanted).unwrap_or(0);
+            cut[side] = usize::try_from(-wanted).unwrap_or(0);
+        }
+    }
+    let stretched = stretch(call, x, strides)?;
+    let turned = turned(call, &weight, [group, c / group, per_group], kernel)?;
+    let mut operands = vec![stretched, call.new_weight("weight", &turned)?];
+    if call.has(2) {
+        operands.push(call.weight(2)?);
+    }
+    let mut y = call.node(Op::Conv(Conv { window, group, folded_bias: false }), &operands)?;
+    if cut != [0; 4] {
+        let ty = call.ty(y);
+        let [c, h, w] = picture(&ty)?;
+        let left = |size: usize, begin: usize, end: usize| {
+            size.checked_sub(begin + end)
+                .filter(|s| *s > 0)
+                .ok_or_else(|| Fault::invalid("got pads that cut off the whole output"))
+        };
+        let sizes = fixed(ty.dims()[0], &[c, left(h, cut[0], cut[2])?, left(w, cut[1], cut[3])?]);
+        y = call
+            .node(Op::Slice(Slice { starts: vec![0, 0, cut[0], cut[1]], sizes, steps: vec![1; 4] }), &[y])?;
+    }
+    from_picture(call, y, row)
+}
+
+/// The picture with `stride - 1` zeros between its pixels.
+fn stretch(call: &mut Call, x: ValueId, strides: [usize; 2]) -> Result<ValueId, Fault> {
+    if strides == [1, 1] {
+        return Ok(x);
+    }
+    let ty = call.ty(x);
+    let n = ty.dims()[0];
+    let [c, h, w] = picture(&ty)?;
+    let [sy, sx] = strides;
+    let apart = Reshape { shape: fixed(n, &[c, h, 1, w, 1]) };
+    let x = call.node(Op::Reshape(apart), &[x])?;
+    let mut pads = vec![0; 12];
+    (pads[9], pads[11]) = (sy - 1, sx - 1);
+    let x = call.node(Op::Pad(Pad { pads, value: 0.0 }), &[x])?;
+    let together = Reshape { shape: fixed(n, &[c, h * sy, w * sx]) };
+    let x = call.node(Op::Reshape(together), &[x])?;
+    let sizes = fixed(n, &[c, (h - 1) * sy + 1, (w - 1) * sx + 1]);
+    call.node(Op::Slice(Slice { starts: vec![0; 4], sizes, steps: vec![1; 4] }), &[x])
+}
+
+/// `[group * C, M, kH, kW]` as the weight of a convolution `[group * M, C, kH, kW]`, with both spatial axes reversed.
+fn turned(
+    call: &mut Call,
+    weight: &Const<f32>,
+    [group, c, m]: [usize; 3],
+    [kh, kw]: [usize; 2],
+) -> Result<Const<f32>, Fault> {
+    let budget = &mut call.builder.budget;
+    let taps = kh * kw;
+    let apart = weight.reshape(vec![group, c, m, taps])?.transpose(&[0, 2, 1, 3], budget)?;
+    let reversed = crate::constant::Range { start: taps as i64 - 1, step: -1, size: taps };
+    let whole = |size| crate::constant::Range { start: 0, step: 1, size };
+    let reversed = apart.slice(&[whole(group), whole(m), whole(c), reversed], budget)?;
+    reversed.reshape(vec![group * m, c, kh, kw])
+}
+
+/// Whether blocks of channels become blocks of pixels, or the other way round.
+fn blocks(call: &mut Call) -> Result<(ValueId, Dim, [usize; 3], usize), Fault> {
+    call.expect_inputs(1..=1)?;
+    let x = call.data(0)?;
+    let ty = call.ty(x);
+    let size = call.attributes.int("blocksize")?.and_then(|b| usize::try_from(b).ok()).filter(|b| *b > 0);
+    let size = size.ok_or_else(|| Fault::invalid("expected a blocksize of at least 1"))?;
+    Ok((x, ty.dims()[0], picture(&ty)?, size))
+}
+
+pub(crate) fn depth_to_space(call: &mut Call) -> Result<Value, Fault> {
+    let (x, n, [c, h, w], b) = blocks(call)?;
+    let rest = c.checked_div(b.saturating_mul(b)).filter(|r| r * b * b == c && *r > 0);
+    let rest =
+        rest.ok_or_else(|| Fault::invalid(format!("got {c} channels, expected a multiple of {b}x{b}")))?;
+    let (apart, perm) = match call.attributes.string("mode")?.unwrap_or("DCR") {
+        "DCR" => ([b, b, rest, h, w], vec![0, 3, 4, 1, 5, 2]),
+        "CRD" => ([rest, b, b, h, w], vec![0, 1, 4, 2, 5, 3]),
+        got => return Err(Fault::invalid(format!("got mode={got}, expected DCR or CRD"))),
+    };
+    let x = call.node(Op::Reshape(Reshape { shape: fixed(n, &apart) }), &[x])?;
+    let x = call.node(Op::Transpose(Transpose { perm }), &[x])?;
+    call.emit(Op::Reshape(Reshape { shape: fixed(n, &[rest, h * b, w * b]) }), &[x])
+}
+
+pub(crate) fn space_to_depth(call: &mut Call) -> Result<Value, Fault> {
+    let (x, n, [c, h, w], b) = blocks(call)?;
+    if h % b != 0 || w % b != 0 {
+        return Err(Fault::invalid(format!("got {h}x{w} pixels, expected multiples of {b}")));
+    }
+    let x = call.node(Op::Reshape(Reshape { shape: fixed(n, &[c, h / b, b, w / b, b]) }), &[x])?;
+    let x = call.node(Op::Transpose(Transpose { perm: vec![0, 3, 5, 1, 2, 4] }), &[x])?;
+    call.emit(Op::Reshape(Reshape { shape: fixed(n, &[b * b * c, h / b, w / b]) }), &[x])
+}
