@@ -317,6 +317,9 @@ pub struct BenchArgs {
     /// Timed runs, after two that warm up.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     pub runs: u16,
+    /// Targets that are explained in one run: the outputs with the largest logits.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub targets: u16,
     /// Explain without a ledger.
     #[arg(long)]
     pub no_ledger: bool,

@@ -24,6 +24,7 @@ struct Report {
     isa: Option<&'static str>,
     threads: usize,
     batch: usize,
+    targets: usize,
     compile_ms: f64,
     explain_ms: Vec<f64>,
     forward_ms: Vec<f64>,
@@ -46,8 +47,8 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let batch = usize::from(args.batch);
     let input = noise(&explainer, batch)?;
     let seed = Seed::Named(preset.seed);
-    let explain_ms =
-        time(args.runs, || explainer.explain(input.view(), &seed, &Targets::Argmax).map(|_| ()))?;
+    let targets = Targets::TopK(usize::from(args.targets));
+    let explain_ms = time(args.runs, || explainer.explain(input.view(), &seed, &targets).map(|_| ()))?;
     let forward_ms = time(args.runs, || explainer.predict(input.view()).map(|_| ()))?;
     let executable = explainer.executable();
     let threads = rayon::current_num_threads();
@@ -58,6 +59,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         isa: executable.map(|e| e.isa().name()),
         threads,
         batch,
+        targets: usize::from(args.targets),
         compile_ms,
         explain_ms,
         forward_ms,
@@ -82,7 +84,10 @@ fn show(report: &Report) -> Result<(), Failure> {
     };
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let isa = report.isa.map(|isa| format!(" ({isa})")).unwrap_or_default();
-    print::line(format!("{}: preset {}, batch {}", report.model, report.preset, report.batch))?;
+    print::line(format!(
+        "{}: preset {}, batch {}, {} target(s)",
+        report.model, report.preset, report.batch, report.targets
+    ))?;
     print::line(format!("  engine     {}{isa}, {} thread(s)", report.engine, report.threads))?;
     print::line(format!("  compile    {:.0} ms", report.compile_ms))?;
     line("explain", &report.explain_ms)?;
