@@ -143,6 +143,15 @@ pub enum Action {
         /// Its other arguments.
         binds: Vec<Bind>,
     },
+    /// The positive or the negative part, elementwise.
+    Rectify {
+        /// What is read.
+        input: BufferId,
+        /// What is written.
+        output: BufferId,
+        /// Which part.
+        positive: bool,
+    },
     /// `out[to] = in[from]`, or 0 where `from` is [`NOWHERE`].
     Move {
         /// The pairs (to, from).
@@ -229,7 +238,7 @@ impl Step {
                     }
                 }
             }
-            Action::Move { input, output, .. } => {
+            Action::Move { input, output, .. } | Action::Rectify { input, output, .. } => {
                 f(Use::Read, input);
                 f(Use::Write, output);
             }

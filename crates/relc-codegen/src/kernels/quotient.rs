@@ -1,7 +1,7 @@
 //! `s = R / den` for each part of a rule, with what the denominators lose.
 
 use super::layout::{Blocked, for_vectors};
-use crate::kir::{Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilder, Ty, Unary, Val};
+use crate::kir::{Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilder, Unary, Val};
 
 /// What is added to a denominator `z`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,24 +59,29 @@ pub enum Denominator {
 /// because a denominator is 0 or no part's condition holds.
 pub const LEDGER: [&str; 3] = ["bias", "stabiliser", "clipped"];
 
-/// A sum in f64 over f32x4 values.
+/// A sum over f32x4 values: in f32 along the row of a task, in f64 from there on.
 struct Sum(Val);
 
 impl Sum {
     fn new(b: &mut Body) -> Self {
-        let zero = b.constant(Ty::F64x2, 0.0);
+        let zero = b.const4(0.0);
         Sum(b.var(zero))
     }
 
     fn add(&self, b: &mut Body, value: Val) {
-        let (low, high) = (b.unary(Unary::PromoteLow, value), b.unary(Unary::PromoteHigh, value));
-        let pairs = b.add(low, high);
-        let next = b.add(self.0, pairs);
+        let next = b.add(self.0, value);
+        b.set(self.0, next);
+    }
+
+    fn add_product(&self, b: &mut Body, x: Val, y: Val) {
+        let next = b.fma(x, y, self.0);
         b.set(self.0, next);
     }
 
     fn store(self, b: &mut Body, buffer: Buf, at: Idx) {
-        let sum = b.unary(Unary::ReduceAdd, self.0);
+        let (low, high) = (b.unary(Unary::PromoteLow, self.0), b.unary(Unary::PromoteHigh, self.0));
+        let pairs = b.add(low, high);
+        let sum = b.unary(Unary::ReduceAdd, pairs);
         b.store(sum, buffer, at);
     }
 }
@@ -178,20 +183,21 @@ pub fn quotients(
                 };
                 let eps = stabiliser.emit(b, den);
                 let d = eps.map_or(den, |eps| b.add(den, eps));
-                let vanishes = b.compare(Compare::Eq, d, zero);
-                let ratio = b.div(share, d);
-                let quotient = b.select(vanishes, zero, ratio);
+                let mut quotient = b.div(share, d);
+                // A signed stabiliser leaves no denominator at 0.
+                if !matches!(stabiliser, Stabiliser::Signed(_)) {
+                    let vanishes = b.compare(Compare::Eq, d, zero);
+                    quotient = b.select(vanishes, zero, quotient);
+                    let lost = b.select(vanishes, share, zero);
+                    clipped.add(b, lost);
+                }
                 b.store(quotient, *out, at.of(&s));
                 if let Some(bias) = bias {
-                    let absorbed = b.mul(quotient, bias);
-                    bias_loss.add(b, absorbed);
+                    bias_loss.add_product(b, quotient, bias);
                 }
                 if let Some(eps) = eps {
-                    let absorbed = b.mul(quotient, eps);
-                    eps_loss.add(b, absorbed);
+                    eps_loss.add_product(b, quotient, eps);
                 }
-                let lost = b.select(vanishes, share, zero);
-                clipped.add(b, lost);
             }
             if parts.iter().all(|part| part.on != Condition::Always) {
                 clipped.add(b, nowhere);

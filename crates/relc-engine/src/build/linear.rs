@@ -186,8 +186,8 @@ impl Builder<'_> {
         Ok((plan, packed))
     }
 
-    /// The plan of Winograd's algorithm, where it is faster and exact enough: what is divided by needs a repair of small
-    /// values, which only sums without cancellation have.
+    /// The plan of Winograd's algorithm, where it is faster and exact enough: sums without cancellation that something is
+    /// divided by need a repair of small values.
     fn winograd(
         &self,
         spec: &ConvSpec,
@@ -196,15 +196,17 @@ impl Builder<'_> {
     ) -> Result<Option<WinogradPlan>, Box<ConvError>> {
         let wide =
             from.channels().min(to.channels()) >= WINOGRAD_CHANNELS && from.block().min(to.block()) >= 4;
-        let exact = match weighted.purpose {
-            Purpose::Plain => true,
-            // A divisor has direct weights besides: for few pixels, a third copy is not worth its memory.
-            Purpose::Divisor { non_negative } => non_negative && to.height() * to.width() >= 64,
+        let best = WinogradForm::for_image([to.height(), to.width()]);
+        let (form, worth) = match weighted.purpose {
+            Purpose::Plain => (best, true),
+            // It has direct weights besides: for few pixels, a third copy is not worth its memory.
+            Purpose::Divisor { non_negative: true } => (best, to.height() * to.width() >= 64),
+            // Where terms cancel, the sum's own rounding is as large as that of the smaller form.
+            Purpose::Divisor { non_negative: false } => (WinogradForm::Two, true),
         };
-        if !exact || !wide || !WinogradPlan::supports(spec) {
+        if !worth || !wide || !WinogradPlan::supports(spec) {
             return Ok(None);
         }
-        let form = WinogradForm::for_image([to.height(), to.width()]);
         Ok(WinogradPlan::new(spec, weighted.direction, self.isa, form, &from, &to)?)
     }
 
@@ -229,11 +231,11 @@ impl Builder<'_> {
             self.layouts[scratch] = memory;
         }
         let repair = match weighted.purpose {
-            Purpose::Divisor { .. } => {
+            Purpose::Divisor { non_negative: true } => {
                 let (direct, packed) = self.packed(direct, weighted, weights)?;
                 Some(Arc::new(Repair::new(&plan, direct, packed, weights, weighted.part)?))
             }
-            Purpose::Plain => None,
+            Purpose::Plain | Purpose::Divisor { non_negative: false } => None,
         };
         let weights = Arc::new(plan.pack(weights, weighted.part)?);
         Ok(Algorithm::Winograd { plan: Arc::new(plan), weights, scratch, repair })

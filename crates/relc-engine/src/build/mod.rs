@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use relc_codegen::kernels;
 use relc_codegen::kir::Kernel;
-use relc_ir::op::{Activation, LinearLayer, Relevance};
-use relc_ir::rule::LinearRule;
+use relc_ir::op::{Activation, Relevance};
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 use relc_passes::non_negative_values;
 use relc_runtime::Isa;
@@ -262,10 +261,6 @@ impl<'g> Builder<'g> {
     fn find_narrow(&mut self) {
         const NARROW: usize = 4;
         let graph = self.graph;
-        let ones = |node: NodeId, layer: &LinearLayer, rule: &LinearRule| {
-            let whole = matches!(layer, LinearLayer::Conv(conv) if conv.group == 1);
-            whole && matches!(self.form(node, layer, rule), Some(rule::Form::Ones(_)))
-        };
         let mut narrow = BTreeSet::new();
         for node in graph.node_ids() {
             let value = ValueId { node, port: 0 };
@@ -276,13 +271,14 @@ impl<'g> Builder<'g> {
             let plain = |(user, operand): &(NodeId, usize)| match &graph.node(*user).op {
                 Op::Conv(conv) => *operand == 0 && conv.group == 1,
                 Op::Transpose(_) | Op::Relevance(Relevance::Transpose(_)) => true,
-                // Ones stand in for the picture.
-                Op::Relevance(Relevance::Linear { layer, rule }) => *operand == 1 && ones(*user, layer, rule),
+                Op::Relevance(Relevance::Linear { layer, rule }) => {
+                    *operand == 1 && self.takes_narrow(*user, layer, rule)
+                }
                 _ => false,
             };
             let made_plainly = match &graph.node(node).op {
                 Op::Input | Op::Transpose(_) | Op::Relevance(Relevance::Transpose(_)) => true,
-                Op::Relevance(Relevance::Linear { layer, rule }) => ones(node, layer, rule),
+                Op::Relevance(Relevance::Linear { layer, rule }) => self.takes_narrow(node, layer, rule),
                 _ => false,
             };
             // The relevance of the input is narrow if only the caller and moves read it.

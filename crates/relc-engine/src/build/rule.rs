@@ -97,6 +97,18 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a rule on a layer takes its input, and gives its relevance, in pixels of a few channels: kernels of
+    /// Cranelift, which scale by constants, want whole vectors.
+    pub(super) fn takes_narrow(&self, node: NodeId, layer: &LinearLayer, rule: &LinearRule) -> bool {
+        let whole = matches!(layer, LinearLayer::Conv(conv) if conv.group == 1);
+        let constant = |term: &Product| constant_input(rule, term.input).is_some();
+        match self.form(node, layer, rule) {
+            Some(Form::Ones(_) | Form::Quotient(_)) => whole,
+            Some(Form::General) => whole && !rule.terms().any(constant),
+            None => false,
+        }
+    }
+
     /// The bias that enters a rule's denominators.
     fn rule_bias(&self, node: NodeId, rule: &LinearRule) -> Option<ValueId> {
         let mut operands = self.graph.operands(node);
@@ -306,7 +318,7 @@ impl Builder<'_> {
                     });
                 } else {
                     let (weights, weighted) = ruled.weighted(term, Direction::Forward);
-                    let (x, sum) = (self.input_form(node, ruled.act, term.input)?, self.scratch(plain));
+                    let (x, sum) = (self.input_form(ruled.act, term.input)?, self.scratch(plain));
                     self.convolve(node, &ruled.layer.spec, weighted, &weights, [x, sum], Finish::None)?;
                     reads.push(Bind::Read(sum));
                     tensors.push(self.kernel_layout(node, sum)?);
@@ -345,7 +357,7 @@ impl Builder<'_> {
             let spec = &ruled.layer.spec;
             match constant_input(rule, term.input) {
                 None => {
-                    let factor = self.input_form(node, ruled.act, term.input)?;
+                    let factor = self.input_form(ruled.act, term.input)?;
                     let finish = Finish::Product { factor, addend: before };
                     self.convolve(node, spec, weighted, &weights, [*s, target], finish)?;
                 }
@@ -396,7 +408,7 @@ impl Builder<'_> {
     }
 
     /// The activation, its positive or its negative part, laid out like the activation.
-    fn input_form(&mut self, node: NodeId, act: ValueId, part: InputPart) -> Result<BufferId, EngineError> {
+    fn input_form(&mut self, act: ValueId, part: InputPart) -> Result<BufferId, EngineError> {
         let a = self.buffer(act)?;
         let positive = match part {
             InputPart::Positive if !self.non_negative.contains(&act.node) => true,
@@ -407,14 +419,7 @@ impl Builder<'_> {
             return Ok(*form);
         }
         let form = self.scratch(self.layouts[a]);
-        let layout = self.kernel_layout(node, a)?;
-        let name = self.kernel_name(node, if positive { "positive" } else { "negative" });
-        let kernel =
-            kernels::elementwise(&name, [Operand::Tensor("x", layout)], [("y", layout)], |b, [x]| {
-                let zero = b.const4(0.0);
-                [if positive { b.max(x, zero) } else { b.min(x, zero) }]
-            });
-        self.kernel(kernel, vec![Bind::Read(a), Bind::Write(form)]);
+        self.push(Action::Rectify { input: a, output: form, positive });
         self.forms.insert((a, positive), form);
         Ok(form)
     }

@@ -159,6 +159,14 @@ impl<'a> Sample<'a> {
                 self.moves(table, *input, *output);
                 Ok(())
             }
+            Action::Rectify { input, output, positive } => {
+                let mut target = self.take(*output);
+                // Halos are zero, and so are both parts of zero.
+                let part = |x: f32| if *positive { x.max(0.0) } else { x.min(0.0) };
+                target.iter_mut().zip(self.slot(*input)).for_each(|(y, x)| *y = part(*x));
+                self.put(*output, target);
+                Ok(())
+            }
             Action::Interpret(interpret) => self.interpret(step.node, interpret),
             Action::Spread(spread) => {
                 self.spread(step.node, spread);
