@@ -105,12 +105,13 @@ pub fn ledger(explanation: &ExplanationReport) -> String {
     t.to_string()
 }
 
-/// The nodes that lost or redistributed most, if any did; what they lost and spread, in shares of the seed.
+/// The nodes that lost or redistributed most, if any did; what they lost and spread, in shares of
+/// the seed's magnitude.
 pub fn leakiest(explanation: &ExplanationReport, most: usize) -> Option<String> {
     let weight = |l: &LedgerLine| l.account.lost().abs() + l.account.flat_fallback.abs();
     let mut lines: Vec<&LedgerLine> = explanation.ledger.nodes.iter().filter(|l| weight(l) > 0.0).collect();
     lines.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
-    let seed = explanation.sums.seed.abs().max(f64::MIN_POSITIVE);
+    let seed = explanation.sums.seed_magnitude.max(f64::MIN_POSITIVE);
     let mut t = table(&["node", "op", "lost", "spread evenly"], 2);
     for line in lines.iter().take(most) {
         let share = |v: f64| format!("{:.4} %", v / seed * 100.0);

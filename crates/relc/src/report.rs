@@ -137,6 +137,8 @@ pub struct LedgerReport {
 pub struct SumsReport {
     /// The sum of the seed.
     pub seed: f64,
+    /// The sum of the seed's magnitudes.
+    pub seed_magnitude: f64,
     /// The sum of the input's relevance.
     pub relevance: f64,
     /// `|relevance - seed| / sum |seed|`.
@@ -304,7 +306,12 @@ pub fn sample_report(
 
 fn sums(explanation: &Explanation, sample: usize) -> SumsReport {
     let total = explanation.ledger.totals.get(sample).copied().unwrap_or_default();
-    SumsReport { seed: total.seed, relevance: total.inputs, conservation_error: total.conservation_error() }
+    SumsReport {
+        seed: total.seed,
+        seed_magnitude: total.seed_magnitude,
+        relevance: total.inputs,
+        conservation_error: total.conservation_error(),
+    }
 }
 
 fn joins(graph: &Graph, explanation: &Explanation, sample: usize) -> Vec<JoinReport> {

@@ -146,9 +146,3 @@ pub fn multiply(name: &str, [a, c, r]: [Blocked; 3]) -> Kernel {
     let reads = [Operand::Tensor("a", a), Operand::Tensor("c", c)];
     elementwise(name, reads, [("r", r)], |b, [a, c]| [b.mul(a, c)])
 }
-
-/// `sum += x`. Buffers: x, sum.
-pub fn accumulate(name: &str, [x, sum]: [Blocked; 2]) -> Kernel {
-    let reads = [Operand::Tensor("x", x), Operand::Tensor("sum", sum)];
-    elementwise(name, reads, [("sum", sum)], |b, [x, sum]| [b.add(sum, x)])
-}

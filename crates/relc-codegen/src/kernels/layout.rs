@@ -32,8 +32,7 @@ pub struct Blocked {
     pub height: u32,
     /// W, at least 1.
     pub width: u32,
-    /// V, at least 1; a multiple of 4 for all kernels but [`super::pack`], [`super::unpack`] and
-    /// [`super::zero_halo`].
+    /// V, at least 1; a multiple of 4.
     pub vector: u32,
     /// The frame.
     pub halo: Halo,

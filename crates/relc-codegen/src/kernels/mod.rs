@@ -2,20 +2,19 @@
 //!
 //! Activations and relevance are blocked ([`Blocked`]). Kernels read and write the interior of a tensor, and keep
 //! the channels beyond the last at zero where they are zero in the input; the halo belongs to whoever plans the
-//! buffer ([`zero_halo`]). Buffers come in the order of the parameters.
+//! buffer. Buffers come in the order of the parameters.
 
 mod average;
 mod elementwise;
 mod layout;
-mod pack;
 mod pool;
 mod quotient;
 mod window;
+mod zero;
 
 pub use average::{Average, average_pool};
-pub use elementwise::{Operand, accumulate, elementwise, multiply, ratio_split, scale_shift, sum_relu};
+pub use elementwise::{Operand, elementwise, multiply, ratio_split, scale_shift, sum_relu};
 pub use layout::{Blocked, Halo, Position, for_vectors};
-pub use pack::{pack, unpack, zero_halo};
 pub use pool::{max_pool, max_pool_winner};
 pub use quotient::{Condition, Denominator, LEDGER, QuotientPart, Stabiliser, quotients};
 pub use window::{Axis, Segment};

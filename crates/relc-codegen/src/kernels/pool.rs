@@ -1,8 +1,8 @@
 //! Max pools: the maximum, and the relevance to its winner.
 
 use super::layout::Blocked;
-use super::pack::zero_interior;
 use super::window::{Axis, Segment};
+use super::zero::zero_interior;
 use crate::kir::{Body, Compare, Idx, Kernel, KernelBuilder, Var};
 
 /// Taps that are repeated in the code instead of looped over.

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use relc_codegen::kernels::{accumulate, multiply, ratio_split, scale_shift, sum_relu};
+use relc_codegen::kernels::{multiply, ratio_split, scale_shift, sum_relu};
 use relc_codegen::kir::Data;
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
@@ -44,17 +44,6 @@ fn multiplication() {
         let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&c, &lc, 1.0), unwritten(&lr)];
         let r = from_written(&check_disjoint(&multiply("mul", [la, lc, lr]), &buffers)[2], &lr);
         assert_eq!(r, zip(&a, &c, |a, c| a * c));
-    });
-}
-
-#[test]
-fn accumulation() {
-    tensors!(|[x, sum, _]: [Dense; 3], [lx, lsum, ..]: [_; 5]| {
-        let buffers = [to_blocked(&x, &lx, 1.0), to_blocked(&sum, &lsum, f32::NAN)];
-        let kernel = accumulate("acc", [lx, lsum]);
-        assert_eq!(kernel.buffers.len(), 2);
-        let sums = from_written(&check_disjoint(&kernel, &buffers)[1], &lsum);
-        assert_eq!(sums, zip(&x, &sum, |x, sum| sum + x));
     });
 }
 

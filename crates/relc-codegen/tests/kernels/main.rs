@@ -2,7 +2,6 @@
 
 mod elementwise;
 mod harness;
-mod pack;
 mod pool;
 mod quotient;
 mod tile;
