@@ -1,10 +1,10 @@
 //! Random residual networks, small enough to run in an interpreter.
 
 use proptest::prelude::*;
-use relc_ir::op::{
-    Activation, Arithmetic, BatchNormalization, Conv, Gemm, MaxPool, Pad, Reshape, Slice, Window,
-};
-use relc_ir::{Dim, Graph, Op, TensorType, ValueId, Weight};
+use relc_ir::op::{Arithmetic, BatchNormalization, Conv, Gemm, MaxPool, Pad, Reshape, Slice, Window};
+use relc_ir::{Dim, Graph, Op, ValueId};
+
+use crate::builder::Builder;
 
 /// What the skip of a block does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,35 +69,7 @@ pub fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
-struct Builder<'a> {
-    graph: Graph,
-    plan: &'a Plan,
-    rng: fastrand::Rng,
-    nodes: usize,
-}
-
-impl Builder<'_> {
-    fn node(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
-        self.nodes += 1;
-        let name = format!("{}/{}_{}", self.plan.name, op.onnx_name(), self.nodes);
-        let node = self.graph.add_node(op, &name, operands).expect("the plan makes well-formed nodes");
-        ValueId { node, port: 0 }
-    }
-
-    fn weight(&mut self, dims: &[usize], low: f32, high: f32) -> ValueId {
-        self.nodes += 1;
-        let name = format!("{}.weight_{}", self.plan.name, self.nodes);
-        let values: Vec<f32> =
-            (0..dims.iter().product()).map(|_| low + (high - low) * self.rng.f32()).collect();
-        let weight = Weight::new(name, TensorType::new(dims.iter().copied()), values).expect("sizes fit");
-        self.graph.add_weight(weight).expect("names are unique")
-    }
-
-    fn dims(&self, value: ValueId) -> [usize; 3] {
-        let dims: Vec<usize> = self.graph.ty(value).dims().iter().filter_map(|d| d.fixed()).collect();
-        dims.try_into().expect("f32[N,C,H,W]")
-    }
-
+impl Builder {
     fn conv(
         &mut self,
         x: ValueId,
@@ -119,10 +91,6 @@ impl Builder<'_> {
         let (scale, bias) = (self.weight(&[outputs], 0.5, 1.5), self.weight(&[outputs], -0.3, 0.3));
         let (mean, var) = (self.weight(&[outputs], -0.3, 0.3), self.weight(&[outputs], 0.5, 1.5));
         self.node(Op::BatchNormalization(BatchNormalization { epsilon: 1e-5 }), &[y, scale, bias, mean, var])
-    }
-
-    fn relu(&mut self, x: ValueId) -> ValueId {
-        self.node(Op::Activation(Activation::Relu), &[x])
     }
 
     fn block(&mut self, x: ValueId, block: Block) -> ValueId {
@@ -157,10 +125,7 @@ impl Builder<'_> {
 /// # Panics
 /// Never, for a plan of [`plans`].
 pub fn build(plan: &Plan) -> Graph {
-    let mut b =
-        Builder { graph: Graph::new(&plan.name), plan, rng: fastrand::Rng::with_seed(plan.seed), nodes: 0 };
-    let ty = TensorType::batched(&[plan.channels[0], plan.size[0], plan.size[1]]);
-    let input = b.graph.add_input(&format!("{}/x", plan.name), ty).expect("the first input");
+    let (mut b, input) = Builder::new(&plan.name, plan.seed, [plan.channels[0], plan.size[0], plan.size[1]]);
     let stem = b.conv(input, plan.channels[1], 3, 1, true);
     let mut x = b.relu(stem);
     if plan.pooled {
@@ -175,6 +140,5 @@ pub fn build(plan: &Plan) -> Graph {
     let flat = b.node(Op::Reshape(Reshape { shape: vec![Dim::Batch, Dim::Fixed(channels)] }), &[pooled]);
     let (w, bias) = (b.weight(&[3, channels], -1.0, 1.0), b.weight(&[3], -0.1, 0.1));
     let logits = b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[flat, w, bias]);
-    b.graph.add_output(&format!("{}/y", plan.name), logits);
-    b.graph
+    b.finish(logits)
 }

@@ -1,9 +1,11 @@
 //! What the cross-crate suites share.
 #![forbid(unsafe_code)]
 
+mod builder;
 pub mod corpus;
 pub mod cuts;
 pub mod graphs;
 pub mod nodes;
+pub mod resnet;
 pub mod shared;
 pub mod zoo;

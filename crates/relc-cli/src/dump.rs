@@ -60,7 +60,9 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
     let (_, compiler) = compiler(&args.compile)?;
     let explainer = compiler.engine(Engine::Jit).compile(&args.model)?;
     let executable = explainer.executable().ok_or("the compiled engine has no program")?;
-    let Some(wanted) = &args.asm else { return Ok(print::line(executable.program())?) };
+    let Some(wanted) = &args.asm else {
+        return Ok(write!(std::io::stdout().lock(), "{}", executable.program())?);
+    };
     let graph = explainer.graph();
     let of_name = |id: &NodeId| graph.node(*id).name == *wanted || graph.node_label(*id) == *wanted;
     let nodes: Vec<NodeId> = graph.node_ids().filter(of_name).collect();

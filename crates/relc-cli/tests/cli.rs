@@ -23,6 +23,11 @@ fn relc(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_relc")).args(args).output().expect("relc runs")
 }
 
+/// With an instruction set forced.
+fn relc_on(isa: &str, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_relc")).args(args).env("RELC_ISA", isa).output().expect("relc runs")
+}
+
 fn explain(inputs: &[&str], more: &[&str]) -> Output {
     let (model, preprocess) = (demo("model.onnx"), demo("preprocess.toml"));
     let mut args = vec!["explain", &model, "--preprocess", &preprocess];
@@ -346,4 +351,130 @@ fn outputs_and_shapes_are_options() {
     check_fails(&relc(&["check", &open]), 1, &["--input-shape"]);
     assert!(check_ok(&relc(&["check", &open, "--input-shape", "N,3,32,40"])).contains("f32[N,3,32,40]"));
     check_fails(&relc(&["check", &open, "--input-shape", "3,wide"]), 2, &["N,3,224,224"]);
+}
+
+/// The lowered program: memory first, then the steps of both passes, over no other slots than those.
+#[test]
+fn the_lowered_program_names_its_slots_and_steps() {
+    let text = check_ok(&relc_on("portable", &["dump", &demo("model.onnx"), "--after", "lower"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.first(), lines.last()), (Some(&"program {"), Some(&"}")));
+    let at = |wanted: &str| lines.iter().position(|line| *line == wanted).unwrap();
+    let (forward, backward) = (at("forward:"), at("backward:"));
+    let declared: Vec<&str> =
+        lines[..forward].iter().filter_map(|l| l.trim().strip_prefix("slot ")?.split(':').next()).collect();
+    assert!(lines[1].starts_with(&format!("  memory: {} slots, ", declared.len())), "{}", lines[1]);
+    // The picture of three channels, in vectors of its own width, with the frame that the first convolution reads.
+    assert!(lines.iter().any(|l| l.ends_with(": f32[3,64,64] in blocks of 3, halo [1, 1, 1, 1]")), "{text}");
+    for name in ["input", "output", "seed", "relevance"] {
+        let slot = lines[..forward].iter().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": "));
+        assert!(declared.contains(&slot.unwrap()), "{name}: {slot:?}");
+    }
+    let steps = [&lines[forward + 1..backward], &lines[backward + 1..lines.len() - 1]];
+    for step in steps.concat() {
+        let (reads, writes) = step.split_once(" -> ").unwrap();
+        let mut slots =
+            reads.split([' ', ',']).chain(writes.split(", ")).filter(|word| word.starts_with('$'));
+        assert!(slots.all(|slot| declared.contains(&slot)), "{step}");
+    }
+    let has = |steps: &[&str], what: &str| steps.iter().any(|step| step.trim().starts_with(what));
+    for what in ["conv ", "winograd ", "kernel @max_pool_"] {
+        assert!(has(steps[0], what), "no {what} forward: {text}");
+    }
+    for what in
+        ["conv, quotient ", "conv, product ", "winograd, quotient ", "kernel @split_", "kernel @winner_"]
+    {
+        assert!(has(steps[1], what), "no {what} backward: {text}");
+    }
+    assert!(!has(steps[0], "ledger") && has(steps[1], "ledger"), "{text}");
+    check_fails(
+        &relc(&["dump", &demo("model.onnx"), "--after", "lower", "--format", "dot"]),
+        2,
+        &["text form"],
+    );
+}
+
+#[test]
+fn the_kernels_of_a_node_are_printed() {
+    let model = demo("model.onnx");
+    let text = check_ok(&relc(&["dump", &model, "--after", "find-residuals"]));
+    let graph = relc::ir::parse(&text).unwrap();
+    let join = &graph.node(graph.residuals[0].join).name;
+    let listing = check_ok(&relc(&["dump", &model, "--asm", join]));
+    assert!(listing.contains("kernel @") && listing.contains("function "), "{listing}");
+    let misspelt = format!("{join}s");
+    check_fails(&relc(&["dump", &model, "--asm", &misspelt]), 2, &[&format!("did you mean \"{join}\"?")]);
+}
+
+#[test]
+fn bench_reports_what_it_promises() {
+    let model = demo("model.onnx");
+    let bench = |more: &[&str]| {
+        let args = [&["bench", &model, "--runs", "2", "--json"], more].concat();
+        serde_json::from_str::<Value>(&check_ok(&relc(&args))).unwrap()
+    };
+    let report = bench(&["--batch", "3", "--threads", "2"]);
+    for times in ["explain_ms", "forward_ms"] {
+        let times = report[times].as_array().unwrap();
+        assert!(times.len() == 2 && times.iter().all(|t| t.as_f64().unwrap() > 0.0), "{report}");
+    }
+    assert!(report["compile_ms"].as_f64().unwrap() > 0.0);
+    for bytes in ["arena_bytes", "weights_bytes"] {
+        assert!(report[bytes].as_u64().unwrap() > 0, "{bytes}: {report}");
+    }
+    #[cfg(unix)]
+    assert!(report["peak_rss_bytes"].as_u64() > report["arena_bytes"].as_u64(), "{report}");
+    assert!(relc::Isa::available().iter().any(|isa| report["isa"] == isa.name()), "{report}");
+    assert_eq!((&report["threads"], &report["batch"]), (&2.into(), &3.into()));
+    assert_eq!((&report["preset"], &report["engine"]), (&"conserve".into(), &"jit".into()));
+    // As many samples run at a time as there are threads, or fewer.
+    let alone = bench(&["--batch", "3", "--threads", "1"]);
+    assert_eq!(report["arena_bytes"].as_u64(), alone["arena_bytes"].as_u64().map(|bytes| bytes * 2));
+
+    let text = check_ok(&relc(&["bench", &model, "--runs", "1"]));
+    for word in ["explain", "forward", "compile", "median", "packed weights"] {
+        assert!(text.contains(word), "expected \"{word}\" in: {text}");
+    }
+    let interpreted = bench(&["--engine", "interp-f32"]);
+    assert!(interpreted.get("isa").is_none(), "{interpreted}");
+}
+
+#[test]
+fn profile_prints_a_table_of_steps() {
+    let model = demo("model.onnx");
+    let text = check_ok(&relc(&["profile", &model, "--runs", "1", "--threads", "1"]));
+    for word in ["GFLOP/s", "of peak", "of time", "conv, quotient", "1 thread(s)"] {
+        assert!(text.contains(word), "expected \"{word}\" in: {text}");
+    }
+    assert!(text.lines().last().unwrap().starts_with("forward "), "{text}");
+    let json = check_ok(&relc(&["profile", &model, "--runs", "1", "--json"]));
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    let shares: f64 = steps.iter().map(|step| step["of_time"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{shares}");
+    let convolves = |step: &&Value| step["flops"].as_u64().unwrap() > 0;
+    assert!(steps.iter().filter(convolves).all(|step| step["gflops_per_s"].as_f64().unwrap() > 0.0));
+    assert!(steps.iter().any(|step| step["pass"] == "forward" && step["op"] == "conv"), "{json}");
+    let interpreted = relc(&["profile", &model, "--engine", "interp-f32"]);
+    check_fails(&interpreted, 2, &["use --engine jit"]);
+}
+
+#[test]
+fn an_instruction_set_is_forced_or_refused() {
+    let model = demo("model.onnx");
+    let bench = ["bench", &model, "--runs", "1", "--json"];
+    for isa in relc::Isa::ALL {
+        let output = relc_on(isa.name(), &bench);
+        if isa.is_available() {
+            let report: Value = serde_json::from_str(&check_ok(&output)).unwrap();
+            assert_eq!(report["isa"], isa.name());
+        } else {
+            check_fails(&output, 1, &[isa.name(), "this machine does not have it", "unset RELC_ISA"]);
+        }
+    }
+    check_fails(
+        &relc_on("nonsense", &bench),
+        1,
+        &["got `nonsense`, expected one of portable, avx2, avx512", "unset RELC_ISA"],
+    );
 }

@@ -9,6 +9,7 @@
 //! the number of threads, to the bit.
 //!
 //! **Invariant:** what this computes is what the interpreter computes; it has no semantics of its own.
+#![forbid(unsafe_code)]
 
 mod build;
 mod error;

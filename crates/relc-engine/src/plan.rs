@@ -121,3 +121,97 @@ pub fn check(
     errors.sort();
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use relc_ir::{Graph, TensorType};
+    use relc_runtime::layout::Halo;
+
+    use super::*;
+    use crate::step::Action;
+
+    /// Steps that each read a buffer and write one.
+    fn steps(moves: &[(BufferId, BufferId)]) -> Vec<Step> {
+        let mut graph = Graph::new("plan");
+        let node = graph.add_input("x", TensorType::batched(&[1])).expect("the first input").node;
+        let action = |&(input, output)| Action::Move { table: [].into(), input, output };
+        moves.iter().map(|pair| Step { node, action: action(pair) }).collect()
+    }
+
+    fn layouts(sizes: &[usize]) -> Vec<Blocked> {
+        sizes.iter().map(|size| Blocked::new(8, 8, *size, *size, Halo::NONE).expect("small")).collect()
+    }
+
+    /// Plans, and checks that the plan is sound; the slot of each buffer.
+    #[track_caller]
+    fn plan(sizes: &[usize], moves: &[(BufferId, BufferId)], kept: &[BufferId]) -> Vec<Option<usize>> {
+        let (layouts, steps) = (layouts(sizes), steps(moves));
+        let slots = assign(&layouts, &steps, &[0], kept);
+        assert_eq!(check(&layouts, &steps, &[0], kept, &slots), Vec::<String>::new());
+        slots.slot
+    }
+
+    /// What is wrong with a plan that has these slots.
+    fn errors(sizes: &[usize], moves: &[(BufferId, BufferId)], slot: &[Option<usize>]) -> Vec<String> {
+        let (layouts, steps) = (layouts(sizes), steps(moves));
+        let slots = Slots { layouts: layouts.clone(), slot: slot.to_vec() };
+        check(&layouts, &steps, &[0], &[], &slots)
+    }
+
+    #[test]
+    fn buffers_share_a_slot_once_its_owner_is_done() {
+        // A chain needs two: what is read, and what is written.
+        assert_eq!(plan(&[4; 4], &[(0, 1), (1, 2), (2, 3)], &[]), [Some(0), Some(1), Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn buffers_that_live_longer_keep_their_slots() {
+        // 0 is read again at the end.
+        assert_eq!(plan(&[4; 4], &[(0, 1), (1, 2), (0, 3)], &[]), [Some(0), Some(1), Some(2), Some(1)]);
+        // 1 is a result.
+        assert_eq!(plan(&[4; 4], &[(0, 1), (1, 2), (2, 3)], &[1]), [Some(0), Some(1), Some(0), Some(2)]);
+    }
+
+    #[test]
+    fn only_buffers_of_one_layout_share() {
+        assert_eq!(plan(&[4, 5, 6], &[(0, 1), (1, 2)], &[]), [Some(0), Some(1), Some(2)]);
+        let (layouts, steps) = (layouts(&[4, 4, 4, 7]), steps(&[(0, 1), (1, 2), (2, 3)]));
+        let slots = assign(&layouts, &steps, &[0], &[]);
+        assert_eq!(slots.bytes(), (2 * 16 + 49) * 8 * size_of::<f32>());
+    }
+
+    #[test]
+    fn a_buffer_that_nothing_uses_has_no_slot() {
+        assert_eq!(plan(&[4; 3], &[(0, 2)], &[]), [Some(0), None, Some(1)]);
+    }
+
+    #[test]
+    fn two_that_live_at_once_in_one_slot_are_reported() {
+        let moves = [(0, 1), (1, 2), (0, 3)];
+        let found = errors(&[4; 4], &moves, &[Some(0), Some(1), Some(0), Some(2)]);
+        assert_eq!(found, ["slot 0: got buffers 0 and 2 alive at step 1, expected one"]);
+    }
+
+    #[test]
+    fn a_slot_is_not_free_in_the_step_that_reads_it_last() {
+        let found = errors(&[4; 3], &[(0, 1), (1, 2)], &[Some(0), Some(1), Some(1)]);
+        assert_eq!(found, ["slot 1: got buffers 1 and 2 alive at step 1, expected one"]);
+    }
+
+    #[test]
+    fn a_step_that_reads_what_it_writes_is_reported() {
+        let found = errors(&[4; 2], &[(0, 1), (1, 1)], &[Some(0), Some(1)]);
+        assert_eq!(
+            found,
+            ["step 1: got a buffer that it writes twice, or reads and writes, expected others"]
+        );
+    }
+
+    #[test]
+    fn a_buffer_without_a_slot_of_its_layout_is_reported() {
+        let found = errors(&[4, 5], &[(0, 1)], &[Some(0), None]);
+        assert_eq!(found, ["buffer 1: got slot None, expected one of its layout"]);
+        let found = errors(&[4, 5], &[(0, 1)], &[Some(1), Some(0)]);
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}

@@ -4,32 +4,36 @@
 use relc_runtime::Isa;
 use relc_runtime::tile::{Kernel, Kind, Part, Shape, TileCall, TileError, kernels};
 
-/// Elements before and after each buffer. NaN around inputs shows reads, this value around outputs writes.
-const GUARD: usize = 64;
+#[path = "support/guard.rs"]
+mod guard;
+use guard::guard;
+
+/// NaN around inputs shows reads, this value around outputs writes.
 const CANARY: f32 = 12345.0;
 
 /// A slice in the middle of guards.
 struct Guarded {
     memory: Vec<f32>,
-    guard: f32,
+    /// What lies before and after it.
+    around: f32,
 }
 
 impl Guarded {
-    fn new(len: usize, guard: f32, mut value: impl FnMut(usize) -> f32) -> Guarded {
-        let mut memory = vec![guard; len + 2 * GUARD];
-        memory[GUARD..GUARD + len].iter_mut().enumerate().for_each(|(i, element)| *element = value(i));
-        Guarded { memory, guard }
+    fn new(len: usize, around: f32, mut value: impl FnMut(usize) -> f32) -> Guarded {
+        let mut memory = vec![around; len + 2 * guard()];
+        memory[guard()..guard() + len].iter_mut().enumerate().for_each(|(i, element)| *element = value(i));
+        Guarded { memory, around }
     }
 
     fn get(&mut self) -> &mut [f32] {
         let len = self.memory.len();
-        &mut self.memory[GUARD..len - GUARD]
+        &mut self.memory[guard()..len - guard()]
     }
 
     fn is_intact(&self) -> bool {
-        let (before, rest) = self.memory.split_at(GUARD);
-        let after = &rest[rest.len() - GUARD..];
-        before.iter().chain(after).all(|value| value.to_bits() == self.guard.to_bits())
+        let (before, rest) = self.memory.split_at(guard());
+        let after = &rest[rest.len() - guard()..];
+        before.iter().chain(after).all(|value| value.to_bits() == self.around.to_bits())
     }
 }
 

@@ -11,7 +11,7 @@ use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
 use relc_runtime::winograd::{ERROR, Form, Repair, WinogradPass, WinogradPlan};
 use relc_runtime::{AlignedBuffer, Isa};
-use support::{CANARY, Case, GUARD, naive, values};
+use support::{CANARY, Case, guard, naive, values};
 
 /// Runs a plan between guards, with a repair of small sums or without; the dense output.
 fn run_with(
@@ -31,13 +31,13 @@ fn run_with(
         let packed = Arc::new(direct.pack(&case.weights()).unwrap());
         Repair::new(&plan, Arc::new(direct), packed, &case.weights(), Part::Positive).unwrap()
     });
-    let mut source = vec![f32::NAN; input.len() + 2 * GUARD];
-    let source = &mut source[GUARD..][..input.len()];
+    let mut source = vec![f32::NAN; input.len() + 2 * guard()];
+    let source = &mut source[guard()..][..input.len()];
     input.pack(dense, source).unwrap();
     let mut scratch = AlignedBuffer::zeroed(plan.scratch_len());
     scratch.fill(f32::NAN);
-    let mut memory = vec![CANARY; output.len() + 2 * GUARD];
-    let out = &mut memory[GUARD..][..output.len()];
+    let mut memory = vec![CANARY; output.len() + 2 * guard()];
+    let out = &mut memory[guard()..][..output.len()];
     let pass = WinogradPass { weights: &weights, input: source, epilogue, repair: repair.as_ref() };
     let run = if parallel { WinogradPlan::run_parallel } else { WinogradPlan::run };
     run(&plan, &pass, &mut scratch, out).unwrap();

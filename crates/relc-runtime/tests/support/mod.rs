@@ -6,8 +6,9 @@ use relc_runtime::epilogue::Epilogue;
 use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
 
-/// Elements before and after each buffer.
-pub const GUARD: usize = 128;
+mod guard;
+pub use guard::guard;
+
 /// What outputs hold around and between what may be written.
 pub const CANARY: f32 = 12345.0;
 
@@ -123,20 +124,20 @@ pub fn guarded(
     epilogue: Epilogue<'_>,
     parallel: bool,
 ) -> (Vec<f32>, bool) {
-    let mut source = vec![f32::NAN; input.len() + 2 * GUARD];
-    let source = &mut source[GUARD..][..input.len()];
+    let mut source = vec![f32::NAN; input.len() + 2 * guard()];
+    let source = &mut source[guard()..][..input.len()];
     input.pack(dense, source).unwrap();
     let packed = plan.pack(weights).unwrap();
-    let mut memory = vec![CANARY; output.len() + 2 * GUARD];
+    let mut memory = vec![CANARY; output.len() + 2 * guard()];
     let pass = Pass { weights: &packed, part, input: source, epilogue };
-    let out = &mut memory[GUARD..][..output.len()];
+    let out = &mut memory[guard()..][..output.len()];
     if parallel { plan.run_parallel(&pass, out) } else { plan.run(&pass, out) }.unwrap();
     let mut result = vec![0.0; output.dense_len()];
     output.unpack(out, &mut result).unwrap();
     // Padding channels are zeros; what is not of the interior is canaries.
     let lanes = (output.channels() - 1) % output.block() + 1;
     let last = (0..output.height()).flat_map(|y| (0..output.width()).map(move |x| (y, x)));
-    let vectors_end = last.map(|(y, x)| GUARD + output.offset(output.blocks() - 1, y, x));
+    let vectors_end = last.map(|(y, x)| guard() + output.offset(output.blocks() - 1, y, x));
     let zero = vectors_end
         .into_iter()
         .all(|start| memory[start + lanes..start + output.block()].iter().all(|&value| value == 0.0));
