@@ -104,7 +104,7 @@ Weights are random and calibrated. For each model: the residual joins that relc 
 logits from ONNX Runtime's, in units of their range (at most 1e-4); `|sum R(input) - sum seed| / sum |seed|` with the
 preset `conserve` (at most 1e-5); the largest difference of the map from that of the same network by the first
 exporter, in units of its maximum (at most 1e-4); seconds to compile and to explain one picture with the engine
-interp-f32. **!** marks what is off.
+jit. **!** marks what is off.
 
 | architecture | exporter | size | joins | parity | conservation | map | time (s) |
 |---|---|---|---|---|---|---|---|

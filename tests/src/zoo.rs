@@ -98,7 +98,7 @@ impl Model {
             self.entry.input_shape.as_ref().map(|s| s.iter().copied().map(Dim::Fixed).collect());
         let options = ImportOptions { output: self.entry.output.clone(), input_shape };
         let graph = relc::import(self.path(), &options).map_err(|e| chain(&e))?;
-        let compiler = Compiler::new(preset).engine(Engine::InterpF32);
+        let compiler = Compiler::new(preset).engine(Engine::Jit);
         let explainer = compiler.compile_graph(graph).map_err(|e| chain(&e))?;
         let compile = start.elapsed().as_secs_f64();
         let (x, expected) = self.arrays(&explainer)?;
