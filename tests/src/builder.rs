@@ -12,7 +12,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// With an input f32[N,C,H,W], which it gives besides; `seed` is that of the weights.
+    /// With an input `f32[N,C,H,W]`, which it gives besides; `seed` is that of the weights.
     pub(crate) fn new(name: &str, seed: u64, image: [usize; 3]) -> (Builder, ValueId) {
         let mut graph = Graph::new(name);
         let ty = TensorType::batched(&image);

@@ -24,7 +24,7 @@ pub struct ResNet {
     pub blocks: [usize; 4],
     /// Channels of the first stage; each further one has twice as many.
     pub width: usize,
-    /// Height and width of the input, f32[N,3,H,W].
+    /// Height and width of the input, `f32[N,3,H,W]`.
     pub size: [usize; 2],
     /// Outputs.
     pub classes: usize,

@@ -21,7 +21,7 @@ const WINOGRAD_CHANNELS: usize = 32;
 pub(super) struct Layer {
     pub spec: ConvSpec,
     pub window: Window,
-    /// A fully connected weight f32[K,M], to be transposed to f32[M,K].
+    /// A fully connected weight `f32[K,M]`, to be transposed to `f32[M,K]`.
     transposed: Option<[usize; 2]>,
     /// The one weight of an average pool.
     constant: Option<f32>,
@@ -42,7 +42,7 @@ impl Layer {
         Layer { spec, window: w, transposed: None, constant: None }
     }
 
-    /// The weights as f32[M,C/groups,kH,kW].
+    /// The weights as `f32[M,C/groups,kH,kW]`.
     pub fn oriented(&self, weights: &[f32]) -> Vec<f32> {
         match self.transposed {
             None => weights.to_vec(),
