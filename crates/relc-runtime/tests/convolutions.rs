@@ -103,6 +103,16 @@ fn strides_beyond_the_kernel_leave_zeros() {
     check(&plain(16, 16, 2, 5, 0, [13, 3]), Part::Raw);
 }
 
+#[test]
+fn pads_of_pointwise_kernels_are_no_pixels() {
+    for pads in [[0, 0, 0, 1], [0, 0, 2, 0], [1, 0, 0, 0], [0, 3, 1, 1]] {
+        let spec = ConvSpec { pads, ..ConvSpec::square(3, 20, 1, 1, 0) };
+        for image in [[1, 1], [4, 4], [3, 7]] {
+            check(&Case { spec, image, extra: 0 }, Part::Raw);
+        }
+    }
+}
+
 fn cases() -> impl Strategy<Value = Case> {
     let axis = || (1usize..=4, 1usize..=3, 1usize..=3, 0usize..=3, 0usize..=3, 1usize..=19);
     let channels =

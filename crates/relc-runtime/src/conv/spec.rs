@@ -216,9 +216,12 @@ impl Axis {
         halo
     }
 
-    /// Whether output i is input i alone.
+    /// Whether output i is input i alone, and there are no inputs beside. A padded convolution's transposition
+    /// has some: what the padding received.
     pub fn is_pointwise(&self) -> bool {
-        let identity = |phase: &AxisPhase| matches!(phase.taps[..], [AxisTap { offset: 0, .. }]);
+        let identity = |phase: &AxisPhase| {
+            phase.count == self.input && matches!(phase.taps[..], [AxisTap { offset: 0, .. }])
+        };
         self.in_step == 1 && self.out_step == 1 && self.phases.iter().all(identity)
     }
 }
