@@ -89,6 +89,11 @@ impl Explainer {
         self
     }
 
+    /// The same program in f64, by the interpreter.
+    pub(crate) fn in_f64(&self) -> Explainer {
+        Explainer { engine: Engine::InterpF64, executable: None, ..self.clone() }
+    }
+
     /// The compiled graph, forward and relevance.
     pub fn graph(&self) -> &Graph {
         &self.compiled.graph

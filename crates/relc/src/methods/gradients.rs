@@ -1,8 +1,9 @@
 //! Methods that add up gradients.
 
-use ndarray::{ArrayD, Axis, Zip};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::Runner;
+use crate::compiler::Engine;
 use crate::error::ExplainError;
 
 type Result<T> = std::result::Result<T, ExplainError>;
@@ -54,12 +55,140 @@ pub(super) fn integrated(
     baseline: f32,
 ) -> Result<ArrayD<f32>> {
     let (nodes, weights) = gauss_legendre(steps);
-    let between = |x: &ArrayD<f32>, k: usize| {
-        let from = f64::from(baseline);
-        x.mapv(|x| (from + nodes[k] * (f64::from(x) - from)) as f32)
-    };
-    let gradient = weighted(runner, targets, &weights, between)?;
-    Ok(times_difference(gradient, runner, baseline))
+    if runner.explainer.engine() == Engine::InterpF64 {
+        let path = |x: &ArrayD<f32>, k: usize| on_path(x, nodes[k], baseline);
+        let gradient = weighted(runner, targets, &weights, path)?;
+        return Ok(times_difference(gradient, runner, baseline));
+    }
+    Path { nodes, weights, baseline }.beside_kinks(runner, targets)
+}
+
+/// The point `b + t (x - b)` of the path.
+fn on_path(x: &ArrayD<f32>, t: f64, baseline: f32) -> ArrayD<f32> {
+    let from = f64::from(baseline);
+    x.mapv(|x| (from + t * (f64::from(x) - from)) as f32)
+}
+
+/// How far beside a point of the path the gradient is taken in f32, in units of the path: some roundings of a network.
+const BESIDE: f64 = 1.0 / (1 << 19) as f64;
+/// What points at kinks may add up to, as a fraction of the largest attribution.
+const KINKS: f64 = 5e-4;
+
+/// The path of integrated gradients: the quadrature's nodes `t` with their weights, and `b`.
+struct Path {
+    nodes: Vec<f64>,
+    weights: Vec<f64>,
+    baseline: f32,
+}
+
+impl Path {
+    /// Integrated gradients in f32, with the points that lie at a kink done again in f64.
+    ///
+    /// A Relu's or MaxPool's gradient jumps where two values meet, and f32 may have values that nearly meet in the
+    /// other order. So the gradient is taken at `t - h` and at `t + h`. Where no kink lies between, both are that at
+    /// `t`; else half the difference, weighted, is what the point may be off. The worst points are done again until
+    /// the others add up to less than [`KINKS`]. If those are more than three quarters, all points are off alike, as in
+    /// a network of millions of Relus, and the mean of so many small jumps stands.
+    fn beside_kinks(&self, runner: &mut Runner<'_>, targets: &[usize]) -> Result<ArrayD<f32>> {
+        let steps = self.nodes.len();
+        let samples: Vec<ArrayD<f32>> = (0..runner.samples()).map(|i| sample(runner, i)).collect();
+        let target = |i: usize| targets.get(i).copied().unwrap_or(0);
+        let zeros = |x: &ArrayD<f32>| ArrayD::<f64>::zeros(x.raw_dim());
+        let mut sum: Vec<ArrayD<f64>> = samples.iter().map(zeros).collect();
+        let mut spreads = vec![vec![0.0; steps]; samples.len()];
+        let mut lower = ArrayD::zeros(IxDyn(&runner.input.shape()[1..]));
+        runner.gradients(
+            samples.len() * steps * 2,
+            |job| self.beside(&samples[job / (2 * steps)], job % (2 * steps)),
+            |job| target(job / (2 * steps)),
+            |job, gradient| {
+                let (i, k) = (job / (2 * steps), job / 2 % steps);
+                self.add(0.5 * self.weights[k], gradient.view(), &samples[i], &mut sum[i]);
+                if job % 2 == 0 {
+                    lower.assign(&gradient);
+                } else {
+                    spreads[i][k] = self.spread(k, [lower.view(), gradient], &samples[i]);
+                }
+            },
+        )?;
+        for (i, x) in samples.iter().enumerate() {
+            let largest = sum[i].fold(0.0f64, |max, v| max.max(v.abs()));
+            let kinks = at_kinks(&spreads[i], KINKS * largest);
+            self.redo(runner, &kinks, x, target(i), &mut sum[i])?;
+        }
+        let views: Vec<_> = sum.iter().map(|s| s.view()).collect();
+        let whole = ndarray::stack(Axis(0), &views).unwrap_or_default(); // samples of one shape always stack
+        Ok(whole.mapv(|v| v as f32))
+    }
+
+    /// The input of half a point: `job` is twice the node, and 1 for the upper half.
+    fn beside(&self, x: &ArrayD<f32>, job: usize) -> ArrayD<f32> {
+        let side = if job % 2 == 0 { -BESIDE } else { BESIDE };
+        on_path(x, self.nodes[job / 2] + side, self.baseline)
+    }
+
+    /// Adds a gradient's part to the sum.
+    fn add(&self, weight: f64, gradient: ArrayViewD<'_, f32>, x: &ArrayD<f32>, sum: &mut ArrayD<f64>) {
+        let from = f64::from(self.baseline);
+        Zip::from(sum)
+            .and(&gradient)
+            .and(x)
+            .for_each(|sum, g, x| *sum += weight * f64::from(*g) * (f64::from(*x) - from));
+    }
+
+    /// What point `k` may be off, from the gradients at both sides.
+    fn spread(&self, k: usize, [lower, upper]: [ArrayViewD<'_, f32>; 2], x: &ArrayD<f32>) -> f64 {
+        let half = self.weights[k] / 2.0;
+        let off = |spread: f64, lower: &f32, upper: &f32, x: &f32| {
+            let part = (f64::from(*upper) - f64::from(*lower)) * (f64::from(*x) - f64::from(self.baseline));
+            spread.max((half * part).abs())
+        };
+        Zip::from(lower).and(upper).and(x).fold(0.0, off)
+    }
+
+    /// Puts the gradients in f64 at some points into the sum, in the place of what f32 gave at both sides.
+    fn redo(
+        &self,
+        runner: &mut Runner<'_>,
+        points: &[usize],
+        x: &ArrayD<f32>,
+        target: usize,
+        sum: &mut ArrayD<f64>,
+    ) -> Result<()> {
+        let exact = match points {
+            [] => return Ok(()),
+            _ => runner.explainer.in_f64(),
+        };
+        let side = |job: usize| 2 * points[job / 2] + job % 2;
+        runner.gradients(
+            2 * points.len(),
+            |job| self.beside(x, side(job)),
+            |_| target,
+            |job, gradient| self.add(-0.5 * self.weights[points[job / 2]], gradient, x, sum),
+        )?;
+        let input = runner.input.view();
+        let mut runner = Runner { explainer: &exact, batch: 1, input, progress: runner.progress };
+        runner.gradients(
+            points.len(),
+            |job| on_path(x, self.nodes[points[job]], self.baseline),
+            |_| target,
+            |job, gradient| self.add(self.weights[points[job]], gradient, x, sum),
+        )
+    }
+}
+
+/// The points to take out so that the spreads of the others add up to at most `bound`; none if those are more than
+/// three quarters.
+fn at_kinks(spreads: &[f64], bound: f64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..spreads.len()).collect();
+    order.sort_by(|a, b| spreads[*a].total_cmp(&spreads[*b]));
+    let mut rest = 0.0;
+    let kept = order.iter().take_while(|k| {
+        rest += spreads[**k];
+        rest <= bound
+    });
+    let out = order.split_off(kept.count());
+    if out.len() * 4 > spreads.len() * 3 { Vec::new() } else { out }
 }
 
 /// Nodes and weights of the Gauss-Legendre quadrature of `n` nodes on `[0,1]`, by Newton's method on the Legendre
@@ -117,7 +246,14 @@ fn normal(rng: &mut fastrand::Rng) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::gauss_legendre;
+    use super::{at_kinks, gauss_legendre};
+
+    #[test]
+    fn the_worst_points_are_done_again() {
+        assert_eq!(at_kinks(&[0.1, 3.0, 0.0, 0.2, 2.0], 0.4), [4, 1]);
+        assert!(at_kinks(&[0.0; 4], 0.0).is_empty());
+        assert!(at_kinks(&[1.0, 2.0, 1.0, 2.0], 0.5).is_empty(), "all of them are off");
+    }
 
     #[test]
     fn the_quadrature_is_exact_for_polynomials() {

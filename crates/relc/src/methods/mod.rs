@@ -26,6 +26,9 @@ pub enum Method {
     /// `x_i * df/dx_i` (Shrikumar et al., arXiv:1605.01713).
     InputXGradient,
     /// `(x_i - b) * integral of df/dx_i from b to x` by Gauss-Legendre quadrature (Sundararajan et al., ICML 2017).
+    ///
+    /// The engines of f32 take two gradients at each node, a little before and after it: where they differ, a Relu or
+    /// MaxPool is so near to its kink that f32 can't say on which side, and the node is done again in f64.
     IntegratedGradients {
         /// The number of nodes of the quadrature.
         steps: usize,
