@@ -104,7 +104,7 @@ impl Path {
             |job, gradient| {
                 let (i, k) = (job / (2 * steps), job / 2 % steps);
                 self.add(0.5 * self.weights[k], gradient.view(), &samples[i], &mut sum[i]);
-                if job % 2 == 0 {
+                if job.is_multiple_of(2) {
                     lower.assign(&gradient);
                 } else {
                     spreads[i][k] = self.spread(k, [lower.view(), gradient], &samples[i]);
@@ -123,7 +123,7 @@ impl Path {
 
     /// The input of half a point: `job` is twice the node, and 1 for the upper half.
     fn beside(&self, x: &ArrayD<f32>, job: usize) -> ArrayD<f32> {
-        let side = if job % 2 == 0 { -BESIDE } else { BESIDE };
+        let side = if job.is_multiple_of(2) { -BESIDE } else { BESIDE };
         on_path(x, self.nodes[job / 2] + side, self.baseline)
     }
 
