@@ -84,6 +84,18 @@ impl Model {
         self.folder.join(format!("{}.onnx", self.name))
     }
 
+    /// Imports the model, with what the entry says about its input and output, and compiles it.
+    ///
+    /// # Errors
+    /// What relc says if it can't.
+    pub fn compile(&self, compiler: &Compiler) -> Result<Explainer, String> {
+        let input_shape =
+            self.entry.input_shape.as_ref().map(|s| s.iter().copied().map(Dim::Fixed).collect());
+        let options = ImportOptions { output: self.entry.output.clone(), input_shape };
+        let graph = relc::import(self.path(), &options).map_err(|e| chain(&e))?;
+        compiler.compile_graph(graph).map_err(|e| chain(&e))
+    }
+
     /// Compiles the model with the preset `conserve` and explains the largest logit of its input.
     ///
     /// # Errors
@@ -94,12 +106,7 @@ impl Model {
     pub fn run(&self) -> Result<Outcome, String> {
         let preset = Preset::named("conserve").map_err(|e| e.to_string())?;
         let start = Instant::now();
-        let input_shape =
-            self.entry.input_shape.as_ref().map(|s| s.iter().copied().map(Dim::Fixed).collect());
-        let options = ImportOptions { output: self.entry.output.clone(), input_shape };
-        let graph = relc::import(self.path(), &options).map_err(|e| chain(&e))?;
-        let compiler = Compiler::new(preset).engine(Engine::Jit);
-        let explainer = compiler.compile_graph(graph).map_err(|e| chain(&e))?;
+        let explainer = self.compile(&Compiler::new(preset).engine(Engine::Jit))?;
         let compile = start.elapsed().as_secs_f64();
         let (x, expected) = self.arrays(&explainer)?;
         let start = Instant::now();
@@ -127,7 +134,13 @@ impl Model {
     }
 
     /// The input, in the model's layout, and ONNX Runtime's logits for it.
-    fn arrays(&self, explainer: &Explainer) -> Result<(ArrayD<f32>, Vec<f32>), String> {
+    ///
+    /// # Errors
+    /// If the model has several inputs.
+    ///
+    /// # Panics
+    /// If the arrays beside the model can't be read.
+    pub fn arrays(&self, explainer: &Explainer) -> Result<(ArrayD<f32>, Vec<f32>), String> {
         let Some(logits) = &self.entry.logits else {
             let arrays = Npz::open(self.folder.join(format!("{}.npz", self.name)));
             return Ok((arrays.f32("x"), arrays.f32("logits").into_iter().collect()));

@@ -4,8 +4,8 @@ use ndarray::ArrayD;
 use proptest::prelude::*;
 use relc::{Compiler, Engine, Preset, Seed, Targets};
 use relc_ir::op::{
-    Activation, Arithmetic, AveragePool, BatchNormalization, Concat, Conv, Gemm, MaxPool, Pad, Reshape,
-    Transpose, Window,
+    Activation, Arithmetic, AveragePool, BatchNormalization, Concat, Conv, Expand, Gemm, MaxPool,
+    MeanVarianceNormalization, Pad, Reshape, Softmax, Transpose, Window,
 };
 use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 use relc_tests::graphs::{build, plans};
@@ -96,10 +96,18 @@ fn of_every_op() {
         let scaled = b.node(Op::Arithmetic(Arithmetic::Mul), &[c, leaky]);
         let mirrored = b.node(Op::Arithmetic(Arithmetic::Sub), &[c, scaled]);
         let divided = b.node(Op::Arithmetic(Arithmetic::Div), &[mirrored, c]);
+        let own = MeanVarianceNormalization { axes: vec![2, 3], epsilon: 1e-3 };
+        let divided = b.node(Op::MeanVarianceNormalization(own), &[divided]);
         let pooled = b.node(Op::GlobalAveragePool, &[divided]);
         let gate = b.node(Op::Activation(Activation::Sigmoid), &[pooled]);
         let gated = b.node(Op::Arithmetic(Arithmetic::Mul), &[divided, gate]);
+        let share = b.node(Op::Softmax(Softmax { axis: 1, log: false }), &[gated]);
+        let surprise = b.node(Op::Softmax(Softmax { axis: 3, log: true }), &[share]);
+        let gated = b.node(Op::Arithmetic(Arithmetic::Sub), &[gated, surprise]);
         let clip = b.node(Op::Activation(Activation::Clip { min: -0.4, max: 0.6 }), &[gated]);
+        let wide = Op::Expand(Expand { shape: b.0.ty(clip).dims().to_vec() });
+        let wide = b.node(wide, &[pooled]);
+        let clip = b.node(Op::Arithmetic(Arithmetic::Add), &[clip, wide]);
         let difference = b.node(Op::Arithmetic(Arithmetic::Sub), &[gated, clip]);
         let quotient = b.node(Op::Arithmetic(Arithmetic::Div), &[difference, gate]);
         let max = b.node(Op::MaxPool(MaxPool { window: Window::new([2, 2], [1, 1]) }), &[quotient]);

@@ -170,7 +170,9 @@ impl Rule {
                 matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::AveragePool(_) | Op::GlobalAveragePool)
             }
             Rule::Derivative(_) => {
-                matches!(op, Op::Activation(_) | Op::Arithmetic(_) | Op::BatchNormalization(_))
+                let elementwise =
+                    matches!(op, Op::Activation(_) | Op::Arithmetic(_) | Op::BatchNormalization(_));
+                elementwise || matches!(op, Op::MeanVarianceNormalization(_) | Op::Softmax(_))
             }
             Rule::Pass => !op.is_relevance(),
         }

@@ -163,10 +163,13 @@ impl AssignRules {
                 "a matrix product that is no fully connected layer",
                 "f32[N,K] times a weight is supported",
             ),
-            Op::Softmax(_) => refuse(
-                "a softmax inside the network",
-                "a softmax in a gate, or behind the explained output, is supported",
-            ),
+            Op::Softmax(_) => match self.preset.rule(&n.op, &n.name, place) {
+                Some(Ok((rule @ Rule::Derivative(_), origin))) => given((rule, origin)),
+                _ => refuse(
+                    "a softmax inside the network",
+                    "a softmax in a gate, behind the explained output, or with a preset of derivatives is supported",
+                ),
+            },
             Op::ReduceMean(_) => refuse("a mean over the batch", "means over the other axes are supported"),
             _ => match self.preset.rule(&n.op, &n.name, place) {
                 Some(Ok((rule, origin))) if !rule.fits(&n.op) => refuse(

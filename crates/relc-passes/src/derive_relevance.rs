@@ -131,7 +131,7 @@ impl Derivation<'_> {
         Ok(())
     }
 
-    /// The derivative of an elementwise op.
+    /// The derivative of an elementwise op or a normalisation.
     fn derive(&mut self, node: NodeId, kind: Surrogate, r: ValueId) -> Result<(), PassError> {
         let data = self.graph.data_operands(node);
         let operands = self.graph.operands(node);
@@ -143,6 +143,10 @@ impl Derivation<'_> {
             (Op::BatchNormalization(op), [_, scale, _, _, var]) => {
                 (Relevance::BatchNormalization(*op), with(&[*scale, *var]))
             }
+            (Op::MeanVarianceNormalization(op), [x]) => {
+                (Relevance::MeanVarianceNormalization(op.clone()), with(&[*x]))
+            }
+            (Op::Softmax(op), [x]) => (Relevance::Softmax(*op), with(&[*x])),
             (Op::Arithmetic(arithmetic), operands) => {
                 let wrt = data.iter().map(|(i, _)| *i).collect();
                 (Relevance::Arithmetic { arithmetic: *arithmetic, wrt }, with(operands))

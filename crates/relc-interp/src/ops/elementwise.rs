@@ -44,18 +44,29 @@ pub(super) fn mean_variance_normalization<T: Element>(
     op: &MeanVarianceNormalization,
     x: &ArrayD<T>,
 ) -> Option<ArrayD<T>> {
-    let mean_over = |values: ArrayD<f64>| {
-        op.axes.iter().fold(values, |sum, &axis| {
-            let count = sum.shape()[axis] as f64;
-            (sum.sum_axis(Axis(axis)) / count).insert_axis(Axis(axis))
-        })
-    };
+    standardise(op, x).map(|(y, _)| y.mapv(T::narrow))
+}
+
+/// The normalised `x`, and `1 / sqrt(var + epsilon)`, whose sizes along the op's axes are 1.
+pub(crate) fn standardise<T: Element>(
+    op: &MeanVarianceNormalization,
+    x: &ArrayD<T>,
+) -> Option<(ArrayD<f64>, ArrayD<f64>)> {
     let wide = x.mapv(Element::widen);
-    let mean = mean_over(wide.clone());
+    let mean = mean_over(op, wide.clone());
     let centred = &wide - &mean.broadcast(wide.raw_dim())?;
-    let variance = mean_over(centred.mapv(|v| v * v));
+    let variance = mean_over(op, centred.mapv(|v| v * v));
     let factor = variance.mapv(|v| (v + op.epsilon).sqrt().recip());
-    Some((&centred * &factor.broadcast(wide.raw_dim())?).mapv(T::narrow))
+    let out = &centred * &factor.broadcast(wide.raw_dim())?;
+    Some((out, factor))
+}
+
+/// The mean over the op's axes, which stay with size 1.
+pub(crate) fn mean_over(op: &MeanVarianceNormalization, values: ArrayD<f64>) -> ArrayD<f64> {
+    op.axes.iter().fold(values, |sum, &axis| {
+        let count = sum.shape()[axis] as f64;
+        (sum.sum_axis(Axis(axis)) / count).insert_axis(Axis(axis))
+    })
 }
 
 /// `(x - mean) * (scale / sqrt(var + epsilon)) + bias` per channel, the factor in f64.
@@ -75,7 +86,7 @@ pub(super) fn batch_normalization<T: Element>(
 }
 
 /// `Softmax` or `LogSoftmax`, in f64, shifted by the maximum.
-pub(super) fn softmax<T: Element>(op: &Softmax, x: &ArrayD<T>) -> ArrayD<T> {
+pub(crate) fn softmax<T: Element>(op: &Softmax, x: &ArrayD<T>) -> ArrayD<T> {
     let mut out = x.clone();
     for mut lane in out.lanes_mut(Axis(op.axis)) {
         let max = lane.iter().fold(f64::NEG_INFINITY, |max, v| max.max(v.widen()));

@@ -2,7 +2,7 @@
 
 mod activation;
 pub(crate) mod conv;
-mod elementwise;
+pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod pool;
 pub(crate) mod shaping;

@@ -1,10 +1,11 @@
-//! Derivatives of elementwise ops, and what guided backpropagation and DeconvNet put in their place.
+//! Derivatives of elementwise ops and normalisations, and what guided backpropagation and DeconvNet put in their place.
 
 use ndarray::{ArrayD, Axis, Zip};
-use relc_ir::op::{Activation, Arithmetic, BatchNormalization};
+use relc_ir::op::{Activation, Arithmetic, BatchNormalization, MeanVarianceNormalization, Softmax};
 use relc_ir::rule::Surrogate;
 
 use crate::element::Element;
+use crate::ops::elementwise::{mean_over, softmax as forward_softmax, standardise};
 
 /// `r` through an activation of input `x`. At a kink the derivative is the smaller of the two sides', as in PyTorch's
 /// ReLU, LeakyReLU and ReLU6: 0 for a Relu at 0.
@@ -98,6 +99,34 @@ pub(super) fn batch_normalization<T: Element>(
     for (mut channel, (scale, var)) in r.axis_iter_mut(Axis(1)).zip(scale.iter().zip(var)) {
         let factor = T::narrow(scale.widen() / (var.widen() + op.epsilon).sqrt());
         channel.mapv_inplace(|r| r * factor);
+    }
+    r
+}
+
+/// `(r - mean(r) - y * mean(r * y)) / sqrt(var + epsilon)` with the statistics of `x` and its normalised `y`, in f64.
+/// `None` if the operands don't fit.
+pub(super) fn mean_variance_normalization<T: Element>(
+    op: &MeanVarianceNormalization,
+    r: &ArrayD<T>,
+    x: &ArrayD<T>,
+) -> Option<ArrayD<T>> {
+    let (y, factor) = standardise(op, x)?;
+    let wide = r.mapv(Element::widen);
+    let mean = mean_over(op, wide.clone());
+    let slope = mean_over(op, &wide * &y);
+    let centred = &wide - &mean.broadcast(y.raw_dim())? - &y * &slope.broadcast(y.raw_dim())?;
+    Some((&centred * &factor.broadcast(y.raw_dim())?).mapv(T::narrow))
+}
+
+/// `y (r - sum_k y_k r_k)` for the softmax `y` of `x`, or `r - y sum_k r_k` for its logarithm, in f64.
+pub(super) fn softmax<T: Element>(op: &Softmax, mut r: ArrayD<T>, x: &ArrayD<T>) -> ArrayD<T> {
+    let y: ArrayD<f64> = forward_softmax(&Softmax { log: false, ..*op }, &x.mapv(Element::widen));
+    for (mut r, y) in r.lanes_mut(Axis(op.axis)).into_iter().zip(y.lanes(Axis(op.axis))) {
+        let sum: f64 = r.iter().zip(y).map(|(r, y)| r.widen() * if op.log { 1.0 } else { *y }).sum();
+        r.zip_mut_with(&y, |r, y| {
+            let wide = r.widen();
+            *r = T::narrow(if op.log { wide - y * sum } else { y * (wide - sum) });
+        });
     }
     r
 }

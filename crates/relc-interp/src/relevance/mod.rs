@@ -114,9 +114,11 @@ pub(crate) fn propagate<T: Element>(
         Relevance::Mask { channels } => {
             Some(mask::mask(channels, operands.into_iter().next()?.into_relevance()?))
         }
-        Relevance::Activation { .. } | Relevance::BatchNormalization(_) | Relevance::Arithmetic { .. } => {
-            derive(op, operands)
-        }
+        Relevance::Activation { .. }
+        | Relevance::BatchNormalization(_)
+        | Relevance::MeanVarianceNormalization(_)
+        | Relevance::Softmax(_)
+        | Relevance::Arithmetic { .. } => derive(op, operands),
         Relevance::Sum => split::sum(operands.into_iter().map(Operand::into_relevance)).map(Into::into),
         _ => {
             let r = operands.into_iter().next()?.into_relevance()?;
@@ -125,7 +127,7 @@ pub(crate) fn propagate<T: Element>(
     }
 }
 
-/// The derivative of an elementwise op.
+/// The derivative of an elementwise op or a normalisation.
 fn derive<T: Element>(op: &Relevance, operands: Vec<Operand<'_, T>>) -> Option<Propagated<T>> {
     let mut operands = operands.into_iter();
     let r = operands.next()?.into_relevance()?;
@@ -138,6 +140,10 @@ fn derive<T: Element>(op: &Relevance, operands: Vec<Operand<'_, T>>) -> Option<P
         (Relevance::BatchNormalization(op), [scale, var]) => {
             Some(derivative::batch_normalization(*op, r, scale, var).into())
         }
+        (Relevance::MeanVarianceNormalization(op), [x]) => {
+            derivative::mean_variance_normalization(op, &r, x).map(Into::into)
+        }
+        (Relevance::Softmax(op), [x]) => Some(derivative::softmax(op, r, x).into()),
         (Relevance::Arithmetic { arithmetic, wrt }, operands) => {
             let by = |&wrt: &usize| derivative::arithmetic(*arithmetic, wrt, &r, operands);
             Some(Propagated { outputs: wrt.iter().map(by).collect::<Option<_>>()?, losses: Vec::new() })

@@ -5,8 +5,8 @@
 //! a [`Relevance::Sum`] adds what its users send back.
 
 use super::{
-    Activation, Arithmetic, AveragePool, BatchNormalization, Concat, Conv, Expand, Gemm, MaxPool, Pad,
-    Reshape, Slice, Transpose,
+    Activation, Arithmetic, AveragePool, BatchNormalization, Concat, Conv, Expand, Gemm, MaxPool,
+    MeanVarianceNormalization, Pad, Reshape, Slice, Softmax, Transpose,
 };
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::rule::{LinearRule, Surrogate};
@@ -115,6 +115,10 @@ pub enum Relevance {
     },
     /// The derivative of a batch normalisation; operands `r, scale, var`.
     BatchNormalization(BatchNormalization),
+    /// The derivative of a normalisation by the operand's own statistics; operands `r, x`.
+    MeanVarianceNormalization(MeanVarianceNormalization),
+    /// The derivative of a softmax or its logarithm; operands `r, x`.
+    Softmax(Softmax),
     /// The derivatives of a Sub, Mul or Div by some of its operands; operands `r` and all of the forward node's,
     /// one output per index in `wrt`.
     Arithmetic {
@@ -163,6 +167,9 @@ impl Relevance {
                 format!("{}.{}", activation.mnemonic(), kind.name())
             }
             Relevance::BatchNormalization(_) => "batch_normalization.gradient".into(),
+            Relevance::MeanVarianceNormalization(_) => "mean_variance_normalization.gradient".into(),
+            Relevance::Softmax(Softmax { log: false, .. }) => "softmax.gradient".into(),
+            Relevance::Softmax(Softmax { log: true, .. }) => "log_softmax.gradient".into(),
             Relevance::Arithmetic { arithmetic, .. } => format!("{}.gradient", arithmetic.mnemonic()),
             Relevance::Mask { .. } => "mask".into(),
         }
@@ -175,6 +182,8 @@ impl Relevance {
             Relevance::Split { kind, .. } => *kind == SplitKind::Copy,
             Relevance::Activation { .. }
             | Relevance::BatchNormalization(_)
+            | Relevance::MeanVarianceNormalization(_)
+            | Relevance::Softmax(_)
             | Relevance::Arithmetic { .. } => true,
             _ => false,
         }
@@ -227,6 +236,8 @@ impl Relevance {
             }
             Relevance::Activation { activation, .. } => activation.attrs(),
             Relevance::BatchNormalization(op) => op.attrs(),
+            Relevance::MeanVarianceNormalization(op) => op.attrs(),
+            Relevance::Softmax(op) => op.attrs(),
             Relevance::Arithmetic { wrt, .. } => vec![("wrt", Attr::sizes(wrt))],
             Relevance::Mask { channels } => vec![("channels", Attr::sizes(channels))],
         }
@@ -279,8 +290,8 @@ impl Relevance {
         let Some((layer, rule)) = mnemonic.split_once('.') else { return Ok(None) };
         let kind = Surrogate::ALL.iter().find(|(name, _)| *name == rule).map(|(_, kind)| *kind);
         let gradient = kind == Some(Surrogate::Gradient);
-        if gradient && layer == "batch_normalization" {
-            return Ok(Some(Relevance::BatchNormalization(BatchNormalization::from_attrs(attrs)?)));
+        if gradient && let Some(op) = Self::normalisation_from_text(layer, attrs)? {
+            return Ok(Some(op));
         }
         if let (true, Some(arithmetic)) = (gradient, Arithmetic::from_text(layer)) {
             return Ok(Some(Relevance::Arithmetic { arithmetic, wrt: attrs.sizes("wrt")? }));
@@ -298,6 +309,19 @@ impl Relevance {
             _ => return Ok(None),
         };
         Ok(Some(Relevance::Linear { layer, rule: LinearRule::from_attrs(rule, attrs)? }))
+    }
+
+    /// The derivative of a normalisation.
+    fn normalisation_from_text(op: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
+        Ok(Some(match op {
+            "batch_normalization" => Relevance::BatchNormalization(BatchNormalization::from_attrs(attrs)?),
+            "mean_variance_normalization" => {
+                Relevance::MeanVarianceNormalization(MeanVarianceNormalization::from_attrs(attrs)?)
+            }
+            "softmax" => Relevance::Softmax(Softmax::from_attrs(attrs, false)?),
+            "log_softmax" => Relevance::Softmax(Softmax::from_attrs(attrs, true)?),
+            _ => return Ok(None),
+        }))
     }
 
     /// The types of the outputs.
@@ -340,6 +364,14 @@ impl Relevance {
             Relevance::BatchNormalization(op) => match operands {
                 [r, scale, var] => Ok(vec![op.infer(&[r, scale, var, var, var])?]),
                 _ => Err(format!("got {} operands, expected r, scale and var", operands.len())),
+            },
+            Relevance::MeanVarianceNormalization(op) => match operands {
+                [r, x] => undo("r", r, &op.infer(&[x])?, x),
+                _ => Err(format!("got {} operands, expected r and x", operands.len())),
+            },
+            Relevance::Softmax(op) => match operands {
+                [r, x] => undo("r", r, &op.infer(&[x])?, x),
+                _ => Err(format!("got {} operands, expected r and x", operands.len())),
             },
             Relevance::Arithmetic { arithmetic, wrt } => infer_arithmetic(*arithmetic, wrt, operands),
             Relevance::Mask { channels } => infer_mask(channels, operands),

@@ -12,7 +12,7 @@ use super::file::RawBias;
 use crate::rules::{InputForm, alpha_beta, epsilon, flat, gamma, gradient, norm, wsquare, zbox, zplus};
 
 /// The ops that a rule line may name.
-const OPS: [&str; 44] = [
+const OPS: [&str; 46] = [
     "Conv",
     "Gemm",
     "AveragePool",
@@ -47,6 +47,8 @@ const OPS: [&str; 44] = [
     "Min",
     "BatchNormalization",
     "MeanVarianceNormalization",
+    "Softmax",
+    "LogSoftmax",
     "Reshape",
     "Expand",
     "Transpose",

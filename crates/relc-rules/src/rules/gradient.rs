@@ -60,9 +60,11 @@ pub fn parts() -> Vec<Part> {
 /// The derivative of an op that is no linear layer.
 pub fn elementwise(op: &Op) -> Rule {
     match op {
-        Op::Activation(_) | Op::BatchNormalization(_) | Op::Arithmetic(_) => {
-            Rule::Derivative(Surrogate::Gradient)
-        }
+        Op::Activation(_)
+        | Op::BatchNormalization(_)
+        | Op::MeanVarianceNormalization(_)
+        | Op::Softmax(_)
+        | Op::Arithmetic(_) => Rule::Derivative(Surrogate::Gradient),
         Op::MaxPool(_) => Rule::Winner,
         Op::Pad(_) => Rule::Crop { spread: false },
         _ => Rule::Pass,
