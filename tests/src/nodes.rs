@@ -41,7 +41,7 @@ const TOLERANCE: (f64, f64) = (1e-3, 1e-5);
 /// If the arrays beside the model can't be read.
 pub fn run(folder: &Path, name: &str) -> Result<(), String> {
     let path: PathBuf = folder.join(format!("{name}.onnx"));
-    let graph = relc::import(&path, &relc::ImportOptions::default()).map_err(|e| crate::zoo::chain(&e))?;
+    let graph = relc_onnx::import_path(&path).map_err(|e| crate::zoo::chain(&e))?.graph;
     let arrays = Npz::open(folder.join(format!("{name}.npz")));
     let (x, expected) = (arrays.f32("x").mapv(f64::from), arrays.f32("y"));
     let forward = relc_interp::forward(&graph, &[x]).map_err(|e| e.to_string())?;

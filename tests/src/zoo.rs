@@ -92,8 +92,7 @@ impl Model {
         let input_shape =
             self.entry.input_shape.as_ref().map(|s| s.iter().copied().map(Dim::Fixed).collect());
         let options = ImportOptions { output: self.entry.output.clone(), input_shape };
-        let graph = relc::import(self.path(), &options).map_err(|e| chain(&e))?;
-        compiler.compile_graph(graph).map_err(|e| chain(&e))
+        compiler.clone().import(options).compile(self.path()).map_err(|e| chain(&e))
     }
 
     /// Compiles the model with the preset `conserve` and explains the largest logit of its input.

@@ -101,7 +101,7 @@ pub struct CompileArgs {
 pub struct MethodArgs {
     /// Explain by another method: input_x_gradient, integrated_gradients, smoothgrad, grad_cam, score_cam, rise,
     /// random.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "bias", "seed", "ledger", "explain_rules", "tap", "mask"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "bias", "mask"])]
     pub method: Option<String>,
     /// Quadrature nodes of integrated_gradients [50], noisy inputs of smoothgrad [25], masks of rise [1000].
     #[arg(long, value_name = "N", requires = "method")]
@@ -183,7 +183,7 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub compile: CompileArgs,
     /// The relevance to start from: prob, logit, onehot, contrast, or a .npy f32[N,K] or f32[K] [default: the preset's].
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", conflicts_with = "method")]
     pub seed: Option<String>,
     /// What to explain: argmax, topK (top3), an output's index or label, or several with commas [default: argmax].
     #[arg(long, value_name = "TARGET")]
@@ -194,7 +194,7 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub method: MethodArgs,
     /// Write the relevance of the nodes whose ONNX name matches, of the first target.
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", conflicts_with = "method")]
     pub tap: Option<String>,
     /// What of it is kept.
     #[arg(long, value_name = "WHAT", default_value = "none", requires = "tap")]
@@ -210,6 +210,9 @@ pub struct ExplainArgs {
     /// Explain without a ledger: only its totals.
     #[arg(long, conflicts_with = "ledger")]
     pub no_ledger: bool,
+    /// Don't say how alike the map is to that of the second largest output, which takes as long as a second target.
+    #[arg(long)]
+    pub no_class_sensitivity: bool,
     /// A text file with the name of an output on each line.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -236,10 +239,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Print the ledger: where the relevance went, node by node.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "method")]
     pub ledger: bool,
     /// Print which rule each node got, and which line of the preset or option gave it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "method")]
     pub explain_rules: bool,
 }
 
@@ -296,6 +299,8 @@ pub struct DumpArgs {
     #[arg(long)]
     pub remarks: bool,
     #[command(flatten)]
+    pub import: ImportArgs,
+    #[command(flatten)]
     pub compile: CompileArgs,
 }
 
@@ -303,12 +308,17 @@ pub struct DumpArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   relc bench resnet50.onnx --batch 8 --threads 2
-  relc bench resnet50.onnx --preset paper --runs 20 --json")]
+  relc bench resnet50.onnx --preset paper --runs 20 --json
+  relc bench resnet50.onnx --method integrated_gradients --runs 3")]
 pub struct BenchArgs {
     /// The ONNX model.
     pub model: PathBuf,
     #[command(flatten)]
+    pub import: ImportArgs,
+    #[command(flatten)]
     pub compile: CompileArgs,
+    #[command(flatten)]
+    pub method: MethodArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Samples of a batch.
@@ -336,6 +346,8 @@ pub struct BenchArgs {
 pub struct ProfileArgs {
     /// The ONNX model.
     pub model: PathBuf,
+    #[command(flatten)]
+    pub import: ImportArgs,
     #[command(flatten)]
     pub compile: CompileArgs,
     #[command(flatten)]

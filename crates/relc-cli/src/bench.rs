@@ -3,22 +3,27 @@
 use std::time::Instant;
 
 use ndarray::ArrayD;
-use relc::{Explainer, Seed, Targets};
+use relc::{Explainer, Method, Seed, Targets};
 use serde::Serialize;
 
 use crate::args::BenchArgs;
-use crate::compile::{compiler, engine};
+use crate::compile::{compiler, engine, import_options, method};
 use crate::failure::Failure;
 use crate::print;
 
 /// Runs that fill caches and memory before any counts.
 const WARM_UP: usize = 2;
+/// Gradients or forward passes that a method computes at a time: `relc explain`'s default.
+const METHOD_RUNS: usize = 4;
 
 /// What the command prints: times in milliseconds, of whole batches, warm.
 #[derive(Serialize)]
 struct Report {
     model: String,
-    preset: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'static str>,
     engine: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     isa: Option<&'static str>,
@@ -38,23 +43,33 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let (preset, compiler) = compiler(&args.compile)?;
+    let method = method(&args.method)?;
+    let (preset, compiler) = match &method {
+        Some(_) => (None, Method::compiler()?),
+        None => compiler(&args.compile).map(|(preset, compiler)| (Some(preset), compiler))?,
+    };
     let engine = engine(&args.engine)?;
     let start = Instant::now();
-    let explainer = compiler.engine(engine).compile(&args.model)?;
+    let compiler = compiler.engine(engine).import(import_options(&args.import)?);
+    let explainer = compiler.compile(&args.model)?;
     let compile_ms = milliseconds(start);
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let batch = usize::from(args.batch);
     let input = noise(&explainer, batch)?;
-    let seed = Seed::Named(preset.seed);
+    let seed = Seed::Named(explainer.preset().seed);
     let targets = Targets::TopK(usize::from(args.targets));
-    let explain_ms = time(args.runs, || explainer.explain(input.view(), &seed, &targets).map(|_| ()))?;
+    let explain = || match &method {
+        Some(method) => method.explain(&explainer, input.view(), &targets, METHOD_RUNS, &mut |_, _| {}),
+        None => explainer.explain(input.view(), &seed, &targets),
+    };
+    let explain_ms = time(args.runs, || explain().map(|_| ()))?;
     let forward_ms = time(args.runs, || explainer.predict(input.view()).map(|_| ()))?;
     let executable = explainer.executable();
     let threads = rayon::current_num_threads();
     let report = Report {
         model: args.model.display().to_string(),
-        preset: preset.name,
+        preset: preset.map(|p| p.name),
+        method: method.map(|m| m.name()),
         engine: engine.name(),
         isa: executable.map(|e| e.isa().name()),
         threads,
@@ -84,10 +99,11 @@ fn show(report: &Report) -> Result<(), Failure> {
     };
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let isa = report.isa.map(|isa| format!(" ({isa})")).unwrap_or_default();
-    print::line(format!(
-        "{}: preset {}, batch {}, {} target(s)",
-        report.model, report.preset, report.batch, report.targets
-    ))?;
+    let what = match (&report.preset, report.method) {
+        (_, Some(method)) => format!("method {method}"),
+        (preset, None) => format!("preset {}", preset.as_deref().unwrap_or_default()),
+    };
+    print::line(format!("{}: {what}, batch {}, {} target(s)", report.model, report.batch, report.targets))?;
     print::line(format!("  engine     {}{isa}, {} thread(s)", report.engine, report.threads))?;
     print::line(format!("  compile    {:.0} ms", report.compile_ms))?;
     line("explain", &report.explain_ms)?;

@@ -5,14 +5,14 @@ use relc::passes::RemarkKind;
 use relc::report::{ModelReport, model_report};
 
 use crate::args::CheckArgs;
-use crate::compile::{compile, compiler};
+use crate::compile::{compiler, import_options};
 use crate::failure::Failure;
 use crate::{print, tables};
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let (_, compiler) = compiler(&args.compile)?;
-    let explainer = compile(&compiler, &args.model, &args.import)?;
+    let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
     let report = model_report(&explainer);
     if args.json {
         print::line(serde_json::to_string_pretty(&report)?)?;

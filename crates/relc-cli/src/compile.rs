@@ -5,7 +5,7 @@ use std::path::Path;
 use relc::ir::Dim;
 use relc::ir::rule::{BiasPolicy, Bounds};
 use relc::preprocess::Preprocess;
-use relc::{BatchNormPolicy, Compiler, Engine, Explainer, ImportOptions, Method, MethodOptions, Preset};
+use relc::{BatchNormPolicy, Compiler, Engine, ImportOptions, Method, MethodOptions, Preset};
 
 use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
 use crate::failure::Failure;
@@ -37,14 +37,10 @@ pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
     Ok((preset, compiler))
 }
 
-/// Imports and compiles a model.
-pub fn compile(compiler: &Compiler, model: &Path, args: &ImportArgs) -> Result<Explainer, Failure> {
+/// What the model leaves open.
+pub fn import_options(args: &ImportArgs) -> Result<ImportOptions, Failure> {
     let input_shape = args.input_shape.as_deref().map(shape).transpose().map_err(Failure::usage)?;
-    let options = ImportOptions { output: args.output.clone(), input_shape };
-    if options == ImportOptions::default() {
-        return Ok(compiler.compile(model)?);
-    }
-    Ok(compiler.compile_graph(relc::import(model, &options)?)?)
+    Ok(ImportOptions { output: args.output.clone(), input_shape })
 }
 
 /// `N,3,224,224` or `1x3x224x224`.

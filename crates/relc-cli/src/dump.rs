@@ -7,7 +7,7 @@ use relc::ir::{Graph, NodeId, dot, json};
 use relc::passes::{PassRecord, pass_list};
 
 use crate::args::{DumpArgs, Format};
-use crate::compile::compiler;
+use crate::compile::{compiler, import_options};
 use crate::failure::Failure;
 use crate::print;
 
@@ -30,6 +30,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
         )));
     }
     let (_, compiler) = compiler(&args.compile)?;
+    let compiler = compiler.import(import_options(&args.import)?);
     let mut printed: Result<(), std::io::Error> = Ok(());
     let mut found = false;
     let result = compiler.passes(&args.model, |name, graph| {
@@ -58,7 +59,8 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
         return Err(Failure::usage("the lowered program has a text form only; leave --format out"));
     }
     let (_, compiler) = compiler(&args.compile)?;
-    let explainer = compiler.engine(Engine::Jit).compile(&args.model)?;
+    let compiler = compiler.engine(Engine::Jit).import(import_options(&args.import)?);
+    let explainer = compiler.compile(&args.model)?;
     let executable = explainer.executable().ok_or("the compiled engine has no program")?;
     let Some(wanted) = &args.asm else {
         return Ok(write!(std::io::stdout().lock(), "{}", executable.program())?);

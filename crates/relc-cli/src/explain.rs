@@ -9,13 +9,15 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 use relc::artifact::{check_writable, read_npy_f32, write_npz_f32};
 use relc::map::quantize_heat;
 use relc::preprocess::{Preprocess, PreprocessError};
-use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report, sample_report};
+use relc::report::{
+    ModelReport, RuleReport, SampleReport, class_sensitivity, model_report, rule_report, sample_report,
+};
 use relc::{Explainer, Explanations, Method, Reduce, Seed, Targets};
 use relc_viz::{ColorMap, Style};
 use serde::Serialize;
 
 use crate::args::{ExplainArgs, ReduceArg};
-use crate::compile::{compile, engine, method, picture_compiler};
+use crate::compile::{engine, import_options, method, picture_compiler};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
 use crate::outputs::{Gathered, OutFolder, write_json};
@@ -59,7 +61,8 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         Some(_) => Method::compiler()?,
         None => picture_compiler(&args.compile, &preprocess)?,
     };
-    let explainer = compile(&compiler.engine(engine), &args.model, &args.import)?;
+    let compiler = compiler.engine(engine).import(import_options(&args.import)?);
+    let explainer = compiler.compile(&args.model)?;
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&args.inputs, &explainer)?;
@@ -240,8 +243,10 @@ impl Run<'_> {
     fn explain_batch(&mut self, batch: &[Sample], bar: &ProgressBar) -> Result<(), Failure> {
         let input = inputs::stack(batch)?;
         let seed = self.batch_seed(batch.len()).into_owned();
+        let rival = self.compares_with_the_second();
+        let targets = if rival { &Targets::TopK(2) } else { &self.targets };
         let mut result = match &self.method {
-            None => self.explainer.explain(input.view(), &seed, &self.targets)?,
+            None => self.explainer.explain(input.view(), &seed, targets)?,
             Some(method) => {
                 let runs = usize::from(self.args.batch);
                 let show = &mut |done: usize, total: usize| {
@@ -250,6 +255,12 @@ impl Run<'_> {
                 method.explain(self.explainer, input.view(), &self.targets, runs, show)?
             }
         };
+        let labels = self.labels.as_deref();
+        let sensitivity: Vec<_> =
+            (0..batch.len()).map(|i| class_sensitivity(&result, i, &self.seed_name, labels)).collect();
+        if rival {
+            result.explanations.truncate(1); // the second's map is for the comparison
+        }
         self.tap(&result, input.view(), &seed)?;
         if let Some(levels) = self.args.heat_quantization {
             for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
@@ -268,9 +279,10 @@ impl Run<'_> {
                 (None, _) => {}
             }
         }
-        for (i, sample) in batch.iter().enumerate() {
+        for ((i, sample), sensitivity) in batch.iter().enumerate().zip(sensitivity) {
             let labels = self.labels.as_deref();
             let report = sample_report(self.explainer, &result, i, &sample.name, &self.seed_name, labels);
+            let report = SampleReport { class_sensitivity: sensitivity, ..report };
             self.write_folder(sample, i, &result, &report)?;
             if !self.quiet {
                 bar.suspend(|| self.show(&report))?;
@@ -278,6 +290,12 @@ impl Run<'_> {
             self.reports.push(report);
         }
         Ok(())
+    }
+
+    /// Whether the largest output is explained, and its map is compared with that of the second largest.
+    fn compares_with_the_second(&self) -> bool {
+        let one = self.targets == Targets::Argmax && matches!(self.seed, Seed::Named(_));
+        one && self.method.is_none() && !self.args.no_class_sensitivity && self.explainer.outputs() > 1
     }
 
     /// Keeps the relevance of the nodes that `--tap` names.

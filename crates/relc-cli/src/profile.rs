@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args::ProfileArgs;
 use crate::bench::noise;
-use crate::compile::{compiler, engine};
+use crate::compile::{compiler, engine, import_options};
 use crate::failure::Failure;
 use crate::{print, tables};
 
@@ -41,7 +41,7 @@ struct Report {
 pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let (_, compiler) = compiler(&args.compile)?;
     let engine = engine(&args.engine)?;
-    let explainer = compiler.engine(engine).compile(&args.model)?;
+    let explainer = compiler.engine(engine).import(import_options(&args.import)?).compile(&args.model)?;
     let executable = explainer
         .executable()
         .ok_or_else(|| Failure::usage("only the compiled engine is profiled; use --engine jit"))?;

@@ -289,6 +289,8 @@ fn methods_run_and_say_what_they_take() {
         &[&picture],
         &["--method", "integrated_gradients", "--samples", "4", "--map-npy", &map_text],
     ));
+    let bench = ["bench", &demo("model.onnx"), "--method", "smoothgrad", "--samples", "3", "--runs", "1"];
+    assert!(check_ok(&relc(&bench)).contains("method smoothgrad"));
     check_fails(&explain(&[&picture], &["--method", "gradcam"]), 2, &["did you mean \"grad_cam\"?"]);
     check_fails(&explain(&[&picture], &["--method", "rise", "--sigma", "1.0"]), 2, &["no use for sigma"]);
     check_fails(&explain(&[&picture], &["--method", "rise", "--preset", "paper"]), 2, &["--preset"]);
@@ -306,6 +308,14 @@ fn two_targets_are_compared_and_the_contrast_seed_tells_them_apart() {
         assert_eq!(sensitivity["targets"][1]["label"], "square");
         sensitivity["cosine"].as_f64().unwrap()
     };
+    let report = |more: &[&str]| -> Value {
+        serde_json::from_str(&check_ok(&explain(&[&picture], &[&["--json", "-"], more].concat()))).unwrap()
+    };
+    let (with, without) = (report(&[]), report(&["--no-class-sensitivity"]));
+    let [with, without] = [&with["results"][0], &without["results"][0]];
+    assert_eq!(with["explanations"], without["explanations"]);
+    assert_eq!(with["class_sensitivity"]["targets"][1]["index"], with["predictions"][1]["index"]);
+    assert!(without["class_sensitivity"].is_null());
     let (onehot, contrast) = (cosine("onehot"), cosine("contrast"));
     assert!(contrast < onehot, "contrast {contrast}, onehot {onehot}");
     check_fails(&explain(&[&picture], &["--compare", "1", "top2"]), 2, &["an output's index or label"]);
@@ -350,6 +360,12 @@ fn outputs_and_shapes_are_options() {
     let open = zoo("basic.ts-dynamic.onnx");
     check_fails(&relc(&["check", &open]), 1, &["--input-shape"]);
     assert!(check_ok(&relc(&["check", &open, "--input-shape", "N,3,32,40"])).contains("f32[N,3,32,40]"));
+    for command in [&["dump"][..], &["dump", "--after", "lower"], &["bench", "--runs", "1"], &["profile"]] {
+        check_fails(&relc(&[command, &[&two]].concat()), 1, &["--output"]);
+        check_ok(&relc(&[command, &[&two, "--output", "logits"]].concat()));
+        check_fails(&relc(&[command, &[&open]].concat()), 1, &["--input-shape"]);
+        check_ok(&relc(&[command, &[&open, "--input-shape", "N,3,32,40"]].concat()));
+    }
     check_fails(&relc(&["check", &open, "--input-shape", "3,wide"]), 2, &["N,3,224,224"]);
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use relc_engine::{Executable, Isa};
 use relc_ir::Graph;
+use relc_onnx::ImportOptions;
 use relc_passes::{PassManager, PassRecord, pipeline};
 use relc_rules::{BatchNormPolicy, Preset};
 
@@ -57,6 +58,7 @@ pub struct Compiler {
     batchnorm: BatchNormPolicy,
     engine: Engine,
     isa: Option<Isa>,
+    import: ImportOptions,
 }
 
 /// A compiled graph, and what the passes said on the way.
@@ -73,7 +75,22 @@ pub struct Compiled {
 impl Compiler {
     /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
-        Compiler { batchnorm: preset.batchnorm, preset, engine: Engine::Jit, isa: None }
+        let import = ImportOptions::default();
+        Compiler { batchnorm: preset.batchnorm, preset, engine: Engine::Jit, isa: None, import }
+    }
+
+    /// With what models leave open: the output to explain, the input's shape.
+    ///
+    /// ```no_run
+    /// # use relc::{Compiler, ImportOptions, Preset};
+    /// let options = ImportOptions { output: Some("logits".into()), ..ImportOptions::default() };
+    /// let explainer = Compiler::new(Preset::named("conserve")?).import(options).compile("model.onnx")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn import(mut self, options: ImportOptions) -> Self {
+        self.import = options;
+        self
     }
 
     /// With another BatchNormalization policy.
@@ -127,7 +144,7 @@ impl Compiler {
         mut after: impl FnMut(&'static str, &Graph),
     ) -> Result<Compiled, CompileError> {
         let start = std::time::Instant::now();
-        let imported = relc_onnx::import_path(model)
+        let imported = relc_onnx::import_path_with(model, &self.import)
             .map_err(|source| CompileError::Import { model: model.to_path_buf(), source })?;
         let graph = imported.graph;
         let import_time = start.elapsed();

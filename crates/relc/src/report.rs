@@ -169,7 +169,7 @@ pub struct SampleReport {
     pub predictions: Vec<OutputReport>,
     /// One explanation per target.
     pub explanations: Vec<ExplanationReport>,
-    /// How alike the maps of the first two targets are; with `top2`, those of the two largest outputs.
+    /// How alike the maps of the first two targets are, if there are two: [`class_sensitivity`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_sensitivity: Option<SensitivityReport>,
 }
@@ -268,12 +268,7 @@ pub fn sample_report(
     seed: &str,
     labels: Option<&[String]>,
 ) -> SampleReport {
-    let output = |index: usize| OutputReport {
-        index,
-        label: labels.and_then(|l| l.get(index)).cloned(),
-        logit: result.logits.get((sample, index)).copied().unwrap_or(f64::NAN),
-        probability: result.probabilities.get((sample, index)).copied().unwrap_or(f64::NAN),
-    };
+    let output = |index: usize| output_report(result, sample, index, labels);
     let top = rank(&result.logits, 5.min(result.logits.ncols()));
     let predictions = top.iter().filter_map(|best| best.get(sample)).map(|&i| output(i)).collect();
     let explain = |e: &Explanation| ExplanationReport {
@@ -283,25 +278,46 @@ pub fn sample_report(
         joins: joins(explainer.graph(), e, sample),
         ledger: ledger(e, sample),
     };
-    let class_sensitivity = match &result.explanations[..] {
-        [a, b, ..] => {
-            let of = |e: &Explanation| output(e.targets.get(sample).copied().unwrap_or(0));
-            let rows = |e: &Explanation| match &e.map {
-                Some(map) => map.index_axis(Axis(0), sample).iter().copied().collect(),
-                None => e.relevance.index_axis(Axis(0), sample).iter().copied().collect::<Vec<f32>>(),
-            };
-            let cosine = cosine(&rows(a), &rows(b));
-            let hint = (cosine >= SAME_MAP && seed != "contrast").then_some(HINT);
-            Some(SensitivityReport { targets: [of(a), of(b)], cosine, hint })
-        }
-        _ => None,
-    };
     SampleReport {
         input: input.to_string(),
         predictions,
         explanations: result.explanations.iter().map(explain).collect(),
-        class_sensitivity,
+        class_sensitivity: class_sensitivity(result, sample, seed, labels),
     }
+}
+
+fn output_report(
+    result: &Explanations,
+    sample: usize,
+    index: usize,
+    labels: Option<&[String]>,
+) -> OutputReport {
+    OutputReport {
+        index,
+        label: labels.and_then(|l| l.get(index)).cloned(),
+        logit: result.logits.get((sample, index)).copied().unwrap_or(f64::NAN),
+        probability: result.probabilities.get((sample, index)).copied().unwrap_or(f64::NAN),
+    }
+}
+
+/// Says how alike the maps (without one, the relevance) of a sample's first two targets are: with `top2`, those of the
+/// two largest outputs. `None` for one target.
+pub fn class_sensitivity(
+    result: &Explanations,
+    sample: usize,
+    seed: &str,
+    labels: Option<&[String]>,
+) -> Option<SensitivityReport> {
+    let [a, b, ..] = &result.explanations[..] else { return None };
+    let of =
+        |e: &Explanation| output_report(result, sample, e.targets.get(sample).copied().unwrap_or(0), labels);
+    let values = |e: &Explanation| match &e.map {
+        Some(map) => map.index_axis(Axis(0), sample).iter().copied().collect(),
+        None => e.relevance.index_axis(Axis(0), sample).iter().copied().collect::<Vec<f32>>(),
+    };
+    let cosine = cosine(&values(a), &values(b));
+    let hint = (cosine >= SAME_MAP && seed != "contrast").then_some(HINT);
+    Some(SensitivityReport { targets: [of(a), of(b)], cosine, hint })
 }
 
 fn sums(explanation: &Explanation, sample: usize) -> SumsReport {
