@@ -5,6 +5,7 @@ mod builder;
 pub mod corpus;
 pub mod cuts;
 pub mod graphs;
+pub mod mutations;
 pub mod nodes;
 pub mod resnet;
 pub mod shared;
