@@ -102,7 +102,7 @@ pub fn mutants(models: &[(String, Vec<u8>)], count: usize) -> Vec<Mutant> {
 }
 
 impl Mutant {
-    /// Writes the mutant into a folder, and compiles and explains it there, with every preset in turn.
+    /// Writes the mutant into a folder, and compiles and explains it there.
     ///
     /// # Panics
     /// If relc does, the folder can't be written, or an explanation does not conserve.
@@ -115,9 +115,15 @@ impl Mutant {
                 Answer::Explained
             }
             Err(message) => {
-                // Where the file lies is no part of the answer.
-                let folder = format!("{}/", folder.display());
-                Answer::Refused(message.replace(&folder, ""))
+                // Where the file lies is no part of the answer, nor is how many sums this machine's order overflows.
+                let message = message.replace(&format!("{}/", folder.display()), "");
+                Answer::Refused(match message.split_once(" non-finite") {
+                    Some((before, after)) => {
+                        let before = before.trim_end_matches(|c: char| c.is_ascii_digit());
+                        format!("{before}some non-finite{after}")
+                    }
+                    None => message,
+                })
             }
         }
     }
@@ -283,7 +289,7 @@ fn attribute_type(model: &mut ModelProto, rng: &mut Rng) -> Option<String> {
     let (what, attribute) = attribute(model, rng, |_| true)?;
     *attribute = AttributeProto {
         name: attribute.name.clone(),
-        s: Some(b"NONE".to_vec().into()),
+        s: Some(b"NONE".to_vec()),
         r#type: Some(3),
         ..AttributeProto::default()
     };

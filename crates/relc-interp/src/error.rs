@@ -57,7 +57,10 @@ pub enum InterpError {
         weight: String,
     },
     /// A value is infinite or not a number.
-    #[error("node {node}: got {count} non-finite values of {quantity}, the first in execution order")]
+    #[error(
+        "node {node}: got {count} non-finite values of {quantity}, the first in execution order; expected an input and \
+         weights whose sums fit f32 (check the preprocessing, or try interp-f64)"
+    )]
     NonFinite {
         /// Activation or relevance.
         quantity: Quantity,

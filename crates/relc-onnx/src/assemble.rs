@@ -206,7 +206,10 @@ impl<'a> Importer<'a> {
                 ));
             }
         };
-        found.ok_or_else(|| Fault::unsupported("relc has no such operator"))
+        found.ok_or_else(|| {
+            let nearest = opset::nearest(op).map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
+            Fault::unsupported(format!("relc has no such operator{nearest}"))
+        })
     }
 
     fn convert(&mut self, node: &'a NodeProto, spec: &OpSpec) -> Result<Vec<Value>, Fault> {
@@ -297,7 +300,10 @@ fn input_type(info: &ValueInfoProto, stated: &Option<Vec<Dim>>) -> Result<Tensor
     };
     let number = tensor.elem_type.unwrap_or_default();
     if !is_float(number) {
-        return Err(refuse(format!("got elements of {}, expected floats", type_name(number))));
+        return Err(refuse(format!(
+            "got elements of {}, expected floats: export the model with a float input, its conversion left to the caller",
+            type_name(number)
+        )));
     }
     if tensor.shape.is_none()
         && let Some(stated) = stated

@@ -35,7 +35,12 @@ pub enum ImportError {
     #[error("the model has no graph: not an ONNX model, or an empty one")]
     NoGraph,
     /// The model states no opset of the default domain, several, or one that relc does not know.
-    #[error("got {got} for the domain ai.onnx, expected one opset from {} to {}", OPSETS.start(), OPSETS.end())]
+    #[error(
+        "got {got} for the domain ai.onnx, expected one opset from {} to {}: export the model with another opset, or \
+         convert it (onnx.version_converter)",
+        OPSETS.start(),
+        OPSETS.end()
+    )]
     Opset {
         /// What it states.
         got: String,

@@ -49,8 +49,11 @@ impl ModelFiles {
             get("location").ok_or_else(|| Fault::invalid("got external data without a location"))?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let path = self.resolve(location)?;
-        let fail =
-            |e: std::io::Error| Fault::invalid(format!("can't read external data \"{location}\": {e}"));
+        let fail = |e: std::io::Error| {
+            Fault::invalid(format!(
+                "can't read external data \"{location}\": {e}; expected the file beside the model"
+            ))
+        };
         let mut file = File::open(&path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if !metadata.is_file() {
@@ -91,8 +94,11 @@ impl ModelFiles {
                 "got external data \"{location}\", expected a relative path inside the model's folder"
             )));
         }
-        let fail =
-            |e: std::io::Error| Fault::invalid(format!("can't read external data \"{location}\": {e}"));
+        let fail = |e: std::io::Error| {
+            Fault::invalid(format!(
+                "can't read external data \"{location}\": {e}; expected the file beside the model"
+            ))
+        };
         let base = base.canonicalize().map_err(fail)?;
         let path = base.join(location).canonicalize().map_err(fail)?;
         if !path.starts_with(&base) {

@@ -182,6 +182,18 @@ pub fn supported_microsoft_ops() -> &'static [OpSpec] {
     MICROSOFT
 }
 
+/// The operator whose name is most like a misspelt one, if it is like it.
+pub(crate) fn nearest(op: &str) -> Option<&'static str> {
+    const LONGEST: usize = 40; // no operator's name is longer, and a file's may be
+    if op.len() > LONGEST {
+        return None;
+    }
+    let lower = op.to_lowercase();
+    let likeness = |o: &OpSpec| strsim::jaro_winkler(&o.op.to_lowercase(), &lower);
+    let near = OPS.iter().map(|o| (likeness(o), o.op)).filter(|(likeness, _)| *likeness > 0.86);
+    near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, op)| op)
+}
+
 /// The operator of that name.
 pub(crate) fn find(op: &str) -> Option<&'static OpSpec> {
     by_name(OPS, op)
@@ -207,5 +219,11 @@ mod tests {
             OPS.iter().all(|o| *crate::OPSETS.start() <= o.min_opset && o.max_opset == *crate::OPSETS.end())
         );
         assert!(find("Conv").is_some() && find("conv").is_none());
+        for (got, expected) in
+            [("relu", "Relu"), ("Convolution", "Conv"), ("BatchNorm", "BatchNormalization")]
+        {
+            assert_eq!(nearest(got), Some(expected), "{got}");
+        }
+        assert_eq!([nearest("Einsum"), nearest("LSTM"), nearest("Attention")], [None; 3]);
     }
 }

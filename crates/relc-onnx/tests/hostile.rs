@@ -70,19 +70,19 @@ fn functions_and_control_flow_are_unsupported() {
 #[test]
 fn opsets_outside_the_table_are_refused() {
     assert_snapshot!(one(6, "N,2", "Relu", vec![]).show(), @r#"
-    got opset 6 for the domain ai.onnx, expected one opset from 7 to 28
+    got opset 6 for the domain ai.onnx, expected one opset from 7 to 28: export the model with another opset, or convert it (onnx.version_converter)
     "#);
     assert_snapshot!(one(29, "N,2", "Relu", vec![]).show(), @r#"
-    got opset 29 for the domain ai.onnx, expected one opset from 7 to 28
+    got opset 29 for the domain ai.onnx, expected one opset from 7 to 28: export the model with another opset, or convert it (onnx.version_converter)
     "#);
     let mut net = one(17, "N,2", "Relu", vec![]);
     net.model.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx".into()), version: Some(18) });
     assert_snapshot!(net.show(), @r#"
-    got the opsets [17, 18] for the domain ai.onnx, expected one opset from 7 to 28
+    got the opsets [17, 18] for the domain ai.onnx, expected one opset from 7 to 28: export the model with another opset, or convert it (onnx.version_converter)
     "#);
     net.model.opset_import.clear();
     assert_snapshot!(net.show(), @r#"
-    got no opset for the domain ai.onnx, expected one opset from 7 to 28
+    got no opset for the domain ai.onnx, expected one opset from 7 to 28: export the model with another opset, or convert it (onnx.version_converter)
     "#);
     assert_snapshot!(one(8, "N,2", "Where", vec![]).show(), @r#"
     1 node(s) can't be imported:
@@ -196,7 +196,7 @@ fn input_shapes() {
         let net = Net::new(17).typed_input("x", "N,2", ty).node("Relu", "x", "y", vec![]).output("y");
         net.show()
     };
-    assert_snapshot!(typed(DataType::Int64), @r#"input "x": got elements of int64, expected floats"#);
+    assert_snapshot!(typed(DataType::Int64), @r#"input "x": got elements of int64, expected floats: export the model with a float input, its conversion left to the caller"#);
     assert!(typed(DataType::Float16).contains("relu"));
     let mut shapeless = one(17, "N,2", "Relu", vec![]);
     if let Some(type_proto::Value::TensorType(t)) =
@@ -365,7 +365,7 @@ fn external_data_is_read_from_the_models_folder() {
     assert_snapshot!(show(&[("location", "/etc/passwd")]), @r#"  invalid: node "Add_0" (Add, ai.onnx opset 17): the tensor "w": got external data "/etc/passwd", expected a relative path inside the model's folder"#);
     assert_snapshot!(show(&[("location", "")]), @r#"  invalid: node "Add_0" (Add, ai.onnx opset 17): the tensor "w": got external data "", expected a relative path inside the model's folder"#);
     assert_snapshot!(show(&[("location", "data")]), @r#"  invalid: node "Add_0" (Add, ai.onnx opset 17): the tensor "w": got external data "data", expected a regular file"#);
-    assert_snapshot!(show(&[("location", "none.bin")]), @r#"  invalid: node "Add_0" (Add, ai.onnx opset 17): the tensor "w": can't read external data "none.bin": No such file or directory (os error 2)"#);
+    assert_snapshot!(show(&[("location", "none.bin")]), @r#"  invalid: node "Add_0" (Add, ai.onnx opset 17): the tensor "w": can't read external data "none.bin": No such file or directory (os error 2); expected the file beside the model"#);
     assert_snapshot!(show(&[]), @r#"  invalid: node "Add_0" (Add, ai.onnx opset 17): the tensor "w": got external data without a location"#);
     #[cfg(unix)]
     {

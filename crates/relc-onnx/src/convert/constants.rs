@@ -98,7 +98,8 @@ pub(crate) fn cast(call: &mut Call) -> Result<Value, Fault> {
     // How floats of eight bits round, which relc refuses anyway.
     call.attributes.ignore(&["saturate", "round_mode"]);
     let to = call.attributes.int("to")?.ok_or_else(|| Fault::invalid("the attribute \"to\" is missing"))?;
-    let to = i32::try_from(to).unwrap_or(0);
+    let to =
+        i32::try_from(to).map_err(|_| Fault::invalid(format!("got to={to}, expected an element type")))?;
     let refused = |what: &str| Fault::unsupported(format!("got a cast of {what} to {}", type_name(to)));
     let limits = match data_type(to) {
         _ if is_float(to) => None,

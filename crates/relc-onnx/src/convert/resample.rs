@@ -54,9 +54,6 @@ pub(crate) fn conv_transpose(call: &mut Call) -> Result<Value, Fault> {
     let shape = pair(call, "output_shape", 1)?;
     let auto = call.attributes.string("auto_pad")?.unwrap_or("NOTSET");
     let mut cuts = pads(call)?.unwrap_or_default();
-    if strides.contains(&0) || dilations.contains(&0) {
-        return Err(Fault::invalid("got a stride or dilation of 0, expected at least 1"));
-    }
     let extent = |axis: usize| (kernel[axis].saturating_sub(1)) * dilations[axis] + 1;
     let full = |axis: usize, adds: &[usize; 2]| strides[axis] * (size[axis] - 1) + adds[axis] + extent(axis);
     if auto == "VALID" {

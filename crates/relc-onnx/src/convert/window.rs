@@ -29,8 +29,8 @@ pub(super) fn window(call: &Call, x: &TensorType, kernel: Option<[usize; 2]>) ->
     };
     let strides = pair(call, "strides", 1)?.unwrap_or([1; 2]);
     let dilations = pair(call, "dilations", 1)?.unwrap_or([1; 2]);
-    if [kernel, strides, dilations].as_flattened().contains(&0) {
-        return Err(Fault::invalid("got a kernel, stride or dilation of 0, expected at least 1"));
+    if kernel.contains(&0) {
+        return Err(Fault::invalid("got a kernel of size 0, expected at least 1"));
     }
     let pads = pads(call)?;
     let ceil = call.attributes.flag("ceil_mode")?;
@@ -116,11 +116,14 @@ pub(super) fn pads(call: &Call) -> Result<Option<[usize; 4]>, Fault> {
 /// A list attribute of exactly `K` sizes.
 fn sizes<const K: usize>(call: &Call, name: &str) -> Result<Option<[usize; K]>, Fault> {
     let Some(values) = call.attributes.ints(name)? else { return Ok(None) };
-    let size = |v: &i64| usize::try_from(*v).ok().filter(|_| *v <= MAX_WINDOW);
+    let least = if name.contains("pad") { 0 } else { 1 };
+    let size = |v: &i64| usize::try_from(*v).ok().filter(|_| (least..=MAX_WINDOW).contains(v));
     let sizes: Option<Vec<usize>> = values.iter().map(size).collect();
     let sizes = sizes.and_then(|s| <[usize; K]>::try_from(s).ok());
     sizes.map(Some).ok_or_else(|| {
-        Fault::unsupported(format!("got {name}={values:?}, expected {K} numbers from 0 to {MAX_WINDOW}"))
+        let reason = format!("got {name}={values:?}, expected {K} numbers from {least} to {MAX_WINDOW}");
+        // Negative pads crop, which is ONNX; other windows are not.
+        if least == 0 && values.len() == K { Fault::unsupported(reason) } else { Fault::invalid(reason) }
     })
 }
 
