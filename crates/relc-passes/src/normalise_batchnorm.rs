@@ -28,8 +28,10 @@ impl Pass for NormaliseBatchnorm {
     }
 
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        let mut negative = 0;
         for node in forward_order(graph, NAME)? {
             let Op::BatchNormalization(norm) = graph.node(node).op else { continue };
+            negative += negative_scales(graph, node);
             if self.policy == BatchNormPolicy::Keep {
                 remarks.missed(graph.describe(node), "kept, as the policy says");
                 continue;
@@ -44,8 +46,40 @@ impl Pass for NormaliseBatchnorm {
                 Err(reason) => remarks.missed(graph.describe(node), reason),
             }
         }
+        if negative > 0 {
+            say_signs(self.policy, negative, remarks);
+        }
         graph.remove_dead();
         Ok(())
+    }
+}
+
+/// How many channels a normalisation turns around; 0 if its scale is not known.
+fn negative_scales(graph: &Graph, norm: NodeId) -> usize {
+    let scale = graph.operands(norm).get(1).and_then(|v| graph.weight(*v)).and_then(Weight::data);
+    scale.map_or(0, |scale| scale.iter().filter(|s| **s < 0.0).count())
+}
+
+/// Why the map of the same network, folded or not, may differ.
+fn say_signs(policy: BatchNormPolicy, negative: usize, remarks: &mut Remarks) {
+    let channels = format!("{negative} channel(s) of BatchNormalizations have a negative scale");
+    match policy {
+        BatchNormPolicy::Keep => remarks.missed(
+            "",
+            format!(
+                "{channels}: where they are folded, by relc or by an exporter, their weights change sign, and rules \
+                 that part positive from negative weights give another map"
+            ),
+        ),
+        BatchNormPolicy::Fold => remarks.warning(
+            "",
+            format!(
+                "{channels}: folding changes the sign of their weights, so rules that part positive from negative \
+                 weights give another map than with --batchnorm keep"
+            ),
+        ),
+        // Folding is part of the preset whose numbers are reproduced.
+        BatchNormPolicy::FoldAsZennit => remarks.applied("", format!("{channels}: their weights change sign")),
     }
 }
 
@@ -139,6 +173,7 @@ fn fold(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manager::PassManager;
     use relc_ir::op::Window;
 
     fn add(graph: &mut Graph, name: &str, dims: &[usize], values: &[f32]) -> ValueId {
@@ -163,8 +198,10 @@ mod tests {
         let x = ValueId { node: layer, port: 0 };
         let norm = g.add_node(op, "bn", &[x, scale, bias, mean, var]).unwrap();
         g.add_output("y", ValueId { node: norm, port: 0 });
-        let pass = NormaliseBatchnorm { policy };
-        pass.run(&mut g, &mut Remarks::default()).unwrap();
+        let records = PassManager::new(vec![Box::new(NormaliseBatchnorm { policy })]);
+        let records = records.run(&mut g, |_, _| {}).unwrap();
+        let mut said = records.iter().flat_map(|r| &r.remarks).map(ToString::to_string);
+        assert!(said.any(|r| r.contains("1 channel(s) of BatchNormalizations have a negative scale")));
         g
     }
 
