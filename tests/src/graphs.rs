@@ -1,7 +1,9 @@
 //! Random residual networks, small enough to run in an interpreter.
 
 use proptest::prelude::*;
-use relc_ir::op::{Arithmetic, BatchNormalization, Conv, Gemm, MaxPool, Pad, Reshape, Slice, Window};
+use relc_ir::op::{
+    Activation, Arithmetic, BatchNormalization, Conv, Gemm, MaxPool, Pad, Reshape, Slice, Window,
+};
 use relc_ir::{Dim, Graph, Op, ValueId};
 
 use crate::builder::Builder;
@@ -39,6 +41,8 @@ pub struct Plan {
     pub size: [usize; 2],
     /// Whether a MaxPool follows the stem.
     pub pooled: bool,
+    /// What follows the convolutions and the joins.
+    pub activation: Activation,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// Seeds the weights.
@@ -62,6 +66,7 @@ pub fn plans() -> impl Strategy<Value = Plan> {
             channels: [inputs, channels],
             size: [h, w],
             pooled,
+            activation: Activation::Relu,
             blocks,
             seed,
             name: name.to_string(),
@@ -93,12 +98,12 @@ impl Builder {
         self.node(Op::BatchNormalization(BatchNormalization { epsilon: 1e-5 }), &[y, scale, bias, mean, var])
     }
 
-    fn block(&mut self, x: ValueId, block: Block) -> ValueId {
+    fn block(&mut self, x: ValueId, block: Block, activation: Activation) -> ValueId {
         let channels = self.dims(x)[0];
         let grows = block.skip != Skip::Identity;
         let (outputs, stride) = (channels + usize::from(grows), 1 + usize::from(block.halves));
         let inner = self.conv(x, outputs, 3, stride, block.normalised);
-        let inner = self.relu(inner);
+        let inner = self.node(Op::Activation(activation), &[inner]);
         let main = self.conv(inner, outputs, 3, 1, block.normalised);
         let skip = match block.skip {
             Skip::Identity => x,
@@ -107,7 +112,7 @@ impl Builder {
         };
         let operands = if block.skip_first { [skip, main] } else { [main, skip] };
         let sum = self.node(Op::Arithmetic(Arithmetic::Add), &operands);
-        self.relu(sum)
+        self.node(Op::Activation(activation), &[sum])
     }
 
     fn slice_pad(&mut self, x: ValueId, stride: usize, more: usize) -> ValueId {
@@ -127,18 +132,40 @@ impl Builder {
 pub fn build(plan: &Plan) -> Graph {
     let (mut b, input) = Builder::new(&plan.name, plan.seed, [plan.channels[0], plan.size[0], plan.size[1]]);
     let stem = b.conv(input, plan.channels[1], 3, 1, true);
-    let mut x = b.relu(stem);
+    let mut x = b.node(Op::Activation(plan.activation), &[stem]);
     if plan.pooled {
         let window = Window { pads: [1; 4], ..Window::new([3, 3], [2, 2]) };
         x = b.node(Op::MaxPool(MaxPool { window }), &[x]);
     }
     for block in &plan.blocks {
-        x = b.block(x, *block);
+        x = b.block(x, *block, plan.activation);
     }
-    let channels = b.dims(x)[0];
-    let pooled = b.node(Op::GlobalAveragePool, &[x]);
-    let flat = b.node(Op::Reshape(Reshape { shape: vec![Dim::Batch, Dim::Fixed(channels)] }), &[pooled]);
-    let (w, bias) = (b.weight(&[3, channels], -1.0, 1.0), b.weight(&[3], -0.1, 0.1));
-    let logits = b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[flat, w, bias]);
-    b.finish(logits)
+    b.head(x)
+}
+
+/// A network in which a 3x3 convolution of values of both signs has windows that see nothing but zeros.
+///
+/// # Panics
+/// Never.
+pub fn sees_zeros() -> Graph {
+    let (mut b, input) = Builder::new("zeros", 3, [2, 5, 6]);
+    let stem = b.conv(input, 5, 1, 1, true);
+    let framed = b.node(Op::Pad(Pad { pads: vec![0, 0, 3, 3, 0, 0, 3, 3], value: 0.0 }), &[stem]);
+    // Between Pad and Conv, so that these stay two.
+    let signed = b.node(Op::Activation(Activation::LeakyRelu { alpha: 0.25 }), &[framed]);
+    let x = b.conv(signed, 6, 3, 1, true);
+    b.head(x)
+}
+
+impl Builder {
+    /// The mean of each channel, and three outputs of them.
+    fn head(mut self, x: ValueId) -> Graph {
+        let b = &mut self;
+        let channels = b.dims(x)[0];
+        let pooled = b.node(Op::GlobalAveragePool, &[x]);
+        let flat = b.node(Op::Reshape(Reshape { shape: vec![Dim::Batch, Dim::Fixed(channels)] }), &[pooled]);
+        let (w, bias) = (b.weight(&[3, channels], -1.0, 1.0), b.weight(&[3], -0.1, 0.1));
+        let logits = b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[flat, w, bias]);
+        self.finish(logits)
+    }
 }

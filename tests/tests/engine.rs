@@ -4,7 +4,8 @@ use ndarray::{ArrayD, Axis};
 use proptest::prelude::*;
 use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
 use relc_ir::Graph;
-use relc_tests::graphs::{build, plans};
+use relc_ir::op::Activation;
+use relc_tests::graphs::{Plan, build, plans};
 use relc_tests::shared::{max_abs, max_difference, shared};
 
 /// What f32 kernels must reach, of the maximum.
@@ -123,6 +124,14 @@ proptest! {
         }
     }
 
+    /// The same with activations whose values have both signs, where z+ has two sides.
+    #[test]
+    fn random_networks_of_both_signs_agree_with_the_oracle(plan in plans(), swish: bool) {
+        let activation =
+            if swish { Activation::Swish { alpha: 1.0 } } else { Activation::LeakyRelu { alpha: 0.2 } };
+        check(&Model::Graph(&build(&Plan { activation, ..plan })), "conserve", 2);
+    }
+
     /// A batch gives what its samples give one by one, and one thread what several give, to the bit.
     #[test]
     fn a_batch_is_a_loop_on_any_number_of_threads(plan in plans()) {
@@ -148,6 +157,21 @@ proptest! {
             }
         }
     }
+}
+
+/// Inputs of both signs, and windows that see nothing but zeros: relevance that no denominator divides is spread.
+#[test]
+fn two_sided_denominators_that_vanish_agree_with_the_oracle() {
+    let graph = relc_tests::graphs::sees_zeros();
+    check(&Model::Graph(&graph), "conserve", 2);
+    let explainer = Compiler::new(preset("conserve")).compile_graph(graph).unwrap();
+    let spread: f64 = explain(&explainer, &noise(&explainer, 1)).explanations[0]
+        .ledger
+        .entries
+        .iter()
+        .map(|e| e.samples[0].flat_fallback.abs())
+        .sum();
+    assert!(spread > 0.0, "nothing vanished");
 }
 
 /// Several threads explain different pictures with one explainer at the same time.

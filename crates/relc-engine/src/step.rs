@@ -142,6 +142,8 @@ pub enum Action {
         kernel: usize,
         /// Its other arguments.
         binds: Vec<Bind>,
+        /// The flag that it raises where something is left to spread.
+        flag: Option<usize>,
     },
     /// The positive or the negative part, elementwise.
     Rectify {

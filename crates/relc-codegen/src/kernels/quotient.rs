@@ -14,6 +14,15 @@ pub enum Stabiliser {
     Signed(f32),
 }
 
+/// What becomes of relevance that no denominator can divide; `s` is 0 there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Vanishing {
+    /// It is lost where the denominator is 0.
+    Clipped,
+    /// Someone else spreads it, where the denominator's magnitude is below this.
+    Spread(f32),
+}
+
 /// For which outputs a part counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -56,7 +65,8 @@ pub enum Denominator {
 }
 
 /// The sums that a task of [`quotients`] writes, in order: what biases took, what stabilisers took, and what went nowhere
-/// because a denominator is 0 or no part's condition holds.
+/// because a denominator is 0 or no part's condition holds; with [`Vanishing::Spread`], the magnitude of what is to be
+/// spread.
 pub const LEDGER: [&str; 3] = ["bias", "stabiliser", "clipped"];
 
 /// A sum over f32x4 values: in f32 along the row of a task, in f64 from there on.
@@ -122,7 +132,7 @@ pub fn quotients(
     [r, s]: [Blocked; 2],
     z: Option<Blocked>,
     parts: &[QuotientPart],
-    stabiliser: Stabiliser,
+    (stabiliser, vanishing): (Stabiliser, Vanishing),
 ) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let relevance = k.input("r", r.len());
@@ -184,11 +194,10 @@ pub fn quotients(
                 let eps = stabiliser.emit(b, den);
                 let d = eps.map_or(den, |eps| b.add(den, eps));
                 let mut quotient = b.div(share, d);
-                // A signed stabiliser leaves no denominator at 0.
-                if !matches!(stabiliser, Stabiliser::Signed(_)) {
-                    let vanishes = b.compare(Compare::Eq, d, zero);
+                if let Some(vanishes) = vanishing.emit(b, d, stabiliser) {
                     quotient = b.select(vanishes, zero, quotient);
                     let lost = b.select(vanishes, share, zero);
+                    let lost = if vanishing == Vanishing::Clipped { lost } else { b.abs(lost) };
                     clipped.add(b, lost);
                 }
                 b.store(quotient, *out, at.of(&s));
@@ -208,6 +217,24 @@ pub fn quotients(
             sum.store(b, ledger, &slot + k);
         }
     })
+}
+
+impl Vanishing {
+    /// Where the stabilised denominator divides nothing; `None` if nowhere.
+    fn emit(self, b: &mut Body, d: Val, stabiliser: Stabiliser) -> Option<Val> {
+        match self {
+            // A signed stabiliser leaves no denominator at 0.
+            Vanishing::Clipped if matches!(stabiliser, Stabiliser::Signed(_)) => None,
+            Vanishing::Clipped => {
+                let zero = b.const4(0.0);
+                Some(b.compare(Compare::Eq, d, zero))
+            }
+            Vanishing::Spread(threshold) => {
+                let (size, threshold) = (b.abs(d), b.const4(threshold));
+                Some(b.compare(Compare::Gt, threshold, size))
+            }
+        }
+    }
 }
 
 impl Stabiliser {

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use relc_codegen::kernels::{Condition, Denominator, LEDGER, QuotientPart, Stabiliser, quotients};
+use relc_codegen::kernels::{Condition, Denominator, LEDGER, QuotientPart, Stabiliser, Vanishing, quotients};
 use relc_codegen::kir::Data;
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
@@ -52,6 +52,7 @@ proptest! {
         stabiliser in prop_oneof![
             Just(Stabiliser::None), Just(Stabiliser::Plain(0.25)), Just(Stabiliser::Signed(0.125)),
         ],
+        vanishing in prop_oneof![Just(Vanishing::Clipped), Just(Vanishing::Spread(0.3))],
         parts in prop::collection::vec(part(), 1..3),
         biased in any::<bool>(),
     ) {
@@ -66,7 +67,7 @@ proptest! {
             };
             QuotientPart { scale, on, denominator }
         }).collect();
-        let kernel = quotients("quotients", [lr, ls], Some(lz), &described, stabiliser);
+        let kernel = quotients("quotients", [lr, ls], Some(lz), &described, (stabiliser, vanishing));
         let channels = ls.blocks() as usize * vector as usize;
         let per_channel: Vec<f32> = (0..channels).map(|c| bias.data.get(c).copied().unwrap_or(0.0)).collect();
         let mut buffers = vec![to_blocked(&r, &lr, f32::NAN), to_blocked(&z, &lz, f32::NAN)];
@@ -98,9 +99,16 @@ proptest! {
                     By::Sum { tensors, constant } => den.at(at) * (tensors + usize::from(constant)) as f32 + b,
                 };
                 let e = eps(stabiliser, sum);
-                if sum + e == 0.0 {
-                    lost[2] += f64::from(share);
-                    return 0.0;
+                match vanishing {
+                    Vanishing::Clipped if sum + e == 0.0 => {
+                        lost[2] += f64::from(share);
+                        return 0.0;
+                    }
+                    Vanishing::Spread(threshold) if (sum + e).abs() < threshold => {
+                        lost[2] += f64::from(share.abs());
+                        return 0.0;
+                    }
+                    _ => {}
                 }
                 let s = share / (sum + e);
                 lost[0] += f64::from(s * b);

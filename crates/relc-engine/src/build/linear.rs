@@ -72,6 +72,8 @@ pub(super) enum Purpose {
         /// Whether no product is negative: neither an input nor a weight of the part is.
         non_negative: bool,
     },
+    /// Something is divided by them, and nothing bounds how small they may be: they are summed plainly.
+    Exact,
 }
 
 impl Builder<'_> {
@@ -203,6 +205,7 @@ impl Builder<'_> {
             Purpose::Divisor { non_negative: true } => (best, to.height() * to.width() >= 64),
             // Where terms cancel, the sum's own rounding is as large as that of the smaller form.
             Purpose::Divisor { non_negative: false } => (WinogradForm::Two, true),
+            Purpose::Exact => return Ok(None),
         };
         if !worth || !wide || !WinogradPlan::supports(spec) {
             return Ok(None);
@@ -235,7 +238,7 @@ impl Builder<'_> {
                 let (direct, packed) = self.packed(direct, weighted, weights)?;
                 Some(Arc::new(Repair::new(&plan, direct, packed, weights, weighted.part)?))
             }
-            Purpose::Plain | Purpose::Divisor { non_negative: false } => None,
+            Purpose::Plain | Purpose::Exact | Purpose::Divisor { non_negative: false } => None,
         };
         let weights = Arc::new(plan.pack(weights, weighted.part)?);
         Ok(Algorithm::Winograd { plan: Arc::new(plan), weights, scratch, repair })

@@ -122,12 +122,13 @@ impl Builder<'_> {
         let part = QuotientPart { scale: 1.0, on: Condition::Always, denominator: Some(denominator) };
         let stabiliser = kernels::Stabiliser::Signed(SIGNED_EPS as f32);
         let name = self.kernel_name(node, "quotients");
-        let kernel = kernels::quotients(&name, [lr, ls], None, &[part], stabiliser);
+        let kernel =
+            kernels::quotients(&name, [lr, ls], None, &[part], (stabiliser, kernels::Vanishing::Clipped));
         let mut binds = vec![Bind::Read(r)];
         binds.extend(branches.iter().map(|id| Bind::Read(*id)));
         binds.push(Bind::Write(s));
         self.kernels.push(kernel);
-        self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds });
+        self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds, flag: None });
         for (port, (branch, layout)) in branches.into_iter().zip(tensors).enumerate() {
             let out = self.buffer(ValueId { node, port })?;
             let name = self.kernel_name(node, &format!("branch{port}"));

@@ -63,12 +63,16 @@ impl Builder<'_> {
         if rule.strict {
             return None;
         }
-        let general = (rule.fallback == Fallback::None && (stable || rule.parts.iter().all(|p| !p.divides)))
-            .then_some(Form::General);
+        let plain = |p: &rule::Part| p.scale == 1.0 && p.on == rule::Condition::Always && p.divides;
+        let compiled = match (rule.fallback, &rule.parts[..]) {
+            (Fallback::None, parts) => stable || parts.iter().all(|p| !p.divides),
+            // What is spread is all that arrives where the one denominator vanishes.
+            (Fallback::Flat, parts) => matches!(parts, [part] if plain(part)),
+        };
+        let general = compiled.then_some(Form::General);
         let [part] = &rule.parts[..] else { return general };
         let live: Vec<&Product> = live_terms(part, positive).collect();
-        let plain = part.scale == 1.0 && part.on == rule::Condition::Always && part.divides;
-        let (true, [term]) = (plain && (stable || rule.fallback == Fallback::Flat), &live[..]) else {
+        let (true, [term]) = (plain(part) && (stable || rule.fallback == Fallback::Flat), &live[..]) else {
             return general;
         };
         let has_bias = self.rule_bias(node, rule).is_some();
@@ -279,11 +283,20 @@ impl Builder<'_> {
             Stabiliser::Plus(eps) => kernels::Stabiliser::Plain(eps as f32),
             Stabiliser::Signed(eps) => kernels::Stabiliser::Signed(eps as f32),
         };
-        let kernel = kernels::quotients(&self.kernel_name(node, "quotients"), layouts, z, &parts, stabiliser);
+        let (vanishing, flag) = match rule.fallback {
+            Fallback::Flat => (kernels::Vanishing::Spread(FALLBACK_THRESHOLD as f32), Some(self.flag())),
+            Fallback::None => (kernels::Vanishing::Clipped, None),
+        };
+        let name = self.kernel_name(node, "quotients");
+        let kernel = kernels::quotients(&name, layouts, z, &parts, (stabiliser, vanishing));
         let binds = reads.into_iter().chain(quotients.iter().map(|s| Bind::Write(*s))).collect();
         self.kernels.push(kernel);
-        self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds });
-        self.products(ruled, &quotients)
+        self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds, flag });
+        self.products(ruled, &quotients)?;
+        if let (Some(flag), [s]) = (flag, &quotients[..]) {
+            self.spread(ruled, *s, flag);
+        }
+        Ok(())
     }
 
     /// What a part divides by; its tensors, constant and bias join `reads`.
@@ -469,7 +482,12 @@ impl Ruled<'_> {
         let positive_weight =
             matches!(term.weight, WeightPart::Positive | WeightPart::Square | WeightPart::Ones);
         let purpose = match direction {
-            Direction::Forward => Purpose::Divisor { non_negative: positive_input && positive_weight },
+            Direction::Forward if positive_input && positive_weight => {
+                Purpose::Divisor { non_negative: true }
+            }
+            // Its zeros have to be zeros.
+            Direction::Forward if self.rule.fallback == Fallback::Flat => Purpose::Exact,
+            Direction::Forward => Purpose::Divisor { non_negative: false },
             Direction::Transposed => Purpose::Plain,
         };
         match part {

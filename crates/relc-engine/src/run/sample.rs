@@ -146,12 +146,22 @@ impl<'a> Sample<'a> {
         match &step.action {
             Action::Conv(conv) => self.convolve(conv),
             Action::Kernel { kernel, binds } => self.kernel(*kernel, binds, &mut []),
-            Action::Quotients { kernel, binds } => {
+            Action::Quotients { kernel, binds, flag } => {
                 let function = self.executable.kernels.get(*kernel).ok_or_else(misplaced)?;
                 let mut ledger = vec![0.0; function.tasks() * LEDGER.len()];
                 self.kernel(*kernel, binds, &mut ledger)?;
                 let sum = |slot: usize| ledger.iter().skip(slot).step_by(LEDGER.len()).sum::<f64>();
-                let (bias, stabiliser, clipped) = (sum(0), sum(1), sum(2));
+                let (bias, stabiliser, undivided) = (sum(0), sum(1), sum(2));
+                let clipped = match flag {
+                    // The spread books it.
+                    Some(flag) => {
+                        if undivided > 0.0 {
+                            self.raise(*flag);
+                        }
+                        0.0
+                    }
+                    None => undivided,
+                };
                 self.lose(step.node, Losses { bias, stabiliser, clipped, ..Losses::default() });
                 Ok(())
             }
