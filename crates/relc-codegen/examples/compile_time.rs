@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use relc_codegen::jit::{Binding, CompileError, CompiledFn, Target, compile, listing};
 use relc_codegen::kernels::{
-    Average, Axis, Blocked, Condition, Denominator, Halo, QuotientPart, Stabiliser, average_pool, max_pool,
-    max_pool_winner, multiply, quotients, ratio_split, scale_shift, sum_relu,
+    Average, Axis, Blocked, Condition, Denominator, Halo, QuotientPart, Stabiliser, Vanishing, average_pool,
+    max_pool, max_pool_winner, multiply, quotients, ratio_split, scale_shift, sum_relu,
 };
 use relc_codegen::kir::{Arg, Kernel, KernelBuilder, Symbols, verify};
 use relc_codegen::tile::{PORTABLE, PORTABLE_PIXELS, PORTABLE_VECTOR, Part, Tile, compile_tiles, portable};
@@ -77,7 +77,7 @@ fn samples() -> Vec<Kernel> {
         scale_shift("scale_shift", [wide; 2], true),
         ratio_split("ratio_split", [wide; 5]),
         multiply("multiply", [wide; 3]),
-        quotients("quotients", [wide; 2], None, &[part], Stabiliser::Signed(1e-6)),
+        quotients("quotients", [wide; 2], None, &[part], (Stabiliser::Signed(1e-6), Vanishing::Clipped)),
         max_pool("max_pool", stem, wide, pool),
         max_pool_winner("max_pool_winner", stem, wide, stem, pool),
         average_pool("average_pool", last, head, global),

@@ -14,6 +14,7 @@
 mod build;
 mod error;
 mod image;
+mod map;
 mod plan;
 mod program;
 mod run;

@@ -84,7 +84,7 @@ impl Step {
             Action::Kernel { .. } => ("kernel", 0),
             Action::Quotients { .. } => ("quotients", 0),
             Action::Move { .. } => ("move", 0),
-            Action::Rectify { .. } => ("rectify", 0),
+            Action::Map { .. } => ("map", 0),
             Action::Interpret(_) => ("interpret", 0),
             Action::Spread(_) | Action::Raise { .. } => ("spread", 0),
             Action::Tally { .. } | Action::Absorbed { .. } => ("ledger", 0),

@@ -7,6 +7,7 @@ use relc_runtime::conv::{ConvPlan, PackedWeights};
 use relc_runtime::tile::Part;
 use relc_runtime::winograd::{Repair, WinogradPlan, WinogradWeights};
 
+use crate::map::Function;
 use crate::spread::Spread;
 
 /// A buffer of a sample: first a logical one, after planning a slot.
@@ -145,14 +146,14 @@ pub enum Action {
         /// The flag that it raises where something is left to spread.
         flag: Option<usize>,
     },
-    /// The positive or the negative part, elementwise.
-    Rectify {
+    /// A function of each element.
+    Map {
         /// What is read.
         input: BufferId,
         /// What is written.
         output: BufferId,
-        /// Which part.
-        positive: bool,
+        /// Which.
+        function: Function,
     },
     /// `out[to] = in[from]`, or 0 where `from` is [`NOWHERE`].
     Move {
@@ -240,7 +241,7 @@ impl Step {
                     }
                 }
             }
-            Action::Move { input, output, .. } | Action::Rectify { input, output, .. } => {
+            Action::Move { input, output, .. } | Action::Map { input, output, .. } => {
                 f(Use::Read, input);
                 f(Use::Write, output);
             }

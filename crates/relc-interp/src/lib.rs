@@ -34,4 +34,5 @@ pub use error::{InterpError, Quantity};
 pub use forward::{Forward, forward, forward_all};
 pub use ledger::{Account, Entry, Join, Ledger, LedgerError, Residue, Total};
 pub use node::{DataOperands, evaluate_node, propagate_node};
+pub use ops::activation::activation;
 pub use relevance::Losses;

@@ -8,6 +8,8 @@ use crate::kir::{Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilde
 pub enum Operand<'a> {
     /// A tensor.
     Tensor(&'a str, Blocked),
+    /// A tensor of one pixel, the same for all.
+    Pixel(&'a str, Blocked),
     /// One constant per channel: f32 `[ceil(C/V) * V]`, zero beyond C.
     Channels(&'a str),
     /// One constant per pixel: f32 `[H * W]`.
@@ -17,13 +19,16 @@ pub enum Operand<'a> {
 impl<'a> Operand<'a> {
     fn name(&self) -> &'a str {
         match self {
-            Operand::Tensor(name, _) | Operand::Channels(name) | Operand::Plane(name) => name,
+            Operand::Tensor(name, _)
+            | Operand::Pixel(name, _)
+            | Operand::Channels(name)
+            | Operand::Plane(name) => name,
         }
     }
 
     fn len(&self, shape: &Blocked) -> usize {
         let len = match self {
-            Operand::Tensor(_, layout) => return layout.len(),
+            Operand::Tensor(_, layout) | Operand::Pixel(_, layout) => return layout.len(),
             Operand::Channels(_) => shape.blocks().saturating_mul(shape.pixel()),
             Operand::Plane(_) => i64::from(shape.height).saturating_mul(i64::from(shape.width)),
         };
@@ -33,6 +38,7 @@ impl<'a> Operand<'a> {
     fn load(&self, b: &mut Body, buffer: Buf, at: &Position, shape: &Blocked) -> Val {
         match self {
             Operand::Tensor(_, layout) => b.load4(buffer, at.of(layout)),
+            Operand::Pixel(_, layout) => b.load4(buffer, layout.at(&at.block, 0, 0) + &at.v),
             Operand::Channels(_) => b.load4(buffer, &at.block * shape.pixel() + &at.v),
             Operand::Plane(_) => {
                 let pixel: Idx = &at.y * i64::from(shape.width) + &at.x;
@@ -75,7 +81,7 @@ fn map_vectors(
             Operand::Tensor(name, _) if writes.iter().any(|(written, _)| written == name) => {
                 BufferKind::InOut
             }
-            Operand::Tensor(..) => BufferKind::In,
+            Operand::Tensor(..) | Operand::Pixel(..) => BufferKind::In,
             Operand::Channels(_) | Operand::Plane(_) => BufferKind::Const,
         };
         sources.push(k.buffer(operand.name(), kind, Elem::F32, operand.len(&shape)));

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use relc_codegen::kernels::{multiply, ratio_split, scale_shift, sum_relu};
+use relc_codegen::kernels::{Operand, elementwise, multiply, ratio_split, scale_shift, sum_relu};
 use relc_codegen::kir::Data;
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
@@ -44,6 +44,20 @@ fn multiplication() {
         let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&c, &lc, 1.0), unwritten(&lr)];
         let r = from_written(&check_disjoint(&multiply("mul", [la, lc, lr]), &buffers)[2], &lr);
         assert_eq!(r, zip(&a, &c, |a, c| a * c));
+    });
+}
+
+/// A gate: one pixel that all others are multiplied by.
+#[test]
+fn multiplication_by_a_pixel() {
+    tensors!(|[a, c, _]: [Dense; 3], [la, lc, lr, ..]: [relc_codegen::kernels::Blocked; 5]| {
+        let gate = Dense::from_fn([c.shape[0], 1, 1], |[channel, ..]| c.at([channel, 0, 0]));
+        let lc = relc_codegen::kernels::Blocked { height: 1, width: 1, ..lc };
+        let reads = [Operand::Tensor("a", la), Operand::Pixel("gate", lc)];
+        let kernel = elementwise("gated", reads, [("r", lr)], |b, [a, gate]| [b.mul(a, gate)]);
+        let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&gate, &lc, 1.0), unwritten(&lr)];
+        let r = from_written(&check_disjoint(&kernel, &buffers)[2], &lr);
+        assert_eq!(r, Dense::from_fn(a.shape, |at| a.at(at) * c.at([at[0], 0, 0])));
     });
 }
 

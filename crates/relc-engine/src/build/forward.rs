@@ -13,6 +13,7 @@ use super::Builder;
 use super::linear::{Purpose, Weighted};
 use crate::error::EngineError;
 use crate::image::image;
+use crate::map::Function;
 use crate::step::{Action, Bind, BufferId, Finish, Step};
 
 impl Builder<'_> {
@@ -122,7 +123,11 @@ impl Builder<'_> {
                 b.min(raised, high)
             }),
             Activation::Identity | Activation::Dropout => self.map(node, x, |_, x, _| x),
-            _ => self.interpret(node),
+            _ => {
+                let (input, output) = (self.buffer(x)?, self.buffer(ValueId { node, port: 0 })?);
+                self.push(Action::Map { input, output, function: Function::Activation(activation) });
+                Ok(())
+            }
         }
     }
 
@@ -171,8 +176,59 @@ impl Builder<'_> {
                 };
                 self.affine(node, *x, scale, shift, relu)
             }
+            // Not quotients: beyond the last channel both are 0.
+            (Arithmetic::Add | Arithmetic::Sub | Arithmetic::Mul, [(_, left), (_, right)])
+                if operands.len() == 2 =>
+            {
+                self.of_two(node, op, [*left, *right], relu)
+            }
             _ => self.interpret_then(node, relu),
         }
+    }
+
+    /// An op of two values of the output's shape, or of one pixel: a gate `f32[N,C,1,1]` and its signal.
+    fn of_two(
+        &mut self,
+        node: NodeId,
+        op: Arithmetic,
+        values: [ValueId; 2],
+        relu: bool,
+    ) -> Result<(), EngineError> {
+        let out = ValueId { node, port: 0 };
+        let ty = self.graph.ty(out);
+        let [c, ..] = image(ty);
+        let is_pixel = |v: ValueId| {
+            let other = self.graph.ty(v);
+            other.rank() == 4 && ty.rank() == 4 && image(other) == [c, 1, 1]
+        };
+        if !values.iter().all(|v| self.graph.ty(*v) == ty || is_pixel(*v)) {
+            return self.interpret_then(node, relu);
+        }
+        let pixels = values.map(|v| self.graph.ty(v) != ty);
+        let [a, b] = [self.buffer(values[0])?, self.buffer(values[1])?];
+        let y = self.buffer(out)?;
+        let operand = |s: &Self, name, id, pixel| {
+            let layout = s.kernel_layout(node, id)?;
+            Ok::<_, EngineError>(if pixel {
+                Operand::Pixel(name, layout)
+            } else {
+                Operand::Tensor(name, layout)
+            })
+        };
+        let reads = [operand(self, "a", a, pixels[0])?, operand(self, "b", b, pixels[1])?];
+        let writes = [("y", self.kernel_layout(node, y)?)];
+        let name = self.kernel_name(node, "of_two");
+        let kernel = kernels::elementwise(&name, reads, writes, |body, [a, b]| {
+            let value = match op {
+                Arithmetic::Add => body.add(a, b),
+                Arithmetic::Sub => body.sub(a, b),
+                _ => body.mul(a, b),
+            };
+            let zero = body.const4(0.0);
+            [if relu { body.max(value, zero) } else { value }]
+        });
+        self.kernel(kernel, vec![Bind::Read(a), Bind::Read(b), Bind::Write(y)]);
+        Ok(())
     }
 
     /// A node without a kernel, and the positive part that was fused into it.

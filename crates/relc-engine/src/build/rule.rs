@@ -17,6 +17,7 @@ use super::linear::{Layer, Purpose, Weighted};
 use super::{Builder, ValueExt};
 use crate::error::EngineError;
 use crate::image::image;
+use crate::map::Function;
 use crate::spread::Spread;
 use crate::step::{Action, Bind, BufferId, Finish, SpreadStep};
 
@@ -423,16 +424,16 @@ impl Builder<'_> {
     /// The activation, its positive or its negative part, laid out like the activation.
     fn input_form(&mut self, act: ValueId, part: InputPart) -> Result<BufferId, EngineError> {
         let a = self.buffer(act)?;
-        let positive = match part {
-            InputPart::Positive if !self.non_negative.contains(&act.node) => true,
-            InputPart::Negative => false,
+        let (positive, function) = match part {
+            InputPart::Positive if !self.non_negative.contains(&act.node) => (true, Function::Positive),
+            InputPart::Negative => (false, Function::Negative),
             _ => return Ok(a),
         };
         if let Some(form) = self.forms.get(&(a, positive)) {
             return Ok(*form);
         }
         let form = self.scratch(self.layouts[a]);
-        self.push(Action::Rectify { input: a, output: form, positive });
+        self.push(Action::Map { input: a, output: form, function });
         self.forms.insert((a, positive), form);
         Ok(form)
     }

@@ -16,6 +16,7 @@ use relc_runtime::{AlignedBuffer, Stats};
 use super::books::Books;
 use super::{Arena, Executable, StepTime};
 use crate::error::EngineError;
+use crate::map::Map;
 use crate::step::{
     Action, Algorithm, Bind, BufferId, ConvStep, Finish, InterpretStep, NOWHERE, SpreadStep, Step,
 };
@@ -169,11 +170,12 @@ impl<'a> Sample<'a> {
                 self.moves(table, *input, *output);
                 Ok(())
             }
-            Action::Rectify { input, output, positive } => {
+            Action::Map { input, output, function } => {
+                let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
+                let parallel = self.parallel && to.len() >= GRAIN;
+                let map = Map { function: *function, from, to, parallel };
                 let mut target = self.take(*output);
-                // Halos are zero, and so are both parts of zero.
-                let part = |x: f32| if *positive { x.max(0.0) } else { x.min(0.0) };
-                target.iter_mut().zip(self.slot(*input)).for_each(|(y, x)| *y = part(*x));
+                map.run(self.slot(*input), &mut target);
                 self.put(*output, target);
                 Ok(())
             }

@@ -1,32 +1,25 @@
 //! Elementwise functions of one operand.
 
-use ndarray::ArrayD;
 use relc_ir::op::Activation;
 
 use crate::element::Element;
 
-/// The function of every element; those that need more than a comparison or a product are computed in f64.
-pub(super) fn activation<T: Element>(op: &Activation, x: &ArrayD<T>) -> ArrayD<T> {
+/// An activation of one number; those that need more than a comparison or a product are computed in f64.
+pub fn activation<T: Element>(op: &Activation, x: T) -> T {
     match *op {
-        Activation::Relu => x.mapv(|x| x.max(T::zero())),
-        Activation::LeakyRelu { alpha } => {
-            let alpha = T::narrow(alpha);
-            x.mapv(|x| if x < T::zero() { alpha * x } else { x })
-        }
-        Activation::Clip { min, max } => {
-            let (min, max) = (T::narrow(min), T::narrow(max));
-            x.mapv(|x| x.max(min).min(max))
-        }
-        Activation::Sigmoid => x.mapv(|x| (T::one() + (-x).exp()).recip()),
-        Activation::Identity | Activation::Dropout => x.clone(),
-        Activation::Neg => x.mapv(|x| -x),
-        Activation::Abs => x.mapv(|x| x.abs()),
-        Activation::Reciprocal => x.mapv(|x| x.recip()),
-        Activation::Sqrt => x.mapv(|x| x.sqrt()),
-        Activation::Exp => x.mapv(|x| x.exp()),
-        Activation::Log => x.mapv(|x| x.ln()),
-        Activation::Tanh => x.mapv(|x| x.tanh()),
-        ref wide => x.mapv(|x| T::narrow(in_f64(wide, x.widen()))),
+        Activation::Relu => x.max(T::zero()),
+        Activation::LeakyRelu { alpha } if x < T::zero() => T::narrow(alpha) * x,
+        Activation::LeakyRelu { .. } | Activation::Identity | Activation::Dropout => x,
+        Activation::Clip { min, max } => x.max(T::narrow(min)).min(T::narrow(max)),
+        Activation::Sigmoid => (T::one() + (-x).exp()).recip(),
+        Activation::Neg => -x,
+        Activation::Abs => x.abs(),
+        Activation::Reciprocal => x.recip(),
+        Activation::Sqrt => x.sqrt(),
+        Activation::Exp => x.exp(),
+        Activation::Log => x.ln(),
+        Activation::Tanh => x.tanh(),
+        ref wide => T::narrow(in_f64(wide, x.widen())),
     }
 }
 

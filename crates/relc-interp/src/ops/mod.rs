@@ -1,6 +1,6 @@
 //! The forward ops.
 
-mod activation;
+pub(crate) mod activation;
 pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
@@ -35,7 +35,7 @@ pub(crate) fn evaluate<T: Element>(op: &Op, operands: &[&ArrayD<T>], shape: &[us
             elementwise::batch_normalization(op, x, [scale, bias, mean, var])
         }
         (Op::MeanVarianceNormalization(op), [x]) => elementwise::mean_variance_normalization(op, x)?,
-        (Op::Activation(op), [x]) => activation::activation(op, x),
+        (Op::Activation(op), [x]) => x.mapv(|x| activation::activation(op, x)),
         (Op::Arithmetic(op), operands) => elementwise::arithmetic(*op, operands, zeros())?,
         (Op::MaxPool(op), [x]) => pool::max_pool(&op.window, x, zeros()),
         (Op::AveragePool(op), [x]) => average(op, x, zeros())?,
