@@ -2,8 +2,9 @@
 //!
 //! A file is a header of lines that start with `;`, a graph, a line `; ----`, the expected graph (or the expected
 //! error), another `; ----`, and what the pass said. The header knows
-//! `; preset: NAME`, `; split: POLICY`, `; batchnorm: keep | fold | fold-as-zennit`, `; mask: GLOB=CHANNELS`, and `; after: pipeline`, which runs the passes that
-//! come before. `RELC_BLESS=1` rewrites the expectations.
+//! `; preset: NAME`, `; split: POLICY`, `; gate: POLICY`, `; batchnorm: keep | fold | fold-as-zennit`,
+//! `; mask: GLOB=CHANNELS`, and `; after: pipeline`, which runs the passes that come before. `RELC_BLESS=1` rewrites
+//! the expectations.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ fn parse(text: &str) -> Case {
     let mut preset = Preset::named(&option("preset").unwrap_or("conserve".into())).unwrap();
     if let Some(split) = option("split") {
         preset = preset.with_split(split.parse().unwrap());
+    }
+    if let Some(gate) = option("gate") {
+        preset = preset.with_gate(gate.parse().unwrap());
     }
     if let Some(mask) = option("mask") {
         preset = preset.with_mask(&mask).unwrap();

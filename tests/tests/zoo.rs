@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::ArrayD;
-use relc::ir::rule::Bounds;
+use relc::ir::rule::{Bounds, GatePolicy};
 use relc::{Compiler, Engine, Preset, Seed, SeedKind, Targets};
 use relc_tests::shared::{max_abs, max_difference};
 use relc_tests::zoo::{Model, Outcome, map_difference, models};
@@ -94,6 +94,28 @@ fn every_preset_takes_every_architecture() {
         }
     }
     assert!(report.is_empty(), "{report}");
+}
+
+/// A gate that takes half of its product's relevance conserves too, and the compiled engine agrees.
+#[test]
+fn gates_may_take_half() {
+    let conserve = Preset::named("conserve").unwrap();
+    let half = conserve.clone().with_gate(GatePolicy::Half);
+    for name in ["se", "eca", "silu-se", "hardswish-se", "gelu-se"] {
+        let models = small();
+        let model = models.iter().find(|m| m.name == name).unwrap();
+        let explainer = model.compile(&Compiler::new(half.clone())).unwrap();
+        assert!(explainer.is_conserving(), "{name}");
+        let (x, _) = model.arrays(&explainer).unwrap();
+        let result = explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::Argmax).unwrap();
+        assert!(result.explanations[0].conservation_error(0) < 1e-5, "{name}");
+        result.explanations[0].ledger.check(1e-5).unwrap();
+        let exact = relevance(model, &half, Engine::InterpF64).unwrap();
+        let off = max_difference(&result.explanations[0].relevance, &exact) / max_abs(&exact);
+        assert!(off < TOLERANCE, "{name}: off by {off:e}");
+        let signal = relevance(model, &conserve, Engine::InterpF64).unwrap();
+        assert!(max_difference(&signal, &exact) > 1e-3 * max_abs(&exact), "{name}: the gate took nothing");
+    }
 }
 
 /// The suite above can fail: another network's logits are off.

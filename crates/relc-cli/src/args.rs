@@ -66,6 +66,9 @@ pub struct CompileArgs {
     /// How a residual join shares its relevance [default: the preset's, ratio in both].
     #[arg(long, value_name = "POLICY", value_parser = ["ratio", "half", "half-at-projection", "ratio-at-projection", "signed", "main-only", "skip-only", "gradient"])]
     pub split: Option<String>,
+    /// What a gate takes of the relevance of its product with a signal: nothing (signal), or half [default: the preset's].
+    #[arg(long, value_name = "POLICY", value_parser = ["signal", "half"])]
+    pub gate: Option<String>,
     /// Whether convolution biases enter the denominators [default: the preset's].
     #[arg(long, value_name = "POLICY")]
     pub bias: Option<Bias>,
@@ -101,7 +104,7 @@ pub struct CompileArgs {
 pub struct MethodArgs {
     /// Explain by another method: input_x_gradient, integrated_gradients, smoothgrad, grad_cam, score_cam, rise,
     /// random.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "bias", "mask"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "gate", "bias", "mask"])]
     pub method: Option<String>,
     /// Quadrature nodes of integrated_gradients [50], noisy inputs of smoothgrad [25], masks of rise [1000].
     #[arg(long, value_name = "N", requires = "method")]

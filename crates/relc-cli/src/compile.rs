@@ -16,6 +16,9 @@ pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
     if let Some(split) = &args.split {
         preset = preset.with_split(split.parse().map_err(Failure::usage)?);
     }
+    if let Some(gate) = &args.gate {
+        preset = preset.with_gate(gate.parse().map_err(Failure::usage)?);
+    }
     if let Some(bias) = args.bias {
         let policy = match bias {
             Bias::Include => BiasPolicy::Include,

@@ -77,6 +77,36 @@ impl FromStr for SplitPolicy {
     }
 }
 
+/// How the relevance of a product of a signal and a gate is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GatePolicy {
+    /// All to the signal; the gate counts as a constant.
+    #[default]
+    Signal,
+    /// Half to each.
+    Half,
+}
+
+impl GatePolicy {
+    /// Every policy with its name.
+    pub const ALL: [(&'static str, GatePolicy); 2] =
+        [("signal", GatePolicy::Signal), ("half", GatePolicy::Half)];
+}
+
+impl fmt::Display for GatePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(&Self::ALL, *self))
+    }
+}
+
+impl FromStr for GatePolicy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        named("gate policy", &Self::ALL, name)
+    }
+}
+
 /// The window of the average pool that stands for a MaxPool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolWindow {
@@ -125,11 +155,12 @@ pub enum Rule {
     Winner,
     /// Relevance is unchanged in value; shapes are undone.
     Pass,
-    /// A product (or quotient, or difference) of a signal and a gate or statistic: the signal takes the relevance,
-    /// the other counts as a constant.
+    /// A product (or quotient, or difference) of a signal and a gate or statistic.
     Gate {
-        /// The signal's operand index.
+        /// The signal's index among the data operands.
         signal: usize,
+        /// What the gate takes; only of a product it may take something.
+        policy: GatePolicy,
     },
     /// A Pad: relevance on the padding is lost, or spread evenly over the sample's valid elements.
     Crop {
@@ -162,6 +193,7 @@ impl Rule {
         match self {
             Rule::Split(_) => matches!(op, Op::Arithmetic(Arithmetic::Add)),
             Rule::Winner | Rule::AsAverage { .. } => matches!(op, Op::MaxPool(_)),
+            Rule::Gate { policy: GatePolicy::Half, .. } => matches!(op, Op::Arithmetic(Arithmetic::Mul)),
             Rule::Gate { .. } => {
                 matches!(op, Op::Arithmetic(Arithmetic::Mul | Arithmetic::Div | Arithmetic::Sub))
             }
@@ -190,7 +222,9 @@ impl Rule {
                 attrs
             }
             Rule::Winner | Rule::Pass => Attrs::new(),
-            Rule::Gate { signal } => vec![("signal", Attr::Int(*signal as i64))],
+            Rule::Gate { signal, policy } => {
+                vec![("signal", Attr::Int(*signal as i64)), ("policy", Attr::Word(policy.to_string()))]
+            }
             Rule::Crop { spread } => vec![("spread", Attr::flag(*spread))],
             Rule::Split(policy) => vec![("policy", Attr::Word(policy.to_string()))],
             Rule::Derivative(kind) => vec![("kind", Attr::Word(kind.name().into()))],
@@ -212,7 +246,7 @@ impl Rule {
             }
             "winner" => Rule::Winner,
             "pass" => Rule::Pass,
-            "gate" => Rule::Gate { signal: attrs.size("signal")? },
+            "gate" => Rule::Gate { signal: attrs.size("signal")?, policy: attrs.word("policy")?.parse()? },
             "crop" => Rule::Crop { spread: attrs.flag("spread")? },
             "split" => Rule::Split(attrs.word("policy")?.parse()?),
             "derivative" => Rule::Derivative(named("kind", &Surrogate::ALL, &attrs.word("kind")?)?),

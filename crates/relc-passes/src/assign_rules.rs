@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relc_ir::op::Arithmetic;
-use relc_ir::rule::{AssignedRule, Rule, SplitPolicy, Surrogate};
+use relc_ir::rule::{AssignedRule, GatePolicy, Rule, SplitPolicy, Surrogate};
 use relc_ir::{Graph, NodeId, Op};
 use relc_rules::{Place, Preset};
 
@@ -37,7 +37,10 @@ impl Pass for AssignRules {
             let rule = self.preset.rule(&n.op, &n.name, places.get(&node).copied().unwrap_or_default());
             matches!(rule, Some(Ok((Rule::Derivative(_), _))))
         };
-        let reached = gates.reached(graph, &order, |node| !is_derivative(node));
+        let is_shared = |node: NodeId| {
+            self.preset.gate != GatePolicy::Signal && graph.node(node).op == Op::Arithmetic(Arithmetic::Mul)
+        };
+        let reached = gates.reached(graph, &order, |node| !is_derivative(node) && !is_shared(node));
         let mut unsupported = Vec::new();
         graph.rules.clear();
         for node in order {
@@ -143,9 +146,12 @@ impl AssignRules {
                 given(self.preset.split_rule(&n.name))
             }
             Op::Arithmetic(_) if data.len() > 1 => match signal {
+                Some(signal) if n.op == Op::Arithmetic(Arithmetic::Mul) => {
+                    given(self.preset.gate_rule(signal))
+                }
                 Some(signal) => Ok(AssignedRule {
-                    rule: Rule::Gate { signal },
-                    origin: "structure: the signal of a gate takes the relevance".into(),
+                    rule: Rule::Gate { signal, policy: GatePolicy::Signal },
+                    origin: "structure: what is divided by, or a statistic subtracted, is a constant".into(),
                 }),
                 None => refuse(
                     "two branches of which neither is the other's gate",
@@ -167,7 +173,8 @@ impl AssignRules {
                 Some(Ok((rule @ Rule::Derivative(_), origin))) => given((rule, origin)),
                 _ => refuse(
                     "a softmax inside the network",
-                    "a softmax in a gate, behind the explained output, or with a preset of derivatives is supported",
+                    "a softmax in a gate that takes no relevance (gate policy signal), behind the explained output, or with a \
+                     preset of derivatives is supported",
                 ),
             },
             Op::ReduceMean(_) => refuse("a mean over the batch", "means over the other axes are supported"),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use relc_ir::op::{AveragePool, LinearLayer, MaxPool, Relevance, Window};
-use relc_ir::rule::{LinearRule, PoolWindow, Rule, Surrogate};
+use relc_ir::rule::{GatePolicy, LinearRule, PoolWindow, Rule, Surrogate};
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 
 use crate::error::PassError;
@@ -114,11 +114,7 @@ impl Derivation<'_> {
                 let passed = self.add(Relevance::Winner(pool), node, &[r, x])?;
                 self.give(x, ValueId { node: passed, port: 0 });
             }
-            Rule::Gate { signal } => {
-                let Some(&value) = data.get(signal) else { return Err(self.misfit(node, "gate")) };
-                let passed = self.add(Relevance::Pass, node, &[r])?;
-                self.give(value, ValueId { node: passed, port: 0 });
-            }
+            Rule::Gate { signal, policy } => self.gate(node, r, &data, signal, policy)?,
             Rule::Derivative(kind) => self.derive(node, kind, r)?,
             Rule::Pass | Rule::Crop { .. } => {
                 let op = self.undo(node, &rule, &data)?;
@@ -127,6 +123,30 @@ impl Derivation<'_> {
                     self.give(value, ValueId { node: passed, port });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A product of a signal and a gate.
+    fn gate(
+        &mut self,
+        node: NodeId,
+        r: ValueId,
+        data: &[ValueId],
+        signal: usize,
+        policy: GatePolicy,
+    ) -> Result<(), PassError> {
+        let Some(&value) = data.get(signal) else { return Err(self.misfit(node, "gate")) };
+        if policy == GatePolicy::Signal {
+            let passed = self.add(Relevance::Pass, node, &[r])?;
+            self.give(value, ValueId { node: passed, port: 0 });
+            return Ok(());
+        }
+        let Some(&gate) = data.get(1 - signal.min(1)) else { return Err(self.misfit(node, "gate")) };
+        let op = Relevance::Gate { signal, gate: self.graph.ty(gate).dims().to_vec() };
+        let halves = self.add(op, node, &[r])?;
+        for (port, value) in data.iter().enumerate() {
+            self.give(*value, ValueId { node: halves, port });
         }
         Ok(())
     }

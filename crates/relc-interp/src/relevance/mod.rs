@@ -111,6 +111,9 @@ pub(crate) fn propagate<T: Element>(
             Some(split::split(*kind, *skip, &arrays[..*branches], r, batch))
         }
         Relevance::Pass => Some(operands.into_iter().next()?.into_relevance()?.into()),
+        Relevance::Gate { signal, .. } => {
+            split::halves(*signal, operands.into_iter().next()?.into_relevance()?, shapes)
+        }
         Relevance::Mask { channels } => {
             Some(mask::mask(channels, operands.into_iter().next()?.into_relevance()?))
         }

@@ -6,6 +6,7 @@ use relc_ir::rule::Stabiliser;
 
 use super::{Losses, Propagated};
 use crate::element::Element;
+use crate::ops::shaping;
 
 /// The relevance of each branch of a join. The branch `skip` takes what the others leave, so that what leaves is
 /// what arrives; not so by signed values, where the stabiliser takes a part, and for derivatives.
@@ -79,4 +80,18 @@ pub(super) fn sum<T: Element>(mut operands: impl Iterator<Item = Option<ArrayD<T
         sum.zip_mut_with(&operand?, |sum, r| *sum += *r);
         Some(sum)
     })
+}
+
+/// Half of `r` to a product's signal and half to its gate, summed over the axes along which the gate is repeated;
+/// `shapes` are those of both operands. `None` if they don't fit.
+pub(super) fn halves<T: Element>(
+    signal: usize,
+    r: ArrayD<T>,
+    shapes: &[Vec<usize>],
+) -> Option<Propagated<T>> {
+    let half = r.mapv(|r| r * T::narrow(0.5));
+    let gate = shaping::unexpand(half.clone(), shapes.get(1 - signal.min(1))?)?;
+    let mut outputs = vec![half, gate];
+    outputs.rotate_left(signal.min(1));
+    Some(Propagated { outputs, losses: Vec::new() })
 }

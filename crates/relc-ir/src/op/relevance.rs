@@ -68,6 +68,14 @@ pub enum Relevance {
         /// The index of the skip branch.
         skip: usize,
     },
+    /// A product of a signal and a gate: half of `r` to each. One output per operand of the product; the gate takes
+    /// the sum over the axes along which it is repeated.
+    Gate {
+        /// The signal's index, 0 or 1.
+        signal: usize,
+        /// The gate's shape.
+        gate: Vec<Dim>,
+    },
     /// Unchanged.
     Pass,
     /// A Reshape undone.
@@ -155,6 +163,7 @@ impl Relevance {
             Relevance::Split { kind: SplitKind::Only(_), .. } => SPLIT_ONLY.into(),
             Relevance::Split { kind: SplitKind::Signed, .. } => "split.signed".into(),
             Relevance::Split { kind: SplitKind::Copy, .. } => "split.copy".into(),
+            Relevance::Gate { .. } => "gate.half".into(),
             Relevance::Pass => "pass".into(),
             Relevance::Reshape(_) => "reshape.pass".into(),
             Relevance::Expand { .. } => "expand.pass".into(),
@@ -211,6 +220,9 @@ impl Relevance {
                 }
                 attrs
             }
+            Relevance::Gate { signal, gate } => {
+                vec![("signal", Attr::Int(*signal as i64)), ("gate", Attr::dims(gate))]
+            }
             Relevance::Reshape(reshape) => reshape.attrs(),
             Relevance::Expand { expand, from } => {
                 let mut attrs = expand.attrs();
@@ -264,6 +276,7 @@ impl Relevance {
                 let only = attrs.size("only")?;
                 split(SplitKind::Only(only), attrs)?
             }
+            "gate.half" => Relevance::Gate { signal: attrs.size("signal")?, gate: attrs.dims("gate")? },
             "reshape.pass" => Relevance::Reshape(Reshape::from_attrs(attrs)?),
             "expand.pass" => {
                 Relevance::Expand { expand: Expand::from_attrs(attrs)?, from: attrs.dims("from")? }
@@ -342,6 +355,7 @@ impl Relevance {
                 undo("r", r, &pool.infer(&[act])?, act)
             }
             Relevance::Split { branches, skip, kind } => infer_split(*branches, *skip, *kind, operands),
+            Relevance::Gate { signal, gate } => infer_gate(*signal, gate, operands),
             Relevance::Reshape(reshape) => Ok(vec![reshape.infer(operands)?]),
             Relevance::Expand { expand, from } => {
                 let from = TensorType::new(from.iter().copied());
@@ -490,6 +504,21 @@ fn infer_split(
         [first, rest @ ..] if rest.iter().all(|t| t == first) => Ok(vec![(*first).clone(); branches]),
         _ => Err("got operands of several types, expected one".into()),
     }
+}
+
+fn infer_gate(signal: usize, gate: &[Dim], operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
+    let [r] = operands else { return Err(format!("got {} operands, expected 1", operands.len())) };
+    let gate = TensorType::new(gate.iter().copied());
+    if signal > 1 {
+        return Err(format!("got signal={signal}, expected 0 or 1"));
+    }
+    let product = Arithmetic::Mul.infer(&[*r, &gate])?;
+    if product != **r {
+        return Err(format!("got a gate {gate} of {r}, expected one that broadcasts to it"));
+    }
+    let mut types = vec![(*r).clone(), gate];
+    types.rotate_left(signal);
+    Ok(types)
 }
 
 fn infer_concat(

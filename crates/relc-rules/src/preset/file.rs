@@ -1,7 +1,7 @@
 //! A preset's file as serde reads it.
 
 use globset::Glob;
-use relc_ir::rule::{BiasPolicy, SplitPolicy};
+use relc_ir::rule::{BiasPolicy, GatePolicy, SplitPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -20,6 +20,7 @@ struct RawPreset {
     batchnorm: Option<BatchNormPolicy>,
     bias: Option<RawBias>,
     split: Option<String>,
+    gate: Option<String>,
     #[serde(default)]
     rule: Vec<Spanned<RawLine>>,
     #[serde(default, rename = "split_at")]
@@ -66,6 +67,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
         malformed(0, format!("missing field `{key}`, which only a preset that extends another may leave out"))
     };
     let split: Option<SplitPolicy> = raw.split.map(|s| s.parse()).transpose().map_err(|e| malformed(0, e))?;
+    let gate: Option<GatePolicy> = raw.gate.map(|g| g.parse()).transpose().map_err(|e| malformed(0, e))?;
     let mut preset = match base {
         Some(base) => base,
         None => Preset {
@@ -76,6 +78,8 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
             batchnorm: raw.batchnorm.ok_or_else(|| missing("batchnorm"))?,
             split: split.ok_or_else(|| missing("split"))?,
             bias: raw.bias.ok_or_else(|| missing("bias"))?.into(),
+            gate: GatePolicy::default(),
+            gate_origin: "structure: the signal of a gate takes the relevance".into(),
             bounds: None,
             split_origin: format!("preset {name}, split"),
             lines: Vec::new(),
@@ -86,6 +90,10 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
     if let Some(split) = split {
         preset = preset.with_split(split);
         preset.split_origin = format!("preset {name}, split");
+    }
+    if let Some(gate) = gate {
+        preset = preset.with_gate(gate);
+        preset.gate_origin = format!("preset {name}, gate");
     }
     preset.seed = raw.seed.unwrap_or(preset.seed);
     preset.batchnorm = raw.batchnorm.unwrap_or(preset.batchnorm);

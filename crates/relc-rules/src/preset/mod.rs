@@ -10,6 +10,7 @@
 //! bias = "exclude"          # exclude | include | all: for the rule lines that don't say
 //! split = "ratio"           # ratio | half | half-at-projection | ratio-at-projection | signed | main-only |
 //!                           # skip-only | gradient
+//! gate = "signal"           # optional: signal | half: what a gate takes of a product's relevance
 //!
 //! [[rule]]                  # of several lines that match a node, the last one decides
 //! op = ["Conv", "Gemm"]     # optional: ONNX's names
@@ -43,7 +44,7 @@ pub use error::PresetError;
 
 use globset::{Glob, GlobMatcher};
 use relc_ir::Op;
-use relc_ir::rule::{BiasPolicy, Bounds, Rule, SplitPolicy};
+use relc_ir::rule::{BiasPolicy, Bounds, GatePolicy, Rule, SplitPolicy};
 use serde::Deserialize;
 
 use crate::seed::SeedKind;
@@ -101,10 +102,14 @@ pub struct Preset {
     pub batchnorm: BatchNormPolicy,
     /// How joins share their relevance, unless a line says otherwise.
     pub split: SplitPolicy,
+    /// What gates take.
+    pub gate: GatePolicy,
     bias: BiasPolicy,
     bounds: Option<Bounds>,
     /// Who set the split policy: the preset or an option.
     split_origin: String,
+    /// Who set the gate policy.
+    gate_origin: String,
     lines: Vec<Line>,
     splits: Vec<SplitLine>,
     masks: Vec<Mask>,
@@ -214,6 +219,14 @@ impl Preset {
         self
     }
 
+    /// The preset with another gate policy.
+    #[must_use]
+    pub fn with_gate(mut self, gate: GatePolicy) -> Preset {
+        self.gate = gate;
+        self.gate_origin = format!("option gate = {gate}");
+        self
+    }
+
     /// The preset with another bias policy.
     ///
     /// # Errors
@@ -277,6 +290,11 @@ impl Preset {
             Some(line) => (Rule::Split(line.policy), line.origin.clone()),
             None => (Rule::Split(self.split), self.split_origin.clone()),
         }
+    }
+
+    /// The rule of a product whose data operand `signal` is gated by the other, and who gave it.
+    pub fn gate_rule(&self, signal: usize) -> (Rule, String) {
+        (Rule::Gate { signal, policy: self.gate }, self.gate_origin.clone())
     }
 
     /// The globs that match no node of a model, each with its line and the nearest name.
