@@ -91,7 +91,8 @@ impl Model {
     pub fn compile(&self, compiler: &Compiler) -> Result<Explainer, String> {
         let input_shape =
             self.entry.input_shape.as_ref().map(|s| s.iter().copied().map(Dim::Fixed).collect());
-        let options = ImportOptions { output: self.entry.output.clone(), input_shape };
+        let options =
+            ImportOptions { output: self.entry.output.clone(), input_shape, ..ImportOptions::default() };
         compiler.clone().import(options).compile(self.path()).map_err(|e| chain(&e))
     }
 

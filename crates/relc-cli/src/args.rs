@@ -140,6 +140,9 @@ pub struct ImportArgs {
     /// The input's shape, where the model does not fix it: N,3,224,224.
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Option<String>,
+    /// Hold an input constant, where the model has several: a number, or a .npy file of its shape with 1 for the batch.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub hold: Vec<String>,
 }
 
 /// A bias policy.

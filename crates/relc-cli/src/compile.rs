@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use relc::artifact::read_npy_f32;
 use relc::ir::Dim;
 use relc::ir::rule::{BiasPolicy, Bounds};
 use relc::preprocess::Preprocess;
-use relc::{BatchNormPolicy, Compiler, Engine, ImportOptions, Method, MethodOptions, Preset};
+use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Method, MethodOptions, Preset};
 
 use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
 use crate::failure::Failure;
@@ -43,7 +44,21 @@ pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
 /// What the model leaves open.
 pub fn import_options(args: &ImportArgs) -> Result<ImportOptions, Failure> {
     let input_shape = args.input_shape.as_deref().map(shape).transpose().map_err(Failure::usage)?;
-    Ok(ImportOptions { output: args.output.clone(), input_shape })
+    let hold = args.hold.iter().map(|text| held(text)).collect::<Result<_, _>>()?;
+    Ok(ImportOptions { output: args.output.clone(), input_shape, hold })
+}
+
+/// `NAME=VALUE`: a number, or an `.npy` file.
+fn held(text: &str) -> Result<Held, Failure> {
+    let wrong = || format!("--hold: got \"{text}\", expected NAME=NUMBER or NAME=FILE.npy");
+    let (name, value) = text.rsplit_once('=').ok_or_else(|| Failure::usage(wrong()))?;
+    let name = name.to_string();
+    if Path::new(value).extension().is_some_and(|e| e == "npy") {
+        let array = read_npy_f32(Path::new(value))?;
+        return Ok(Held { name, shape: array.shape().to_vec(), values: array.iter().copied().collect() });
+    }
+    let number = value.parse().map_err(|_| Failure::usage(wrong()))?;
+    Ok(Held { name, shape: Vec::new(), values: vec![number] })
 }
 
 /// `N,3,224,224` or `1x3x224x224`.

@@ -357,6 +357,10 @@ fn outputs_and_shapes_are_options() {
     let two = zoo("basic.two-outputs.onnx");
     check_fails(&relc(&["check", &two]), 1, &["\"features\", \"logits\"", "--output"]);
     assert!(check_ok(&relc(&["check", &two, "--output", "logits"])).contains("2 residual join(s)"));
+    check_fails(&relc(&["check", &two, "--output", "features"]), 1, &["--hold NAME=VALUE"]);
+    check_ok(&relc(&["check", &two, "--output", "features", "--hold", "offset=0.5"]));
+    let wrong = ["check", &two, "--output", "features", "--hold", "offset"];
+    check_fails(&relc(&wrong), 2, &["NAME=NUMBER or NAME=FILE.npy"]);
     let open = zoo("basic.ts-dynamic.onnx");
     check_fails(&relc(&["check", &open]), 1, &["--input-shape"]);
     assert!(check_ok(&relc(&["check", &open, "--input-shape", "N,3,32,40"])).contains("f32[N,3,32,40]"));

@@ -9,6 +9,7 @@ use crate::call::{Builder, Call, Value};
 use crate::constant::{Budget, MAX_RANK};
 use crate::error::{Fault, ImportError, NodeIssue, NodeIssues, OPSETS};
 use crate::external::ModelFiles;
+use crate::held::Held;
 use crate::names::{Names, Source, node_name};
 use crate::opset::{self, OpSpec};
 use crate::proto::tensor_shape_proto::dimension;
@@ -31,12 +32,14 @@ pub struct Imported {
 }
 
 /// What a model leaves open and its user decides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {
     /// The value to explain, where the model has several outputs; any value of the graph will do.
     pub output: Option<String>,
     /// The input's shape, where the model does not fix it. The first dimension is the batch and stays open.
     pub input_shape: Option<Vec<Dim>>,
+    /// The inputs that are held constant, so that one is left to explain.
+    pub hold: Vec<Held>,
 }
 
 /// Imports a decoded model of `size` bytes.
@@ -108,6 +111,9 @@ impl<'a> Importer<'a> {
             |(i, v): &(usize, &ValueInfoProto)| self.names.sources.get(v.name()) == Some(&Source::Input(*i));
         let inputs: Vec<&ValueInfoProto> =
             graph.input.iter().enumerate().filter(is_input).map(|(_, v)| v).collect();
+        self.hold(&inputs)?;
+        let inputs: Vec<&ValueInfoProto> =
+            inputs.into_iter().filter(|v| !self.values.contains_key(v.name())).collect();
         let of_floats = |v: &&&ValueInfoProto| element_type(v).is_none_or(is_float);
         let mut floats: Vec<&ValueInfoProto> = inputs.iter().filter(of_floats).copied().collect();
         if floats.len() > 1 {
@@ -132,6 +138,21 @@ impl<'a> Importer<'a> {
             self.values.insert(other.name(), Value::Unusable(why));
         }
         self.values.insert(input.name(), Value::Graph(value));
+        Ok(())
+    }
+
+    /// Gives the inputs that are held constant their values.
+    fn hold(&mut self, inputs: &[&'a ValueInfoProto]) -> Result<(), ImportError> {
+        for held in &self.options.hold {
+            let Some(info) = inputs.iter().find(|v| v.name() == held.name) else {
+                return Err(ImportError::NoSuchInput {
+                    wanted: held.name.clone(),
+                    known: inputs.iter().map(|v| format!("\"{}\"", v.name())).collect(),
+                });
+            };
+            let value = held.constant(info)?;
+            self.values.insert(info.name(), value);
+        }
         Ok(())
     }
 

@@ -74,7 +74,12 @@ pub enum ImportError {
         nodes: Vec<String>,
     },
     /// The model has no input, or several.
-    #[error("got {} inputs of floats ({}), expected one", inputs.len(), list(inputs, ", "))]
+    #[error(
+        "got {} inputs of floats ({}), expected one{}",
+        inputs.len(),
+        list(inputs, ", "),
+        if inputs.len() > 1 { ": hold all others constant (--hold NAME=VALUE)" } else { "" }
+    )]
     Inputs {
         /// Their names.
         inputs: Vec<String>,
@@ -98,6 +103,14 @@ pub enum ImportError {
         /// What was asked for.
         wanted: String,
         /// The model's outputs.
+        known: Vec<String>,
+    },
+    /// The input to hold constant is not there.
+    #[error("the model has no input \"{wanted}\" to hold, expected one of {}", list(known, ", "))]
+    NoSuchInput {
+        /// What was asked for.
+        wanted: String,
+        /// The model's inputs.
         known: Vec<String>,
     },
     /// The input's type can't be explained.

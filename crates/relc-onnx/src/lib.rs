@@ -30,6 +30,7 @@ mod constant;
 mod convert;
 mod error;
 mod external;
+mod held;
 mod names;
 mod opset;
 pub mod proto;
@@ -44,6 +45,7 @@ use bytes::Bytes;
 
 pub use assemble::{ImportOptions, Imported};
 pub use error::{ImportError, IssueKind, NodeIssue, NodeIssues, OPSETS};
+pub use held::Held;
 pub use opset::{OpSpec, supported_microsoft_ops, supported_ops};
 
 /// Protobuf's own limit on a message, in bytes.

@@ -133,7 +133,7 @@ fn nodes_in_any_order_are_sorted() {
 #[test]
 fn inputs_and_outputs_are_one_each() {
     let two = Net::new(17).input("x", "N,2").input("z", "N,2").node("Add", "x,z", "y", vec![]).output("y");
-    assert_snapshot!(two.show(), @r#"got 2 inputs of floats ("x", "z"), expected one"#);
+    assert_snapshot!(two.show(), @r#"got 2 inputs of floats ("x", "z"), expected one: hold all others constant (--hold NAME=VALUE)"#);
     let none = Net::new(17).weights(&[("w", &[2])]).node("Relu", "w", "y", vec![]).output("y");
     assert_snapshot!(none.show(), @"got 0 inputs of floats (), expected one");
     let outputs = one(17, "N,2", "Relu", vec![]).node("Sigmoid", "x", "z", vec![]).output("z");

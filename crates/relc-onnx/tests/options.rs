@@ -5,14 +5,19 @@ mod common;
 use common::*;
 use relc_ir::{Dim, Graph};
 use relc_onnx::proto::tensor_proto::DataType;
-use relc_onnx::{ImportError, ImportOptions, import_bytes_with};
+use relc_onnx::{Held, ImportError, ImportOptions, import_bytes_with};
 
 fn import(net: &Net, output: Option<&str>, shape: Option<&[usize]>) -> Result<Graph, ImportError> {
     let options = ImportOptions {
         output: output.map(Into::into),
         input_shape: shape.map(|s| s.iter().copied().map(Dim::Fixed).collect()),
+        ..ImportOptions::default()
     };
-    let graph = import_bytes_with(net.bytes(), None, &options)?.graph;
+    import_with(net, &options)
+}
+
+fn import_with(net: &Net, options: &ImportOptions) -> Result<Graph, ImportError> {
+    let graph = import_bytes_with(net.bytes(), None, options)?.graph;
     relc_ir::verify(&graph).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(relc_ir::parse(&graph.to_string()).as_ref(), Ok(&graph));
     Ok(graph)
@@ -43,6 +48,35 @@ fn an_output_is_chosen_by_name() {
     refused(import(&forked(), Some("w"), None), "no value \"w\", expected one of its outputs (\"y\", \"z\")");
     // The second output needs both inputs.
     refused(import(&forked(), Some("z"), None), "got 2 inputs of floats");
+}
+
+/// Of several inputs all but one are held constant: in the shape of the input, or as a number.
+#[test]
+fn inputs_are_held_constant() {
+    let hold = |name: &str, shape: &[usize], values: &[f32]| {
+        let held = Held { name: name.into(), shape: shape.to_vec(), values: values.to_vec() };
+        let options =
+            ImportOptions { output: Some("z".into()), hold: vec![held], ..ImportOptions::default() };
+        import_with(&forked(), &options)
+    };
+    for (shape, values) in [(&[1, 4][..], &[1.0, 2.0, 3.0, 4.0][..]), (&[], &[0.5])] {
+        let graph = hold("offset", shape, values).unwrap();
+        let [one] = graph.inputs() else { panic!("one input is left") };
+        assert_eq!(graph.node(*one).name, "x");
+        let weight = graph.weights().next().unwrap();
+        assert_eq!(weight.data().unwrap().to_vec(), values);
+    }
+    let x = hold("x", &[1, 4], &[0.0; 4]).unwrap();
+    assert_eq!(x.node(x.inputs()[0]).name, "offset");
+    refused(hold("ofset", &[], &[1.0]), "no input \"ofset\" to hold, expected one of \"x\", \"offset\"");
+    refused(
+        hold("offset", &[4], &[0.0; 4]),
+        "got a constant of shape [4], expected [N, 4] with 1 for the batch",
+    );
+    refused(hold("offset", &[2, 4], &[0.0; 8]), "with 1 for the batch");
+    refused(hold("offset", &[1, 4], &[0.0; 3]), "got 3 values for the shape [1, 4]");
+    refused(hold("offset", &[], &[f32::NAN]), "expected finite ones");
+    refused(import(&forked(), Some("z"), None), "--hold NAME=VALUE");
 }
 
 #[test]

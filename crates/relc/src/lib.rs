@@ -37,6 +37,6 @@ pub use relc_engine as engine;
 pub use relc_engine::Isa;
 pub use relc_interp::Ledger;
 pub use relc_ir as ir;
-pub use relc_onnx::ImportOptions;
+pub use relc_onnx::{Held, ImportOptions};
 pub use relc_passes as passes;
 pub use relc_rules::{BatchNormPolicy, Description, Preset, PresetError, RULES, SeedKind};
