@@ -49,11 +49,7 @@ impl ModelFiles {
             get("location").ok_or_else(|| Fault::invalid("got external data without a location"))?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let path = self.resolve(location)?;
-        let fail = |e: std::io::Error| {
-            Fault::invalid(format!(
-                "can't read external data \"{location}\": {e}; expected the file beside the model"
-            ))
-        };
+        let fail = |e| unreadable(location, &e);
         let mut file = File::open(&path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if !metadata.is_file() {
@@ -94,11 +90,7 @@ impl ModelFiles {
                 "got external data \"{location}\", expected a relative path inside the model's folder"
             )));
         }
-        let fail = |e: std::io::Error| {
-            Fault::invalid(format!(
-                "can't read external data \"{location}\": {e}; expected the file beside the model"
-            ))
-        };
+        let fail = |e| unreadable(location, &e);
         let base = base.canonicalize().map_err(fail)?;
         let path = base.join(location).canonicalize().map_err(fail)?;
         if !path.starts_with(&base) {
@@ -112,4 +104,10 @@ impl ModelFiles {
         }
         Ok(path)
     }
+}
+
+fn unreadable(location: &str, error: &std::io::Error) -> Fault {
+    Fault::invalid(format!(
+        "can't read external data \"{location}\": {error}; expected the file beside the model"
+    ))
 }
