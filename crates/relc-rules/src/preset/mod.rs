@@ -159,9 +159,10 @@ macro_rules! shipped {
     };
 }
 
-const SHIPPED: [(&str, &str); 11] = shipped![
+const SHIPPED: [(&str, &str); 12] = shipped![
     "conserve",
     "paper",
+    "epsilon",
     "epsilon_plus",
     "epsilon_plus_flat",
     "epsilon_alpha2_beta1",
