@@ -316,6 +316,9 @@ fn two_targets_are_compared_and_the_contrast_seed_tells_them_apart() {
     assert_eq!(with["explanations"], without["explanations"]);
     assert_eq!(with["class_sensitivity"]["targets"][1]["index"], with["predictions"][1]["index"]);
     assert!(without["class_sensitivity"].is_null());
+    // The second logit is negative: the same map, turned around.
+    assert!(with["class_sensitivity"]["cosine"].as_f64().unwrap() < -0.95);
+    assert!(with["class_sensitivity"]["hint"].as_str().unwrap().contains("--seed contrast"));
     let (onehot, contrast) = (cosine("onehot"), cosine("contrast"));
     assert!(contrast < onehot, "contrast {contrast}, onehot {onehot}");
     check_fails(&explain(&[&picture], &["--compare", "1", "top2"]), 2, &["an output's index or label"]);

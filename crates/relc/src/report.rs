@@ -186,7 +186,8 @@ pub struct SensitivityReport {
     pub hint: Option<&'static str>,
 }
 
-/// From which cosine on the maps of two targets count as the same: the hint is given then.
+/// From which magnitude of the cosine on the maps of two targets count as the same, and the hint is given; the seed
+/// `logit` turns the map of a negative logit around.
 pub const SAME_MAP: f64 = 0.95;
 
 const HINT: &str = "the maps hardly depend on the class; the seed contrast (--seed contrast) shows what speaks for \
@@ -316,7 +317,7 @@ pub fn class_sensitivity(
         None => e.relevance.index_axis(Axis(0), sample).iter().copied().collect::<Vec<f32>>(),
     };
     let cosine = cosine(&values(a), &values(b));
-    let hint = (cosine >= SAME_MAP && seed != "contrast").then_some(HINT);
+    let hint = (cosine.abs() >= SAME_MAP && seed != "contrast").then_some(HINT);
     Some(SensitivityReport { targets: [of(a), of(b)], cosine, hint })
 }
 
