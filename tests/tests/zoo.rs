@@ -68,8 +68,8 @@ fn relevance(model: &Model, preset: &Preset, engine: Engine) -> Result<ArrayD<f3
 }
 
 /// Each preset has a rule for each op of each architecture, and the compiled engine is about as exact as f32 can be.
-/// Denominators of `paper` and of the epsilon presets nearly cancel in some of these random networks: there the f32
-/// interpreter, too, is off by up to 3e-3.
+/// Denominators of `paper` and of the epsilon presets nearly cancel in some of these random networks: there the order of
+/// f32 sums alone makes 6e-4, and the f32 interpreter, too, is off by up to 3e-3.
 #[test]
 fn every_preset_takes_every_architecture() {
     let mut report = String::new();
@@ -87,7 +87,7 @@ fn every_preset_takes_every_architecture() {
                 }
             };
             let off = |got| max_difference(got, &exact) / max_abs(&exact);
-            let (got, allowed) = (off(&compiled), (5.0 * off(&plain)).max(5e-4));
+            let (got, allowed) = (off(&compiled), (5.0 * off(&plain)).max(1e-3));
             if got.is_nan() || got > allowed {
                 report.push_str(&format!("{} {name}: off by {got:e}, not {allowed:e}\n", model.name));
             }
