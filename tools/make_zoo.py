@@ -135,6 +135,10 @@ def export_dynamo(model, x, path, opset=18, **options):
                                 output_names=["logits"], dynamic_shapes=({0: batch},), optimize=True,
                                 verbose=False, **options)  # fmt: skip
     program.save(path, external_data=False)
+    written = onnx.load(path)
+    for node in written.graph.node:
+        del node.metadata_props[:]  # stack traces, with the paths of the machine that wrote them
+    onnx.save(written, path)
 
 
 def exporters():
