@@ -1,6 +1,6 @@
 //! Methods that add up gradients.
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, Zip};
 
 use super::Runner;
 use crate::compiler::Engine;
@@ -20,6 +20,17 @@ fn weighted(
     weights: &[f64],
     make: impl Fn(&ArrayD<f32>, usize) -> ArrayD<f32>,
 ) -> Result<ArrayD<f64>> {
+    weighted_and_seen(runner, targets, weights, make, |_, _, _| {})
+}
+
+/// As [`weighted`]; `see` gets each gradient with its sample's index and `k`.
+fn weighted_and_seen(
+    runner: &mut Runner<'_>,
+    targets: &[usize],
+    weights: &[f64],
+    make: impl Fn(&ArrayD<f32>, usize) -> ArrayD<f32>,
+    mut see: impl FnMut(usize, usize, ArrayViewD<'_, f32>),
+) -> Result<ArrayD<f64>> {
     let steps = weights.len();
     let samples: Vec<ArrayD<f32>> = (0..runner.samples()).map(|i| sample(runner, i)).collect();
     let mut sum: ArrayD<f64> = ArrayD::zeros(runner.input.raw_dim());
@@ -31,6 +42,7 @@ fn weighted(
             let weight = weights[job % steps];
             let mut sum = sum.index_axis_mut(Axis(0), job / steps);
             Zip::from(&mut sum).and(&gradient).for_each(|sum, g| *sum += weight * f64::from(*g));
+            see(job / steps, job % steps, gradient);
         },
     )?;
     Ok(sum)
@@ -55,18 +67,12 @@ pub(super) fn integrated(
     baseline: f32,
 ) -> Result<ArrayD<f32>> {
     let (nodes, weights) = gauss_legendre(steps);
-    if runner.explainer.engine() == Engine::InterpF64 {
-        let path = |x: &ArrayD<f32>, k: usize| on_path(x, nodes[k], baseline);
-        let gradient = weighted(runner, targets, &weights, path)?;
-        return Ok(times_difference(gradient, runner, baseline));
-    }
-    Path { nodes, weights, baseline }.beside_kinks(runner, targets)
-}
-
-/// The point `b + t (x - b)` of the path.
-fn on_path(x: &ArrayD<f32>, t: f64, baseline: f32) -> ArrayD<f32> {
-    let from = f64::from(baseline);
-    x.mapv(|x| (from + t * (f64::from(x) - from)) as f32)
+    let path = Path { nodes, weights, baseline };
+    let gradient = match runner.explainer.engine() {
+        Engine::InterpF64 => weighted(runner, targets, &path.weights, |x, k| path.at(x, path.nodes[k]))?,
+        Engine::Jit | Engine::InterpF32 => path.beside_kinks(runner, targets)?,
+    };
+    Ok(times_difference(gradient, runner, baseline))
 }
 
 /// How far beside a point of the path the gradient is taken in f32, in units of the path: some roundings of a network.
@@ -82,98 +88,77 @@ struct Path {
 }
 
 impl Path {
-    /// Integrated gradients in f32, with the points that lie at a kink done again in f64.
+    /// The point `b + t (x - b)`.
+    fn at(&self, x: &ArrayD<f32>, t: f64) -> ArrayD<f32> {
+        let from = f64::from(self.baseline);
+        x.mapv(|x| (from + t * (f64::from(x) - from)) as f32)
+    }
+
+    /// The mean gradient along the path in f32, with the points that lie at a kink done again in f64.
     ///
     /// A Relu's or MaxPool's gradient jumps where two values meet, and f32 may have values that nearly meet in the
     /// other order. So the gradient is taken at `t - h` and at `t + h`. Where no kink lies between, both are that at
     /// `t`; else half the difference, weighted, is what the point may be off. The worst points are done again until
     /// the others add up to less than [`KINKS`]. If those are more than three quarters, all points are off alike, as in
     /// a network of millions of Relus, and the mean of so many small jumps stands.
-    fn beside_kinks(&self, runner: &mut Runner<'_>, targets: &[usize]) -> Result<ArrayD<f32>> {
-        let steps = self.nodes.len();
-        let samples: Vec<ArrayD<f32>> = (0..runner.samples()).map(|i| sample(runner, i)).collect();
-        let target = |i: usize| targets.get(i).copied().unwrap_or(0);
-        let zeros = |x: &ArrayD<f32>| ArrayD::<f64>::zeros(x.raw_dim());
-        let mut sum: Vec<ArrayD<f64>> = samples.iter().map(zeros).collect();
-        let mut spreads = vec![vec![0.0; steps]; samples.len()];
-        let mut lower = ArrayD::zeros(IxDyn(&runner.input.shape()[1..]));
-        runner.gradients(
-            samples.len() * steps * 2,
-            |job| self.beside(&samples[job / (2 * steps)], job % (2 * steps)),
-            |job| target(job / (2 * steps)),
-            |job, gradient| {
-                let (i, k) = (job / (2 * steps), job / 2 % steps);
-                self.add(0.5 * self.weights[k], gradient.view(), &samples[i], &mut sum[i]);
-                if job.is_multiple_of(2) {
-                    lower.assign(&gradient);
-                } else {
-                    spreads[i][k] = self.spread(k, [lower.view(), gradient], &samples[i]);
-                }
-            },
-        )?;
-        for (i, x) in samples.iter().enumerate() {
-            let largest = sum[i].fold(0.0f64, |max, v| max.max(v.abs()));
-            let kinks = at_kinks(&spreads[i], KINKS * largest);
-            self.redo(runner, &kinks, x, target(i), &mut sum[i])?;
+    fn beside_kinks(&self, runner: &mut Runner<'_>, targets: &[usize]) -> Result<ArrayD<f64>> {
+        let input = runner.input.clone();
+        let mut spreads = vec![vec![0.0; self.nodes.len()]; runner.samples()];
+        let mut lower: ArrayD<f64> = ArrayD::zeros(IxDyn(&input.shape()[1..]));
+        let halves: Vec<f64> = self.weights.iter().flat_map(|w| [w / 2.0; 2]).collect();
+        let beside = |x: &ArrayD<f32>, half| self.beside(x, half);
+        let mut sum = weighted_and_seen(runner, targets, &halves, beside, |i, half, gradient| {
+            let gradient = gradient.mapv(f64::from);
+            if half.is_multiple_of(2) {
+                lower = gradient;
+            } else {
+                let jump = self.largest((gradient - &lower).view(), input.index_axis(Axis(0), i));
+                spreads[i][half / 2] = halves[half] * jump;
+            }
+        })?;
+        for (i, spreads) in spreads.iter().enumerate() {
+            let mut sum = sum.index_axis_mut(Axis(0), i);
+            let largest = self.largest(sum.view(), input.index_axis(Axis(0), i));
+            let kinks = at_kinks(spreads, KINKS * largest);
+            if !kinks.is_empty() {
+                sum += &self.correction(runner, i, targets.get(i).copied().unwrap_or(0), &kinks)?;
+            }
         }
-        let views: Vec<_> = sum.iter().map(|s| s.view()).collect();
-        let whole = ndarray::stack(Axis(0), &views).unwrap_or_default(); // samples of one shape always stack
-        Ok(whole.mapv(|v| v as f32))
+        Ok(sum)
     }
 
-    /// The input of half a point: `job` is twice the node, and 1 for the upper half.
-    fn beside(&self, x: &ArrayD<f32>, job: usize) -> ArrayD<f32> {
-        let side = if job.is_multiple_of(2) { -BESIDE } else { BESIDE };
-        on_path(x, self.nodes[job / 2] + side, self.baseline)
+    /// The input of half a point: `half` is twice the node, and 1 more for the upper half.
+    fn beside(&self, x: &ArrayD<f32>, half: usize) -> ArrayD<f32> {
+        let side = if half.is_multiple_of(2) { -BESIDE } else { BESIDE };
+        self.at(x, self.nodes[half / 2] + side)
     }
 
-    /// Adds a gradient's part to the sum.
-    fn add(&self, weight: f64, gradient: ArrayViewD<'_, f32>, x: &ArrayD<f32>, sum: &mut ArrayD<f64>) {
+    /// The largest magnitude of `(x - b) * gradient`.
+    fn largest(&self, gradient: ArrayViewD<'_, f64>, x: ArrayViewD<'_, f32>) -> f64 {
         let from = f64::from(self.baseline);
-        Zip::from(sum)
-            .and(&gradient)
-            .and(x)
-            .for_each(|sum, g, x| *sum += weight * f64::from(*g) * (f64::from(*x) - from));
+        Zip::from(gradient).and(x).fold(0.0, |max: f64, g, x| max.max((g * (f64::from(*x) - from)).abs()))
     }
 
-    /// What point `k` may be off, from the gradients at both sides.
-    fn spread(&self, k: usize, [lower, upper]: [ArrayViewD<'_, f32>; 2], x: &ArrayD<f32>) -> f64 {
-        let half = self.weights[k] / 2.0;
-        let off = |spread: f64, lower: &f32, upper: &f32, x: &f32| {
-            let part = (f64::from(*upper) - f64::from(*lower)) * (f64::from(*x) - f64::from(self.baseline));
-            spread.max((half * part).abs())
-        };
-        Zip::from(lower).and(upper).and(x).fold(0.0, off)
-    }
-
-    /// Puts the gradients in f64 at some points into the sum, in the place of what f32 gave at both sides.
-    fn redo(
+    /// What a sample's sum lacks: the gradients in f64 at some points, less what f32 gave at both sides.
+    fn correction(
         &self,
         runner: &mut Runner<'_>,
-        points: &[usize],
-        x: &ArrayD<f32>,
+        sample: usize,
         target: usize,
-        sum: &mut ArrayD<f64>,
-    ) -> Result<()> {
-        let exact = match points {
-            [] => return Ok(()),
-            _ => runner.explainer.in_f64(),
-        };
-        let side = |job: usize| 2 * points[job / 2] + job % 2;
-        runner.gradients(
-            2 * points.len(),
-            |job| self.beside(x, side(job)),
-            |_| target,
-            |job, gradient| self.add(-0.5 * self.weights[points[job / 2]], gradient, x, sum),
-        )?;
-        let input = runner.input.view();
-        let mut runner = Runner { explainer: &exact, batch: 1, input, progress: runner.progress };
-        runner.gradients(
-            points.len(),
-            |job| on_path(x, self.nodes[points[job]], self.baseline),
-            |_| target,
-            |job, gradient| self.add(self.weights[points[job]], gradient, x, sum),
-        )
+        points: &[usize],
+    ) -> Result<ArrayD<f64>> {
+        let exact = runner.explainer.in_f64();
+        let input = runner.input.clone();
+        let input = input.slice_axis(Axis(0), Slice::from(sample..sample + 1));
+        let halves: Vec<f64> = points.iter().flat_map(|k| [-0.5 * self.weights[*k]; 2]).collect();
+        let mut one = Runner { input: input.view(), progress: &mut *runner.progress, ..*runner };
+        let less = weighted(&mut one, &[target], &halves, |x, half| {
+            self.beside(x, 2 * points[half / 2] + half % 2)
+        })?;
+        let whole: Vec<f64> = points.iter().map(|k| self.weights[*k]).collect();
+        let mut one = Runner { explainer: &exact, input, batch: 1, progress: &mut *runner.progress };
+        let more = weighted(&mut one, &[target], &whole, |x, k| self.at(x, self.nodes[points[k]]))?;
+        Ok((more + less).index_axis_move(Axis(0), 0))
     }
 }
 
