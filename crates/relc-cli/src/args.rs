@@ -167,6 +167,9 @@ pub enum BatchNorm {
     FoldAsZennit,
 }
 
+/// Samples, or runs of a method, that are explained at a time.
+pub const BATCH: u16 = 4;
+
 /// `relc explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -223,7 +226,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Samples per batch; results don't depend on it.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = BATCH, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
     /// Write a folder per input: heat map, overlay, map as .npy, report.json.
     #[arg(long, value_name = "DIR")]

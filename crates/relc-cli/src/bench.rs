@@ -6,15 +6,13 @@ use ndarray::ArrayD;
 use relc::{Explainer, Method, Seed, Targets};
 use serde::Serialize;
 
-use crate::args::BenchArgs;
+use crate::args::{BATCH, BenchArgs};
 use crate::compile::{compiler, engine, import_options, method};
 use crate::failure::Failure;
 use crate::print;
 
 /// Runs that fill caches and memory before any counts.
 const WARM_UP: usize = 2;
-/// Gradients or forward passes that a method computes at a time: `relc explain`'s default.
-const METHOD_RUNS: usize = 4;
 
 /// What the command prints: times in milliseconds, of whole batches, warm.
 #[derive(Serialize)]
@@ -44,9 +42,9 @@ struct Report {
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let method = method(&args.method)?;
-    let (preset, compiler) = match &method {
-        Some(_) => (None, Method::compiler()?),
-        None => compiler(&args.compile).map(|(preset, compiler)| (Some(preset), compiler))?,
+    let compiler = match &method {
+        Some(_) => Method::compiler()?,
+        None => compiler(&args.compile)?.1,
     };
     let engine = engine(&args.engine)?;
     let start = Instant::now();
@@ -59,7 +57,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let seed = Seed::Named(explainer.preset().seed);
     let targets = Targets::TopK(usize::from(args.targets));
     let explain = || match &method {
-        Some(method) => method.explain(&explainer, input.view(), &targets, METHOD_RUNS, &mut |_, _| {}),
+        Some(method) => {
+            method.explain(&explainer, input.view(), &targets, usize::from(BATCH), &mut |_, _| {})
+        }
         None => explainer.explain(input.view(), &seed, &targets),
     };
     let explain_ms = time(args.runs, || explain().map(|_| ()))?;
@@ -68,7 +68,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let threads = rayon::current_num_threads();
     let report = Report {
         model: args.model.display().to_string(),
-        preset: preset.map(|p| p.name),
+        preset: method.is_none().then(|| explainer.preset().name.clone()),
         method: method.map(|m| m.name()),
         engine: engine.name(),
         isa: executable.map(|e| e.isa().name()),

@@ -9,9 +9,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 use relc::artifact::{check_writable, read_npy_f32, write_npz_f32};
 use relc::map::quantize_heat;
 use relc::preprocess::{Preprocess, PreprocessError};
-use relc::report::{
-    ModelReport, RuleReport, SampleReport, class_sensitivity, model_report, rule_report, sample_report,
-};
+use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report, sample_report};
 use relc::{Explainer, Explanations, Method, Reduce, Seed, Targets};
 use relc_viz::{ColorMap, Style};
 use serde::Serialize;
@@ -256,10 +254,14 @@ impl Run<'_> {
             }
         };
         let labels = self.labels.as_deref();
-        let sensitivity: Vec<_> =
-            (0..batch.len()).map(|i| class_sensitivity(&result, i, &self.seed_name, labels)).collect();
+        let report = |(i, sample): (usize, &Sample)| {
+            sample_report(self.explainer, &result, i, &sample.name, &self.seed_name, labels)
+        };
+        let mut reports: Vec<SampleReport> = batch.iter().enumerate().map(report).collect();
         if rival {
-            result.explanations.truncate(1); // the second's map is for the comparison
+            // The second is there for the comparison alone.
+            result.explanations.truncate(1);
+            reports.iter_mut().for_each(|report| report.explanations.truncate(1));
         }
         self.tap(&result, input.view(), &seed)?;
         if let Some(levels) = self.args.heat_quantization {
@@ -279,10 +281,7 @@ impl Run<'_> {
                 (None, _) => {}
             }
         }
-        for ((i, sample), sensitivity) in batch.iter().enumerate().zip(sensitivity) {
-            let labels = self.labels.as_deref();
-            let report = sample_report(self.explainer, &result, i, &sample.name, &self.seed_name, labels);
-            let report = SampleReport { class_sensitivity: sensitivity, ..report };
+        for ((i, sample), report) in batch.iter().enumerate().zip(reports) {
             self.write_folder(sample, i, &result, &report)?;
             if !self.quiet {
                 bar.suspend(|| self.show(&report))?;

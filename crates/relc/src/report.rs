@@ -169,7 +169,8 @@ pub struct SampleReport {
     pub predictions: Vec<OutputReport>,
     /// One explanation per target.
     pub explanations: Vec<ExplanationReport>,
-    /// How alike the maps of the first two targets are, if there are two: [`class_sensitivity`].
+    /// How alike the maps of the first two targets are, if there are two; with `top2`, those of the two
+    /// largest outputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_sensitivity: Option<SensitivityReport>,
 }
@@ -303,7 +304,7 @@ fn output_report(
 
 /// Says how alike the maps (without one, the relevance) of a sample's first two targets are: with `top2`, those of the
 /// two largest outputs. `None` for one target.
-pub fn class_sensitivity(
+fn class_sensitivity(
     result: &Explanations,
     sample: usize,
     seed: &str,
