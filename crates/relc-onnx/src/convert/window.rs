@@ -97,27 +97,26 @@ fn is_row(call: &Call) -> bool {
     matches!(call.value(0), Ok(Value::Graph(x)) if call.ty(x).rank() == 3)
 }
 
-/// An attribute of two sizes; one size belongs to a row, whose height has `vertical`.
-pub(super) fn pair(call: &Call, name: &str, vertical: usize) -> Result<Option<[usize; 2]>, Fault> {
+/// An attribute of two sizes of at least `least`; one size belongs to a row, whose height has `least`.
+pub(super) fn pair(call: &Call, name: &str, least: usize) -> Result<Option<[usize; 2]>, Fault> {
     match call.attributes.ints(name)?.map(<[i64]>::len) {
-        Some(1) if is_row(call) => Ok(sizes::<1>(call, name)?.map(|[horizontal]| [vertical, horizontal])),
-        _ => sizes(call, name),
+        Some(1) if is_row(call) => Ok(sizes::<1>(call, name, least)?.map(|[horizontal]| [least, horizontal])),
+        _ => sizes(call, name, least),
     }
 }
 
 /// The pads, of a picture or of a row.
 pub(super) fn pads(call: &Call) -> Result<Option<[usize; 4]>, Fault> {
     match call.attributes.ints("pads")?.map(<[i64]>::len) {
-        Some(2) if is_row(call) => Ok(sizes::<2>(call, "pads")?.map(|[begin, end]| [0, begin, 0, end])),
-        _ => sizes(call, "pads"),
+        Some(2) if is_row(call) => Ok(sizes::<2>(call, "pads", 0)?.map(|[begin, end]| [0, begin, 0, end])),
+        _ => sizes(call, "pads", 0),
     }
 }
 
-/// A list attribute of exactly `K` sizes.
-fn sizes<const K: usize>(call: &Call, name: &str) -> Result<Option<[usize; K]>, Fault> {
+/// A list attribute of exactly `K` sizes of at least `least`.
+fn sizes<const K: usize>(call: &Call, name: &str, least: usize) -> Result<Option<[usize; K]>, Fault> {
     let Some(values) = call.attributes.ints(name)? else { return Ok(None) };
-    let least = if name.contains("pad") { 0 } else { 1 };
-    let size = |v: &i64| usize::try_from(*v).ok().filter(|_| (least..=MAX_WINDOW).contains(v));
+    let size = |v: &i64| usize::try_from(*v).ok().filter(|size| *size >= least && *v <= MAX_WINDOW);
     let sizes: Option<Vec<usize>> = values.iter().map(size).collect();
     let sizes = sizes.and_then(|s| <[usize; K]>::try_from(s).ok());
     sizes.map(Some).ok_or_else(|| {
