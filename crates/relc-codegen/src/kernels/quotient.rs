@@ -132,7 +132,8 @@ pub fn quotients(
     [r, s]: [Blocked; 2],
     z: Option<Blocked>,
     parts: &[QuotientPart],
-    (stabiliser, vanishing): (Stabiliser, Vanishing),
+    stabiliser: Stabiliser,
+    vanishing: Vanishing,
 ) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let relevance = k.input("r", r.len());

@@ -67,7 +67,7 @@ proptest! {
             };
             QuotientPart { scale, on, denominator }
         }).collect();
-        let kernel = quotients("quotients", [lr, ls], Some(lz), &described, (stabiliser, vanishing));
+        let kernel = quotients("quotients", [lr, ls], Some(lz), &described, stabiliser, vanishing);
         let channels = ls.blocks() as usize * vector as usize;
         let per_channel: Vec<f32> = (0..channels).map(|c| bias.data.get(c).copied().unwrap_or(0.0)).collect();
         let mut buffers = vec![to_blocked(&r, &lr, f32::NAN), to_blocked(&z, &lz, f32::NAN)];

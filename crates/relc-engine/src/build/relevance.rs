@@ -123,7 +123,7 @@ impl Builder<'_> {
         let stabiliser = kernels::Stabiliser::Signed(SIGNED_EPS as f32);
         let name = self.kernel_name(node, "quotients");
         let kernel =
-            kernels::quotients(&name, [lr, ls], None, &[part], (stabiliser, kernels::Vanishing::Clipped));
+            kernels::quotients(&name, [lr, ls], None, &[part], stabiliser, kernels::Vanishing::Clipped);
         let mut binds = vec![Bind::Read(r)];
         binds.extend(branches.iter().map(|id| Bind::Read(*id)));
         binds.push(Bind::Write(s));

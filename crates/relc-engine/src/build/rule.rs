@@ -289,7 +289,7 @@ impl Builder<'_> {
             Fallback::None => (kernels::Vanishing::Clipped, None),
         };
         let name = self.kernel_name(node, "quotients");
-        let kernel = kernels::quotients(&name, layouts, z, &parts, (stabiliser, vanishing));
+        let kernel = kernels::quotients(&name, layouts, z, &parts, stabiliser, vanishing);
         let binds = reads.into_iter().chain(quotients.iter().map(|s| Bind::Write(*s))).collect();
         self.kernels.push(kernel);
         self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds, flag });
