@@ -8,13 +8,14 @@ use fastrand::Rng;
 use ndarray::ArrayD;
 use prost::Message;
 use relc::{Compiler, Preset, Seed, Targets};
-use relc_ir::rule::Bounds;
 use relc_onnx::proto::tensor_proto::{DataLocation, DataType};
 use relc_onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use relc_onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, decode, type_proto,
 };
+
+use crate::zoo::chain;
 
 /// A broken model.
 #[derive(Clone, Debug)]
@@ -106,10 +107,10 @@ impl Mutant {
     ///
     /// # Panics
     /// If relc does, the folder can't be written, or an explanation does not conserve.
-    pub fn ask(&self, folder: &Path, preset: &Preset) -> Answer {
+    pub fn ask(&self, folder: &Path) -> Answer {
         let path = folder.join("model.onnx");
         std::fs::write(&path, &self.bytes).expect("the folder takes a file");
-        match self.explain(&path, preset) {
+        match explain(&path) {
             Ok(error) => {
                 assert!(error <= 1e-5, "{}: {}: conserves to {error:e}", self.model, self.change);
                 Answer::Explained
@@ -127,19 +128,18 @@ impl Mutant {
             }
         }
     }
+}
 
-    fn explain(&self, path: &Path, preset: &Preset) -> Result<f64, String> {
-        let bounds = Bounds { low: vec![-2.0], high: vec![2.0] };
-        let compiler = Compiler::new(preset.clone().with_bounds(bounds));
-        let explainer = compiler.compile(path).map_err(|e| crate::zoo::chain(&e))?;
-        let shape = explainer.input().map_err(|e| e.to_string())?.1.bind(1);
-        let mut rng = Rng::with_seed(1);
-        let x = ArrayD::from_shape_simple_fn(shape, || rng.f32() * 4.0 - 2.0);
-        let seed = Seed::Named(preset.seed);
-        let result =
-            explainer.explain(x.view(), &seed, &Targets::Argmax).map_err(|e| crate::zoo::chain(&e))?;
-        Ok(if explainer.is_conserving() { result.explanations[0].conservation_error(0) } else { 0.0 })
-    }
+/// Explains noise by the preset `conserve`; gives the conservation error, 0 where none is promised.
+fn explain(path: &Path) -> Result<f64, String> {
+    let preset = Preset::named("conserve").map_err(|e| chain(&e))?;
+    let seed = Seed::Named(preset.seed);
+    let explainer = Compiler::new(preset).compile(path).map_err(|e| chain(&e))?;
+    let shape = explainer.input().map_err(|e| chain(&e))?.1.bind(1);
+    let mut rng = Rng::with_seed(1);
+    let x = ArrayD::from_shape_simple_fn(shape, || rng.f32() * 4.0 - 2.0);
+    let result = explainer.explain(x.view(), &seed, &Targets::Argmax).map_err(|e| chain(&e))?;
+    Ok(if explainer.is_conserving() { result.explanations[0].conservation_error(0) } else { 0.0 })
 }
 
 /// The table of `docs/mutations.md`.

@@ -1,6 +1,5 @@
 //! Broken models: `docs/mutations.md` has what relc says to each of a hundred.
 
-use relc::Preset;
 use relc_tests::mutations::{Answer, Mutant, mutants, table};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -29,11 +28,10 @@ node or the tensor. `RELC_BLESS=1 cargo test -p relc-tests --test mutations` wri
 #[test]
 fn broken_models_get_the_listed_answers() {
     let folder = tempfile::tempdir().unwrap();
-    let preset = Preset::named("conserve").unwrap();
     let answers: Vec<(Mutant, Answer)> = mutants(&models(), 100)
         .into_iter()
         .map(|mutant| {
-            let answer = mutant.ask(folder.path(), &preset);
+            let answer = mutant.ask(folder.path());
             (mutant, answer)
         })
         .collect();
