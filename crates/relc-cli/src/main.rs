@@ -9,6 +9,7 @@ mod dump;
 mod explain;
 mod failure;
 mod inputs;
+mod labels;
 mod outputs;
 mod presets;
 mod print;

@@ -1,0 +1,44 @@
+//! What is printed of a sample.
+
+use relc::report::SampleReport;
+
+use crate::failure::Failure;
+use crate::{print, tables};
+
+/// Prints what a sample's explanations say; sums and shares only if they are of relevance.
+pub fn show(report: &SampleReport, relevance: bool, ledger: bool) -> Result<(), Failure> {
+    print::line(&report.input)?;
+    print::line(tables::predictions(&report.predictions))?;
+    if let Some(s) = &report.class_sensitivity {
+        let [a, b] = &s.targets;
+        let (a, b) = (tables::output_name(a), tables::output_name(b));
+        print::line(format!("cosine between the maps of {a} and {b}: {:.4}", s.cosine))?;
+        s.hint.map_or(Ok(()), print::line)?;
+    }
+    for e in report.explanations.iter().filter(|_| relevance) {
+        print::line(format!(
+            "target {}: seed {} = {:.6}, relevance of the input {:.6}, conservation error {:.1e}",
+            tables::output_name(&e.target),
+            e.seed,
+            e.sums.seed,
+            e.sums.relevance,
+            e.sums.conservation_error
+        ))?;
+        let shares: Vec<f64> = e.joins.iter().filter_map(|j| j.skip_share).collect();
+        if !shares.is_empty() {
+            let min = shares.iter().copied().fold(f64::INFINITY, f64::min);
+            let max = shares.iter().copied().fold(0.0, f64::max);
+            let (n, min, max) = (shares.len(), min * 100.0, max * 100.0);
+            print::line(format!(
+                "{n} joins: between {min:.1} % and {max:.1} % of the relevance took the skip"
+            ))?;
+        }
+        if let Some(table) = tables::leakiest(e, 5) {
+            print::line(table)?;
+        }
+        if ledger {
+            print::line(tables::ledger(e))?;
+        }
+    }
+    Ok(())
+}
