@@ -194,6 +194,9 @@ pub struct ExplainArgs {
     /// The relevance to start from: prob, logit, onehot, contrast, or a .npy f32[N,K] or f32[K] [default: the preset's].
     #[arg(long, value_name = "SEED", conflicts_with = "method")]
     pub seed: Option<String>,
+    /// Don't measure how far rounding decides a map, which takes a second run where a rule's contract is unbounded.
+    #[arg(long)]
+    pub no_sensitivity: bool,
     /// What to explain: argmax, topK (top3), an output's index or label, or several with commas [default: argmax].
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,

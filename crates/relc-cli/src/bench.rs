@@ -51,6 +51,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let compiler = compiler.engine(engine).import(import_options(&args.import)?);
     let explainer = compiler.compile(&args.model)?;
     let compile_ms = milliseconds(start);
+    let explainer = explainer.without_sensitivity(); // one explanation is timed, not two
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let batch = usize::from(args.batch);
     let input = noise(&explainer, batch)?;

@@ -13,7 +13,7 @@ use crate::{print, tables};
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let (_, compiler) = compiler(&args.compile)?;
     let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
-    let report = model_report(&explainer);
+    let report = model_report(&explainer, None);
     if args.json {
         print::line(serde_json::to_string_pretty(&report)?)?;
         return Ok(());
@@ -30,8 +30,13 @@ fn show(explainer: &Explainer, report: &ModelReport, model: &str) -> Result<(), 
     }
     print::line(format!(
         "  preset   {} (split {}, batchnorm {})",
-        report.preset, report.split, report.batchnorm
+        explainer.preset().title(),
+        report.split,
+        report.batchnorm
     ))?;
+    for line in tables::unfolded(&report.unfolded) {
+        print::line(format!("  {line}"))?;
+    }
     print::line(format!("  joins    {} residual join(s)", report.joins.len()))?;
     if !report.joins.is_empty() {
         print::line(tables::joins(&report.joins))?;

@@ -1,7 +1,9 @@
 //! What people read.
 
 use comfy_table::{CellAlignment, Table, presets};
-use relc::report::{ClaimReport, ExplanationReport, JoinReport, LedgerLine, OutputReport, RuleReport};
+use relc::report::{
+    ClaimReport, ExplanationReport, JoinReport, LedgerLine, OutputReport, RuleReport, UnfoldedReport,
+};
 
 /// An empty table; the columns from `numbers_from` on are aligned to the right.
 pub fn table(header: &[&str], numbers_from: usize) -> Table {
@@ -50,9 +52,18 @@ pub fn joins(joins: &[JoinReport]) -> String {
 pub fn rules(rules: &[RuleReport]) -> String {
     let mut t = table(&["node", "op", "rule", "from"], 9);
     for r in rules {
-        t.add_row([r.node.as_str(), r.op, &r.rule, &r.origin]);
+        let origin = match &r.unfolded {
+            Some(reason) => format!("{}; not folded: {reason}", r.origin),
+            None => r.origin.clone(),
+        };
+        t.add_row([r.node.as_str(), r.op, &r.rule, &origin]);
     }
     t.to_string()
+}
+
+/// The BatchNormalizations that stay though they were to be folded, one a line.
+pub fn unfolded(left: &[UnfoldedReport]) -> Vec<String> {
+    left.iter().map(|u| format!("BatchNormalization {} is not folded: {}", u.node, u.reason)).collect()
 }
 
 /// The compiler's claim in a line.
@@ -96,10 +107,14 @@ const LEDGER: [&str; 12] = [
     "max",
 ];
 
+fn nodes(explanation: &ExplanationReport) -> &[LedgerLine] {
+    explanation.ledger.as_ref().map_or(&[], |ledger| &ledger.nodes)
+}
+
 /// The whole ledger.
 pub fn ledger(explanation: &ExplanationReport) -> String {
     let mut t = table(&LEDGER, 3);
-    for line in &explanation.ledger.nodes {
+    for line in nodes(explanation) {
         t.add_row(row(line));
     }
     t.to_string()
@@ -109,9 +124,9 @@ pub fn ledger(explanation: &ExplanationReport) -> String {
 /// the seed's magnitude.
 pub fn leakiest(explanation: &ExplanationReport, most: usize) -> Option<String> {
     let weight = |l: &LedgerLine| l.account.lost().abs() + l.account.flat_fallback.abs();
-    let mut lines: Vec<&LedgerLine> = explanation.ledger.nodes.iter().filter(|l| weight(l) > 0.0).collect();
+    let mut lines: Vec<&LedgerLine> = nodes(explanation).iter().filter(|l| weight(l) > 0.0).collect();
     lines.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
-    let seed = explanation.sums.seed_magnitude.max(f64::MIN_POSITIVE);
+    let seed = explanation.sums.as_ref().map_or(0.0, |s| s.seed_magnitude).max(f64::MIN_POSITIVE);
     let mut t = table(&["node", "op", "lost", "spread evenly"], 2);
     for line in lines.iter().take(most) {
         let share = |v: f64| format!("{:.4} %", v / seed * 100.0);

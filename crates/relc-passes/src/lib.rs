@@ -27,7 +27,7 @@ pub use infer_shapes::InferShapes;
 pub use insert_masks::InsertMasks;
 pub use insert_splits::InsertSplits;
 pub use manager::{Pass, PassManager, PassRecord, Remark, RemarkKind, Remarks};
-pub use normalise_batchnorm::NormaliseBatchnorm;
+pub use normalise_batchnorm::{NormaliseBatchnorm, unfolded};
 
 use relc_rules::{BatchNormPolicy, Preset};
 

@@ -5,7 +5,7 @@ use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 use relc_rules::BatchNormPolicy;
 
 use crate::error::PassError;
-use crate::manager::{Pass, Remarks, forward_order, ir};
+use crate::manager::{Pass, PassRecord, Remark, RemarkKind, Remarks, forward_order, ir};
 
 const NAME: &str = "normalise-batchnorm";
 
@@ -52,6 +52,13 @@ impl Pass for NormaliseBatchnorm {
         graph.remove_dead();
         Ok(())
     }
+}
+
+/// Of what a pipeline's passes said: each BatchNormalization that stays though `policy` is to fold it, and why.
+pub fn unfolded(passes: &[PassRecord], policy: BatchNormPolicy) -> impl Iterator<Item = &Remark> {
+    let folds = policy != BatchNormPolicy::Keep;
+    let said = passes.iter().filter(move |p| folds && p.name == NAME).flat_map(|p| &p.remarks);
+    said.filter(|r| r.kind == RemarkKind::Missed && !r.node.is_empty())
 }
 
 /// How many channels a normalisation turns around; 0 if its scale is not known.

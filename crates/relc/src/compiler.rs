@@ -55,7 +55,6 @@ impl FromStr for Engine {
 #[derive(Clone, Debug)]
 pub struct Compiler {
     preset: Preset,
-    batchnorm: BatchNormPolicy,
     engine: Engine,
     isa: Option<Isa>,
     import: ImportOptions,
@@ -76,7 +75,7 @@ impl Compiler {
     /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
         let import = ImportOptions::default();
-        Compiler { batchnorm: preset.batchnorm, preset, engine: Engine::Jit, isa: None, import }
+        Compiler { preset, engine: Engine::Jit, isa: None, import }
     }
 
     /// With what models leave open: the output to explain, the input's shape.
@@ -96,7 +95,7 @@ impl Compiler {
     /// With another BatchNormalization policy.
     #[must_use]
     pub fn batchnorm(mut self, policy: BatchNormPolicy) -> Self {
-        self.batchnorm = policy;
+        self.preset.batchnorm = policy;
         self
     }
 
@@ -161,7 +160,7 @@ impl Compiler {
             }
             Engine::InterpF32 | Engine::InterpF64 => None,
         };
-        Ok(Explainer::new(compiled, self.preset.clone(), self.batchnorm, self.engine, executable))
+        Ok(Explainer::new(compiled, self.preset.clone(), self.engine, executable))
     }
 
     fn run_passes(
@@ -170,7 +169,7 @@ impl Compiler {
         import_time: Duration,
         after: impl FnMut(&'static str, &Graph),
     ) -> Result<Compiled, CompileError> {
-        let manager = PassManager::new(pipeline(&self.preset, self.batchnorm));
+        let manager = PassManager::new(pipeline(&self.preset, self.preset.batchnorm));
         let passes = manager.run(&mut graph, after).map_err(CompileError::Pass)?;
         Ok(Compiled { graph, passes, import_time })
     }

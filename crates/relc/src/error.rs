@@ -67,6 +67,15 @@ pub enum ExplainError {
         /// The limit, in MiB.
         limit: usize,
     },
+    /// Relevance that f64 holds and f32, in which results are given, does not.
+    #[error(
+        "{node}: got relevance beyond the numbers of f32 (3.4e38), in which maps are given; expected an input and weights \
+         whose sums fit f32 (check the preprocessing, or take a smaller seed)"
+    )]
+    BeyondF32 {
+        /// The first node, in the order of the relevance: ONNX name, label and op.
+        node: String,
+    },
     /// A method can't run on this explainer.
     #[error("method {method}: got {got}, expected {expected}")]
     Method {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3, ArrayD, ArrayViewD};
 use relc_engine::{EngineError, Executable};
-use relc_interp::{Element, Ledger, Options};
+use relc_interp::{Account, Element, Ledger, Options};
 use relc_ir::rule::Contract;
 use relc_ir::{Dim, Graph, Head, NodeId, TensorType};
 use relc_rules::{BatchNormPolicy, Preset};
@@ -12,8 +12,10 @@ use relc_rules::{BatchNormPolicy, Preset};
 use crate::compiler::{Compiled, Engine};
 use crate::error::ExplainError;
 use crate::map::sum_over_channels;
+use crate::methods::Method;
 use crate::preprocess::Layout;
 use crate::request::{RequestError, Seed, Targets, probabilities};
+use crate::warning::{Warning, warnings};
 
 /// The memory that an explanation may take unless [`Explainer::with_memory_limit`] says otherwise: 16 GiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 16 << 30;
@@ -23,12 +25,13 @@ pub const DEFAULT_MEMORY_LIMIT: usize = 16 << 30;
 pub struct Explainer {
     compiled: Compiled,
     preset: Preset,
-    batchnorm: BatchNormPolicy,
     engine: Engine,
     /// The machine code, if that is the engine.
     executable: Option<Arc<Executable>>,
     memory_limit: usize,
     ledger: bool,
+    /// Whether explanations measure how far rounding decides them, where it can.
+    pub(crate) sensitivity: bool,
 }
 
 /// The explanation of one target of each sample of a batch.
@@ -42,6 +45,11 @@ pub struct Explanation {
     pub map: Option<Array3<f32>>,
     /// Where the relevance went.
     pub ledger: Ledger,
+    /// For each sample, by how much of its maximum the map changes where the input changes in its last digits;
+    /// `None` where it was not measured, see [`Explainer::without_sensitivity`].
+    pub sensitivity: Option<Vec<f64>>,
+    /// For each sample, what keeps its map from being an explanation.
+    pub warnings: Vec<Vec<Warning>>,
 }
 
 impl Explanation {
@@ -60,18 +68,19 @@ pub struct Explanations {
     pub probabilities: Array2<f64>,
     /// One explanation per target, in the order of the request; all share one forward pass.
     pub explanations: Vec<Explanation>,
+    /// The method that gave them; `None`: one backward pass by the explainer's preset.
+    pub method: Option<Method>,
 }
 
 impl Explainer {
     pub(crate) fn new(
         compiled: Compiled,
         preset: Preset,
-        batchnorm: BatchNormPolicy,
         engine: Engine,
         executable: Option<Arc<Executable>>,
     ) -> Self {
         let memory_limit = DEFAULT_MEMORY_LIMIT;
-        Explainer { compiled, preset, batchnorm, engine, executable, memory_limit, ledger: true }
+        Explainer { compiled, preset, engine, executable, memory_limit, ledger: true, sensitivity: true }
     }
 
     /// Without a ledger: explanations have only their totals. Saves a little time with the compiled engine; the
@@ -79,6 +88,14 @@ impl Explainer {
     #[must_use]
     pub fn without_ledger(mut self) -> Self {
         self.ledger = false;
+        self
+    }
+
+    /// Without the measure of how far rounding decides a map, which takes a second run where a rule's contract is
+    /// `unbounded` (elsewhere it is never taken).
+    #[must_use]
+    pub fn without_sensitivity(mut self) -> Self {
+        self.sensitivity = false;
         self
     }
 
@@ -111,7 +128,7 @@ impl Explainer {
 
     /// What happened to BatchNormalization.
     pub fn batchnorm(&self) -> BatchNormPolicy {
-        self.batchnorm
+        self.preset.batchnorm
     }
 
     /// What executes the program.
@@ -206,6 +223,23 @@ impl Explainer {
         targets: &Targets,
     ) -> Result<Explanations, ExplainError> {
         self.check_input(&input)?;
+        let mut result = self.run_chosen(input.view(), seed, Chosen::Asked(targets))?;
+        if self.measures_sensitivity() {
+            self.measure(&input, seed, &mut result);
+        }
+        for explanation in &mut result.explanations {
+            explanation.warnings = warnings(explanation, seed);
+        }
+        Ok(result)
+    }
+
+    /// One run of the engine.
+    pub(crate) fn run_chosen(
+        &self,
+        input: ArrayViewD<'_, f32>,
+        seed: &Seed,
+        targets: Chosen<'_>,
+    ) -> Result<Explanations, ExplainError> {
         match (&self.executable, self.engine) {
             (Some(executable), _) => match self.run_compiled(executable, input.view(), seed, targets) {
                 Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
@@ -260,7 +294,7 @@ impl Explainer {
         executable: &Executable,
         input: ArrayViewD<'_, f32>,
         seed: &Seed,
-        targets: &Targets,
+        targets: Chosen<'_>,
     ) -> Result<Explanations, ExplainError> {
         let head = self.head();
         let samples = input.shape()[0];
@@ -269,7 +303,7 @@ impl Explainer {
         let seeds = |sample: usize, logits: &[f32]| -> Result<Vec<Vec<f32>>, ExplainError> {
             let logits = Array2::from_shape_fn((1, logits.len()), |(_, k)| f64::from(logits[k]));
             let seed = seed.of_sample(sample, samples, logits.ncols())?;
-            let tensors = targets_of(&seed, targets, &logits)?.into_iter().map(|targets| {
+            let tensors = targets.of(&seed, &logits, sample)?.into_iter().map(|targets| {
                 let tensor = seed.tensor(&logits, head, &targets)?;
                 Ok(tensor.iter().map(|v| *v as f32).collect())
             });
@@ -279,35 +313,36 @@ impl Explainer {
         let outputs = executable.run(data, samples, self.ledger, seeds)?;
         let logits = outputs.logits.iter().map(|v| f64::from(*v)).collect();
         let logits = matrix(samples, logits)?;
-        let explanations = targets_of(seed, targets, &logits)?.into_iter().zip(outputs.backward);
+        let explanations = targets.of(seed, &logits, 0)?.into_iter().zip(outputs.backward);
         let explanations = explanations.map(|(targets, backward)| {
             let relevance = ArrayD::from_shape_vec(shape.clone(), backward.relevance);
             let relevance =
                 relevance.map_err(|_| EngineError::Malformed("the result has another shape".into()))?;
-            Ok(self.explanation(targets, relevance, backward.ledger))
+            self.explanation(targets, relevance, backward.ledger)
         });
         let explanations = explanations.collect::<Result<_, ExplainError>>()?;
-        Ok(Explanations { probabilities: probabilities(&logits, head), logits, explanations })
+        let probabilities = probabilities(&logits, head);
+        Ok(Explanations { probabilities, logits, explanations, method: None })
     }
 
     fn run<T: Element>(
         &self,
         input: ArrayD<T>,
         seed: &Seed,
-        targets: &Targets,
+        targets: Chosen<'_>,
     ) -> Result<Explanations, ExplainError> {
         let graph = self.graph();
         let samples = input.shape()[0];
         let forward = relc_interp::forward(graph, &[input])?;
         let logits = self.logits(&forward, samples)?;
-        let targets = targets_of(seed, targets, &logits)?;
+        let targets = targets.of(seed, &logits, 0)?;
         let explain = |targets: Vec<usize>| {
             let seed = seed.tensor(&logits, graph.head, &targets)?;
             self.backward(&forward, &seed, targets)
         };
         let explanations = targets.into_iter().map(explain).collect::<Result<_, ExplainError>>()?;
         let probabilities = probabilities(&logits, graph.head);
-        Ok(Explanations { probabilities, logits, explanations })
+        Ok(Explanations { probabilities, logits, explanations, method: None })
     }
 
     /// The explained output as `f64[N,K]`.
@@ -337,20 +372,61 @@ impl Explainer {
         let mut backward = relc_interp::backward(graph, forward, &seed_tensor, &Options::default())?;
         let relevance = backward.inputs.swap_remove(0).1;
         let relevance = relevance.mapv(|v| v.to_f32().unwrap_or(f32::NAN));
-        Ok(self.explanation(targets, relevance, backward.ledger))
+        self.explanation(targets, relevance, backward.ledger)
     }
 
-    fn explanation(&self, targets: Vec<usize>, relevance: ArrayD<f32>, ledger: Ledger) -> Explanation {
+    fn explanation(
+        &self,
+        targets: Vec<usize>,
+        relevance: ArrayD<f32>,
+        ledger: Ledger,
+    ) -> Result<Explanation, ExplainError> {
         let channel_axis = match self.picture_input() {
             Some((Layout::Nhwc, _)) => 3,
             _ => 1,
         };
-        Explanation { targets, map: sum_over_channels(relevance.view(), channel_axis), relevance, ledger }
+        let map = sum_over_channels(relevance.view(), channel_axis);
+        let fits = |v: &f32| v.is_finite();
+        if !relevance.iter().all(fits) || !map.iter().flatten().all(fits) {
+            return Err(ExplainError::BeyondF32 { node: first_beyond_f32(&ledger) });
+        }
+        Ok(Explanation { targets, map, relevance, ledger, sensitivity: None, warnings: Vec::new() })
     }
 
     /// What the model ended in, if relevance starts before it.
     pub fn head(&self) -> Head {
         self.graph().head
+    }
+}
+
+/// The first node, in the order of the relevance, that passes on what f32 does not hold: the input, if only its sum
+/// over channels is such a value.
+fn first_beyond_f32(ledger: &Ledger) -> String {
+    let beyond = |account: &Account| account.max.max(-account.min) > f64::from(f32::MAX);
+    let first = ledger.entries.iter().find(|entry| entry.samples.iter().any(beyond));
+    first.map_or_else(|| "the input".into(), |e| format!("node \"{}\" ({} {})", e.name, e.label, e.op))
+}
+
+/// Which outputs a run explains.
+#[derive(Clone, Copy)]
+pub(crate) enum Chosen<'a> {
+    /// What a request asks for.
+    Asked(&'a Targets),
+    /// Those of another run.
+    Same(&'a [Explanation]),
+}
+
+impl Chosen<'_> {
+    /// For each target its output of each sample of `logits`, of which the first is the batch's sample `first`.
+    fn of(self, seed: &Seed, logits: &Array2<f64>, first: usize) -> Result<Vec<Vec<usize>>, RequestError> {
+        match self {
+            Chosen::Asked(targets) => targets_of(seed, targets, logits),
+            Chosen::Same(explanations) => {
+                let samples = first..first + logits.nrows();
+                let of = |e: &Explanation| e.targets.get(samples.clone()).unwrap_or_default().to_vec();
+                Ok(explanations.iter().map(of).collect())
+            }
+        }
     }
 }
 

@@ -24,7 +24,9 @@ pub mod methods;
 pub mod preprocess;
 pub mod report;
 mod request;
+mod sensitivity;
 mod tap;
+mod warning;
 
 pub use compiler::{Compiled, Compiler, Engine};
 pub use error::{CompileError, ExplainError};
@@ -32,6 +34,7 @@ pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use methods::{METHODS, Method, MethodOptions};
 pub use request::{RequestError, Seed, Targets};
 pub use tap::{Reduce, Tap};
+pub use warning::{SENSITIVE, Warning};
 
 pub use relc_engine as engine;
 pub use relc_engine::Isa;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::explainer::{Explainer, Explanation, Explanations};
 use crate::map::cosine;
+use crate::methods::Method;
 use crate::request::rank;
 
 /// A named tensor of the model.
@@ -67,6 +68,9 @@ pub struct RuleReport {
     pub rule: String,
     /// The line of the preset, or the option.
     pub origin: String,
+    /// Why a BatchNormalization stays though the policy is to fold it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfolded: Option<String>,
 }
 
 /// What the compiler made of a model.
@@ -80,12 +84,23 @@ pub struct ModelReport {
     pub output: TensorReport,
     /// The activation that relevance starts before.
     pub stripped_head: Option<&'static str>,
-    /// The preset.
-    pub preset: String,
+    /// The preset, with "(modified)" behind its name if it computes something else than the one that comes with relc;
+    /// none with a method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Whether the preset bears the name of one that comes with relc, and computes something else.
+    pub preset_modified: bool,
+    /// xxh3-64 of the preset's canonical text, options included, in 16 hexadecimal digits.
+    pub preset_hash: String,
+    /// The method, with its parameters, where it is not one backward pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
     /// The split policy.
     pub split: String,
     /// `keep`, `fold` or `fold-as-zennit`.
     pub batchnorm: &'static str,
+    /// The BatchNormalizations that stay though the policy is to fold them.
+    pub unfolded: Vec<UnfoldedReport>,
     /// `include`, `exclude` or `all`, for the rules that leave it open.
     pub bias: &'static str,
     /// The engine.
@@ -94,6 +109,15 @@ pub struct ModelReport {
     pub joins: Vec<JoinReport>,
     /// What the rules promise.
     pub claim: ClaimReport,
+}
+
+/// A BatchNormalization that stays though the policy is to fold it.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnfoldedReport {
+    /// The node: ONNX name, label and op.
+    pub node: String,
+    /// Why it stays.
+    pub reason: String,
 }
 
 /// One output with its value.
@@ -152,12 +176,21 @@ pub struct ExplanationReport {
     pub target: OutputReport,
     /// The seed: its name, or the file.
     pub seed: String,
-    /// What was put in and what came out.
-    pub sums: SumsReport,
+    /// What was put in and what came out; none with a method, which conserves nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sums: Option<SumsReport>,
+    /// By how much of its maximum the map changes where the input changes in its last digits (by 1e-6 of each value);
+    /// measured where a rule's contract is `unbounded`. `null`: the changed input has no finite map.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<f64>,
+    /// What keeps the map from being an explanation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The residual joins, with the skip's shares.
     pub joins: Vec<JoinReport>,
-    /// Where the relevance went.
-    pub ledger: LedgerReport,
+    /// Where the relevance went; none with a method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerReport>,
 }
 
 /// The five largest outputs, and the explanations, of one sample.
@@ -194,8 +227,8 @@ pub const SAME_MAP: f64 = 0.95;
 const HINT: &str = "the maps hardly depend on the class; the seed contrast (--seed contrast) shows what speaks for \
                     one class against the others";
 
-/// Says what the compiler made of a model.
-pub fn model_report(explainer: &Explainer) -> ModelReport {
+/// Says what the compiler made of a model, for its preset or for `method`.
+pub fn model_report(explainer: &Explainer, method: Option<&Method>) -> ModelReport {
     let graph = explainer.graph();
     let tensor = |name: &str, node: NodeId| TensorReport {
         name: name.to_string(),
@@ -207,14 +240,24 @@ pub fn model_report(explainer: &Explainer) -> ModelReport {
         input: graph.inputs().first().map_or_else(empty, |i| tensor(&graph.node(*i).name, *i)),
         output: graph.outputs().first().map_or_else(empty, |(name, v)| tensor(name, v.node)),
         stripped_head: (graph.head != Head::None).then(|| graph.head.name()),
-        preset: explainer.preset().name.clone(),
+        preset: method.is_none().then(|| explainer.preset().title()),
+        preset_modified: explainer.preset().is_modified(),
+        preset_hash: format!("{:016x}", explainer.preset().hash()),
+        method: method.cloned(),
         split: explainer.preset().split.to_string(),
         batchnorm: explainer.batchnorm().name(),
+        unfolded: unfolded(explainer),
         bias: explainer.preset().bias().name(),
         engine: explainer.engine().name(),
         joins: graph.residuals.iter().map(|r| join_report(graph, r)).collect(),
         claim: claim_report(explainer),
     }
+}
+
+/// What `normalise-batchnorm` left, and why, where it was to fold.
+fn unfolded(explainer: &Explainer) -> Vec<UnfoldedReport> {
+    let left = relc_passes::unfolded(&explainer.compiled().passes, explainer.batchnorm());
+    left.map(|r| UnfoldedReport { node: r.node.clone(), reason: r.message.clone() }).collect()
 }
 
 fn join_report(graph: &Graph, residual: &Residual) -> JoinReport {
@@ -241,6 +284,8 @@ fn claim_report(explainer: &Explainer) -> ClaimReport {
 /// Says which rule each node got, in forward order, and which line gave it.
 pub fn rule_report(explainer: &Explainer) -> Vec<RuleReport> {
     let graph = explainer.graph();
+    let left = unfolded(explainer);
+    let reason = |node: &str| left.iter().find(|u| u.node == node).map(|u| u.reason.clone());
     let order = graph.forward_order().unwrap_or_default();
     let assigned = order.into_iter().filter_map(|n| graph.rules.get(&n).map(|a| (n, a)));
     assigned
@@ -249,6 +294,7 @@ pub fn rule_report(explainer: &Explainer) -> Vec<RuleReport> {
             op: graph.node(node).op.onnx_name(),
             rule: describe_rule(&a.rule),
             origin: a.origin.clone(),
+            unfolded: reason(&graph.describe(node)),
         })
         .collect()
 }
@@ -273,12 +319,15 @@ pub fn sample_report(
     let output = |index: usize| output_report(result, sample, index, labels);
     let top = rank(&result.logits, 5.min(result.logits.ncols()));
     let predictions = top.iter().filter_map(|best| best.get(sample)).map(|&i| output(i)).collect();
+    let passed = result.method.is_none();
     let explain = |e: &Explanation| ExplanationReport {
         target: output(e.targets.get(sample).copied().unwrap_or(0)),
         seed: seed.to_string(),
-        sums: sums(e, sample),
-        joins: joins(explainer.graph(), e, sample),
-        ledger: ledger(e, sample),
+        sums: passed.then(|| sums(e, sample)),
+        sensitivity: e.sensitivity.as_ref().and_then(|all| all.get(sample).copied()),
+        warnings: e.warnings.get(sample).into_iter().flatten().map(ToString::to_string).collect(),
+        joins: if passed { joins(explainer.graph(), e, sample) } else { Vec::new() },
+        ledger: passed.then(|| ledger(e, sample)),
     };
     SampleReport {
         input: input.to_string(),

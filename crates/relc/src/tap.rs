@@ -127,15 +127,24 @@ impl Explainer {
         let seed = seed.tensor(&wide, graph.head, targets)?.mapv(T::narrow);
         let seed = seed.into_shape_with_order(logits.raw_dim()).map_err(|_| wrong(outputs))?;
         let backward = relc_interp::backward(graph, &forward, &seed, &Options { keep_all: true })?;
-        let narrow = |a: &ArrayD<T>| a.mapv(|v| v.widen() as f32);
+        let narrow = |node: NodeId, a: &ArrayD<T>| {
+            let narrow = a.mapv(|v| v.widen() as f32);
+            let fits = narrow.iter().all(|v| v.is_finite());
+            fits.then_some(narrow).ok_or_else(|| ExplainError::BeyondF32 { node: graph.describe(node) })
+        };
         let taps = nodes.iter().filter_map(|&node| {
-            Some(Tap {
+            let activation = forward.value(ValueId { node, port: 0 })?;
+            let relevance = backward.value(self.arriving(node)?)?;
+            Some((node, activation, relevance))
+        });
+        taps.map(|(node, activation, relevance)| {
+            Ok(Tap {
                 name: graph.node(node).name.clone(),
                 node,
-                activation: narrow(forward.value(ValueId { node, port: 0 })?),
-                relevance: narrow(backward.value(self.arriving(node)?)?),
+                activation: narrow(node, activation)?,
+                relevance: narrow(node, relevance)?,
             })
-        });
-        Ok(taps.collect())
+        })
+        .collect()
     }
 }

@@ -63,6 +63,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let compiler = compiler.engine(engine).import(import_options(&args.import)?);
     let explainer = compiler.compile(&args.model)?;
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
+    let explainer = if args.no_sensitivity { explainer.without_sensitivity() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&args.inputs, &explainer)?;
     check_seed_rows(&seed, sources.iter().map(|s| s.samples).sum())?;
@@ -72,7 +73,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         check_writable(path)?; // rather now than after an hour's work
     }
 
-    let model = model_report(&explainer);
+    let model = model_report(&explainer, method.as_ref());
     let rules = args.explain_rules.then(|| rule_report(&explainer));
     let quiet = args.json.as_deref() == Some(Path::new("-"));
     print_warnings(&explainer, labels.as_deref());

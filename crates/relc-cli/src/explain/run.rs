@@ -10,7 +10,7 @@ use relc::report::{ModelReport, SampleReport, sample_report};
 use relc::{Explainer, Explanations, Method, Reduce, Seed, Targets};
 
 use super::progress::progress_bar;
-use super::show::show;
+use super::show::{show, warn};
 use super::{SampleFile, VERSION};
 use crate::args::{ExplainArgs, ReduceArg};
 use crate::failure::Failure;
@@ -103,9 +103,10 @@ impl Run<'_> {
             }
         }
         for ((i, sample), report) in batch.iter().enumerate().zip(reports) {
+            bar.suspend(|| warn(&report));
             self.write_folder(sample, i, &result, &report)?;
             if !self.quiet {
-                bar.suspend(|| show(&report, self.method.is_none(), self.args.ledger))?;
+                bar.suspend(|| show(&report, self.model, self.args.ledger))?;
             }
             self.reports.push(report);
         }

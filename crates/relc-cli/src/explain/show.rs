@@ -1,12 +1,21 @@
 //! What is printed of a sample.
 
-use relc::report::SampleReport;
+use relc::report::{ModelReport, SampleReport};
 
 use crate::failure::Failure;
 use crate::{print, tables};
 
-/// Prints what a sample's explanations say; sums and shares only if they are of relevance.
-pub fn show(report: &SampleReport, relevance: bool, ledger: bool) -> Result<(), Failure> {
+/// What keeps the maps of an input from being explanations, on standard error like every warning.
+pub fn warn(report: &SampleReport) {
+    for e in &report.explanations {
+        for warning in &e.warnings {
+            eprintln!("warning: {}, target {}: {warning}", report.input, tables::output_name(&e.target));
+        }
+    }
+}
+
+/// Prints what a sample's explanations say.
+pub fn show(report: &SampleReport, model: &ModelReport, ledger: bool) -> Result<(), Failure> {
     print::line(&report.input)?;
     print::line(tables::predictions(&report.predictions))?;
     if let Some(s) = &report.class_sensitivity {
@@ -15,15 +24,21 @@ pub fn show(report: &SampleReport, relevance: bool, ledger: bool) -> Result<(), 
         print::line(format!("cosine between the maps of {a} and {b}: {:.4}", s.cosine))?;
         s.hint.map_or(Ok(()), print::line)?;
     }
-    for e in report.explanations.iter().filter(|_| relevance) {
+    for e in &report.explanations {
+        let Some(sums) = &e.sums else { continue };
         print::line(format!(
             "target {}: seed {} = {:.6}, relevance of the input {:.6}, conservation error {:.1e}",
             tables::output_name(&e.target),
             e.seed,
-            e.sums.seed,
-            e.sums.relevance,
-            e.sums.conservation_error
+            sums.seed,
+            sums.relevance,
+            sums.conservation_error
         ))?;
+        if let Some(change) = e.sensitivity {
+            print::line(format!(
+                "sensitivity: a change of the input in its last digits changes the map by {change:.1e} of its maximum"
+            ))?;
+        }
         let shares: Vec<f64> = e.joins.iter().filter_map(|j| j.skip_share).collect();
         if !shares.is_empty() {
             let min = shares.iter().copied().fold(f64::INFINITY, f64::min);
@@ -38,6 +53,9 @@ pub fn show(report: &SampleReport, relevance: bool, ledger: bool) -> Result<(), 
         }
         if ledger {
             print::line(tables::ledger(e))?;
+            for line in tables::unfolded(&model.unfolded) {
+                print::line(line)?;
+            }
         }
     }
     Ok(())

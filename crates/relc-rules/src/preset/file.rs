@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::line::RawLine;
-use super::{BatchNormPolicy, Preset, PresetError, SplitLine, nearest};
+use super::{BatchNormPolicy, Mask, Preset, PresetError, SplitLine, nearest};
 use crate::seed::SeedKind;
 
 #[derive(Deserialize)]
@@ -25,6 +25,8 @@ struct RawPreset {
     rule: Vec<Spanned<RawLine>>,
     #[serde(default, rename = "split_at")]
     split_at: Vec<Spanned<RawSplit>>,
+    #[serde(default)]
+    mask: Vec<Spanned<RawMask>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -52,6 +54,13 @@ struct RawSplit {
     policy: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMask {
+    name: String,
+    channels: Vec<usize>,
+}
+
 /// A preset from the text of a file; `file` is what errors call it.
 pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
     let line_of = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
@@ -63,6 +72,8 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
         None => None,
     };
     let name = raw.name.unwrap_or_else(|| file.to_string());
+    // A file that bears a shipped preset's name is told from it.
+    let from = if Preset::text(&name).is_some() { file } else { &name };
     let missing = |key: &str| {
         malformed(0, format!("missing field `{key}`, which only a preset that extends another may leave out"))
     };
@@ -81,7 +92,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
             gate: GatePolicy::default(),
             gate_origin: "structure: the signal of a gate takes the relevance".into(),
             bounds: None,
-            split_origin: format!("preset {name}, split"),
+            split_origin: format!("preset {from}, split"),
             lines: Vec::new(),
             splits: Vec::new(),
             masks: Vec::new(),
@@ -89,11 +100,11 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
     };
     if let Some(split) = split {
         preset = preset.with_split(split);
-        preset.split_origin = format!("preset {name}, split");
+        preset.split_origin = format!("preset {from}, split");
     }
     if let Some(gate) = gate {
         preset = preset.with_gate(gate);
-        preset.gate_origin = format!("preset {name}, gate");
+        preset.gate_origin = format!("preset {from}, gate");
     }
     preset.seed = raw.seed.unwrap_or(preset.seed);
     preset.batchnorm = raw.batchnorm.unwrap_or(preset.batchnorm);
@@ -102,7 +113,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
     preset.citation = raw.citation.unwrap_or(preset.citation);
     for spanned in raw.rule {
         let number = line_of(spanned.span().start);
-        let origin = format!("preset {name}, line {number}");
+        let origin = format!("preset {from}, line {number}");
         preset.lines.push(spanned.into_inner().check(origin).map_err(|e| malformed(number, e))?);
     }
     for spanned in raw.split_at {
@@ -111,8 +122,14 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
         preset.splits.push(SplitLine {
             name: Glob::new(&glob).map_err(|e| malformed(number, e.to_string()))?.compile_matcher(),
             policy: policy.parse().map_err(|e| malformed(number, e))?,
-            origin: format!("preset {name}, line {number}"),
+            origin: format!("preset {from}, line {number}"),
         });
+    }
+    for spanned in raw.mask {
+        let number = line_of(spanned.span().start);
+        let RawMask { name: glob, channels } = spanned.into_inner();
+        let name = Glob::new(&glob).map_err(|e| malformed(number, e.to_string()))?.compile_matcher();
+        preset.masks.push(Mask { name, channels });
     }
     preset.name = name;
     Ok(preset)

@@ -5,7 +5,7 @@ use relc_ir::Op;
 use relc_ir::rule::{
     BiasPolicy, Bounds, Fallback, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Line;
 use super::file::RawBias;
@@ -68,9 +68,9 @@ enum RawPosition {
     Last,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum RawRule {
+pub(super) enum RawRule {
     Epsilon,
     Zplus,
     AlphaBeta,
@@ -144,17 +144,17 @@ pub(super) struct RawLine {
 /// What a line asks for, once checked.
 #[derive(Clone, Debug)]
 pub(super) struct RuleLine {
-    rule: RawRule,
-    input: InputForm,
-    alpha: f64,
-    gamma: f64,
-    bounds: Option<Bounds>,
-    stabiliser: Stabiliser,
-    bias: Option<BiasPolicy>,
-    fallback: Fallback,
-    strict: bool,
-    window: PoolWindow,
-    spread: bool,
+    pub rule: RawRule,
+    pub input: InputForm,
+    pub alpha: f64,
+    pub gamma: f64,
+    pub bounds: Option<Bounds>,
+    pub stabiliser: Stabiliser,
+    pub bias: Option<BiasPolicy>,
+    pub fallback: Fallback,
+    pub strict: bool,
+    pub window: PoolWindow,
+    pub spread: bool,
 }
 
 impl RawLine {
@@ -273,7 +273,7 @@ impl RawLine {
 
 impl RuleLine {
     /// Whether the rule has a denominator.
-    fn divides(&self) -> bool {
+    pub fn divides(&self) -> bool {
         !matches!(
             self.rule,
             RawRule::Winner

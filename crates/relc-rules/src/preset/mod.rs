@@ -34,8 +34,13 @@
 //! [[split_at]]              # the split policy of some joins
 //! name = "/layer4/*"        # a glob on the Add's name
 //! policy = "half"
+//!
+//! [[mask]]                  # only these channels pass, of the nodes whose name matches and of what flows past them
+//! name = "/layer4/*"
+//! channels = [3, 17]
 //! ```
 
+mod canonical;
 mod error;
 mod file;
 mod line;

@@ -1,6 +1,6 @@
 //! The presets and their errors.
 
-use relc_ir::rule::{BiasPolicy, Rule};
+use relc_ir::rule::{BiasPolicy, Bounds, Rule, SplitPolicy};
 
 use super::*;
 use crate::rules::{InputForm, zplus};
@@ -69,4 +69,58 @@ fn errors_name_the_line_and_what_is_expected() {
     check_error("sede='logit'\n", "did you mean \"seed\"?");
     let error = Preset::named("papr").unwrap_err().to_string();
     assert!(error.contains("did you mean \"paper\"?"), "{error}");
+}
+
+#[test]
+fn the_canonical_text_is_a_preset_that_computes_the_same() {
+    for preset in Preset::names().into_iter().map(|name| Preset::named(name).unwrap()) {
+        let preset = preset
+            .with_mask("/layer\"*=3,17")
+            .unwrap()
+            .with_bounds(Bounds { low: vec![-1.5, 0.0], high: vec![0.1, 2.0] });
+        let text = preset.canonical();
+        let again = Preset::parse(&text, "again.toml").unwrap_or_else(|e| panic!("{e} in\n{text}"));
+        assert_eq!(again.canonical(), text);
+        assert_eq!(again.hash(), preset.hash());
+        let rule = |p: &Preset| p.rule(&conv(), "c", Place::default()).unwrap().unwrap().0;
+        assert_eq!(rule(&again), rule(&preset), "{}", preset.name);
+    }
+}
+
+#[test]
+fn a_changed_copy_under_a_shipped_name_is_modified() {
+    let copy = |from: &str, to: &str| {
+        let text = Preset::text("conserve").unwrap();
+        assert!(text.contains(from));
+        Preset::parse(&text.replacen(from, to, 1), "mine.toml").unwrap()
+    };
+    let shipped = Preset::named("conserve").unwrap();
+    let unasked = Bounds { low: vec![0.0], high: vec![1.0] };
+    for (same, how) in [
+        (shipped.clone(), "itself"),
+        (copy("# Of several", "# Now of several"), "a comment"),
+        (copy("op = \"MaxPool\"", "op = [\"MaxPool\"]"), "another spelling"),
+        (shipped.clone().with_bounds(unasked.clone()), "a box that no line asks for"),
+    ] {
+        assert_eq!((same.title().as_str(), same.hash()), ("conserve", shipped.hash()), "{how}");
+    }
+    let ones = "input = \"ones\"";
+    for (changed, how) in [
+        (copy(ones, "input = \"raw\""), "a line"),
+        (copy("split = \"ratio\"", "split = \"half\""), "an option in the file"),
+        (shipped.clone().with_split(SplitPolicy::Half), "an option of the user's"),
+        (shipped.clone().with_mask("a=1").unwrap(), "a mask"),
+    ] {
+        assert_eq!(changed.title(), "conserve (modified)", "{how}");
+        assert_ne!(changed.hash(), shipped.hash(), "{how}");
+    }
+    let (_, origin) = copy(ones, "input = \"raw\"").rule(&conv(), "", LATER).unwrap().unwrap();
+    assert!(origin.starts_with("preset mine.toml, line "), "{origin}");
+    let own = "extends = \"conserve\"\nname = \"mine\"\nsplit = \"half\"";
+    assert_eq!(Preset::parse(own, "f.toml").unwrap().title(), "mine");
+    // A box is what zbox lines ask for, and decides what is computed.
+    let boxed = Preset::named("epsilon_gamma_box").unwrap();
+    let filled = boxed.clone().with_bounds(unasked);
+    assert_eq!(filled.title(), "epsilon_gamma_box");
+    assert_ne!(filled.hash(), boxed.hash());
 }

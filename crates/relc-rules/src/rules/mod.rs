@@ -13,7 +13,7 @@ pub mod wsquare;
 pub mod zbox;
 pub mod zplus;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What `relc` says about a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub const RULES: [Description; 16] = [
 ];
 
 /// Which form of its input a z+ rule uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InputForm {
     /// The two-sided form, right for inputs of any sign.

@@ -12,18 +12,22 @@ use std::str::FromStr;
 
 use ndarray::{Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
 use relc_interp::Ledger;
-use relc_rules::{Preset, PresetError};
+use relc_rules::{Preset, PresetError, SeedKind};
+use serde::Serialize;
 
 use crate::compiler::Compiler;
 use crate::error::ExplainError;
 use crate::explainer::{Explainer, Explanation, Explanations};
 use crate::preprocess::Layout;
 use crate::request::{Seed, Targets, probabilities};
+use crate::warning::warnings;
 
-/// A method.
-#[derive(Clone, Debug, PartialEq)]
+/// A method. In JSON, its name and its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
 pub enum Method {
     /// `x_i * df/dx_i` (Shrikumar et al., arXiv:1605.01713).
+    #[serde(rename = "input_x_gradient")]
     InputXGradient,
     /// `(x_i - b) * integral of df/dx_i from b to x` by Gauss-Legendre quadrature (Sundararajan et al., ICML 2017).
     ///
@@ -36,6 +40,7 @@ pub enum Method {
         baseline: f32,
     },
     /// The mean of the gradients at noisy inputs (Smilkov et al., arXiv:1706.03825).
+    #[serde(rename = "smoothgrad")]
     SmoothGrad {
         /// How many.
         samples: usize,
@@ -213,10 +218,14 @@ impl Method {
         let mut explanations = Vec::with_capacity(resolved.len());
         for targets in resolved {
             let (relevance, map) = self.run(&mut runner, &targets)?;
-            explanations.push(Explanation { targets, relevance, map, ledger: Ledger::default() });
+            let (ledger, sensitivity) = (Ledger::default(), None);
+            let mut explanation =
+                Explanation { targets, relevance, map, ledger, sensitivity, warnings: Vec::new() };
+            explanation.warnings = warnings(&explanation, &Seed::Named(SeedKind::OneHot));
+            explanations.push(explanation);
         }
         let probabilities = probabilities(&logits, explainer.head());
-        Ok(Explanations { logits, probabilities, explanations })
+        Ok(Explanations { logits, probabilities, explanations, method: Some(self.clone()) })
     }
 }
 
