@@ -1,6 +1,6 @@
 //! The graph: ops as nodes of a petgraph `StableGraph`, uses of values as edges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use indexmap::IndexMap;
 use petgraph::Direction;
@@ -8,6 +8,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
 use crate::error::IrError;
+use crate::head::Head;
 use crate::op::Op;
 use crate::residual::Residual;
 use crate::rule::{AssignedRule, Contract};
@@ -64,35 +65,6 @@ impl Node {
 pub(crate) struct Use {
     port: usize,
     operand: usize,
-}
-
-/// What import-cleanup took off behind the explained output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Head {
-    /// Nothing: the model's output is the explained one.
-    #[default]
-    None,
-    /// A final `Softmax`.
-    Softmax,
-    /// A final `LogSoftmax`.
-    LogSoftmax,
-    /// A final `Sigmoid`.
-    Sigmoid,
-}
-
-impl Head {
-    /// Every head with its name.
-    pub const ALL: [(&'static str, Head); 4] = [
-        ("none", Head::None),
-        ("softmax", Head::Softmax),
-        ("log_softmax", Head::LogSoftmax),
-        ("sigmoid", Head::Sigmoid),
-    ];
-
-    /// The name in the text form.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, h)| *h == self).map_or("none", |(name, _)| name)
-    }
 }
 
 /// What check-conservation found: every node that may lose relevance. Empty: the program conserves.
@@ -520,6 +492,13 @@ impl Graph {
     pub fn describe(&self, node: NodeId) -> String {
         let n = self.node(node);
         format!("\"{}\" ({} {})", n.name, self.node_label(node), n.op.mnemonic())
+    }
+
+    /// Of nodes in the graph's order, those whose output is that of the ONNX node whose name they bear: of the several
+    /// that one became, the last.
+    pub fn last_of_each_name(&self, order: &[NodeId]) -> Vec<NodeId> {
+        let last: HashMap<&str, NodeId> = order.iter().map(|n| (self.node(*n).name.as_str(), *n)).collect();
+        order.iter().copied().filter(|n| last.get(self.node(*n).name.as_str()) == Some(n)).collect()
     }
 
     /// A forward view for petgraph's algorithms: node indices and edges of the underlying graph.

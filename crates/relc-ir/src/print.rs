@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::attr::{Attrs, Quoted};
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::head::{Groups, Head};
 use crate::op::Op;
 
 /// A name, in quotes where it is no plain identifier.
@@ -71,8 +72,12 @@ impl fmt::Display for Graph {
             }
             writeln!(f, "  }}")?;
         }
-        if self.head != crate::graph::Head::None {
-            writeln!(f, "  head {}", self.head.name())?;
+        if self.head != Head::None {
+            write!(f, "  head {}", self.head.name())?;
+            if let Some(Groups { size, stride }) = self.head.groups() {
+                write!(f, " of={size} apart={stride}")?;
+            }
+            writeln!(f)?;
         }
         for note in &self.notes {
             writeln!(f, "  note {}", Quoted(note))?;

@@ -140,32 +140,53 @@ pub(crate) fn rank(logits: &Array2<f64>, k: usize) -> Vec<Vec<usize>> {
     (0..k).map(|i| orders.iter().filter_map(|o| o.get(i).copied()).collect()).collect()
 }
 
-/// The probabilities `f64[N,K]` that belong to logits: softmax, or sigmoid if the model ended in one.
+/// The probabilities `f64[N,K]` that belong to logits: softmax over the outputs (over the groups that a final softmax
+/// normalises), or sigmoid if the model ended in one.
 pub(crate) fn probabilities(logits: &Array2<f64>, head: Head) -> Array2<f64> {
     if head == Head::Sigmoid {
         return logits.mapv(|z| 1.0 / (1.0 + (-z).exp()));
     }
     let mut p = logits.clone();
     for mut row in p.axis_iter_mut(Axis(0)) {
-        let max = row.fold(f64::NEG_INFINITY, |m, v| m.max(*v));
-        row.mapv_inplace(|z| (z - max).exp());
-        let sum = row.sum();
-        row.mapv_inplace(|e| e / sum);
+        let outputs = row.len();
+        let mut done = vec![false; outputs];
+        for output in 0..outputs {
+            if std::mem::replace(&mut done[output], true) {
+                continue;
+            }
+            let group: Vec<usize> = group(head, outputs, output);
+            let max = group.iter().fold(f64::NEG_INFINITY, |m, &k| m.max(row[k]));
+            let sum: f64 = group.iter().map(|&k| (row[k] - max).exp()).sum();
+            for k in group {
+                row[k] = (row[k] - max).exp() / sum;
+                done[k] = true;
+            }
+        }
     }
     p
 }
 
-/// `onehot - softmax` for one target per sample. The target's `1 - p` is the sum of the others' `p`, which keeps its
-/// digits where the model is sure.
-fn contrast(logits: &Array2<f64>, targets: &[usize]) -> Array2<f64> {
-    let mut seed = -probabilities(logits, Head::None);
-    for (mut row, &target) in seed.axis_iter_mut(Axis(0)).zip(targets) {
-        if let Some(slot) = row.get_mut(target) {
-            *slot = 0.0;
+/// The outputs that are normalised together with an output, itself among them.
+fn group(head: Head, outputs: usize, output: usize) -> Vec<usize> {
+    match head.groups() {
+        Some(groups) => groups.of(output).filter(|k| *k < outputs).collect(),
+        None => (0..outputs).collect(),
+    }
+}
+
+/// `onehot - softmax` for one target per sample, over the outputs that the model's own softmax contrasts it with. The
+/// target's `1 - p` is the sum of the others' `p`, which keeps its digits where the model is sure.
+fn contrast(logits: &Array2<f64>, head: Head, targets: &[usize]) -> Array2<f64> {
+    let outputs = logits.ncols();
+    let p = probabilities(logits, if head == Head::Sigmoid { Head::None } else { head });
+    let mut seed = Array2::zeros(logits.dim());
+    for ((mut row, p), &target) in seed.axis_iter_mut(Axis(0)).zip(p.axis_iter(Axis(0))).zip(targets) {
+        let others: Vec<usize> = group(head, outputs, target).into_iter().filter(|k| *k != target).collect();
+        for &k in &others {
+            row[k] = -p[k];
         }
-        let others = row.sum();
         if let Some(slot) = row.get_mut(target) {
-            *slot = -others;
+            *slot = others.iter().map(|&k| p[k]).sum();
         }
     }
     seed
@@ -213,7 +234,7 @@ impl Seed {
                 let full = tensor.broadcast((samples, outputs)).ok_or_else(wrong)?;
                 Ok(full.mapv(f64::from))
             }
-            Seed::Named(SeedKind::Contrast) => Ok(contrast(logits, targets)),
+            Seed::Named(SeedKind::Contrast) => Ok(contrast(logits, head, targets)),
             Seed::Named(kind) => {
                 let mut seed = Array2::zeros((samples, outputs));
                 let values = match kind {
@@ -267,9 +288,24 @@ mod tests {
         let logits = arr2(&[[0.0, 2.0f64.ln()]]);
         let seed = |kind, head| Seed::Named(kind).tensor(&logits, head, &[1]).unwrap();
         assert_eq!(seed(SeedKind::OneHot, Head::None), arr2(&[[0.0, 1.0]]));
-        assert!((seed(SeedKind::Prob, Head::Softmax)[(0, 1)] - 2.0 / 3.0).abs() < 1e-12);
+        assert!((seed(SeedKind::Prob, Head::Softmax(None))[(0, 1)] - 2.0 / 3.0).abs() < 1e-12);
         assert!((seed(SeedKind::Prob, Head::Sigmoid)[(0, 1)] - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(seed(SeedKind::Logit, Head::None)[(0, 1)], 2.0f64.ln());
+    }
+
+    /// A softmax over the three channels of two pixels: the outputs of a pixel are 2 apart.
+    #[test]
+    fn a_softmax_over_one_axis_normalises_groups() {
+        let head = Head::Softmax(Some(relc_ir::Groups { size: 3, stride: 2 }));
+        let logits = arr2(&[[1.0f64, 5.0, 2.0, 1.0, 2.0, 1.0].map(f64::ln)]);
+        let p = probabilities(&logits, head);
+        let expected = arr2(&[[0.2, 5.0 / 7.0, 0.4, 1.0 / 7.0, 0.4, 1.0 / 7.0]]);
+        assert!((&p - &expected).iter().all(|d| d.abs() < 1e-12), "{p}");
+        let seed = |kind| Seed::Named(kind).tensor(&logits, head, &[2]).unwrap();
+        assert!((seed(SeedKind::Prob)[(0, 2)] - 0.4).abs() < 1e-12);
+        let contrast = seed(SeedKind::Contrast);
+        let expected = arr2(&[[-0.2, 0.0, 0.6, 0.0, -0.4, 0.0]]);
+        assert!((&contrast - &expected).iter().all(|d| d.abs() < 1e-12), "{contrast}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! graph     = "graph" "@" name "(" [input {"," input}] ")" "->" "(" [output {"," output}] ")" "{" {item} "}"
 //! input     = "%" name ":" type
 //! output    = value string
-//! item      = weights | "head" word | "note" string | node | residual | relevance | claim
+//! item      = weights | "head" word ["of" "=" int "apart" "=" int] | "note" string | node | residual | relevance | claim
 //! weights   = "weights" "{" {"@" name ":" type "#" hex16} "}"
 //! node      = value {"," value} "=" op [argument {"," argument}] ":" type {"," type} ["!" rule] [";" string]
 //! argument  = value | word "=" attribute
@@ -25,7 +25,8 @@ use std::collections::HashMap;
 
 use crate::attr::{Attr, AttrMap, Item};
 use crate::error::IrError;
-use crate::graph::{Claim, Graph, Head, NodeId, ValueId};
+use crate::graph::{Claim, Graph, NodeId, ValueId};
+use crate::head::{Groups, Head};
 use crate::op::Op;
 use crate::residual::{Branch, Residual};
 use crate::rule::{AssignedRule, Rule};
@@ -250,7 +251,7 @@ impl Parser {
             "head" => {
                 let name = self.word("a head")?;
                 match Head::ALL.iter().find(|(n, _)| *n == name) {
-                    Some((_, head)) => self.graph.head = *head,
+                    Some((_, head)) => self.graph.head = head.over(self.groups()?),
                     None => {
                         return self.error(format!(
                             "got the head \"{name}\", expected softmax, log_softmax or sigmoid"
@@ -414,6 +415,18 @@ impl Parser {
         };
         self.keyword("from")?;
         Ok(AssignedRule { rule, origin: self.text("the rule's origin in quotes")? })
+    }
+
+    /// The groups of a head, if it has some.
+    fn groups(&mut self) -> Parsed<Option<Groups>> {
+        if !self.accept_word("of") {
+            return Ok(None);
+        }
+        self.punct('=')?;
+        let size = self.size("a number of outputs")?;
+        self.keyword("apart")?;
+        self.punct('=')?;
+        Ok(Some(Groups { size, stride: self.size("a number of outputs")? }))
     }
 
     fn residual(&mut self) -> Parsed<()> {

@@ -184,7 +184,7 @@ pub(crate) fn log_softmax(call: &mut Call) -> Result<Value, Fault> {
     along_axis(call, true)
 }
 
-/// Before opset 13, all axes from `axis` on are one: the same as one axis if the others there have size 1.
+/// Before opset 13, all axes from `axis` on are one.
 fn along_axis(call: &mut Call, log: bool) -> Result<Value, Fault> {
     call.expect_inputs(1..=1)?;
     let x = call.data(0)?;
@@ -198,9 +198,17 @@ fn along_axis(call: &mut Call, log: bool) -> Result<Value, Fault> {
             [] => {}
             [only] => axis = only,
             _ => {
-                return Err(Fault::unsupported(format!(
-                    "got axis={stated} on {ty}, which before opset 13 takes the axes {long:?} as one"
-                )));
+                let whole = ty.dims()[axis..].iter().try_fold(1usize, |n, d| n.checked_mul(d.fixed()?));
+                let Some(whole) = whole else {
+                    return Err(Fault::unsupported(format!(
+                        "got axis={stated} on {ty}, which before opset 13 takes the axes {long:?} as one; expected sizes \
+                         that are known"
+                    )));
+                };
+                let flat = [&ty.dims()[..axis], &[Dim::Fixed(whole)]].concat();
+                let x = call.node(Op::Reshape(Reshape { shape: flat }), &[x])?;
+                let y = call.node(Op::Softmax(Softmax { axis, log }), &[x])?;
+                return call.emit(Op::Reshape(Reshape { shape: ty.dims().to_vec() }), &[y]);
             }
         }
     }
