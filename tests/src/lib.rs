@@ -1,7 +1,7 @@
 //! What the cross-crate suites share.
 #![forbid(unsafe_code)]
 
-mod builder;
+pub mod builder;
 pub mod corpus;
 pub mod cuts;
 pub mod graphs;
@@ -9,4 +9,5 @@ pub mod mutations;
 pub mod nodes;
 pub mod resnet;
 pub mod shared;
+pub mod twins;
 pub mod zoo;

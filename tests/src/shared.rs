@@ -28,6 +28,9 @@ pub fn shared() -> Option<Shared> {
     None
 }
 
+/// Reference models that relc does not explain: of volumes, and with products of two computed values.
+const UNEXPLAINED: [&str; 2] = ["volume10", "attnpool"];
+
 impl Shared {
     /// A file.
     ///
@@ -37,6 +40,18 @@ impl Shared {
         let path = self.0.join(name);
         assert!(path.is_file(), "{} is missing", path.display());
         path.to_string_lossy().into_owned()
+    }
+
+    /// The model of reference arrays, with its BatchNormalizations. `None` if relc does not explain it.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn reference_model(&self, name: &str) -> Option<String> {
+        match name {
+            name if UNEXPLAINED.contains(&name) => None,
+            "signal12" => Some(self.path("refs/signal12.onnx")),
+            _ => Some(self.path(&format!("refs/{name}.bn.onnx"))),
+        }
     }
 
     /// The files of a folder whose name ends so, sorted.
@@ -52,9 +67,10 @@ impl Shared {
         files
     }
 
-    /// Every model of the reference data.
+    /// Every model of the reference data that relc explains.
     pub fn models(&self) -> Vec<PathBuf> {
-        ["models", "refs"].into_iter().flat_map(|folder| self.files(folder, ".onnx")).collect()
+        let all = ["models", "refs"].into_iter().flat_map(|folder| self.files(folder, ".onnx"));
+        all.filter(|p| !UNEXPLAINED.iter().any(|name| p.file_stem().is_some_and(|s| s == *name))).collect()
     }
 }
 

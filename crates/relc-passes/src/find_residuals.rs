@@ -3,7 +3,8 @@
 //! A convergence point (join) is a sum of two or more non-constant values that relevance reaches (a sum inside a gate is
 //! none). Its fork is its immediate dominator: the
 //! last node that every path from the inputs to the join goes through. The skip is the operand whose path from the
-//! fork has the fewest weighted layers, then the fewest nodes, then comes last.
+//! fork has the fewest weighted layers, then the fewest nodes (not
+//! counting those that only move elements), then comes last.
 
 use std::collections::HashMap;
 
@@ -147,8 +148,11 @@ fn analyse(
         else {
             continue;
         };
-        let weighted = longest.weighted + usize::from(graph.node(node).op.is_weighted());
-        paths.insert(node, Path { weighted, length: longest.length + 1 });
+        let op = &graph.node(node).op;
+        let weighted = longest.weighted + usize::from(op.is_weighted());
+        // What only moves elements is no layer: a skip of such is an identity.
+        let moves = matches!(op, Op::Reshape(_) | Op::Transpose(_));
+        paths.insert(node, Path { weighted, length: longest.length + usize::from(!moves) });
     }
     let branches: Vec<Branch> = data
         .iter()

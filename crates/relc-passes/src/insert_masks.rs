@@ -34,10 +34,11 @@ impl Pass for InsertMasks {
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
         for mask in &self.masks {
             let order = forward_order(graph, NAME)?;
-            let matched: Vec<(NodeId, ValueId)> = order
-                .iter()
-                .filter(|n| mask.name.is_match(&graph.node(**n).name))
-                .filter_map(|n| Some((*n, arriving(graph, *n)?)))
+            let matched: Vec<(NodeId, ValueId)> = graph
+                .last_of_each_name(&order)
+                .into_iter()
+                .filter(|n| mask.name.is_match(&graph.node(*n).name))
+                .filter_map(|n| Some((n, arriving(graph, n)?)))
                 .collect();
             let Some((first, _)) = matched.first() else { return Err(unmatched(graph, mask, &order)) };
             let channels = channels_of(graph, *first);

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod assign_rules;
+mod channels;
 mod check_conservation;
 mod cleanup;
 mod derive_relevance;

@@ -4,12 +4,14 @@ use relc_ir::op::{BatchNormalization, Conv, Gemm};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 use relc_rules::BatchNormPolicy;
 
+use crate::channels::{Channels, channels};
 use crate::error::PassError;
 use crate::manager::{Pass, PassRecord, Remark, RemarkKind, Remarks, forward_order, ir};
 
 const NAME: &str = "normalise-batchnorm";
 
-/// With the policy `fold`, merges each BatchNormalization into the `Conv` or `Gemm` before it:
+/// With the policy `fold`, merges each BatchNormalization into the `Conv` or `Gemm` before it, also where Reshapes,
+/// Transposes and Slices lie between:
 /// `w' = w * scale / sqrt(var + epsilon)`, `b' = (b - mean) * scale / sqrt(var + epsilon) + bias`, in f64.
 ///
 /// The new bias is marked: whatever the preset says, it stays out of denominators.
@@ -28,7 +30,7 @@ impl Pass for NormaliseBatchnorm {
     }
 
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
-        let mut negative = 0;
+        let (mut negative, mut left) = (0, Vec::new());
         for node in forward_order(graph, NAME)? {
             let Op::BatchNormalization(norm) = graph.node(node).op else { continue };
             negative += negative_scales(graph, node);
@@ -37,14 +39,20 @@ impl Pass for NormaliseBatchnorm {
                 continue;
             }
             match foldable(graph, node) {
-                Ok(layer) => {
+                Ok(channels) => {
                     let label = graph.describe(node);
                     let unit = self.policy == BatchNormPolicy::FoldAsZennit;
-                    let folded = fold(graph, layer, node, norm, unit)?;
+                    let folded = fold(graph, channels, node, norm, unit)?;
                     remarks.applied(label, format!("folded into {}", graph.describe(folded)));
                 }
-                Err(reason) => remarks.missed(graph.describe(node), reason),
+                Err(reason) => {
+                    left.push((graph.describe(node), reason.clone()));
+                    remarks.missed(graph.describe(node), reason);
+                }
             }
+        }
+        if !left.is_empty() {
+            say_unfolded(&left, remarks);
         }
         if negative > 0 {
             say_signs(self.policy, negative, remarks);
@@ -59,6 +67,17 @@ pub fn unfolded(passes: &[PassRecord], policy: BatchNormPolicy) -> impl Iterator
     let folds = policy != BatchNormPolicy::Keep;
     let said = passes.iter().filter(move |p| folds && p.name == NAME).flat_map(|p| &p.remarks);
     said.filter(|r| r.kind == RemarkKind::Missed && !r.node.is_empty())
+}
+
+/// One warning for all, however many there are.
+fn say_unfolded(left: &[(String, String)], remarks: &mut Remarks) {
+    let first = left.first().map(|(node, reason)| format!("{node} {reason}")).unwrap_or_default();
+    let message = format!(
+        "{} BatchNormalization(s) stay, though the preset folds them: {first}{}",
+        left.len(),
+        if left.len() > 1 { ", ... (relc check and --explain-rules name all)" } else { "" }
+    );
+    remarks.warning("", message);
 }
 
 /// How many channels a normalisation turns around; 0 if its scale is not known.
@@ -91,16 +110,9 @@ fn say_signs(policy: BatchNormPolicy, negative: usize, remarks: &mut Remarks) {
 }
 
 /// The layer before the normalisation, if it can take it in.
-fn foldable(graph: &Graph, norm: NodeId) -> Result<NodeId, String> {
+fn foldable(graph: &Graph, norm: NodeId) -> Result<Channels, String> {
     let Some(&x) = graph.operands(norm).first() else { return Err("has no operand".into()) };
-    let layer = x.node;
-    if !matches!(graph.node(layer).op, Op::Conv(_) | Op::Gemm(_)) {
-        return Err(format!("follows {}, not a Conv or Gemm", graph.describe(layer)));
-    }
-    if graph.users(x).len() != 1 || graph.outputs().iter().any(|(_, v)| *v == x) {
-        return Err(format!("{} has other users", graph.describe(layer)));
-    }
-    Ok(layer)
+    channels(graph, x, 1)
 }
 
 /// A weight's values in f64.
@@ -117,11 +129,12 @@ fn values(graph: &Graph, value: ValueId) -> Result<Vec<f64>, PassError> {
 /// Puts a new layer in the place of both, and returns it; with `unit`, a normalisation with unit statistics follows.
 fn fold(
     graph: &mut Graph,
-    layer: NodeId,
+    channels: Channels,
     norm: NodeId,
     op: BatchNormalization,
     unit: bool,
 ) -> Result<NodeId, PassError> {
+    let layer = channels.layer;
     let malformed = |message| PassError::Malformed { pass: NAME, message };
     let parameters = graph.operands(norm);
     let parameter = |i: usize| values(graph, parameters[i]);
@@ -137,14 +150,19 @@ fn fold(
     let operands = graph.operands(layer);
     let mut weight = values(graph, operands[1])?;
     let columns_are_outputs = matches!(graph.node(layer).op, Op::Gemm(Gemm { trans_b: false, .. }));
-    let outputs = factor.len();
+    let layer_output = ValueId { node: layer, port: 0 };
+    let outputs = graph.ty(layer_output).dims().get(1).and_then(|d| d.fixed()).unwrap_or(0);
     let per_output = weight.len() / outputs.max(1);
     for (i, w) in weight.iter_mut().enumerate() {
-        *w *= factor[if columns_are_outputs { i % outputs } else { i / per_output }];
+        let output = if columns_are_outputs { i % outputs } else { i / per_output };
+        *w *= factor[channels.of(output)];
     }
     let old_bias = operands.get(2).map(|b| values(graph, *b)).transpose()?.unwrap_or(vec![0.0; outputs]);
-    let new_bias: Vec<f32> =
-        (0..outputs).map(|o| ((old_bias[o] - mean[o]) * factor[o] + bias[o]) as f32).collect();
+    let folded_bias = |(output, old): (usize, &f64)| {
+        let c = channels.of(output);
+        ((old - mean[c]) * factor[c] + bias[c]) as f32
+    };
+    let new_bias: Vec<f32> = old_bias.iter().enumerate().map(folded_bias).collect();
 
     let base = graph.weight(operands[1]).map(|w| w.name().to_string()).unwrap_or_default();
     let ty = graph.ty(operands[1]).clone();
@@ -162,18 +180,22 @@ fn fold(
     };
     let name = graph.node(layer).name.clone();
     let folded = graph.add_node(new_op, &name, &[operands[0], weight, bias]).map_err(ir(NAME))?;
-    let mut result = folded;
-    if unit {
-        let ty = TensorType::new([Dim::Fixed(outputs)]);
-        let ones = add(graph, "unit", ty.clone(), vec![1.0; outputs])?;
-        let zeros = add(graph, "zero", ty, vec![0.0; outputs])?;
-        let name = graph.node(norm).name.clone();
-        let operands = [ValueId { node: folded, port: 0 }, ones, zeros, zeros, ones];
-        result = graph.add_node(Op::BatchNormalization(op), &name, &operands).map_err(ir(NAME))?;
-    }
-    graph.replace_uses(ValueId { node: norm, port: 0 }, ValueId { node: result, port: 0 });
-    graph.remove(norm).map_err(ir(NAME))?;
+    let result = ValueId { node: folded, port: 0 };
+    // The moves between layer and normalisation stay behind the new layer.
+    graph.replace_uses(layer_output, result);
     graph.remove(layer).map_err(ir(NAME))?;
+    let mut normalised = graph.operands(norm)[0];
+    if unit {
+        let ty = TensorType::new([Dim::Fixed(channels.count)]);
+        let ones = add(graph, "unit", ty.clone(), vec![1.0; channels.count])?;
+        let zeros = add(graph, "zero", ty, vec![0.0; channels.count])?;
+        let name = graph.node(norm).name.clone();
+        let operands = [normalised, ones, zeros, zeros, ones];
+        let unit = graph.add_node(Op::BatchNormalization(op), &name, &operands).map_err(ir(NAME))?;
+        normalised = ValueId { node: unit, port: 0 };
+    }
+    graph.replace_uses(ValueId { node: norm, port: 0 }, normalised);
+    graph.remove(norm).map_err(ir(NAME))?;
     Ok(folded)
 }
 

@@ -69,7 +69,8 @@ impl Explainer {
             .compile_matcher();
         let graph = self.graph();
         let order = graph.forward_order().unwrap_or_default();
-        let reached: Vec<NodeId> = order.into_iter().filter(|n| self.arriving(*n).is_some()).collect();
+        let reached = graph.last_of_each_name(&order).into_iter();
+        let reached: Vec<NodeId> = reached.filter(|n| self.arriving(*n).is_some()).collect();
         let matched = reached.iter().copied().filter(|n| matcher.is_match(&graph.node(*n).name));
         let matched: Vec<NodeId> = matched.collect();
         if matched.is_empty() {

@@ -1,11 +1,10 @@
 //! Layers with weights: fully connected ones are `Gemm`, biases belong to their layer, zero padding to its window.
 
-use std::sync::Arc;
-
 use relc_ir::op::{Arithmetic, Conv, Gemm, MaxPool, Pad, Reshape, Transpose, Window};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 
-use super::{NAME, bypass, output, sole_producer, substitute};
+use super::{NAME, bypass, output, substitute};
+use crate::channels::{Channels, channels};
 use crate::error::PassError;
 use crate::manager::ir;
 
@@ -66,7 +65,7 @@ pub(super) fn matmul_to_conv(graph: &mut Graph, node: NodeId) -> Result<Option<S
     Ok(Some("is a pointwise Conv between Transposes".into()))
 }
 
-/// `Add` of a constant per channel behind a `Conv` or `Gemm` without bias.
+/// `Add` of a constant per channel behind a `Conv` or `Gemm` without bias, also where moves lie between.
 pub(super) fn add_to_bias(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
     if graph.node(node).op != Op::Arithmetic(Arithmetic::Add) {
         return Ok(None);
@@ -74,41 +73,54 @@ pub(super) fn add_to_bias(graph: &mut Graph, node: NodeId) -> Result<Option<Stri
     let operands = graph.operands(node);
     let data = graph.data_operands(node);
     let (&[(index, x)], &[_, _]) = (&data[..], &operands[..]) else { return Ok(None) };
-    let layer = |op: &Op| matches!(op, Op::Conv(_) | Op::Gemm(_)).then(|| op.clone());
-    let Some(op) = sole_producer(graph, x, layer) else { return Ok(None) };
-    let layer_operands = graph.operands(x.node);
+    let constant = operands[1 - index];
+    let Some(axis) = axis_of(graph, constant, x).filter(|_| graph.ty(x) == &graph.node(node).types()[0])
+    else {
+        return Ok(None);
+    };
+    let Ok(channels) = channels(graph, x, axis) else { return Ok(None) };
+    let layer = output(channels.layer);
+    let layer_operands = graph.operands(layer.node);
     let &[input, weight] = &layer_operands[..] else { return Ok(None) };
-    let Some(channels) = graph.ty(x).dims().get(1).and_then(|d| d.fixed()) else { return Ok(None) };
-    let ty = graph.ty(x).clone();
-    let Some(bias) = as_bias(graph, operands[1 - index], &ty, channels)? else { return Ok(None) };
-    let name = graph.node(x.node).name.clone();
+    let Some(bias) = as_bias(graph, constant, channels)? else { return Ok(None) };
+    let (op, name) = (graph.node(layer.node).op.clone(), graph.node(layer.node).name.clone());
     let with_bias = graph.add_node(op, &name, &[input, weight, bias]).map_err(ir(NAME))?;
-    bypass(graph, node, output(with_bias))?;
+    graph.replace_uses(layer, output(with_bias));
+    graph.remove(layer.node).map_err(ir(NAME))?;
+    let x = graph.operands(node)[index];
+    bypass(graph, node, x)?;
     Ok(Some(format!("is the bias of {}", graph.describe(with_bias))))
 }
 
-/// A constant that broadcasts along `ty`'s channels only, as `f32[channels]`.
-fn as_bias(
-    graph: &mut Graph,
-    constant: ValueId,
-    ty: &TensorType,
-    channels: usize,
-) -> Result<Option<ValueId>, PassError> {
-    let Some(weight) = graph.weight(constant) else { return Ok(None) };
-    let dims = weight.ty().fixed_dims().unwrap_or_default();
-    if dims == [channels] && ty.rank() == 2 {
+/// The one axis of `value` along which a constant that is added to it differs; of a scalar, the channels'.
+fn axis_of(graph: &Graph, constant: ValueId, value: ValueId) -> Option<usize> {
+    let dims = graph.weight(constant)?.ty().fixed_dims()?;
+    // The constant's axes count from the last.
+    let missing = graph.ty(value).rank().checked_sub(dims.len())?;
+    let mut long = (0..dims.len()).filter(|i| dims[*i] != 1);
+    match (long.next(), long.next()) {
+        (Some(only), None) => Some(only + missing),
+        (None, _) => Some(1),
+        _ => None,
+    }
+}
+
+/// A constant as the bias `f32[channels]` of the layer that it is added behind.
+fn as_bias(graph: &mut Graph, constant: ValueId, channels: Channels) -> Result<Option<ValueId>, PassError> {
+    let layer = graph.ty(output(channels.layer)).dims().get(1).and_then(|d| d.fixed());
+    let (Some(weight), Some(outputs)) = (graph.weight(constant), layer) else { return Ok(None) };
+    if weight.ty().fixed_dims() == Some(vec![outputs]) && channels.count == outputs {
         return Ok(Some(constant));
     }
-    // The constant's axes count from the last; the channels are axis 1 of the value.
-    let behind_channels = ty.rank() - 2;
-    let is_bias = dims.len() > behind_channels
-        && dims.len() <= ty.rank()
-        && dims.iter().rev().enumerate().all(|(i, &d)| d == if i == behind_channels { channels } else { 1 });
-    let Some(data) = weight.data().filter(|_| is_bias) else { return Ok(None) };
-    let (data, base) = (Arc::clone(data), format!("{}.bias", weight.name()));
-    let name = graph.fresh_weight_name(&base);
+    let Some(data) = weight.data() else { return Ok(None) };
+    let of = |channel: usize| match &data[..] {
+        [scalar] => Some(*scalar),
+        several => several.get(channels.of(channel)).copied(),
+    };
+    let Some(values) = (0..outputs).map(of).collect::<Option<Vec<f32>>>() else { return Ok(None) };
+    let name = graph.fresh_weight_name(&format!("{}.bias", weight.name()));
     let malformed = |message| PassError::Malformed { pass: NAME, message };
-    let bias = Weight::new(name, TensorType::new([Dim::Fixed(channels)]), data).map_err(malformed)?;
+    let bias = Weight::new(name, TensorType::new([Dim::Fixed(outputs)]), values).map_err(malformed)?;
     graph.add_weight(bias).map_err(ir(NAME)).map(Some)
 }
 

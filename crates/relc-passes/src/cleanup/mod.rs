@@ -22,13 +22,14 @@ pub struct ImportCleanup;
 type Rewrite = fn(&mut Graph, NodeId) -> Result<Option<String>, PassError>;
 
 /// The rewrites, in the order in which they are tried.
-const REWRITES: [Rewrite; 19] = [
+const REWRITES: [Rewrite; 20] = [
     moves::drop_no_op,
     moves::merge_transposes,
     moves::transpose_to_reshape,
     moves::merge_reshapes,
     moves::sink_transpose,
     moves::transpose_before_pad,
+    moves::reshape_before_pad,
     sums::constants_apart,
     sums::expand_branches,
     sums::difference,

@@ -124,6 +124,32 @@ pub(super) fn transpose_before_pad(graph: &mut Graph, node: NodeId) -> Result<Op
     Ok(Some("goes before the Pad of its operand".into()))
 }
 
+/// A Reshape that only puts in or takes out axes of size 1 goes before a Pad: so the Pads of rows meet the layers of
+/// pictures of height 1.
+pub(super) fn reshape_before_pad(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
+    let Op::Reshape(Reshape { shape }) = graph.node(node).op.clone() else { return Ok(None) };
+    let x = graph.operands(node)[0];
+    let pick = |op: &Op| if let Op::Pad(pad) = op { Some(pad.clone()) } else { None };
+    let Some(pad) = super::sole_producer(graph, x, pick) else { return Ok(None) };
+    let source = graph.operands(x.node)[0];
+    let (before, padded) = (graph.ty(source).dims().to_vec(), graph.ty(x).dims().to_vec());
+    let long = |dims: &[Dim]| (0..dims.len()).filter(|i| dims[*i] != Dim::Fixed(1)).collect::<Vec<_>>();
+    let (from, to) = (long(&padded), long(&shape));
+    if from.len() != to.len() || from.iter().zip(&to).any(|(a, b)| padded[*a] != shape[*b]) {
+        return Ok(None);
+    }
+    let (mut inner, mut pads) = (shape.clone(), vec![0; 2 * shape.len()]);
+    for (a, b) in from.into_iter().zip(to) {
+        inner[b] = before[a];
+        pads[b] = pad.pads[a];
+        pads[b + shape.len()] = pad.pads[a + before.len()];
+    }
+    let name = graph.node(x.node).name.clone();
+    let inner = graph.add_node(Op::Reshape(Reshape { shape: inner }), &name, &[source]).map_err(ir(NAME))?;
+    substitute(graph, node, Op::Pad(Pad { pads, value: pad.value }), &[super::output(inner)])?;
+    Ok(Some("goes before the Pad of its operand".into()))
+}
+
 /// A constant that broadcasts with a transposed value, as it broadcasts with the value itself.
 fn untransposed(graph: &mut Graph, value: ValueId, perm: &[usize]) -> Result<Option<ValueId>, PassError> {
     let Some(weight) = graph.weight(value) else { return Ok(None) };
