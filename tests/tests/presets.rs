@@ -1,7 +1,10 @@
 //! Presets against the arrays that other programs computed in f64: zennit's composites and the plain gradient.
 
+use ndarray::ArrayD;
 use relc::ir::rule::Bounds;
 use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
+use relc_ir::op::Activation;
+use relc_tests::graphs::{Block, Plan, Skip, build};
 use relc_tests::shared::{Npz, max_abs, max_difference, shared};
 
 /// The preset of each array.
@@ -62,7 +65,7 @@ fn the_references_are_reproduced() {
         let name = npz.file_stem().unwrap().to_string_lossy().into_owned();
         let arrays = Npz::open(&npz);
         for (array, preset) in ARRAYS.into_iter().filter(|(array, _)| arrays.has(array)) {
-            let model = shared.path(&format!("refs/{name}.bn.onnx"));
+            let Some(model) = shared.reference_model(&name) else { continue };
             check(&model, &arrays, array, preset, Engine::InterpF64, F64, &mut failures);
             check(&model, &arrays, array, preset, Engine::Jit, f32_tolerance(array), &mut failures);
             check(&model, &arrays, array, preset, Engine::InterpF32, f32_tolerance(array), &mut failures);
@@ -71,4 +74,59 @@ fn the_references_are_reproduced() {
     }
     assert!(failures.is_empty(), "of the maximum:\n{}", failures.join("\n"));
     assert!(checked >= 3 * ARRAYS.len(), "only {checked} arrays were found");
+}
+
+/// The relevance of a one-dimensional network by an independent implementation of `conserve`.
+#[test]
+fn conserve_is_reproduced_on_signals() {
+    let Some(shared) = shared() else { return };
+    let npz = Npz::open(shared.path("refs/signal12.npz"));
+    let (x, reference) = (npz.f32("x"), npz.f32("conserve.winner"));
+    for (engine, tolerance) in [(Engine::InterpF64, F64), (Engine::Jit, 1e-4)] {
+        let compiler = Compiler::new(Preset::named("conserve").unwrap()).engine(engine);
+        let explainer = compiler.compile(shared.path("refs/signal12.onnx")).unwrap();
+        let result = explainer.explain(x.view(), &Seed::Named(SeedKind::Logit), &Targets::Argmax).unwrap();
+        let off = max_difference(&result.explanations[0].relevance, &reference) / max_abs(&reference);
+        assert!(off <= tolerance, "{}: differs by {off:e} of the maximum", engine.name());
+    }
+}
+
+/// Guided backpropagation and DeconvNet change Relu; what is no Relu keeps its derivative.
+#[test]
+fn activations_other_than_relu_keep_their_derivative() {
+    let block = Block { skip: Skip::Projection, halves: true, normalised: true, skip_first: false };
+    let map = |preset: &str, activation| {
+        let plan = Plan {
+            channels: [2, 4],
+            size: [8, 9],
+            pooled: true,
+            activation,
+            blocks: vec![block],
+            seed: 5,
+            name: "net".into(),
+        };
+        let compiler = Compiler::new(Preset::named(preset).unwrap()).engine(Engine::InterpF64);
+        let explainer = compiler.compile_graph(build(&plan)).unwrap();
+        let x = ArrayD::from_shape_fn(vec![1, 2, 8, 9], |i| ((i[1] * 72 + i[2] * 9 + i[3]) as f32).sin());
+        let seed = Seed::Named(SeedKind::OneHot);
+        explainer
+            .explain(x.view(), &seed, &Targets::Outputs(vec![2]))
+            .unwrap()
+            .explanations
+            .remove(0)
+            .relevance
+    };
+    for preset in ["guided_backprop", "deconvnet"] {
+        for activation in [
+            Activation::LeakyRelu { alpha: 0.2 },
+            Activation::Clip { min: 0.0, max: 1.0 },
+            Activation::Elu { alpha: 1.0 },
+        ] {
+            let (got, gradient) = (map(preset, activation), map("gradient", activation));
+            let off = max_difference(&got, &gradient) / max_abs(&gradient);
+            assert!(off <= 1e-6, "{preset} on {activation:?}: differs by {off:e} of the maximum");
+        }
+        let (got, gradient) = (map(preset, Activation::Relu), map("gradient", Activation::Relu));
+        assert!(max_difference(&got, &gradient) > 0.01 * max_abs(&gradient), "{preset} does nothing to Relu");
+    }
 }
