@@ -22,7 +22,7 @@ fn the_references_are_reproduced() {
         let arrays = [("input_x_grad", "input_x_gradient"), ("captum.ig50", "integrated_gradients")];
         for (array, method) in arrays.into_iter().filter(|(array, _)| npz.has(array)) {
             let method: Method = method.parse().unwrap();
-            let model = shared.path(&format!("refs/{name}.bn.onnx"));
+            let Some(model) = shared.reference_model(&name) else { continue };
             for (engine, tolerance) in
                 [(Engine::InterpF64, 1e-5), (Engine::InterpF32, 1e-3), (Engine::Jit, 1e-3)]
             {
@@ -102,4 +102,18 @@ fn wrong_requests_say_what_is_expected() {
     let method = Method::GradCam { layer: Some("no such layer".into()) };
     let error = method.explain(&explainer, x.view(), &Targets::Argmax, 1, &mut |_, _| {}).unwrap_err();
     assert!(error.to_string().contains("such as"), "{error}");
+}
+
+/// A report of a method names it with its parameters, and has no sums of relevance, which it does not pass on.
+#[test]
+fn reports_name_the_method() {
+    let explainer = explainer(DEMO, Engine::InterpF32);
+    let options = MethodOptions { samples: Some(2), ..MethodOptions::default() };
+    let method = Method::new("smoothgrad", &options).unwrap();
+    let model = serde_json::to_value(relc::report::model_report(&explainer, Some(&method))).unwrap();
+    let expected = serde_json::json!({"name": "smoothgrad", "samples": 2, "sigma": 0.15, "seed": 0});
+    assert_eq!((model.get("preset"), &model["method"]), (None, &expected));
+    let result = run(&explainer, &method, &input(&explainer, 1), 2);
+    let report = relc::report::sample_report(&explainer, &result, 0, "x", "smoothgrad", None);
+    assert!(report.explanations[0].sums.is_none() && report.explanations[0].ledger.is_none());
 }

@@ -69,7 +69,7 @@ pub enum ExplainError {
     },
     /// Relevance that f64 holds and f32, in which results are given, does not.
     #[error(
-        "{node}: got relevance beyond the numbers of f32 (3.4e38), in which maps are given; expected an input and weights \
+        "{node}: got values beyond the numbers of f32 (3.4e38), in which results are given; expected an input and weights \
          whose sums fit f32 (check the preprocessing, or take a smaller seed)"
     )]
     BeyondF32 {

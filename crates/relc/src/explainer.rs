@@ -146,6 +146,11 @@ impl Explainer {
         self.compiled.graph.claim.as_ref().is_some_and(|c| c.leaks.is_empty())
     }
 
+    /// Whether relevance nowhere exceeds the seed's magnitude by the rules' contracts.
+    fn is_bounded(&self) -> bool {
+        !self.leaks().iter().any(|(_, c)| matches!(c, Contract::Unbounded | Contract::NotConserving))
+    }
+
     /// The nodes that may lose relevance by their rules' contracts.
     pub fn leaks(&self) -> &[(NodeId, Contract)] {
         self.compiled.graph.claim.as_ref().map_or(&[], |c| &c.leaks)
@@ -228,7 +233,7 @@ impl Explainer {
             self.measure(&input, seed, &mut result);
         }
         for explanation in &mut result.explanations {
-            explanation.warnings = warnings(explanation, seed);
+            explanation.warnings = warnings(explanation, seed, self.is_bounded());
         }
         Ok(result)
     }

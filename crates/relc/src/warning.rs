@@ -37,7 +37,7 @@ impl fmt::Display for Warning {
             ),
             Warning::NothingToContrast => f.write_str(
                 "there is nothing to contrast: no other output speaks for or against the target, so the map is zero \
-                 everywhere; the seed logit or onehot explains the target alone",
+                 but for rounding; the seed logit or onehot explains the target alone",
             ),
             Warning::ZeroMap => f.write_str(
                 "the map is zero everywhere: no relevance of the target reaches the input, which explains nothing",
@@ -58,14 +58,20 @@ impl fmt::Display for Warning {
     }
 }
 
-/// The warnings of each sample of an explanation by `seed`.
-pub(crate) fn warnings(explanation: &Explanation, seed: &Seed) -> Vec<Vec<Warning>> {
+/// What a contrast leaves of the seed's magnitude, at most, where the outputs cancel to rounding.
+const CANCELLED: f64 = 1e-6;
+
+/// The warnings of each sample of an explanation by `seed`. `bounded`: relevance has the magnitude of the seed, unless
+/// its parts cancel.
+pub(crate) fn warnings(explanation: &Explanation, seed: &Seed, bounded: bool) -> Vec<Vec<Warning>> {
     let contrasts = *seed == Seed::Named(SeedKind::Contrast);
     let of_sample = |(sample, relevance): (usize, ndarray::ArrayViewD<'_, f32>)| {
         let mut warnings = Vec::new();
-        if relevance.iter().all(|v| *v == 0.0) {
-            let seeded = explanation.ledger.totals.get(sample).is_none_or(|t| t.seed_magnitude > 0.0);
-            warnings.push(match (contrasts, seeded) {
+        let seeded = explanation.ledger.totals.get(sample).map_or(1.0, |t| t.seed_magnitude);
+        let magnitude: f64 = relevance.iter().map(|v| f64::from(v.abs())).sum();
+        let cancelled = contrasts && bounded && magnitude <= CANCELLED * seeded;
+        if magnitude == 0.0 || cancelled {
+            warnings.push(match (contrasts, seeded > 0.0) {
                 (true, _) => Warning::NothingToContrast,
                 (false, false) => Warning::ZeroSeed,
                 (false, true) => Warning::ZeroMap,

@@ -221,7 +221,7 @@ impl Method {
             let (ledger, sensitivity) = (Ledger::default(), None);
             let mut explanation =
                 Explanation { targets, relevance, map, ledger, sensitivity, warnings: Vec::new() };
-            explanation.warnings = warnings(&explanation, &Seed::Named(SeedKind::OneHot));
+            explanation.warnings = warnings(&explanation, &Seed::Named(SeedKind::OneHot), false);
             explanations.push(explanation);
         }
         let probabilities = probabilities(&logits, explainer.head());
