@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod contract;
+mod glob;
 mod preset;
 pub mod rules;
 mod seed;
 
 pub use contract::{InputFacts, contract};
+pub use glob::NameGlob;
 pub use preset::{BatchNormPolicy, Given, Mask, Place, Preset, PresetError};
 pub use rules::{Description, RULES};
 pub use seed::SeedKind;

@@ -86,6 +86,9 @@ pub enum ExplainError {
         /// What it needs.
         expected: String,
     },
+    /// A glob that is none.
+    #[error("{0}")]
+    MalformedGlob(String),
     /// A glob on node names.
     #[error("the glob \"{glob}\" {message}")]
     Glob {

@@ -42,4 +42,4 @@ pub use relc_interp::Ledger;
 pub use relc_ir as ir;
 pub use relc_onnx::{Held, ImportOptions};
 pub use relc_passes as passes;
-pub use relc_rules::{BatchNormPolicy, Description, Preset, PresetError, RULES, SeedKind};
+pub use relc_rules::{BatchNormPolicy, Description, NameGlob, Preset, PresetError, RULES, SeedKind};

@@ -1,10 +1,10 @@
 //! Intermediate relevance: what arrives at the nodes inside the network.
 
-use globset::Glob;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc_interp::{Element, Options};
 use relc_ir::op::Relevance;
 use relc_ir::{NodeId, Op, ValueId};
+use relc_rules::NameGlob;
 
 use crate::compiler::Engine;
 use crate::error::ExplainError;
@@ -64,9 +64,7 @@ impl Explainer {
         targets: &[usize],
         glob: &str,
     ) -> Result<Vec<Tap>, ExplainError> {
-        let matcher = Glob::new(glob)
-            .map_err(|e| ExplainError::Glob { glob: glob.into(), message: e.to_string() })?
-            .compile_matcher();
+        let matcher = NameGlob::new(glob).map_err(ExplainError::MalformedGlob)?;
         let graph = self.graph();
         let order = graph.forward_order().unwrap_or_default();
         let reached = graph.last_of_each_name(&order).into_iter();

@@ -3,7 +3,6 @@
 
 use std::fmt::{self, Write};
 
-use globset::GlobMatcher;
 use relc_ir::rule::{Bounds, Fallback, PoolWindow, Stabiliser};
 use serde::Serialize;
 use toml::Value;
@@ -11,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::line::{RawRule, RuleLine};
 use super::{Line, Preset};
+use crate::glob::NameGlob;
 
 impl Preset {
     /// The preset as a file that [`Preset::parse`] reads back: every option and line that decides what is computed,
@@ -63,8 +63,8 @@ impl Preset {
     }
 }
 
-fn quoted(glob: &GlobMatcher) -> Value {
-    Value::String(glob.glob().glob().to_string())
+fn quoted(glob: &NameGlob) -> Value {
+    Value::String(glob.as_str().to_string())
 }
 
 /// A value of one word, as serde reads it.

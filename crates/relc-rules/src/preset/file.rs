@@ -1,12 +1,12 @@
 //! A preset's file as serde reads it.
 
-use globset::Glob;
 use relc_ir::rule::{BiasPolicy, GatePolicy, SplitPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::line::RawLine;
 use super::{BatchNormPolicy, Mask, Preset, PresetError, SplitLine, nearest};
+use crate::glob::NameGlob;
 use crate::seed::SeedKind;
 
 #[derive(Deserialize)]
@@ -120,7 +120,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
         let number = line_of(spanned.span().start);
         let RawSplit { name: glob, policy } = spanned.into_inner();
         preset.splits.push(SplitLine {
-            name: Glob::new(&glob).map_err(|e| malformed(number, e.to_string()))?.compile_matcher(),
+            name: NameGlob::new(&glob).map_err(|e| malformed(number, e))?,
             policy: policy.parse().map_err(|e| malformed(number, e))?,
             origin: format!("preset {from}, line {number}"),
         });
@@ -128,7 +128,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
     for spanned in raw.mask {
         let number = line_of(spanned.span().start);
         let RawMask { name: glob, channels } = spanned.into_inner();
-        let name = Glob::new(&glob).map_err(|e| malformed(number, e.to_string()))?.compile_matcher();
+        let name = NameGlob::new(&glob).map_err(|e| malformed(number, e))?;
         preset.masks.push(Mask { name, channels });
     }
     preset.name = name;

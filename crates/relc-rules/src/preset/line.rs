@@ -1,6 +1,5 @@
 //! A rule line: what it asks for, checked, and the rule that it builds.
 
-use globset::Glob;
 use relc_ir::Op;
 use relc_ir::rule::{
     BiasPolicy, Bounds, Fallback, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Line;
 use super::file::RawBias;
+use crate::glob::NameGlob;
 use crate::rules::{InputForm, alpha_beta, epsilon, flat, gamma, gradient, norm, wsquare, zbox, zplus};
 
 /// The ops that a rule line may name.
@@ -176,7 +176,7 @@ impl RawLine {
                 nearest.unwrap_or("Conv")
             ));
         }
-        let name = self.name.map(|n| Glob::new(&n).map_err(|e| e.to_string())).transpose()?;
+        let name = self.name.map(|n| NameGlob::new(&n)).transpose()?;
         let rule = RuleLine {
             rule: self.rule,
             input: self.input.unwrap_or(InputForm::Signed),
@@ -205,7 +205,7 @@ impl RawLine {
         }
         Ok(Line {
             ops,
-            name: name.map(|g| g.compile_matcher()),
+            name,
             first: self.position == Some(RawPosition::First),
             last: self.position == Some(RawPosition::Last),
             depth: self.depth,

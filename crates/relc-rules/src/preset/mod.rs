@@ -47,11 +47,11 @@ mod line;
 
 pub use error::PresetError;
 
-use globset::{Glob, GlobMatcher};
 use relc_ir::Op;
 use relc_ir::rule::{BiasPolicy, Bounds, GatePolicy, Rule, SplitPolicy};
 use serde::Deserialize;
 
+use crate::glob::NameGlob;
 use crate::seed::SeedKind;
 use line::RuleLine;
 
@@ -124,7 +124,7 @@ pub struct Preset {
 #[derive(Clone, Debug)]
 pub struct Mask {
     /// A glob on the nodes' ONNX names.
-    pub name: GlobMatcher,
+    pub name: NameGlob,
     /// The channels that pass.
     pub channels: Vec<usize>,
 }
@@ -133,7 +133,7 @@ pub struct Mask {
 struct Line {
     /// Empty: every op.
     ops: Vec<String>,
-    name: Option<GlobMatcher>,
+    name: Option<NameGlob>,
     first: bool,
     last: bool,
     depth: Option<[usize; 2]>,
@@ -143,7 +143,7 @@ struct Line {
 
 #[derive(Clone, Debug)]
 struct SplitLine {
-    name: GlobMatcher,
+    name: NameGlob,
     policy: SplitPolicy,
     origin: String,
 }
@@ -261,7 +261,7 @@ impl Preset {
         let wrong = || format!("got the mask \"{text}\", expected GLOB=CHANNELS, such as /layer4/*=3,17");
         let (glob, channels) = text.rsplit_once('=').ok_or_else(wrong)?;
         let channels: Option<Vec<usize>> = channels.split(',').map(|c| c.trim().parse().ok()).collect();
-        let name = Glob::new(glob).map_err(|e| e.to_string())?.compile_matcher();
+        let name = NameGlob::new(glob)?;
         self.masks.push(Mask { name, channels: channels.ok_or_else(wrong)? });
         Ok(self)
     }
@@ -307,9 +307,9 @@ impl Preset {
     ///
     /// `nodes` are the model's nodes with their names, `joins` the names of its residual joins.
     pub fn unmatched(&self, nodes: &[(&Op, &str, Place)], joins: &[&str]) -> Vec<String> {
-        let message = |glob: &GlobMatcher, origin: &str, what: &str, nearest: Option<&str>| {
+        let message = |glob: &NameGlob, origin: &str, what: &str, nearest: Option<&str>| {
             let hint = nearest.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
-            format!("{origin}: the glob \"{}\" matches no {what}{hint}", glob.glob())
+            format!("{origin}: the glob \"{}\" matches no {what}{hint}", glob)
         };
         let rules = self.lines.iter().filter_map(|line| {
             let glob = line.name.as_ref()?;
@@ -318,13 +318,13 @@ impl Preset {
                 let ops = nodes
                     .iter()
                     .filter(|(op, _, _)| line.ops.is_empty() || line.ops.iter().any(|o| o == op.onnx_name()));
-                nearest_of(glob.glob().glob(), ops.map(|(_, name, _)| *name))
+                nearest_of(glob.as_str(), ops.map(|(_, name, _)| *name))
             };
             (!fits).then(|| message(glob, &line.origin, "node of the line's ops and place", near()))
         });
         let splits = self.splits.iter().filter_map(|line| {
             let fits = joins.iter().any(|name| line.name.is_match(name));
-            let near = || nearest_of(line.name.glob().glob(), joins.iter().copied());
+            let near = || nearest_of(line.name.as_str(), joins.iter().copied());
             (!fits).then(|| message(&line.name, &line.origin, "residual join", near()))
         });
         rules.chain(splits).collect()
