@@ -62,7 +62,7 @@ impl Pass for InsertMasks {
 }
 
 fn unmatched(graph: &Graph, mask: &Mask, order: &[NodeId]) -> PassError {
-    let glob = mask.name.glob().glob();
+    let glob = mask.name.as_str();
     let names = order.iter().map(|n| graph.node(*n).name.as_str());
     let nearest = names.min_by_key(|n| strsim::damerau_levenshtein(n, glob)).unwrap_or("none");
     let message =

@@ -28,7 +28,10 @@ impl NameGlob {
         }
         let glob = Glob::new(text).map_err(|e| e.to_string())?;
         // A matcher of one glob panics on what its regular expression can't be; a set of one says so.
-        GlobSet::builder().add(glob.clone()).build().map_err(|e| format!("the glob \"{text}\": {}", e.kind()))?;
+        GlobSet::builder()
+            .add(glob.clone())
+            .build()
+            .map_err(|e| format!("the glob \"{text}\": {}", e.kind()))?;
         Ok(NameGlob { matcher: glob.compile_matcher() })
     }
 

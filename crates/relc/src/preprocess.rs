@@ -4,10 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, RgbImage};
 use ndarray::Array3;
 use relc_ir::rule::Bounds;
 use serde::Deserialize;
+
+use crate::picture::MAX_SIDE;
+pub use crate::picture::load_picture;
+use crate::read::{self, ReadError};
 
 /// How a picture lies in the model's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -119,13 +123,8 @@ pub enum PreprocessError {
         nearest: &'static str,
     },
     /// The file can't be read.
-    #[error("can't read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The file is no preprocessing.
     #[error("{file}, line {line}: {message}")]
     Malformed {
@@ -142,15 +141,13 @@ pub enum PreprocessError {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: image::ImageError,
+        source: Box<image::ImageError>,
     },
     /// Picture, preprocessing and model don't fit together.
     #[error("{0}")]
     Misfit(String),
 }
 
-/// The most pixels of a picture each way.
-const MAX_SIDE: u32 = 16384;
 /// The most pixels on the way to the network's size: resizing keeps 16 bytes of each.
 const MAX_RESIZED: u64 = 1 << 26;
 /// The names that [`Preprocess::named`] knows.
@@ -162,28 +159,6 @@ const KEYS: [&str; 9] =
 /// Of the words, the one that takes the fewest edits to become `to`.
 fn nearest(words: &[&'static str], to: &str) -> &'static str {
     words.iter().min_by_key(|w| strsim::damerau_levenshtein(w, to)).copied().unwrap_or("")
-}
-/// The most memory that reading a picture may take: 1 GiB for the largest picture that is allowed, and no more.
-const MAX_BYTES: u64 = 1 << 30;
-
-/// Reads a picture, upright as its EXIF orientation says.
-///
-/// # Errors
-/// If the file can't be read, is no picture, or has more than 16384 pixels each way.
-pub fn load_picture(path: &Path) -> Result<DynamicImage, PreprocessError> {
-    let read = |source| PreprocessError::Read { path: path.to_path_buf(), source };
-    let picture = |source| PreprocessError::Picture { path: path.to_path_buf(), source };
-    let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(read)?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(picture)?;
-    let orientation = decoder.orientation().map_err(picture)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(picture)?;
-    image.apply_orientation(orientation);
-    Ok(image)
 }
 
 impl Preprocess {
@@ -255,8 +230,7 @@ impl Preprocess {
                 nearest: nearest(&NAMES, name),
             });
         }
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| PreprocessError::Read { path: path.to_path_buf(), source })?;
+        let text = read::text(path, read::PREPROCESSING)?;
         Preprocess::from_toml(&text, name)
     }
 
@@ -490,23 +464,5 @@ mod tests {
         let grey = DynamicImage::ImageLuma8(image::GrayImage::from_pixel(1, 1, image::Luma([77])));
         let values = plain.apply(&grey, Layout::Nchw, [1, 1], 3).unwrap().values;
         assert_eq!(values.into_raw_vec_and_offset().0, [77.0; 3]);
-    }
-
-    #[test]
-    fn pictures_that_are_none_or_too_large_are_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p.png");
-        let message = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).unwrap();
-            let error = load_picture(&path).unwrap_err();
-            assert!(error.to_string().contains("p.png"), "{error}");
-            std::error::Error::source(&error).unwrap().to_string().to_lowercase()
-        };
-        message(b"no picture");
-        let mut bmp = Vec::new();
-        picture(4, 4).write_to(&mut std::io::Cursor::new(&mut bmp), image::ImageFormat::Bmp).unwrap();
-        message(&bmp[..60]);
-        bmp[18..22].copy_from_slice(&(MAX_SIDE + 1).to_le_bytes());
-        assert!(message(&bmp).contains("limit"));
     }
 }
