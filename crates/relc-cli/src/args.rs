@@ -184,7 +184,8 @@ pub const BATCH: u16 = 4;
 pub struct ExplainArgs {
     /// The ONNX model.
     pub model: PathBuf,
-    /// Pictures (PNG, JPEG, ...), or .npy files in the model's own input layout, with or without the batch.
+    /// Pictures (PNG, JPEG, ...), folders of them, or .npy files in the model's own input layout, with or without the
+    /// batch.
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -197,7 +198,8 @@ pub struct ExplainArgs {
     /// Don't measure how far rounding decides a map, which takes a second run where a rule's contract is unbounded.
     #[arg(long)]
     pub no_sensitivity: bool,
-    /// What to explain: argmax, topK (top3), an output's index or label, or several with commas [default: argmax].
+    /// What to explain: argmax, topK (top3), an output's index or label, or several with commas [default: argmax]. A
+    /// number is an index; label:TEXT and index:N say which is meant.
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
     /// Explain two targets and say how alike their maps are.
@@ -225,6 +227,12 @@ pub struct ExplainArgs {
     /// Don't say how alike the map is to that of the second largest output, which takes as long as a second target.
     #[arg(long)]
     pub no_class_sensitivity: bool,
+    /// Explain the other inputs if one fails, and exit with 1 at the end: the default.
+    #[arg(long = "keep-going", overrides_with = "strict")]
+    pub _keep_going: bool,
+    /// Stop at the first input that fails.
+    #[arg(long, overrides_with = "_keep_going")]
+    pub strict: bool,
     /// A text file with the name of an output on each line.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -237,7 +245,8 @@ pub struct ExplainArgs {
     /// Colour map of the pictures: seismic, bwr, hot, inferno, viridis, ...
     #[arg(long, value_name = "NAME", default_value = "seismic")]
     pub colormap: String,
-    /// Write the relevance of all inputs, f32 in the input's shape (several targets: one more axis, first).
+    /// Write the relevance of all inputs, f32 in the input's shape (several targets: one more axis, first); NaN where
+    /// an input fails.
     #[arg(long, value_name = "FILE")]
     pub relevance_npy: Option<PathBuf>,
     /// Write the maps of all inputs, f32[N,H,W] (several targets: f32[T,N,H,W]).

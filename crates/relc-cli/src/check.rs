@@ -15,7 +15,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
     let report = model_report(&explainer, None);
     if args.json {
-        print::line(serde_json::to_string_pretty(&report)?)?;
+        print::block(serde_json::to_string_pretty(&report)?)?;
         return Ok(());
     }
     show(&explainer, &report, &args.model.display().to_string())
@@ -39,7 +39,7 @@ fn show(explainer: &Explainer, report: &ModelReport, model: &str) -> Result<(), 
     }
     print::line(format!("  joins    {} residual join(s)", report.joins.len()))?;
     if !report.joins.is_empty() {
-        print::line(tables::joins(&report.joins))?;
+        print::block(tables::joins(&report.joins))?;
     }
     for remark in explainer.compiled().passes.iter().flat_map(|p| &p.remarks) {
         if remark.kind == RemarkKind::Warning {

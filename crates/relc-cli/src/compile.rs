@@ -6,6 +6,7 @@ use relc::artifact::read_npy_f32;
 use relc::ir::Dim;
 use relc::ir::rule::{BiasPolicy, Bounds};
 use relc::preprocess::Preprocess;
+use relc::read;
 use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Method, MethodOptions, Preset};
 
 use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
@@ -118,7 +119,7 @@ pub fn engine(args: &EngineArgs) -> Result<Engine, Failure> {
 /// A shipped preset, or one from a file.
 fn preset(name: &str) -> Result<Preset, Failure> {
     if Path::new(name).extension().is_some_and(|e| e == "toml") {
-        let text = std::fs::read_to_string(name).map_err(|e| format!("can't read the preset {name}: {e}"))?;
+        let text = read::text(Path::new(name), read::PRESET)?;
         return Ok(Preset::parse(&text, name)?);
     }
     Preset::named(name).map_err(Failure::usage)

@@ -1,7 +1,5 @@
 //! `relc dump`: the graph after a pass.
 
-use std::io::Write;
-
 use relc::Engine;
 use relc::ir::{Graph, NodeId, dot, json};
 use relc::passes::{PassRecord, pass_list};
@@ -9,7 +7,7 @@ use relc::passes::{PassRecord, pass_list};
 use crate::args::{DumpArgs, Format};
 use crate::compile::{compiler, import_options};
 use crate::failure::Failure;
-use crate::print;
+use crate::print::{self, escaped};
 
 /// What comes after the passes: the program of the compiled engine.
 const LOWER: &str = "lower";
@@ -31,7 +29,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     }
     let (_, compiler) = compiler(&args.compile)?;
     let compiler = compiler.import(import_options(&args.import)?);
-    let mut printed: Result<(), std::io::Error> = Ok(());
+    let mut printed = Ok(());
     let mut found = false;
     let result = compiler.passes(&args.model, |name, graph| {
         if (args.print_after_all || name == wanted) && printed.is_ok() {
@@ -39,15 +37,12 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
             printed = print_graph(name, graph, args);
         }
     });
-    match printed {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-        other => other?,
-    }
+    printed?;
     match result {
         Ok(compiled) if args.remarks => print_remarks(&compiled.passes),
         Ok(_) => {}
         // The graph that was asked for is there: a later pass's refusal is worth a word, not a failure.
-        Err(e) if found && !args.print_after_all => eprintln!("note: a later pass fails: {e}"),
+        Err(e) if found && !args.print_after_all => print::notes(format!("note: a later pass fails: {e}")),
         Err(e) => return Err(e.into()),
     }
     Ok(())
@@ -63,7 +58,7 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
     let explainer = compiler.compile(&args.model)?;
     let executable = explainer.executable().ok_or("the compiled engine has no program")?;
     let Some(wanted) = &args.asm else {
-        return Ok(write!(std::io::stdout().lock(), "{}", executable.program())?);
+        return Ok(print::block(executable.program())?);
     };
     let graph = explainer.graph();
     let of_name = |id: &NodeId| graph.node(*id).name == *wanted || graph.node_label(*id) == *wanted;
@@ -77,13 +72,13 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
     for node in nodes {
         for text in executable.listings(node)? {
             found = true;
-            print::line(format!("; {}\n{text}", graph.describe(node)))?;
+            print::block(format!("; {}\n{text}", escaped(&graph.describe(node))))?;
         }
     }
     if !found {
-        eprintln!(
+        print::note(format!(
             "note: \"{wanted}\" has no kernel of its own: it is fused, a move, or a convolution by micro-kernels"
-        );
+        ));
     }
     Ok(())
 }
@@ -96,24 +91,23 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a
 }
 
 fn print_graph(name: &str, graph: &Graph, args: &DumpArgs) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
     match args.format {
         Format::Text => {
             if args.print_after_all {
-                writeln!(out, "; after {name}")?;
+                print::line(format!("; after {name}"))?;
             }
-            write!(out, "{graph}")
+            print::block(graph)
         }
-        Format::Dot => write!(out, "{}", dot(graph)),
-        Format::Json => writeln!(out, "{:#}", json(graph)),
+        Format::Dot => print::block(dot(graph)),
+        Format::Json => print::block(format!("{:#}", json(graph))),
     }
 }
 
 fn print_remarks(passes: &[PassRecord]) {
     for pass in passes {
-        eprintln!("{} ({:.1} ms)", pass.name, pass.time.as_secs_f64() * 1e3);
+        print::note(format!("{} ({:.1} ms)", pass.name, pass.time.as_secs_f64() * 1e3));
         for remark in &pass.remarks {
-            eprintln!("  {remark}");
+            print::note(format!("  {remark}"));
         }
     }
 }

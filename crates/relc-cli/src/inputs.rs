@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use relc::Explainer;
-use relc::artifact::read_npy_f32;
+use relc::artifact::NpyFile;
 use relc::preprocess::{Preprocess, load_picture};
+use relc::{Explainer, NameGlob};
 
 use crate::failure::Failure;
+use crate::print;
+
+/// The endings of the pictures that are taken from a folder.
+const PICTURES: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
 
 /// A file of the command line.
 pub struct Source {
@@ -16,12 +20,22 @@ pub struct Source {
     pub path: PathBuf,
     /// How many samples it holds.
     pub samples: usize,
-    /// The samples of a `.npy` file; pictures are read when their turn comes.
-    array: Option<ArrayD<f32>>,
+    content: Content,
+}
+
+enum Content {
+    /// Read when its turn comes.
+    Picture,
+    /// Its header is read; its samples are when their turn comes.
+    Array(NpyFile),
+    /// No sample comes of it, and why.
+    Unusable(String),
 }
 
 /// One sample: where it comes from, its values, and how the picture looks to the network.
 pub struct Sample {
+    /// Which of all samples of the run it is.
+    pub place: usize,
     /// What reports call it.
     pub name: String,
     /// What its folder is called.
@@ -32,61 +46,135 @@ pub struct Sample {
     pub picture: Option<RgbImage>,
 }
 
-fn is_npy(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension().is_some_and(|e| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending)))
 }
 
-/// Opens the files: arrays are read and checked at once, pictures only later.
+/// The files that the command line names: folders stand for the pictures in them, and what is no file but has `*` or
+/// `?` in its last part for the files that match.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.is_dir() {
+            let found = files_in(path, |name| has_ending(Path::new(name), &PICTURES))?;
+            if found.is_empty() {
+                let endings = PICTURES.join(", ");
+                return Err(format!("{}: got a folder without pictures ({endings})", path.display()).into());
+            }
+            print::note(format!("{}: {} pictures", path.display(), found.len()));
+            files.extend(found);
+        } else if last.contains(['*', '?']) && !path.exists() {
+            let glob = NameGlob::new(&last).map_err(Failure::usage)?;
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let found = files_in(folder, |name| glob.is_match(name))?;
+            if found.is_empty() {
+                return Err(format!("no file matches \"{}\"", path.display()).into());
+            }
+            files.extend(found);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// The files of a folder whose names are wanted, in the order of their names; hidden ones never are.
+fn files_in(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |e: std::io::Error| format!("can't read the folder {}: {e}", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with('.') && wanted(&name) && entry.path().is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Opens the files: headers of arrays are read and checked at once, pictures only later. A file that can't be used is
+/// one sample, whose turn says why.
 pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Failure> {
-    let (name, ty) = explainer.input()?;
+    let (_, ty) = explainer.input()?;
+    if ty.dims().first().and_then(|d| d.fixed()).is_some_and(|n| n != 1) {
+        return Err(Failure::from(format!(
+            "the model's batch is fixed ({ty}); export it with a dynamic batch"
+        )));
+    }
     let open = |path: &PathBuf| {
-        if !is_npy(path) {
-            return Ok(Source { path: path.clone(), samples: 1, array: None });
-        }
-        let mut array = read_npy_f32(path)?;
-        if array.ndim() + 1 == ty.rank() {
-            array.insert_axis_inplace(Axis(0));
-        }
-        let samples = array.shape().first().copied().unwrap_or(0);
-        let fixed = ty.dims().first().and_then(|d| d.fixed());
-        let per_sample = ty.bind(1);
-        if samples == 0 || array.ndim() != ty.rank() || array.shape()[1..] != per_sample[1..] {
-            return Err(Failure::from(format!(
-                "{}: got an array of shape {:?}, expected {ty} for the model's input \"{name}\"",
-                path.display(),
-                array.shape()
-            )));
-        }
-        if fixed.is_some_and(|n| n != 1) {
-            return Err(Failure::from(format!(
-                "the model's batch is fixed ({ty}); export it with a dynamic batch"
-            )));
-        }
-        Ok(Source { path: path.clone(), samples, array: Some(array) })
+        let (samples, content) = if !has_ending(path, &["npy"]) {
+            (1, Content::Picture)
+        } else {
+            match open_array(path, explainer) {
+                Ok((samples, array)) => (samples, Content::Array(array)),
+                Err(failure) => (1, Content::Unusable(failure.text())),
+            }
+        };
+        Source { path: path.clone(), samples, content }
     };
-    paths.iter().map(open).collect()
+    Ok(paths.iter().map(open).collect())
+}
+
+/// An array that fits the model, and how many samples it holds.
+fn open_array(path: &Path, explainer: &Explainer) -> Result<(usize, NpyFile), Failure> {
+    let (name, ty) = explainer.input()?;
+    let array = NpyFile::open(path)?;
+    let shape = array.shape();
+    let per_sample = &ty.bind(1)[1..];
+    if shape == per_sample {
+        return Ok((1, array));
+    }
+    match shape.split_first() {
+        Some((&samples, rest)) if samples > 0 && rest == per_sample => Ok((samples, array)),
+        _ => Err(Failure::from(format!(
+            "{}: got an array of shape {shape:?}, expected {ty} for the model's input \"{name}\", or one sample of it \
+             without the batch",
+            path.display()
+        ))),
+    }
 }
 
 impl Source {
-    /// One of the samples.
+    /// What reports call one of the samples.
+    pub fn name(&self, index: usize) -> String {
+        let file = self.path.display();
+        if self.samples > 1 { format!("{file}[{index}]") } else { file.to_string() }
+    }
+
+    /// One of the samples, the one at `place` of the run.
     pub fn sample(
         &self,
         index: usize,
+        place: usize,
         explainer: &Explainer,
         preprocess: &Preprocess,
     ) -> Result<Sample, Failure> {
-        let file = self.path.display();
-        let stem = self.path.file_stem().map_or_else(|| "input".into(), |s| s.to_string_lossy().into_owned());
-        if let Some(array) = &self.array {
-            let several = self.samples > 1;
-            return Ok(Sample {
-                name: if several { format!("{file}[{index}]") } else { file.to_string() },
-                stem: if several { format!("{stem}_{index:04}") } else { stem },
-                values: array.index_axis(Axis(0), index).to_owned(),
-                picture: None,
-            });
-        }
+        let stem = self.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = if self.samples > 1 { format!("{stem}_{index:04}") } else { stem };
+        let (values, picture) = match &self.content {
+            Content::Unusable(why) => return Err(Failure::from(why.clone())),
+            Content::Array(array) => {
+                let batched = array.shape().len() == explainer.input()?.1.rank();
+                (if batched { array.row(index)? } else { array.read()? }, None)
+            }
+            Content::Picture => {
+                let (values, picture) = self.prepared(explainer, preprocess)?;
+                (values, Some(picture))
+            }
+        };
+        Ok(Sample { place, name: self.name(index), stem, values, picture })
+    }
+
+    fn prepared(
+        &self,
+        explainer: &Explainer,
+        preprocess: &Preprocess,
+    ) -> Result<(ArrayD<f32>, RgbImage), Failure> {
         let picture = load_picture(&self.path)?;
+        let file = self.path.display();
         let Some((layout, size)) = explainer.picture_input() else {
             let (name, ty) = explainer.input()?;
             return Err(Failure::from(format!(
@@ -97,12 +185,7 @@ impl Source {
         let prepared = preprocess
             .apply(&picture, layout, size, channels)
             .map_err(|e| Failure::from(format!("{file}: {e}")))?;
-        Ok(Sample {
-            name: file.to_string(),
-            stem,
-            values: prepared.values.into_dyn(),
-            picture: Some(prepared.picture),
-        })
+        Ok((prepared.values.into_dyn(), prepared.picture))
     }
 }
 

@@ -2,11 +2,24 @@
 
 use std::path::Path;
 
+use relc::read;
+
 use crate::failure::Failure;
 
-/// Reads a file with a label on each line.
+/// The most characters of a label.
+const MAX_LABEL: usize = 1000;
+
+/// Reads a file with a label on each line; empty lines at its end are none.
 pub fn read(path: &Path) -> Result<Vec<String>, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| format!("can't read the labels {}: {e}", path.display()))?;
-    Ok(text.lines().map(|l| l.trim().to_string()).collect())
+    let text = read::text(path, read::LABELS)?;
+    let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_string()).collect();
+    if let Some(i) = labels.iter().position(|label| label.chars().count() > MAX_LABEL) {
+        let (file, length) = (path.display(), labels[i].chars().count());
+        return Err(Failure::from(format!(
+            "{file}, line {}: got a label of {length} characters, expected at most {MAX_LABEL}; give a text file with \
+             the name of an output on each line",
+            i + 1
+        )));
+    }
+    Ok(labels)
 }

@@ -5,19 +5,22 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, RgbImage};
-use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis};
+use ndarray::ArrayView2;
 use relc::artifact::{write_atomically, write_npy_f32};
 use relc_viz::{Style, heat_map, overlay};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::names::{Distinct, sanitised};
 
 /// The folder of `--out`, one folder per input in it.
 pub struct OutFolder {
     root: PathBuf,
     /// Whether the folder is this run's own, to be taken away if nothing comes to lie in it.
     made: bool,
-    taken: HashSet<String>,
+    /// The folders that were written.
+    names: Distinct,
+    written: HashSet<String>,
     style: Style,
 }
 
@@ -26,20 +29,38 @@ impl OutFolder {
     pub fn create(root: &Path, style: Style) -> Result<Self, Failure> {
         let made = !root.exists();
         make_folder(root)?;
-        Ok(OutFolder { root: root.to_path_buf(), made, taken: HashSet::new(), style })
+        let (names, written) = (Distinct::default(), HashSet::new());
+        Ok(OutFolder { root: root.to_path_buf(), made, names, written, style })
     }
 
-    /// A folder for an input; inputs of one name get numbers.
+    /// A folder for an input; inputs of one name get numbers. What an earlier run wrote there is taken away, lest it
+    /// pass for this run's.
     pub fn folder(&mut self, stem: &str) -> Result<PathBuf, Failure> {
-        let mut name = stem.to_string();
-        let mut number = 2;
-        while !self.taken.insert(name.clone()) {
-            name = format!("{stem}-{number}");
-            number += 1;
-        }
-        let folder = self.root.join(name);
+        let name = self.names.name(&sanitised(stem));
+        let folder = self.root.join(&name);
         make_folder(&folder)?;
+        if is_of_a_run(&folder) {
+            for file in entries(&folder).into_iter().filter(|name| is_ours(name)) {
+                std::fs::remove_file(folder.join(&file)).map_err(|e| {
+                    format!("can't remove {} of an earlier run: {e}", folder.join(&file).display())
+                })?;
+            }
+        }
+        self.written.insert(name);
         Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folders of earlier runs that this one left as they are.
+    pub fn older(&self) -> Vec<String> {
+        let mut names = entries(&self.root);
+        names.retain(|name| !self.written.contains(name) && is_of_a_run(&self.root.join(name)));
+        names.sort();
+        names
     }
 
     /// Writes heat map, overlay and array of one map. `suffix` tells several targets apart.
@@ -68,6 +89,31 @@ impl Drop for OutFolder {
     }
 }
 
+/// What the folder of an input always holds.
+const REPORT: &str = "report.json";
+
+/// Whether a run of relc wrote a folder.
+fn is_of_a_run(folder: &Path) -> bool {
+    folder.join(REPORT).is_file()
+}
+
+/// Whether runs write files of this name: `heat.png`, `map.281.npy`.
+fn is_ours(name: &str) -> bool {
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+    let what = match stem.split_once('.') {
+        Some((what, target)) if !target.is_empty() && target.chars().all(|c| c.is_ascii_digit()) => what,
+        Some(_) => return false,
+        None => stem,
+    };
+    name == REPORT || matches!((what, ending), ("heat" | "overlay" | "input", "png") | ("map", "npy"))
+}
+
+/// The names in a folder, as far as they are text and can be read.
+fn entries(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 fn make_folder(path: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(path).map_err(|e| format!("can't make the folder {}: {e}", path.display()).into())
 }
@@ -94,37 +140,19 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Arrays of all batches, gathered per target, to be written as one.
-#[derive(Default)]
-pub struct Gathered {
-    /// By target, then by batch.
-    parts: Vec<Vec<ArrayD<f32>>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::is_ours;
 
-impl Gathered {
-    /// Adds a batch of the target at `index` of the request.
-    pub fn push(&mut self, index: usize, batch: ArrayD<f32>) {
-        if self.parts.len() <= index {
-            self.parts.resize_with(index + 1, Vec::new);
+    #[test]
+    fn only_what_runs_write_is_ours() {
+        for name in ["report.json", "heat.png", "overlay.7.png", "map.npy", "map.12.npy", "input.png"] {
+            assert!(is_ours(name), "{name}");
         }
-        self.parts[index].push(batch);
-    }
-
-    /// Writes the batches as one array; several targets are its first axis.
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
-        let join = |parts: &Vec<ArrayD<f32>>| {
-            let views: Vec<ArrayViewD<'_, f32>> = parts.iter().map(|p| p.view()).collect();
-            ndarray::concatenate(Axis(0), &views)
-        };
-        let targets = self.parts.iter().map(join).collect::<Result<Vec<_>, _>>()?;
-        let whole = match &targets[..] {
-            [one] => one.clone(),
-            several => {
-                let views: Vec<ArrayViewD<'_, f32>> = several.iter().map(|t| t.view()).collect();
-                ndarray::stack(Axis(0), &views)?
-            }
-        };
-        write_npy_f32(path, whole.view())?;
-        Ok(())
+        for name in
+            ["notes.txt", "heat.old.png", "heat.png.bak", "map.png", "heat.1.2.png", "heat..png", "heat"]
+        {
+            assert!(!is_ours(name), "{name}");
+        }
     }
 }

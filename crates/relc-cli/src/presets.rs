@@ -18,7 +18,7 @@ pub fn run(args: &PresetArgs) -> Result<(), Failure> {
         PresetCommand::Show { name } => {
             Preset::named(name).map_err(Failure::usage)?; // suggests the nearest name
             let text = Preset::text(name).unwrap_or_default();
-            print::line(text.trim_end())?;
+            print::block(text.trim_end())?;
         }
     }
     Ok(())

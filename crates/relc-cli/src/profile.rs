@@ -7,7 +7,8 @@ use crate::args::ProfileArgs;
 use crate::bench::noise;
 use crate::compile::{compiler, engine, import_options};
 use crate::failure::Failure;
-use crate::{print, tables};
+use crate::print;
+use crate::table::Table;
 
 /// A line of the table.
 #[derive(Serialize)]
@@ -84,7 +85,7 @@ fn show(report: &Report) -> Result<(), Failure> {
     let (isa, threads, peak) = (report.isa, report.threads, report.peak_gflops_per_s);
     print::line(format!("{}: {isa}, {threads} thread(s), peak {peak:.0} GFLOP/s", report.model))?;
     let header = ["pass", "node", "op", "step", "us", "MFLOP", "GFLOP/s", "of peak", "of time"];
-    let mut table = tables::table(&header, 4);
+    let mut table = Table::new(&header, 4);
     let optional = |value: Option<f64>, digits: usize, unit: &str| {
         value.map(|v| format!("{v:.digits$}{unit}")).unwrap_or_default()
     };
@@ -101,7 +102,7 @@ fn show(report: &Report) -> Result<(), Failure> {
             format!("{:.2} %", line.of_time * 100.0),
         ]);
     }
-    print::line(table)?;
+    print::block(table)?;
     let sum = |pass: &str, bookkeeping: bool| -> f64 {
         let lines = report.steps.iter().filter(|l| l.pass == pass && (l.step == "ledger") == bookkeeping);
         lines.map(|l| l.us).sum::<f64>() / 1e3

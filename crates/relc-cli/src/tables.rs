@@ -1,21 +1,9 @@
 //! What people read.
 
-use comfy_table::{CellAlignment, Table, presets};
+use crate::table::Table;
 use relc::report::{
     ClaimReport, ExplanationReport, JoinReport, LedgerLine, OutputReport, RuleReport, UnfoldedReport,
 };
-
-/// An empty table; the columns from `numbers_from` on are aligned to the right.
-pub fn table(header: &[&str], numbers_from: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header.iter().copied());
-    for (i, column) in table.column_iter_mut().enumerate() {
-        if i >= numbers_from {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
 
 /// How an output is called.
 pub fn output_name(output: &OutputReport) -> String {
@@ -27,7 +15,7 @@ pub fn output_name(output: &OutputReport) -> String {
 
 /// The largest outputs.
 pub fn predictions(outputs: &[OutputReport]) -> String {
-    let mut t = table(&["output", "probability", "logit"], 1);
+    let mut t = Table::new(&["output", "probability", "logit"], 1);
     for o in outputs {
         t.add_row([output_name(o), format!("{:.4}", o.probability), format!("{:.4}", o.logit)]);
     }
@@ -38,7 +26,7 @@ pub fn predictions(outputs: &[OutputReport]) -> String {
 pub fn joins(joins: &[JoinReport]) -> String {
     let known = joins.iter().any(|j| j.skip_share.is_some());
     let header = ["join", "fork", "skip", "layers main/skip", "skip share"];
-    let mut t = table(&header[..4 + usize::from(known)], 3);
+    let mut t = Table::new(&header[..4 + usize::from(known)], 3);
     for j in joins {
         let [main, skip] = j.weighted_layers;
         let mut row = vec![j.join.clone(), j.fork.clone(), j.skip.into(), format!("{main}/{skip}")];
@@ -50,7 +38,7 @@ pub fn joins(joins: &[JoinReport]) -> String {
 
 /// The rules and where they come from.
 pub fn rules(rules: &[RuleReport]) -> String {
-    let mut t = table(&["node", "op", "rule", "from"], 9);
+    let mut t = Table::new(&["node", "op", "rule", "from"], 9);
     for r in rules {
         let origin = match &r.unfolded {
             Some(reason) => format!("{}; not folded: {reason}", r.origin),
@@ -113,7 +101,7 @@ fn nodes(explanation: &ExplanationReport) -> &[LedgerLine] {
 
 /// The whole ledger.
 pub fn ledger(explanation: &ExplanationReport) -> String {
-    let mut t = table(&LEDGER, 3);
+    let mut t = Table::new(&LEDGER, 3);
     for line in nodes(explanation) {
         t.add_row(row(line));
     }
@@ -127,7 +115,7 @@ pub fn leakiest(explanation: &ExplanationReport, most: usize) -> Option<String> 
     let mut lines: Vec<&LedgerLine> = nodes(explanation).iter().filter(|l| weight(l) > 0.0).collect();
     lines.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
     let seed = explanation.sums.as_ref().map_or(0.0, |s| s.seed_magnitude).max(f64::MIN_POSITIVE);
-    let mut t = table(&["node", "op", "lost", "spread evenly"], 2);
+    let mut t = Table::new(&["node", "op", "lost", "spread evenly"], 2);
     for line in lines.iter().take(most) {
         let share = |v: f64| format!("{:.4} %", v / seed * 100.0);
         t.add_row([

@@ -1,68 +1,14 @@
 //! The command as a user runs it, on the demo model.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod support;
+
+use std::path::Path;
 
 use ndarray::{Array2, Array4, ArrayD};
 use relc::artifact::{read_npy_f32, write_npy_f32};
 use serde_json::Value;
 
-fn demo(file: &str) -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/demo/").to_string() + file
-}
-
-fn pictures() -> Vec<String> {
-    let folder = std::fs::read_dir(demo("images")).expect("the demo has pictures");
-    let mut files: Vec<String> =
-        folder.map(|e| e.expect("a file").path().to_string_lossy().into_owned()).collect();
-    files.sort();
-    files
-}
-
-fn relc(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_relc")).args(args).output().expect("relc runs")
-}
-
-/// With an instruction set forced.
-fn relc_on(isa: &str, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_relc")).args(args).env("RELC_ISA", isa).output().expect("relc runs")
-}
-
-fn explain(inputs: &[&str], more: &[&str]) -> Output {
-    let (model, preprocess) = (demo("model.onnx"), demo("preprocess.toml"));
-    let mut args = vec!["explain", &model, "--preprocess", &preprocess];
-    args.extend(inputs);
-    args.extend(more);
-    relc(&args)
-}
-
-#[track_caller]
-fn check_ok(output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// A failure: its exit code, what it must say, and no panic.
-#[track_caller]
-fn check_fails(output: &Output, code: i32, says: &[&str]) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    for text in says {
-        assert!(stderr.contains(text), "expected \"{text}\" in: {stderr}");
-    }
-    assert!(!stderr.contains("panicked"), "{stderr}");
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-fn path(folder: &tempfile::TempDir, name: &str) -> (PathBuf, String) {
-    let path = folder.path().join(name);
-    let text = path.to_string_lossy().into_owned();
-    (path, text)
-}
+use support::{check_fails, check_ok, demo, explain, folder, path, pictures, relc, relc_on};
 
 #[test]
 fn a_picture_is_explained_with_pictures_arrays_and_reports() {

@@ -56,6 +56,14 @@ pub enum RequestError {
         /// The number of outputs.
         outputs: usize,
     },
+    /// A label that several outputs have.
+    #[error("the label \"{label}\" is that of the outputs {}; give the index of one", list(outputs))]
+    AmbiguousLabel {
+        /// The label.
+        label: String,
+        /// The outputs that have it.
+        outputs: Vec<usize>,
+    },
     /// A target that is no number, `argmax`, `topK` or label.
     #[error("got the target \"{target}\", expected argmax, topK (for example top3), {expected}")]
     UnknownTarget {
@@ -67,28 +75,54 @@ pub enum RequestError {
 }
 
 impl Targets {
-    /// Reads `argmax`, `top3`, `7`, `3,5,7`, or labels where there are any.
+    /// Reads `argmax`, `top3`, `7`, `3,5,7`, or labels where there are any. A number is an index, whatever the labels
+    /// are; `index:7` and `label:7` say which is meant.
     ///
     /// # Errors
-    /// If a part is none of these; the nearest label is suggested.
+    /// If a part is none of these (the nearest label is suggested), or a label that several outputs have.
     pub fn parse(text: &str, labels: Option<&[String]>) -> Result<Targets, RequestError> {
         if text == "argmax" {
             return Ok(Targets::Argmax);
         }
-        let label = |name: &str| labels.and_then(|l| l.iter().position(|n| n == name));
         if let Some(k) = text.strip_prefix("top").and_then(|k| usize::from_str(k).ok())
-            && label(text).is_none()
+            && output_of(text, labels)?.is_none()
         {
             return Ok(Targets::TopK(k));
         }
-        if let Some(index) = label(text) {
-            return Ok(Targets::Outputs(vec![index])); // a label may hold commas
+        // A label may hold commas, and may be a number.
+        let whole = match text.strip_prefix(LABEL) {
+            Some(name) => output_of(name, labels)?,
+            None if text.parse::<usize>().is_ok() => None,
+            None => output_of(text, labels)?,
+        };
+        if let Some(index) = whole {
+            return Ok(Targets::Outputs(vec![index]));
         }
         let one = |part: &str| {
             let part = part.trim();
-            part.parse().ok().or_else(|| label(part)).ok_or_else(|| unknown_target(part, labels))
+            let output = match (part.strip_prefix(LABEL), part.strip_prefix(INDEX).unwrap_or(part).parse()) {
+                (Some(name), _) => output_of(name, labels)?,
+                (None, Ok(index)) => Some(index),
+                (None, Err(_)) => output_of(part, labels)?,
+            };
+            output.ok_or_else(|| unknown_target(part, labels))
         };
         text.split(',').map(one).collect::<Result<_, _>>().map(Targets::Outputs)
+    }
+
+    /// What of a target that [`parse`](Self::parse) reads could be meant otherwise: numbers that are an index and, of
+    /// another output, the label.
+    pub fn doubts(text: &str, labels: &[String]) -> Vec<String> {
+        let doubt = |part: &str| {
+            let index: usize = part.parse().ok()?;
+            let other = labels.iter().position(|label| label == part).filter(|other| *other != index)?;
+            let own = labels.get(index).map(|label| format!(", \"{label}\"")).unwrap_or_default();
+            Some(format!(
+                "the target {part} is output {index}{own}, not output {other}, whose label is \"{part}\"; write \
+                 {LABEL}{part} for that one, or {INDEX}{part} to leave no doubt"
+            ))
+        };
+        text.split(',').filter_map(|part| doubt(part.trim())).collect()
     }
 
     /// The targets for a batch of logits `f64[N,K]`: one list of N outputs per target.
@@ -111,6 +145,31 @@ impl Targets {
                 })
                 .collect(),
         }
+    }
+}
+
+/// Says that a target is a label.
+const LABEL: &str = "label:";
+/// Says that a target is an index.
+const INDEX: &str = "index:";
+
+/// The output of a label, if there is one.
+fn output_of(name: &str, labels: Option<&[String]>) -> Result<Option<usize>, RequestError> {
+    let all = labels.unwrap_or(&[]).iter().enumerate();
+    let outputs: Vec<usize> = all.filter(|(_, label)| *label == name).map(|(i, _)| i).collect();
+    match outputs[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err(RequestError::AmbiguousLabel { label: name.to_string(), outputs }),
+    }
+}
+
+/// `3, 5 and 7`; of many, the first ten.
+fn list(outputs: &[usize]) -> String {
+    let shown: Vec<String> = outputs.iter().take(10).map(ToString::to_string).collect();
+    match (&shown[..], outputs.len()) {
+        ([first @ .., last], 2..=10) => format!("{} and {last}", first.join(", ")),
+        (_, count) => format!("{}, ... ({count})", shown.join(", ")),
     }
 }
 
@@ -271,6 +330,28 @@ mod tests {
         assert_eq!(parse("great dane, dog"), Ok(Targets::Outputs(vec![1])));
         assert!(parse("cot").unwrap_err().to_string().contains("did you mean \"cat\"?"));
         assert!(Targets::parse("cat", None).unwrap_err().to_string().contains("--labels"));
+    }
+
+    #[test]
+    fn a_number_is_an_index_and_a_label_names_one_output() {
+        let labels = ["1", "10", "2", "3", "crane", "crane", "top1"].map(String::from);
+        let parse = |text| Targets::parse(text, Some(&labels));
+        assert_eq!(parse("1"), Ok(Targets::Outputs(vec![1])));
+        assert_eq!(parse("index:1"), Ok(Targets::Outputs(vec![1])));
+        assert_eq!(parse("label:1"), Ok(Targets::Outputs(vec![0])));
+        assert_eq!(parse("label:10,10, label:3"), Ok(Targets::Outputs(vec![1, 10, 3])));
+        assert_eq!(parse("top1"), Ok(Targets::Outputs(vec![6])));
+        assert!(parse("label:11").is_err() && parse("index:one").is_err());
+        for text in ["crane", "label:crane", "1,crane"] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains("\"crane\" is that of the outputs 4 and 5"), "{error}");
+        }
+        let doubts = Targets::doubts("1, 3", &labels);
+        assert!(
+            doubts.len() == 1 && doubts[0].contains("label:1") && doubts[0].contains("\"10\""),
+            "{doubts:?}"
+        );
+        assert!(Targets::doubts("label:1,index:1,0,2,4", &labels).is_empty());
     }
 
     #[test]

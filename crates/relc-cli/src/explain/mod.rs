@@ -1,5 +1,6 @@
 //! `relc explain`.
 
+mod files;
 mod progress;
 mod request;
 mod run;
@@ -7,7 +8,6 @@ mod show;
 
 use std::path::Path;
 
-use relc::artifact::{check_writable, write_npz_f32};
 use relc::preprocess::{Preprocess, PreprocessError};
 use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report};
 use relc::{Explainer, Method};
@@ -17,10 +17,11 @@ use serde::Serialize;
 use crate::args::ExplainArgs;
 use crate::compile::{engine, import_options, method, picture_compiler};
 use crate::failure::Failure;
-use crate::outputs::{Gathered, OutFolder, write_json};
+use crate::outputs::{OutFolder, write_json};
 use crate::{inputs, labels, print, tables};
-use request::{check_seed_rows, seed, targets};
-use run::{Run, gathered};
+use files::Files;
+use request::{check_seed_rows, doubts, seed, targets};
+use run::Run;
 
 /// What `--json` writes.
 #[derive(Serialize)]
@@ -30,7 +31,25 @@ struct Report<'a> {
     compiled: &'a ModelReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<&'a [RuleReport]>,
-    results: &'a [SampleReport],
+    results: &'a [Entry],
+    failures: &'a [FailureReport],
+}
+
+/// What `--json` writes of an input.
+#[derive(Serialize)]
+struct Entry {
+    #[serde(flatten)]
+    report: SampleReport,
+    /// Its folder, with `--out`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folder: Option<String>,
+}
+
+/// An input that could not be explained.
+#[derive(Serialize)]
+struct FailureReport {
+    input: String,
+    error: String,
 }
 
 /// What `report.json` holds.
@@ -42,6 +61,9 @@ struct SampleFile<'a> {
     #[serde(flatten)]
     result: &'a SampleReport,
 }
+
+/// How many folders of earlier runs are named.
+const OLDER: usize = 5;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -56,6 +78,9 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     })?;
     let labels = args.labels.as_deref().map(labels::read).transpose()?;
     let targets = targets(args, labels.as_deref())?;
+    for doubt in doubts(args, labels.as_deref()) {
+        print::note(format!("warning: {doubt}"));
+    }
     let compiler = match &method {
         Some(_) => Method::compiler()?,
         None => picture_compiler(&args.compile, &preprocess)?,
@@ -65,20 +90,17 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let explainer = if args.no_sensitivity { explainer.without_sensitivity() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
-    let sources = inputs::open(&args.inputs, &explainer)?;
-    check_seed_rows(&seed, sources.iter().map(|s| s.samples).sum())?;
-    let taps = args.tap.as_ref().map(|_| args.tap_npz.clone());
-    let files = [&args.relevance_npy, &args.map_npy, &args.json, &taps];
-    for path in files.into_iter().flatten().filter(|p| p.as_path() != Path::new("-")) {
-        check_writable(path)?; // rather now than after an hour's work
-    }
+    let sources = inputs::open(&inputs::expand(&args.inputs)?, &explainer)?;
+    let samples = sources.iter().map(|s| s.samples).sum();
+    check_seed_rows(&seed, samples)?;
+    let files = Files::create(args, samples, Style::new(colormap))?;
 
     let model = model_report(&explainer, method.as_ref());
     let rules = args.explain_rules.then(|| rule_report(&explainer));
     let quiet = args.json.as_deref() == Some(Path::new("-"));
     print_warnings(&explainer, labels.as_deref());
     if let Some(rules) = rules.as_ref().filter(|_| !quiet) {
-        print::line(tables::rules(rules))?;
+        print::block(tables::rules(rules))?;
     }
     let mut run = Run {
         args,
@@ -89,41 +111,60 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         targets,
         labels,
         preprocess,
-        out: args.out.as_deref().map(|dir| OutFolder::create(dir, Style::new(colormap))).transpose()?,
         method,
-        relevance: Gathered::default(),
-        maps: Gathered::default(),
-        taps: Vec::new(),
-        reports: Vec::new(),
         quiet,
+        files,
+        samples,
+        reports: Vec::new(),
+        failures: Vec::new(),
+        failure: None,
     };
     run.explain_all(&sources)?;
-    if let Some(path) = &args.relevance_npy {
-        run.relevance.write(path)?;
+    let Run { reports, failures, failure, files, .. } = run;
+    if let Some(out) = &files.out {
+        note_older(out);
     }
-    if let Some(path) = &args.map_npy {
-        run.maps.write(path)?;
-    }
-    if let Some(path) = &taps {
-        write_npz_f32(path, &gathered(run.taps)?)?;
-    }
+    files.finish()?;
     if let Some(path) = &args.json {
-        let results = &run.reports;
+        let (results, failures) = (&reports[..], &failures[..]);
         let model_path = args.model.display().to_string();
         let rules = rules.as_deref();
-        write_json(path, &Report { relc: VERSION, model: model_path, compiled: &model, rules, results })?;
+        let report = Report { relc: VERSION, model: model_path, compiled: &model, rules, results, failures };
+        write_json(path, &report)?;
     }
-    Ok(())
+    match failure {
+        None => Ok(()),
+        Some(failure) if samples == 1 => Err(failure),
+        Some(_) => Err(format!("{} of {samples} inputs could not be explained", failures.len()).into()),
+    }
 }
+
+/// Says which folders in `--out` are not this run's.
+fn note_older(out: &OutFolder) {
+    let older = out.older();
+    if !older.is_empty() {
+        let (count, root) = (older.len(), out.root().display());
+        let names: Vec<&str> = older.iter().take(OLDER).map(String::as_str).collect();
+        let more = if count > OLDER { ", ..." } else { "" };
+        print::note(format!(
+            "note: {root} also holds {count} folder(s) of earlier runs: {}{more}",
+            names.join(", ")
+        ));
+    }
+}
+
 /// On standard error, so that JSON on standard output stays JSON alone.
 fn print_warnings(explainer: &Explainer, labels: Option<&[String]>) {
     let outputs = explainer.outputs();
     if let Some(labels) = labels.filter(|l| l.len() != outputs) {
-        eprintln!("warning: the labels are {} lines, the model has {outputs} outputs", labels.len());
+        print::note(format!(
+            "warning: the labels are {} lines, the model has {outputs} outputs",
+            labels.len()
+        ));
     }
     for remark in explainer.compiled().passes.iter().flat_map(|p| &p.remarks) {
         if remark.kind == relc::passes::RemarkKind::Warning {
-            eprintln!("{remark}");
+            print::note(remark);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! How far the work is.
 
+use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
+
+use crate::table::is_utf8;
 
 /// A bar for several inputs, or for a method of many runs.
 pub fn progress_bar(total: usize, long: bool) -> ProgressBar {
@@ -10,10 +13,19 @@ pub fn progress_bar(total: usize, long: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(total as u64);
-    let template = "{bar:32} {pos}/{len} inputs, {per_sec}, {eta} left {msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} inputs, {pace} {msg}") {
+        bar.set_style(style.with_key("pace", pace).progress_chars(if is_utf8() { "█░" } else { "#-" }));
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// How fast it goes, and how long it will take: known once the first inputs are done.
+fn pace(state: &ProgressState, text: &mut dyn Write) {
+    let _ = if state.pos() == 0 {
+        write!(text, "{} so far", HumanDuration(state.elapsed()))
+    } else {
+        let (rate, left) = (state.per_sec(), HumanDuration(state.eta()));
+        write!(text, "{rate:.2}/s, {left} left")
+    };
 }

@@ -27,6 +27,12 @@ pub fn targets(args: &ExplainArgs, labels: Option<&[String]>) -> Result<Targets,
     Ok(Targets::Outputs(outputs))
 }
 
+/// What of the targets could be meant otherwise.
+pub fn doubts(args: &ExplainArgs, labels: Option<&[String]>) -> Vec<String> {
+    let texts = args.compare.iter().flatten().chain(&args.target);
+    texts.flat_map(|text| Targets::doubts(text, labels.unwrap_or(&[]))).collect()
+}
+
 /// The relevance to start from, and what reports call it.
 pub fn seed(args: &ExplainArgs, explainer: &Explainer) -> Result<(Seed, String), Failure> {
     if let Some(method) = &args.method.method {

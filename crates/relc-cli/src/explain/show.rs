@@ -1,5 +1,7 @@
 //! What is printed of a sample.
 
+use std::path::Path;
+
 use relc::report::{ModelReport, SampleReport};
 
 use crate::failure::Failure;
@@ -9,15 +11,22 @@ use crate::{print, tables};
 pub fn warn(report: &SampleReport) {
     for e in &report.explanations {
         for warning in &e.warnings {
-            eprintln!("warning: {}, target {}: {warning}", report.input, tables::output_name(&e.target));
+            let target = tables::output_name(&e.target);
+            print::note(format!("warning: {}, target {target}: {warning}", report.input));
         }
     }
 }
 
 /// Prints what a sample's explanations say.
-pub fn show(report: &SampleReport, model: &ModelReport, ledger: bool) -> Result<(), Failure> {
-    print::line(&report.input)?;
-    print::line(tables::predictions(&report.predictions))?;
+pub fn show(
+    report: &SampleReport,
+    folder: Option<&Path>,
+    model: &ModelReport,
+    ledger: bool,
+) -> Result<(), Failure> {
+    let folder = folder.map(|f| format!(" -> {}", f.display())).unwrap_or_default();
+    print::line(format!("{}{folder}", report.input))?;
+    print::block(tables::predictions(&report.predictions))?;
     if let Some(s) = &report.class_sensitivity {
         let [a, b] = &s.targets;
         let (a, b) = (tables::output_name(a), tables::output_name(b));
@@ -49,10 +58,10 @@ pub fn show(report: &SampleReport, model: &ModelReport, ledger: bool) -> Result<
             ))?;
         }
         if let Some(table) = tables::leakiest(e, 5) {
-            print::line(table)?;
+            print::block(table)?;
         }
         if ledger {
-            print::line(tables::ledger(e))?;
+            print::block(tables::ledger(e))?;
             for line in tables::unfolded(&model.unfolded) {
                 print::line(line)?;
             }

@@ -1,0 +1,75 @@
+//! The files that a run writes besides its report: the folders of the inputs, and arrays of all inputs.
+
+use std::path::Path;
+
+use ndarray::{ArrayD, ArrayViewD, Axis};
+use relc::Explanations;
+use relc::artifact::{NpyRows, NpzRows, check_writable};
+use relc_viz::Style;
+
+use crate::args::ExplainArgs;
+use crate::failure::Failure;
+use crate::outputs::OutFolder;
+
+/// What is written while a run lasts. Arrays appear when it is over.
+pub struct Files {
+    /// The folder of the inputs' folders.
+    pub out: Option<OutFolder>,
+    relevance: Option<NpyRows>,
+    maps: Option<NpyRows>,
+    taps: Option<NpzRows>,
+}
+
+impl Files {
+    /// Begins the files that are asked for, for so many samples; one that can't be written fails now rather than after
+    /// an hour's work.
+    pub fn create(args: &ExplainArgs, samples: usize, style: Style) -> Result<Files, Failure> {
+        let rows =
+            |path: &Option<_>| path.as_deref().map(|path: &Path| NpyRows::create(path, samples)).transpose();
+        if let Some(json) = args.json.as_deref().filter(|path| *path != Path::new("-")) {
+            check_writable(json)?;
+        }
+        Ok(Files {
+            relevance: rows(&args.relevance_npy)?,
+            maps: rows(&args.map_npy)?,
+            taps: args.tap.as_ref().map(|_| NpzRows::create(&args.tap_npz, samples)).transpose()?,
+            out: args.out.as_deref().map(|dir| OutFolder::create(dir, style)).transpose()?,
+        })
+    }
+
+    /// Writes what sample `index` of a batch gave as the run's sample `place`.
+    pub fn put(
+        &mut self,
+        place: usize,
+        index: usize,
+        result: &Explanations,
+        taps: &[(String, ArrayD<f32>)],
+    ) -> Result<(), Failure> {
+        if let Some(file) = &mut self.relevance {
+            let rows: Vec<ArrayViewD<'_, f32>> =
+                result.explanations.iter().map(|e| e.relevance.index_axis(Axis(0), index)).collect();
+            file.put(place, &rows)?;
+        }
+        if let Some(file) = &mut self.maps {
+            let maps = result.explanations.iter().map(|e| e.map.as_ref());
+            let maps: Option<Vec<ArrayViewD<'_, f32>>> =
+                maps.map(|map| Some(map?.index_axis(Axis(0), index).into_dyn())).collect();
+            let maps = maps.ok_or("--map-npy: the model's input is no picture, so there is no map")?;
+            file.put(place, &maps)?;
+        }
+        if let Some(file) = &mut self.taps {
+            let rows: Vec<_> =
+                taps.iter().map(|(name, rows)| (name.as_str(), rows.index_axis(Axis(0), index))).collect();
+            file.put(place, &rows)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the arrays; samples that failed have rows of NaN in them.
+    pub fn finish(self) -> Result<(), Failure> {
+        for file in [self.relevance, self.maps].into_iter().flatten() {
+            file.finish()?;
+        }
+        Ok(self.taps.map_or(Ok(()), NpzRows::finish)?)
+    }
+}
