@@ -1,6 +1,10 @@
 //! What the fuzz targets do with an input; the corpus test does it with every seed.
 
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageReader, RgbImage};
 use relc::passes::{PassManager, pipeline};
+use relc::preprocess::{Layout, Preprocess, load_picture};
 use relc::{BatchNormPolicy, Preset};
 use relc_ir::op::{Conv, Window};
 use relc_ir::{Op, verify};
@@ -53,5 +57,69 @@ pub fn preset(text: &str) {
 pub fn npy(bytes: &[u8]) {
     if let Ok(array) = relc::artifact::parse_npy_f32(bytes) {
         assert!(array.iter().all(|v| v.is_finite()));
+    }
+}
+
+/// Height and width of the inputs that pictures are made into.
+const INPUT: [usize; 2] = [6, 8];
+/// The most pixels of a picture, and the largest side on the way to the input, that fuzzers wait for. relc's own limits
+/// are higher, and have their tests in `preprocess.rs`.
+const PATIENCE: [u32; 2] = [1 << 20, 256];
+
+/// Makes inputs of a picture in both layouts; what it makes is finite and has the model's shape.
+fn make_inputs(preprocess: &Preprocess, picture: &DynamicImage) {
+    let [h, w] = INPUT;
+    for (layout, channels) in [(Layout::Nchw, 1), (Layout::Nchw, 3), (Layout::Nhwc, 3)] {
+        let Ok(prepared) = preprocess.apply(picture, layout, INPUT, channels) else { continue };
+        let shape = if layout == Layout::Nchw { (channels, h, w) } else { (h, w, channels) };
+        assert_eq!(prepared.values.dim(), shape);
+        assert_eq!(prepared.picture.dimensions(), (w as u32, h as u32));
+        assert!(prepared.values.iter().all(|v| v.is_finite()), "{preprocess:?}");
+    }
+}
+
+/// Parses a preprocessing, and makes inputs of a small picture by it. The picture's width and height are the first two
+/// bytes, from `0` on.
+///
+/// # Panics
+/// If relc does, an error does not name the file, or an input is not finite or of another shape.
+pub fn preprocess(bytes: &[u8]) {
+    let &[width, height, ref text @ ..] = bytes else { return };
+    let text = String::from_utf8_lossy(text);
+    let preprocess = match Preprocess::from_toml(&text, "fuzzed.toml") {
+        Ok(preprocess) => preprocess,
+        Err(error) => return assert!(error.to_string().contains("fuzzed.toml"), "{error}"),
+    };
+    let table: toml::Table = toml::from_str(&text).expect("what relc parses is TOML");
+    let side = table.get("resize_to").and_then(toml::Value::as_integer).unwrap_or(0);
+    if side > i64::from(PATIENCE[1]) {
+        return;
+    }
+    let [width, height] = [width, height].map(|n| u32::from(n.wrapping_sub(b'0')) % 64);
+    let picture = RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 255]));
+    make_inputs(&preprocess, &DynamicImage::ImageRgb8(picture));
+}
+
+/// Reads a picture, and makes inputs of it.
+///
+/// # Panics
+/// If relc does, an error does not name the file, an input is not finite or of another shape, or the folder for
+/// temporary files takes no file.
+pub fn picture(bytes: &[u8]) {
+    let size = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map(ImageReader::into_dimensions);
+    if let Ok(Ok((width, height))) = size {
+        if u64::from(width) * u64::from(height) > u64::from(PATIENCE[0]) {
+            return;
+        }
+    }
+    let file = tempfile::Builder::new().prefix("fuzzed").tempfile().expect("a temporary file");
+    std::fs::write(file.path(), bytes).expect("a temporary file can be written");
+    match load_picture(file.path()) {
+        Ok(picture) => {
+            for name in ["imagenet", "cifar10", "none"] {
+                make_inputs(&Preprocess::named(name).expect("relc's own"), &picture);
+            }
+        }
+        Err(error) => assert!(error.to_string().contains("fuzzed"), "{error}"),
     }
 }

@@ -48,3 +48,13 @@ fn preset() {
 fn npy() {
     check("npy", corpus::npy);
 }
+
+#[test]
+fn preprocess() {
+    check("preprocess", corpus::preprocess);
+}
+
+#[test]
+fn picture() {
+    check("picture", corpus::picture);
+}
