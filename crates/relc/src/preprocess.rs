@@ -208,6 +208,17 @@ impl Preprocess {
         if !parsed.scale.is_finite() {
             return refuse("scale", format!("got scale = {:?}, expected a finite number", parsed.scale));
         }
+        let Bounds { low, high } = parsed.bounds(3);
+        if low.iter().chain(&high).any(|v| !v.is_finite()) {
+            return refuse(
+                "scale",
+                format!(
+                    "got scale = {:?}, mean = {:?} and std = {:?}, by which a pixel of 255 is {high:?} in the model's \
+                     input; expected numbers that f32 holds",
+                    parsed.scale, parsed.mean, parsed.std
+                ),
+            );
+        }
         let allowed = 1..=MAX_SIDE as usize;
         if let Some(size) = parsed.size.filter(|s| s.iter().any(|n| !allowed.contains(n))) {
             return refuse("size", format!("got size = {size:?}, expected sizes from 1 to {MAX_SIDE}"));
@@ -405,6 +416,8 @@ mod tests {
         assert!(error("size = [0, 4]").contains("expected sizes from 1"));
         assert!(error("size = [4, 4]\nresize_to = 0").contains("line 2: got resize_to = 0"));
         assert!(error("scale = 1.0\nmean = [nan, 0.0, 0.0]").contains("line 2: got mean"));
+        assert!(error("\nscale = 3e38").contains("line 2: got scale = 3e38"));
+        assert!(error("scale = 1.0\nstd = [2e-38, 1.0, 1.0]").contains("expected numbers that f32 holds"));
         assert!(error("mean = [0.0]").contains("line 1"));
         assert!(error("filter = \"cubic\"").contains("bicubic"));
         let sized = Preprocess::from_toml("size = [64, 64]", "t").unwrap();
