@@ -75,7 +75,8 @@ pub fn plans() -> impl Strategy<Value = Plan> {
 }
 
 impl Builder {
-    fn conv(
+    /// A square convolution with half of the kernel as padding, and a bias or a BatchNormalization.
+    pub(crate) fn conv(
         &mut self,
         x: ValueId,
         outputs: usize,
@@ -93,12 +94,18 @@ impl Builder {
             return self.node(op, &[x, w, bias]);
         }
         let y = self.node(op, &[x, w]);
-        let (scale, bias) = (self.weight(&[outputs], 0.5, 1.5), self.weight(&[outputs], -0.3, 0.3));
-        let (mean, var) = (self.weight(&[outputs], -0.3, 0.3), self.weight(&[outputs], 0.5, 1.5));
-        self.node(Op::BatchNormalization(BatchNormalization { epsilon: 1e-5 }), &[y, scale, bias, mean, var])
+        self.normalised(y)
     }
 
-    fn block(&mut self, x: ValueId, block: Block, activation: Activation) -> ValueId {
+    /// A BatchNormalization.
+    pub(crate) fn normalised(&mut self, x: ValueId) -> ValueId {
+        let [channels, ..] = self.dims(x);
+        let (scale, bias) = (self.weight(&[channels], 0.5, 1.5), self.weight(&[channels], -0.3, 0.3));
+        let (mean, var) = (self.weight(&[channels], -0.3, 0.3), self.weight(&[channels], 0.5, 1.5));
+        self.node(Op::BatchNormalization(BatchNormalization { epsilon: 1e-5 }), &[x, scale, bias, mean, var])
+    }
+
+    pub(crate) fn block(&mut self, x: ValueId, block: Block, activation: Activation) -> ValueId {
         let channels = self.dims(x)[0];
         let grows = block.skip != Skip::Identity;
         let (outputs, stride) = (channels + usize::from(grows), 1 + usize::from(block.halves));

@@ -1,12 +1,14 @@
 //! What the cross-crate suites share.
 #![forbid(unsafe_code)]
 
+pub mod agreement;
 pub mod builder;
 pub mod corpus;
 pub mod cuts;
 pub mod graphs;
 pub mod mutations;
 pub mod nodes;
+pub mod parts;
 pub mod resnet;
 pub mod shared;
 pub mod twins;

@@ -1,0 +1,170 @@
+//! The compiled engine against the f64 interpreter under any preset, and what a program claims against what it does.
+
+use std::path::Path;
+
+use ndarray::{ArrayD, Axis};
+use relc::ir::Graph;
+use relc::ir::rule::Bounds;
+use relc::{Compiler, Engine, Explainer, Explanations, Ledger, Preset, Seed, SeedKind, Targets};
+
+use crate::cuts::cuts;
+use crate::shared::{max_abs, max_difference};
+use crate::zoo::chain;
+
+/// What f32 kernels must reach, of the maximum.
+pub const AGREEMENT: f64 = 1e-4;
+/// What a claim of conservation promises in f32 and in f64.
+const CONSERVATION: [f64; 2] = [1e-5, 1e-10];
+/// How much further than a plain f32 run, or a run in f64 from an input changed in its last digit, the compiled engine
+/// may be off where a rule's denominators nearly cancel: it adds up in another order.
+const SLACK: f64 = 10.0;
+
+/// Something that can be compiled: a file or a graph.
+#[derive(Clone, Copy)]
+pub enum Model<'a> {
+    /// An ONNX file.
+    File(&'a Path),
+    /// A graph.
+    Graph(&'a Graph),
+}
+
+impl Model<'_> {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// What relc says if it can't.
+    pub fn compile(&self, compiler: &Compiler) -> Result<Explainer, String> {
+        let compiled = match self {
+            Model::File(path) => compiler.compile(path),
+            Model::Graph(graph) => compiler.compile_graph((*graph).clone()),
+        };
+        compiled.map_err(|e| chain(&e))
+    }
+}
+
+/// Every preset that comes with relc, those that want bounds with bounds.
+///
+/// # Panics
+/// Never: relc's own presets parse.
+pub fn presets() -> Vec<(&'static str, Preset)> {
+    let bounds = Bounds { low: vec![-3.0], high: vec![3.0] };
+    let named = |name| (name, Preset::named(name).expect("a preset of relc's").with_bounds(bounds.clone()));
+    Preset::names().into_iter().map(named).collect()
+}
+
+/// Explains the first and the last output.
+fn explain(explainer: &Explainer, x: &ArrayD<f32>) -> Result<Explanations, String> {
+    let last = explainer.outputs().saturating_sub(1);
+    let targets = if last == 0 { vec![0] } else { vec![0, last] };
+    let seed = Seed::Named(SeedKind::OneHot);
+    explainer.explain(x.view(), &seed, &Targets::Outputs(targets)).map_err(|e| chain(&e))
+}
+
+/// How far the samples' relevance is off at most, in units of the sample's maximum.
+fn off(got: &Explanations, expected: &Explanations) -> f64 {
+    let explanations = got.explanations.iter().zip(&expected.explanations);
+    let samples = explanations.flat_map(|(got, expected)| {
+        got.relevance.axis_iter(Axis(0)).zip(expected.relevance.axis_iter(Axis(0)))
+    });
+    let worst = samples.map(|(got, expected)| {
+        let (got, expected) = (got.to_owned(), expected.to_owned());
+        max_difference(&got, &expected) / max_abs(&expected).max(f64::MIN_POSITIVE)
+    });
+    worst.fold(0.0, f64::max)
+}
+
+/// Books that are off. Where no conservation is claimed, relevance may grow far beyond the seed and cancel again at a fork,
+/// which rounds it at the size that it had before: there the largest relevance of the sample is the measure.
+fn unbalanced(ledger: &Ledger, tolerance: f64, conserving: bool) -> Option<String> {
+    let error = ledger.check(tolerance).err()?;
+    let samples = if conserving { 0 } else { ledger.totals.len() };
+    let grown = (0..samples).all(|sample| {
+        let accounts = ledger.entries.iter().map(|e| &e.samples[sample]);
+        let largest = accounts.clone().fold(0.0, |m: f64, a| m.max(a.magnitude_in).max(a.magnitude_out));
+        accounts.map(|a| a.residue().abs()).all(|residue| residue <= tolerance * largest)
+    });
+    (conserving || !grown).then(|| error.to_string())
+}
+
+/// The input with every value changed in its last digit, to and fro.
+fn nudged(x: &ArrayD<f32>) -> ArrayD<f32> {
+    let mut up = false;
+    x.mapv(|v| {
+        up = !up;
+        if up { v * (1.0 + f32::EPSILON) } else { v * (1.0 - f32::EPSILON) }
+    })
+}
+
+/// Compares a preset's compiled program with the f64 interpreter on `x`, checks the books of both, what crosses each
+/// cut where the program claims to conserve, and that the compiled batch is what its samples give one by one.
+///
+/// # Errors
+/// All that is off, a line each.
+pub fn check(model: Model<'_>, preset: &Preset, x: &ArrayD<f32>) -> Result<(), String> {
+    let compile = |engine| model.compile(&Compiler::new(preset.clone()).engine(engine));
+    let (oracle, plain, compiled) =
+        (compile(Engine::InterpF64)?, compile(Engine::InterpF32)?, compile(Engine::Jit)?);
+    let expected = explain(&oracle, x).map_err(|e| format!("interp-f64: {e}"))?;
+    let (plain, got) = match (explain(&plain, x), explain(&compiled, x)) {
+        (Ok(plain), Ok(got)) => (plain, got),
+        // Relevance that f32 can't hold.
+        (Err(_), Err(_)) => return Ok(()),
+        (Err(error), _) => return Err(format!("interp-f32 alone: {error}")),
+        (_, Err(error)) => return Err(format!("jit alone: {error}")),
+    };
+    let mut wrong = Vec::new();
+    let scale = expected.logits.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    let logits = got.logits.iter().zip(&expected.logits).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+    if logits > AGREEMENT * scale {
+        wrong.push(format!("logits off by {logits:e} of {scale:e}"));
+    }
+    let rounding = off(&plain, &expected).max(off(&explain(&oracle, &nudged(x))?, &expected));
+    let (difference, allowed) = (off(&got, &expected), (SLACK * rounding).max(AGREEMENT));
+    if difference.is_nan() || difference > allowed {
+        wrong.push(format!("relevance off by {difference:e}, not {allowed:e}"));
+    }
+    let [single, double] = CONSERVATION;
+    for (result, tolerance, engine) in [(&got, single, "jit"), (&expected, double, "interp-f64")] {
+        for explanation in &result.explanations {
+            let error = unbalanced(&explanation.ledger, tolerance, oracle.is_conserving());
+            wrong.extend(error.map(|error| format!("{engine}: {error}")));
+            for sample in (0..x.shape()[0]).filter(|_| oracle.is_conserving()) {
+                let error = explanation.conservation_error(sample);
+                if error.is_nan() || error > tolerance {
+                    wrong.push(format!("{engine}, sample {sample}: conserves to {error:e}"));
+                }
+            }
+        }
+    }
+    if oracle.is_conserving() {
+        let cut = cuts(oracle.graph(), x.mapv(f64::from), |logits| logits.mapv(|v| v.abs() + 0.5));
+        if cut.error.is_nan() || cut.error > CONSERVATION[1] {
+            wrong.push(format!("a cut has {:e} of the seed too much, behind {}", cut.error, cut.behind));
+        }
+    }
+    wrong.extend(batch_is_no_loop(&compiled, x, &got)?);
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// The samples whose result in the batch is another than alone; none where the model fixes its batch.
+fn batch_is_no_loop(
+    explainer: &Explainer,
+    x: &ArrayD<f32>,
+    whole: &Explanations,
+) -> Result<Vec<String>, String> {
+    let (_, ty) = explainer.input().map_err(|e| chain(&e))?;
+    if ty.dims().first().is_some_and(|d| d.fixed().is_some()) {
+        return Ok(Vec::new());
+    }
+    let mut wrong = Vec::new();
+    for (sample, one) in x.axis_chunks_iter(Axis(0), 1).enumerate() {
+        let single = explain(explainer, &one.to_owned())?;
+        let pairs = whole.explanations.iter().zip(&single.explanations);
+        let same =
+            pairs.map(|(a, b)| a.relevance.index_axis(Axis(0), sample) == b.relevance.index_axis(Axis(0), 0));
+        if !same.fold(true, |all, same| all && same) {
+            wrong.push(format!("sample {sample} of the batch is not what it is alone"));
+        }
+    }
+    Ok(wrong)
+}
