@@ -10,18 +10,29 @@ use relc_runtime::layout::LayoutError;
 #[non_exhaustive]
 pub enum EngineError {
     /// A node is not compiled yet.
-    #[error("the compiled engine can't run {node}: {reason}; use the engine interp-f32")]
+    #[error("the compiled engine can't run {node}: {reason}; try --engine interp-f32, the interpreter")]
     Unsupported {
         /// The node.
         node: String,
         /// Why not.
         reason: String,
     },
+    /// A node's first axis is not the batch.
+    #[error(
+        "{node} {does} its first axis, which must be the batch of every value; export the model with an input whose \
+         first axis is the batch, such as [N,C,H,W]"
+    )]
+    Batch {
+        /// The node.
+        node: String,
+        /// `moves` or `changes`.
+        does: &'static str,
+    },
     /// The graph is not what the engine takes.
     #[error("{0}")]
     Malformed(String),
     /// A convolution can't be planned.
-    #[error("{node}: {source}")]
+    #[error("the compiled engine can't run {node}: {source}; try --engine interp-f32, the interpreter")]
     Conv {
         /// The node.
         node: String,
@@ -58,12 +69,12 @@ pub enum EngineError {
     },
     /// The input or the explained output has a value that is infinite or not a number.
     #[error(
-        "got a non-finite value in the input or the explained output; run the engine interp-f64 to find the node"
+        "got a non-finite value in the input or the explained output; --engine interp-f64 finds the node"
     )]
     NonFiniteForward,
     /// A value is infinite or not a number.
     #[error(
-        "node {node}: got a non-finite relevance, the first in execution order; run the engine interp-f64 to see more"
+        "node {node}: got a non-finite relevance, the first in execution order; --engine interp-f64 shows more"
     )]
     NonFinite {
         /// The node.

@@ -224,7 +224,7 @@ impl<'a, T: Element> Run<'a, T> {
             (0..batch).map(|i| account(op, &stats, i, losses_of(losses, i, batch), incoming[i])).collect();
         if samples.iter().any(|a| !a.is_finite()) {
             let count = samples.iter().map(|a| a.non_finite).sum::<usize>().max(1);
-            return Err(InterpError::non_finite(self.graph, node, Quantity::Relevance, count));
+            return Err(InterpError::non_finite::<T>(self.graph, node, Quantity::Relevance, count));
         }
         let (label, name) = (self.graph.node_label(node), self.graph.node(node).name.clone());
         if let Relevance::Split { skip, .. } = *op {

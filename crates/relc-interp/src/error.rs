@@ -1,6 +1,8 @@
 //! Errors of the executor.
 
-use relc_ir::{Graph, NodeId, VerifyErrors};
+use relc_ir::{Graph, NodeId, Op, VerifyErrors};
+
+use crate::element::Element;
 
 /// What a non-finite value was meant to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +60,7 @@ pub enum InterpError {
     },
     /// A value is infinite or not a number.
     #[error(
-        "node {node}: got {count} non-finite values of {quantity}, the first in execution order; expected an input and \
-         weights whose sums fit f32 (check the preprocessing, or try interp-f64)"
+        "node {node}: got {count} non-finite values of {quantity}, the first in execution order; expected {expected}"
     )]
     NonFinite {
         /// Activation or relevance.
@@ -74,10 +75,13 @@ pub enum InterpError {
         op: String,
         /// How many values are not finite.
         count: usize,
+        /// What is expected, and what to do.
+        expected: &'static str,
     },
     /// A tensor is too large for this machine's address space.
     #[error(
-        "node {node}: got a tensor of shape {shape:?}, which is too large to address; use a smaller batch"
+        "node {node}: got a tensor of shape {shape:?}, which is too large to address; explain fewer or smaller inputs at \
+         a time"
     )]
     TooLarge {
         /// The node.
@@ -113,8 +117,20 @@ impl InterpError {
     }
 
     /// A non-finite value at a node.
-    pub(crate) fn non_finite(graph: &Graph, node: NodeId, quantity: Quantity, count: usize) -> Self {
+    pub(crate) fn non_finite<T: Element>(
+        graph: &Graph,
+        node: NodeId,
+        quantity: Quantity,
+        count: usize,
+    ) -> Self {
         let n = graph.node(node);
+        let expected = match (&n.op, size_of::<T>()) {
+            (Op::Input, _) => "finite numbers",
+            (_, 4) => {
+                "an input and weights whose sums fit f32 (check the preprocessing, or try --engine interp-f64)"
+            }
+            _ => "an input and weights whose sums fit f64 (check the preprocessing and the weights)",
+        };
         InterpError::NonFinite {
             quantity,
             node: graph.describe(node),
@@ -122,6 +138,7 @@ impl InterpError {
             name: n.name.clone(),
             op: n.op.mnemonic(),
             count,
+            expected,
         }
     }
 }

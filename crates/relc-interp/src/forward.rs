@@ -174,6 +174,6 @@ fn check_finite<T: Element>(
 ) -> Result<(), InterpError> {
     match array.iter().filter(|v| !v.is_finite()).count() {
         0 => Ok(()),
-        count => Err(InterpError::non_finite(graph, node, quantity, count)),
+        count => Err(InterpError::non_finite::<T>(graph, node, quantity, count)),
     }
 }

@@ -32,6 +32,7 @@ mod parse;
 mod print;
 pub mod residual;
 pub mod rule;
+pub mod spelling;
 mod types;
 mod verify;
 mod weight;

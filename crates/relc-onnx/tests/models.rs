@@ -35,7 +35,9 @@ fn models() -> Vec<PathBuf> {
     let own = ["examples", "tests/zoo"].map(|folder| workspace().join(folder));
     for folder in own.into_iter().chain(["models", "refs"].map(|folder| shared.join(folder))) {
         if folder.is_dir() {
+            let before = found.len();
             collect(&folder, &mut found);
+            assert!(found.len() > before, "{} holds no model: it is incomplete", folder.display());
         } else {
             // Past libtest's capture.
             let _ = writeln!(std::io::stderr(), "skipped: there is no folder {}", folder.display());

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use relc_ir::op::Relevance;
+use relc_ir::spelling::did_you_mean_glob;
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 use relc_rules::Mask;
 
@@ -63,10 +64,12 @@ impl Pass for InsertMasks {
 
 fn unmatched(graph: &Graph, mask: &Mask, order: &[NodeId]) -> PassError {
     let glob = mask.name.as_str();
-    let names = order.iter().map(|n| graph.node(*n).name.as_str());
-    let nearest = names.min_by_key(|n| strsim::damerau_levenshtein(n, glob)).unwrap_or("none");
-    let message =
-        format!("the mask \"{glob}\" matches no node that relevance reaches (did you mean \"{nearest}\"?)");
+    let ends = |n: &NodeId| matches!(graph.node(*n).op, Op::Relevance(Relevance::Seed | Relevance::Sum));
+    let reached: BTreeSet<NodeId> =
+        graph.node_ids().filter(|n| !ends(n)).filter_map(|n| graph.node(n).of).collect();
+    let names = order.iter().filter(|n| reached.contains(n)).map(|n| graph.node(*n).name.as_str());
+    let hint = did_you_mean_glob(glob, names);
+    let message = format!("the mask \"{glob}\" matches no node that relevance reaches{hint}");
     PassError::Unmatched { messages: vec![message] }
 }
 

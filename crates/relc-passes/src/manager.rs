@@ -44,6 +44,14 @@ pub struct Remark {
     pub message: String,
 }
 
+impl Remark {
+    /// The node and what is said of it.
+    pub fn text(&self) -> String {
+        let colon = if self.node.is_empty() { "" } else { ": " };
+        format!("{}{colon}{}", self.node, self.message)
+    }
+}
+
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -51,8 +59,7 @@ impl fmt::Display for Remark {
             RemarkKind::Missed => "missed",
             RemarkKind::Warning => "warning",
         };
-        let colon = if self.node.is_empty() { "" } else { ": " };
-        write!(f, "{kind}: {}{colon}{}", self.node, self.message)
+        write!(f, "{kind}: {}", self.text())
     }
 }
 

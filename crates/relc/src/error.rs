@@ -57,7 +57,8 @@ pub enum ExplainError {
     Request(#[from] RequestError),
     /// More memory would be needed than is allowed.
     #[error(
-        "{samples} sample(s) at once need about {needed} MiB, more than the limit of {limit} MiB; use smaller batches"
+        "{samples} sample(s) at once need about {needed} MiB, more than the limit of {limit} MiB; {}",
+        if *samples > 1 { "explain fewer at a time (--batch 1)" } else { "explain smaller inputs" }
     )]
     Memory {
         /// Samples in the batch.

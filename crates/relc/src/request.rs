@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use ndarray::{Array2, ArrayD, Axis};
 use relc_ir::Head;
+use relc_ir::spelling::did_you_mean;
 use relc_rules::SeedKind;
 
 /// The relevance that is put on the explained output.
@@ -65,11 +66,11 @@ pub enum RequestError {
         outputs: Vec<usize>,
     },
     /// A target that is no number, `argmax`, `topK` or label.
-    #[error("got the target \"{target}\", expected argmax, topK (for example top3), {expected}")]
+    #[error("got the target \"{target}\", expected {expected}")]
     UnknownTarget {
         /// What was given.
         target: String,
-        /// What else is allowed, with the nearest label.
+        /// What is allowed, with the nearest label.
         expected: String,
     },
 }
@@ -105,7 +106,7 @@ impl Targets {
                 (None, Ok(index)) => Some(index),
                 (None, Err(_)) => output_of(part, labels)?,
             };
-            output.ok_or_else(|| unknown_target(part, labels))
+            output.ok_or_else(|| unknown_target(part, text.contains(','), labels))
         };
         text.split(',').map(one).collect::<Result<_, _>>().map(Targets::Outputs)
     }
@@ -173,16 +174,21 @@ fn list(outputs: &[usize]) -> String {
     }
 }
 
-fn unknown_target(part: &str, labels: Option<&[String]>) -> RequestError {
+/// `listed`: whether the part stands in a list, where `argmax` and `topK` have no place.
+fn unknown_target(part: &str, listed: bool, labels: Option<&[String]>) -> RequestError {
+    let is_choice =
+        |t: &str| t == "argmax" || t.strip_prefix("top").is_some_and(|k| k.parse::<usize>().is_ok());
+    let alone =
+        if listed && is_choice(part) { format!("; {part} stands alone, in no list") } else { String::new() };
     let expected = match labels {
-        None => "an output's index, or several with commas (give --labels to use names)".to_string(),
+        None => format!("an output's index (or its name, with --labels), or several with commas{alone}"),
         Some(labels) => {
-            let nearest = labels.iter().min_by_key(|l| strsim::damerau_levenshtein(l, part));
-            let hint = nearest.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
-            format!("an output's index or label{hint}, or several with commas")
+            let hint = did_you_mean(part, labels.iter().map(String::as_str));
+            format!("an output's index or label{hint}, or several with commas{alone}")
         }
     };
-    RequestError::UnknownTarget { target: part.to_string(), expected }
+    let choices = if listed { "" } else { "argmax, topK (for example top3), " };
+    RequestError::UnknownTarget { target: part.to_string(), expected: format!("{choices}{expected}") }
 }
 
 /// The `k` largest outputs of each sample, first the largest of all samples, then the second, ...; of equal ones the
@@ -330,6 +336,9 @@ mod tests {
         assert_eq!(parse("great dane, dog"), Ok(Targets::Outputs(vec![1])));
         assert!(parse("cot").unwrap_err().to_string().contains("did you mean \"cat\"?"));
         assert!(Targets::parse("cat", None).unwrap_err().to_string().contains("--labels"));
+        let error = |text| parse(text).unwrap_err().to_string();
+        assert!(error("argmax,1").contains("argmax stands alone"), "{}", error("argmax,1"));
+        assert!(!error("-1").contains("did you mean"), "{}", error("-1"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc_interp::{Element, Options};
 use relc_ir::op::Relevance;
+use relc_ir::spelling::did_you_mean_glob;
 use relc_ir::{NodeId, Op, ValueId};
 use relc_rules::NameGlob;
 
@@ -73,8 +74,8 @@ impl Explainer {
         let matched: Vec<NodeId> = matched.collect();
         if matched.is_empty() {
             let names = reached.iter().map(|n| graph.node(*n).name.as_str());
-            let nearest = names.min_by_key(|n| strsim::damerau_levenshtein(n, glob)).unwrap_or("none");
-            let message = format!("matches no node that relevance reaches (did you mean \"{nearest}\"?)");
+            let hint = did_you_mean_glob(glob, names);
+            let message = format!("matches no node that relevance reaches{hint}");
             return Err(ExplainError::Glob { glob: glob.into(), message });
         }
         self.tap_nodes(input, seed, targets, &matched)

@@ -32,7 +32,7 @@ pub enum CompileError {
         callee: String,
     },
     /// Cranelift does not support this machine.
-    #[error("this machine cannot run compiled kernels: {0}; use the interpreter")]
+    #[error("this machine cannot run compiled kernels: {0}; try --engine interp-f32, the interpreter")]
     Machine(String),
     /// Cranelift failed.
     #[error("{name}: {source}")]

@@ -172,6 +172,10 @@ impl<'g> Builder<'g> {
         EngineError::Unsupported { node: self.graph.describe(node), reason: reason.into() }
     }
 
+    fn no_batch(&self, node: NodeId, does: &'static str) -> EngineError {
+        EngineError::Batch { node: self.graph.describe(node), does }
+    }
+
     fn push(&mut self, action: Action) {
         self.steps.push(Step { node: self.node, action });
     }

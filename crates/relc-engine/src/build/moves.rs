@@ -95,7 +95,7 @@ impl Builder<'_> {
     ) -> Result<(), EngineError> {
         let (from, to) = (sample_dims(self.graph.ty(x)), sample_dims(self.graph.ty(out)));
         if t.perm.first() != Some(&0) {
-            return Err(self.unsupported(node, "it moves the batch"));
+            return Err(self.no_batch(node, "moves"));
         }
         self.table(node, x, out, |i| {
             let mut at = vec![0; from.len()];
@@ -143,7 +143,7 @@ impl Builder<'_> {
         source: impl Fn(usize) -> Option<usize>,
     ) -> Result<(), EngineError> {
         if batch(self.graph.ty(x)) != batch(self.graph.ty(out)) {
-            return Err(self.unsupported(node, "it changes the batch"));
+            return Err(self.no_batch(node, "changes"));
         }
         let (input, output) = (self.buffer(x)?, self.buffer(out)?);
         let count = sample_dims(self.graph.ty(out)).iter().product();

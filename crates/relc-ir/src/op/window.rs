@@ -44,7 +44,9 @@ impl Window {
         let numbers = [stride, self.kernel[axis], self.dilations[axis]];
         if numbers.iter().any(|n| !(1..=MAX_WINDOW).contains(n)) || begin.max(end) > MAX_WINDOW {
             return Err(format!(
-                "got a kernel, stride, dilation or pad of 0 or above {MAX_WINDOW}: {self:?}"
+                "got kernel {:?}, strides {:?}, dilations {:?}, pads {:?}, expected sizes from 1 and pads from 0 to \
+                 {MAX_WINDOW}",
+                self.kernel, self.strides, self.dilations, self.pads
             ));
         }
         let padded = size.checked_add(begin).and_then(|v| v.checked_add(end));

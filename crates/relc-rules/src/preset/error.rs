@@ -1,18 +1,18 @@
 //! What is wrong with a preset.
 
+use relc_ir::spelling::did_you_mean;
+
 /// A preset that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresetError {
     /// No preset has that name.
-    #[error("there is no preset \"{name}\"; expected {}, or a .toml file{}", known.join(" or "), suggest(nearest))]
+    #[error("there is no preset \"{name}\"; expected {}, or a .toml file{}", known.join(" or "), did_you_mean(name, known.iter().copied()))]
     Unknown {
         /// What was asked for.
         name: String,
         /// What there is.
         known: Vec<&'static str>,
-        /// The nearest of them, if any is near.
-        nearest: Option<String>,
     },
     /// The file is no preset.
     #[error("{file}, line {line}: {message}")]
@@ -26,14 +26,13 @@ pub enum PresetError {
     },
     /// An option was given that no line of the preset looks at.
     #[error(
-        "preset \"{preset}\" fixes the bias in every line, so bias = include would do nothing; use the preset \"paper\""
+        "preset \"{preset}\" fixes the bias in every line, so bias = {bias} would do nothing; leave it out, or use the \
+         preset \"paper\", which leaves it open"
     )]
     BiasFixed {
         /// The preset.
         preset: String,
+        /// The policy that was asked for.
+        bias: &'static str,
     },
-}
-
-fn suggest(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default()
 }

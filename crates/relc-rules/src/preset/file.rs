@@ -1,11 +1,12 @@
 //! A preset's file as serde reads it.
 
 use relc_ir::rule::{BiasPolicy, GatePolicy, SplitPolicy};
+use relc_ir::spelling::did_you_mean;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::line::RawLine;
-use super::{BatchNormPolicy, Mask, Preset, PresetError, SplitLine, nearest};
+use super::{BatchNormPolicy, Mask, Preset, PresetError, SplitLine};
 use crate::glob::NameGlob;
 use crate::seed::SeedKind;
 
@@ -139,8 +140,6 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
 fn with_nearest(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next().filter(|_| message.starts_with("unknown "));
-    match unknown.and_then(|name| nearest(name, quoted)) {
-        Some(known) => format!("{message} (did you mean \"{known}\"?)"),
-        None => message.to_string(),
-    }
+    let hint = unknown.map(|name| did_you_mean(name, quoted)).unwrap_or_default();
+    format!("{message}{hint}")
 }

@@ -4,6 +4,7 @@ use relc_ir::Op;
 use relc_ir::rule::{
     BiasPolicy, Bounds, Fallback, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
 };
+use relc_ir::spelling::did_you_mean;
 use serde::{Deserialize, Serialize};
 
 use super::Line;
@@ -169,12 +170,8 @@ impl RawLine {
         };
         let ops: Vec<String> = self.op.map(Into::into).unwrap_or_default();
         if let Some(unknown) = ops.iter().find(|op| !OPS.contains(&op.as_str())) {
-            let nearest = super::nearest_of(unknown, OPS.into_iter());
-            return Err(format!(
-                "got the op \"{unknown}\", expected one of {} (did you mean \"{}\"?)",
-                OPS.join(", "),
-                nearest.unwrap_or("Conv")
-            ));
+            let hint = did_you_mean(unknown, OPS);
+            return Err(format!("got the op \"{unknown}\", expected one of {}{hint}", OPS.join(", ")));
         }
         let name = self.name.map(|n| NameGlob::new(&n)).transpose()?;
         let rule = RuleLine {
@@ -217,7 +214,8 @@ impl RawLine {
     /// Whether the keys that only some rules have are there where they belong, and have sense.
     fn check_keys(&self) -> Result<(), String> {
         let rule = self.rule;
-        let wrong = |expected: &str| Err(format!("rule {rule:?}: expected {expected}"));
+        let name = toml::Value::try_from(rule).map_or_else(|_| String::new(), |name| name.to_string());
+        let wrong = |expected: &str| Err(format!("rule = {name}: expected {expected}"));
         if matches!(rule, RawRule::Zplus | RawRule::Average) != self.input.is_some() {
             let uses = self.input.is_none();
             return wrong(if uses { "input = signed, raw or ones" } else { "no input" });
@@ -317,7 +315,7 @@ impl RuleLine {
             RawRule::Zbox => {
                 let bounds = self.bounds.as_ref().or(bounds).cloned();
                 let missing = "the zbox rule needs the lowest and highest values of the model's input: give low and \
-                               high in the rule line, or bounds";
+                               high in the rule line (or --low and --high)";
                 let bounds = Some(bounds.ok_or(missing)?);
                 LinearRule { bounds, ..self.linear("zbox", zbox::parts(), BiasPolicy::Exclude) }
             }

@@ -49,6 +49,7 @@ pub use error::PresetError;
 
 use relc_ir::Op;
 use relc_ir::rule::{BiasPolicy, Bounds, GatePolicy, Rule, SplitPolicy};
+use relc_ir::spelling::did_you_mean_glob;
 use serde::Deserialize;
 
 use crate::glob::NameGlob;
@@ -202,8 +203,7 @@ impl Preset {
             Some(text) => Preset::parse(text, name),
             None => {
                 let known = Preset::names();
-                let nearest = nearest(name, known.iter().copied()).map(ToString::to_string);
-                Err(PresetError::Unknown { name: name.to_string(), known, nearest })
+                Err(PresetError::Unknown { name: name.to_string(), known })
             }
         }
     }
@@ -239,7 +239,7 @@ impl Preset {
     /// If every line of the preset fixes its bias.
     pub fn with_bias(mut self, bias: BiasPolicy) -> Result<Preset, PresetError> {
         if bias != BiasPolicy::Exclude && !self.lines.iter().any(|l| l.rule.leaves_bias_open()) {
-            return Err(PresetError::BiasFixed { preset: self.name });
+            return Err(PresetError::BiasFixed { preset: self.name, bias: bias.name() });
         }
         self.bias = bias;
         Ok(self)
@@ -307,9 +307,8 @@ impl Preset {
     ///
     /// `nodes` are the model's nodes with their names, `joins` the names of its residual joins.
     pub fn unmatched(&self, nodes: &[(&Op, &str, Place)], joins: &[&str]) -> Vec<String> {
-        let message = |glob: &NameGlob, origin: &str, what: &str, nearest: Option<&str>| {
-            let hint = nearest.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
-            format!("{origin}: the glob \"{}\" matches no {what}{hint}", glob)
+        let message = |glob: &NameGlob, origin: &str, what: &str, hint: String| {
+            format!("{origin}: the glob \"{glob}\" matches no {what}{hint}")
         };
         let rules = self.lines.iter().filter_map(|line| {
             let glob = line.name.as_ref()?;
@@ -318,28 +317,17 @@ impl Preset {
                 let ops = nodes
                     .iter()
                     .filter(|(op, _, _)| line.ops.is_empty() || line.ops.iter().any(|o| o == op.onnx_name()));
-                nearest_of(glob.as_str(), ops.map(|(_, name, _)| *name))
+                did_you_mean_glob(glob.as_str(), ops.map(|(_, name, _)| *name))
             };
             (!fits).then(|| message(glob, &line.origin, "node of the line's ops and place", near()))
         });
         let splits = self.splits.iter().filter_map(|line| {
             let fits = joins.iter().any(|name| line.name.is_match(name));
-            let near = || nearest_of(line.name.as_str(), joins.iter().copied());
+            let near = || did_you_mean_glob(line.name.as_str(), joins.iter().copied());
             (!fits).then(|| message(&line.name, &line.origin, "residual join", near()))
         });
         rules.chain(splits).collect()
     }
-}
-
-/// The nearest of some names, if any is near.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |n: &str| strsim::damerau_levenshtein(n, name);
-    known.min_by_key(|n| distance(n)).filter(|n| distance(n) <= 3)
-}
-
-/// The nearest of some names, however far.
-fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.min_by_key(|n| strsim::damerau_levenshtein(n, name))
 }
 
 #[cfg(test)]

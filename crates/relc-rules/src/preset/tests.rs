@@ -53,14 +53,14 @@ fn the_bias_option_reaches_only_lines_that_leave_it_open() {
     assert_eq!(bias(&conv()), BiasPolicy::Include);
     assert_eq!(bias(&Op::GlobalAveragePool), BiasPolicy::Exclude);
     let error = Preset::named("conserve").unwrap().with_bias(BiasPolicy::Include).unwrap_err();
-    assert_eq!(error, PresetError::BiasFixed { preset: "conserve".into() });
+    assert_eq!(error, PresetError::BiasFixed { preset: "conserve".into(), bias: "include" });
 }
 
 #[test]
 fn errors_name_the_line_and_what_is_expected() {
     check_error(
         "[[rule]]\nop='Conv'\nrule='zplus'\nplus_eps=1e-5\n",
-        "t.toml, line 7: rule Zplus: expected input",
+        "t.toml, line 7: rule = \"zplus\": expected input",
     );
     check_error("[[rule]]\nop='Konv'\nrule='pass'\n", "did you mean \"Conv\"");
     check_error("[[rule]]\nop='Conv'\nrule='zplus'\ninput='raw'\n", "a denominator can be 0");

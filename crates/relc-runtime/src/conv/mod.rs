@@ -28,7 +28,7 @@ use crate::layout::{Blocked, Halo, LayoutError};
 #[non_exhaustive]
 pub enum ConvError {
     /// A size of 0, or an absurd one.
-    #[error("convolution {spec:?}: expected sizes from 1 to {max}, and pads of at most that")]
+    #[error("{spec}: expected sizes from 1 to {max}, and pads of at most that")]
     Size {
         /// The convolution.
         spec: ConvSpec,
@@ -90,7 +90,7 @@ pub enum ConvError {
         isa: Isa,
     },
     /// More packed weights or offsets than memory can have.
-    #[error("convolution {spec:?}: too large")]
+    #[error("{spec}: too large")]
     TooLarge {
         /// The convolution.
         spec: ConvSpec,

@@ -1,5 +1,7 @@
 //! A convolution's geometry, and which input each kernel position meets.
 
+use std::fmt;
+
 use super::ConvError;
 use crate::layout::Halo;
 
@@ -25,6 +27,17 @@ pub struct ConvSpec {
     pub dilation: [usize; 2],
     /// Zeros at top, left, bottom, right, as in ONNX.
     pub pads: [usize; 4],
+}
+
+impl fmt::Display for ConvSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConvSpec { channels_in, channels_out, groups, kernel, stride, dilation, pads } = self;
+        write!(
+            f,
+            "convolution of {channels_in} to {channels_out} channels (kernel {kernel:?}, strides {stride:?}, dilations \
+             {dilation:?}, pads {pads:?}, {groups} groups)"
+        )
+    }
 }
 
 impl ConvSpec {

@@ -1,6 +1,7 @@
 //! Methods that weigh a layer's channels: Grad-CAM and Score-CAM.
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis};
+use relc_ir::spelling::nearest_node;
 use relc_ir::{Dim, NodeId};
 
 use super::{Method, Runner, method_error};
@@ -19,15 +20,16 @@ fn layer(method: &Method, explainer: &Explainer, name: Option<&str>) -> Result<N
         matches!(graph.node(*n).types().first().map(|t| t.dims()),
             Some([_, Dim::Fixed(_), Dim::Fixed(h), Dim::Fixed(w)]) if h * w > 1)
     };
+    let is_layer = |n: &NodeId| is_picture(n) && !graph.data_operands(*n).is_empty();
     let order = graph.forward_order().unwrap_or_default();
     let found = match name {
-        Some(name) => order.iter().rev().find(|n| graph.node(**n).name == name && is_picture(n)),
-        None => order.iter().rev().find(|n| is_picture(n) && !graph.data_operands(**n).is_empty()),
+        Some(name) => order.iter().rev().find(|n| graph.node(**n).name == name && is_layer(n)),
+        None => order.iter().rev().find(|n| is_layer(n)),
     };
     found.copied().ok_or_else(|| {
-        let names = order.iter().filter(|n| is_picture(n)).map(|n| graph.node(*n).name.as_str());
+        let names = order.iter().filter(|n| is_layer(n)).map(|n| graph.node(*n).name.as_str());
         let wanted = name.unwrap_or("");
-        let nearest = names.min_by_key(|n| strsim::damerau_levenshtein(n, wanted)).unwrap_or("none");
+        let nearest = nearest_node(wanted, names).unwrap_or("there is none in this model");
         method_error(
             method,
             format!("the layer \"{wanted}\""),
