@@ -1,31 +1,31 @@
-//! Relevance maps as pictures: colour maps, heat maps, overlays, contact sheets.
+//! Relevance maps as pictures: colour maps, heat maps, overlays, colour bars, contact sheets.
 //!
 //! A map `f32[H,W]` is scaled to `[-1, 1]` by its largest magnitude, or by a percentile of the magnitudes
-//! ([`Style::clip`]), so that zero always has exactly the colour map's middle colour. Colour maps for maps without
+//! ([`Style::clip`]; [`scale()`] says which value that is), so that zero always has exactly the colour map's middle colour. Colour maps for maps without
 //! negative values ([`ColorMap::is_signed`] is false) start at zero and end at the largest value, or at a percentile;
 //! they draw values below zero as zero.
 #![forbid(unsafe_code)]
 
+mod bar;
 mod color;
 mod render;
 mod stretch;
 
+pub use bar::with_color_bar;
 pub use color::ColorMap;
-pub use render::{Style, contact_sheet, heat_map, overlay};
+pub use render::{Scale, Style, contact_sheet, heat_map, overlay, scale};
 
 /// A picture that can't be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VizError {
     /// There is no colour map of that name.
-    #[error("there is no colour map \"{name}\"; expected one of {known} (did you mean \"{nearest}\"?)")]
+    #[error("there is no colour map \"{name}\"; expected one of {known}")]
     UnknownColorMap {
         /// What was asked for.
         name: String,
         /// What there is.
         known: String,
-        /// The nearest of them.
-        nearest: String,
     },
     /// The map holds an infinity or a NaN.
     #[error("the map is {value} at row {row}, column {column}; expected finite values")]

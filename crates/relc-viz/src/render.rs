@@ -21,7 +21,7 @@ pub struct Style {
 }
 
 /// The most pixels each way.
-const MAX_SIDE: usize = 16384;
+pub(crate) const MAX_SIDE: usize = 16384;
 
 impl Style {
     /// A style that clips at the 99.5th percentile, so that single pixels don't darken the rest, and enlarges to 256
@@ -45,9 +45,22 @@ fn check_size(width: usize, height: usize) -> Result<(u32, u32), VizError> {
     Ok((width as u32, height as u32))
 }
 
-/// The map divided by its clipped largest magnitude: values in `[-1, 1]`, or `[0, 1]` for unsigned colour maps; all 0
-/// for a map of zeros.
-fn normalise(map: ArrayView2<'_, f32>, style: &Style) -> Result<Array2<f32>, VizError> {
+/// What the colours of a map stand for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// The value that has the first colour: `-high`, or 0 for unsigned colour maps.
+    pub low: f32,
+    /// The value that has the last colour; 0 for a map of zeros.
+    pub high: f32,
+    /// How many values lie beyond, and are drawn as if they were that large.
+    pub clipped: usize,
+}
+
+/// What the colours stand for when a map is drawn in a style.
+///
+/// # Errors
+/// As [`heat_map`].
+pub fn scale(map: ArrayView2<'_, f32>, style: &Style) -> Result<Scale, VizError> {
     let (rows, columns) = map.dim();
     check_size(columns, rows)?;
     if let Some(((row, column), value)) = map.indexed_iter().find(|(_, v)| !v.is_finite()) {
@@ -59,13 +72,21 @@ fn normalise(map: ArrayView2<'_, f32>, style: &Style) -> Result<Array2<f32>, Viz
     let largest = magnitudes.last().copied().unwrap_or(0.0);
     let rank = ((magnitudes.len() - 1) as f64 * (style.clip / 100.0).clamp(0.0, 1.0)).round() as usize;
     // Where nearly all of a map is zero, the percentile is too: then the largest magnitude is the scale.
-    let scale = magnitudes.get(rank).copied().filter(|s| *s > 0.0).unwrap_or(largest);
-    let lowest = if signed { -1.0 } else { 0.0 };
-    Ok(map.mapv(|v| if scale > 0.0 { (v / scale).clamp(lowest, 1.0) } else { 0.0 }))
+    let high = magnitudes.get(rank).copied().filter(|s| *s > 0.0).unwrap_or(largest);
+    let clipped = magnitudes.iter().rev().take_while(|m| **m > high).count();
+    Ok(Scale { low: if signed { 0.0 - high } else { 0.0 }, high, clipped })
+}
+
+/// The map divided by its clipped largest magnitude: values in `[-1, 1]`, or `[0, 1]` for unsigned colour maps; all 0
+/// for a map of zeros.
+fn normalise(map: ArrayView2<'_, f32>, style: &Style) -> Result<Array2<f32>, VizError> {
+    let Scale { high, .. } = scale(map, style)?;
+    let lowest = if style.colormap.is_signed() { -1.0 } else { 0.0 };
+    Ok(map.mapv(|v| if high > 0.0 { (v / high).clamp(lowest, 1.0) } else { 0.0 }))
 }
 
 /// The colour of a value in `[-1, 1]`; 0 and opposite values are exact about the middle of a signed table.
-fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
+pub(crate) fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
     let last = table.len().saturating_sub(1);
     let middle = if signed { last / 2 } else { 0 };
     let distance = (value.abs().min(1.0) * (last - middle) as f32).round() as usize;
@@ -91,9 +112,10 @@ fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
     imageops::resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest)
 }
 
-/// Draws a map `f32[H,W]` over its picture: the colours of [`heat_map`], with an opacity of 0.9 times the square root of
-/// the scaled magnitude, so that a pixel without relevance shows the picture alone and no pixel hides it. The picture
-/// is enlarged as [`Style::min_side`] says; the map is stretched to its size by linear interpolation.
+/// Draws a map `f32[H,W]` over its picture in grey: the colours of [`heat_map`], with an opacity of 0.9 times the
+/// square root of the scaled magnitude, so that a pixel without relevance shows the picture alone and no pixel hides
+/// it. All colour is the map's: a red roof and a blue sky are no relevance. The picture is enlarged as
+/// [`Style::min_side`] says; the map is stretched to its size by linear interpolation.
 ///
 /// # Errors
 /// As [`heat_map`].
@@ -101,7 +123,7 @@ pub fn overlay(picture: &RgbImage, map: ArrayView2<'_, f32>, style: &Style) -> R
     check_size(picture.width() as usize, picture.height() as usize)?;
     let values = normalise(map, style)?;
     let factor = style.factor(picture.width(), picture.height());
-    let below = enlarge(picture, factor);
+    let below = enlarge(&grey(picture), factor);
     let (width, height) = below.dimensions();
     let values = stretch(values.view(), height as usize, width as usize);
     let table = style.colormap.table();
@@ -117,6 +139,20 @@ pub fn overlay(picture: &RgbImage, map: ArrayView2<'_, f32>, style: &Style) -> R
         }
         pixel
     }))
+}
+
+/// How much of the range from black to white the grey picture under an overlay takes: the ends are left to the map,
+/// whose weak colours would vanish on white and whose strong ones on black.
+const GREYS: [f32; 2] = [30.0, 210.0];
+
+/// The picture without its colours and its extremes.
+fn grey(picture: &RgbImage) -> RgbImage {
+    let luma = imageops::grayscale(picture);
+    let [dark, light] = GREYS;
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let value = f32::from(luma.get_pixel(x, y).0[0]) / 255.0;
+        Rgb([(dark + (light - dark) * value).round() as u8; 3])
+    })
 }
 
 /// Pictures in rows and columns on white, with a margin around each; every cell is as large as the largest picture.
@@ -167,13 +203,35 @@ mod tests {
     }
 
     #[test]
-    fn a_map_of_zeros_is_drawn_and_leaves_the_picture() {
+    fn a_map_of_zeros_is_drawn_and_leaves_the_picture_in_grey() {
         let zeros = Array2::zeros((3, 3));
         let picture = RgbImage::from_fn(3, 3, |x, y| Rgb([x as u8 * 50, y as u8 * 50, 7]));
         for map in [ColorMap::Seismic, ColorMap::Inferno] {
             assert!(heat_map(zeros.view(), &plain(map)).is_ok());
-            assert_eq!(overlay(&picture, zeros.view(), &plain(map)).unwrap(), picture);
+            assert_eq!(overlay(&picture, zeros.view(), &plain(map)).unwrap(), grey(&picture));
         }
+    }
+
+    #[test]
+    fn under_a_map_no_picture_has_colours_of_its_own() {
+        let flag = RgbImage::from_fn(2, 1, |x, _| if x == 0 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
+        let below = overlay(&flag, Array2::zeros((1, 2)).view(), &plain(ColorMap::Seismic)).unwrap();
+        assert!(below.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]), "{below:?}");
+        let over = overlay(&flag, array![[-1.0, 1.0]].view(), &plain(ColorMap::Bwr)).unwrap();
+        let ([red, _, blue], [red2, _, blue2]) = (over.get_pixel(0, 0).0, over.get_pixel(1, 0).0);
+        assert!(blue > red + 100 && red2 > blue2 + 100, "{over:?}");
+    }
+
+    #[test]
+    fn the_scale_says_what_the_ends_of_the_colours_stand_for() {
+        let mut map = Array2::from_elem((20, 20), 1.0);
+        map[(0, 0)] = -1000.0;
+        let style = Style::new(ColorMap::Bwr);
+        assert_eq!(scale(map.view(), &style), Ok(Scale { low: -1.0, high: 1.0, clipped: 1 }));
+        let unsigned = Style::new(ColorMap::Hot);
+        assert_eq!(scale(map.view(), &unsigned), Ok(Scale { low: 0.0, high: 1.0, clipped: 0 }));
+        let zeros = Array2::zeros((2, 2));
+        assert_eq!(scale(zeros.view(), &style).map(|s| (s.high, s.clipped)), Ok((0.0, 0)));
     }
 
     #[test]
