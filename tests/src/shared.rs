@@ -171,3 +171,23 @@ pub fn max_difference(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f64 {
         if d.is_nan() { f64::INFINITY } else { m.max(d) }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Shared;
+
+    #[test]
+    #[should_panic = "is missing"]
+    fn a_file_that_is_missing_fails_its_test() {
+        let folder = tempfile::tempdir().unwrap();
+        Shared(folder.path().to_path_buf()).path("models/none.onnx");
+    }
+
+    #[test]
+    #[should_panic = "no .onnx in models"]
+    fn a_folder_without_files_fails_its_test() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("models")).unwrap();
+        Shared(folder.path().to_path_buf()).files("models", ".onnx");
+    }
+}

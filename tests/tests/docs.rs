@@ -96,3 +96,28 @@ fn only_two_crates_may_be_unsafe() {
         }
     }
 }
+
+#[test]
+fn the_readme_names_the_opsets_and_files_that_there_are() {
+    let readme = document("README.md");
+    let opsets = format!("opsets {} to {}", relc_onnx::OPSETS.start(), relc_onnx::OPSETS.end());
+    assert!(readme.contains(&opsets), "README.md lacks \"{opsets}\"");
+    let words = readme.split(|c: char| c.is_whitespace() || "`()".contains(c));
+    let is_path =
+        |w: &&str| ["examples/", "docs/"].iter().any(|folder| w.starts_with(folder)) && !w.contains('*');
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../");
+    for path in words.filter(is_path).map(|w| w.trim_end_matches([',', ';', '.', ':'])) {
+        assert!(std::path::Path::new(&format!("{root}{path}")).exists(), "README.md names {path}");
+    }
+}
+
+#[test]
+fn the_preprocessing_files_of_the_examples_are_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/preprocess");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        relc::preprocess::Preprocess::load(&path.to_string_lossy()).unwrap();
+    }
+    let v2 = relc::preprocess::Preprocess::load(&format!("{folder}/imagenet_v2.toml")).unwrap();
+    assert!(v2.to_string().starts_with("shorter side to 232 (bilinear), centre crop 224 x 224"), "{v2}");
+}

@@ -7,9 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Compile an ONNX ResNet into an explainer: which pixels made the network decide, with conserved relevance.
 #[derive(Debug, Parser)]
 #[command(name = "relc", version, about, long_about = None, arg_required_else_help = true)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do; RELC_ISA=portable|avx2|avx512 forces an instruction set."
-)]
+#[command(after_help = "Examples:
+  relc check resnet50.onnx
+  relc explain resnet50.onnx cat.jpg --labels imagenet.txt --out out
+  relc explain examples/demo/model.onnx examples/demo/images/*.png \\
+      --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out
+  relc help explain\n
+Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do; RELC_ISA=portable|avx2|avx512 forces an instruction set.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -49,8 +53,10 @@ pub struct PresetArgs {
 #[derive(Debug, Subcommand)]
 pub enum PresetCommand {
     /// Their names and what they are for.
+    #[command(after_help = "Example:\n  relc preset list")]
     List,
     /// The file of one.
+    #[command(after_help = "Example:\n  relc preset show conserve > mine.toml")]
     Show {
         /// Its name.
         name: String,
@@ -216,9 +222,10 @@ pub struct ExplainArgs {
     /// Where it is written, an array per node.
     #[arg(long, value_name = "FILE", default_value = "taps.npz", requires = "tap")]
     pub tap_npz: PathBuf,
-    /// How pictures become inputs: imagenet, cifar10, none, or a .toml file.
-    #[arg(long, value_name = "NAME", default_value = "imagenet")]
-    pub preprocess: String,
+    /// How pictures become inputs: imagenet, cifar10, none, or a .toml file [default: imagenet, with a warning where it
+    /// can be seen not to fit].
+    #[arg(long, value_name = "NAME")]
+    pub preprocess: Option<String>,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Explain without a ledger: only its totals.
@@ -269,7 +276,10 @@ pub struct ExplainArgs {
 
 /// `relc check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  relc check resnet50.onnx --preset paper")]
+#[command(after_help = "Examples:
+  relc check resnet50.onnx
+  relc check resnet50.onnx --preset paper --batchnorm keep
+  relc check model.onnx --output logits --hold scale=1.0 --input-shape N,3,224,224 --json")]
 pub struct CheckArgs {
     /// The ONNX model.
     pub model: PathBuf,

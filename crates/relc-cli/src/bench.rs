@@ -7,8 +7,9 @@ use relc::{Explainer, Method, Seed, Targets};
 use serde::Serialize;
 
 use crate::args::{BATCH, BenchArgs};
-use crate::compile::{compiler, engine, import_options, method};
+use crate::compile::{engine, import_options, method, usual_compiler};
 use crate::failure::Failure;
+use crate::numbers::significant;
 use crate::print;
 
 /// Runs that fill caches and memory before any counts.
@@ -44,7 +45,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let method = method(&args.method)?;
     let compiler = match &method {
         Some(_) => Method::compiler()?,
-        None => compiler(&args.compile)?.1,
+        None => usual_compiler(&args.compile)?,
     };
     let engine = engine(&args.engine)?;
     let start = Instant::now();
@@ -96,9 +97,10 @@ fn show(report: &Report) -> Result<(), Failure> {
         sorted.sort_by(f64::total_cmp);
         let (min, median) = (sorted.first(), sorted.get(sorted.len() / 2));
         let (min, median) = (min.copied().unwrap_or(0.0), median.copied().unwrap_or(0.0));
-        print::line(format!("  {name:<10} min {min:.2} ms, median {median:.2} ms, of {} runs", times.len()))
+        let [min, median] = [min, median].map(|ms| significant(ms, 3));
+        print::line(format!("  {name:<10} min {min} ms, median {median} ms, of {} runs", times.len()))
     };
-    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    let mib = |bytes: f64| significant(bytes / f64::from(1 << 20), 3);
     let isa = report.isa.map(|isa| format!(" ({isa})")).unwrap_or_default();
     let what = match (&report.preset, report.method) {
         (_, Some(method)) => format!("method {method}"),
@@ -106,13 +108,13 @@ fn show(report: &Report) -> Result<(), Failure> {
     };
     print::line(format!("{}: {what}, batch {}, {} target(s)", report.model, report.batch, report.targets))?;
     print::line(format!("  engine     {}{isa}, {} thread(s)", report.engine, report.threads))?;
-    print::line(format!("  compile    {:.0} ms", report.compile_ms))?;
+    print::line(format!("  compile    {} ms", significant(report.compile_ms, 3)))?;
     line("explain", &report.explain_ms)?;
     line("forward", &report.forward_ms)?;
     let (arena, weights) = (mib(report.arena_bytes as f64), mib(report.weights_bytes as f64));
-    print::line(format!("  memory     {arena:.1} MiB of values, {weights:.1} MiB of packed weights"))?;
+    print::line(format!("  memory     {arena} MiB of values, {weights} MiB of packed weights"))?;
     if let Some(peak) = report.peak_rss_bytes {
-        print::line(format!("  peak       {:.1} MiB resident", mib(peak as f64)))?;
+        print::line(format!("  peak       {} MiB resident", mib(peak as f64)))?;
     }
     Ok(())
 }

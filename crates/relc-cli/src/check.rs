@@ -5,13 +5,13 @@ use relc::passes::RemarkKind;
 use relc::report::{ModelReport, model_report};
 
 use crate::args::CheckArgs;
-use crate::compile::{compiler, import_options};
+use crate::compile::{import_options, usual_compiler};
 use crate::failure::Failure;
 use crate::{print, tables};
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let (_, compiler) = compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile)?;
     let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
     let report = model_report(&explainer, None);
     if args.json {

@@ -12,8 +12,11 @@ use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Method, Metho
 use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
 use crate::failure::Failure;
 
+/// The preprocessing unless `--preprocess` says otherwise.
+pub const DEFAULT_PREPROCESS: &str = "imagenet";
+
 /// The preset with the options in it, and a compiler for it.
-pub fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
+fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
     let mut preset = preset(&args.preset)?;
     if let Some(split) = &args.split {
         preset = preset.with_split(split.parse().map_err(Failure::usage)?);
@@ -72,6 +75,12 @@ fn shape(text: &str) -> Result<Vec<Dim>, String> {
         },
     };
     text.split([',', 'x']).map(dim).collect()
+}
+
+/// As [`compiler`], for commands that see no picture: a zbox without bounds takes those of ImageNet's preprocessing, as
+/// `relc explain` does unless told otherwise.
+pub fn usual_compiler(args: &CompileArgs) -> Result<Compiler, Failure> {
+    picture_compiler(args, &Preprocess::load(DEFAULT_PREPROCESS)?)
 }
 
 /// As [`compiler`], for models of pictures of three channels: a zbox without bounds takes those of the preprocessing.

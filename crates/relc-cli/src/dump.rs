@@ -1,11 +1,12 @@
 //! `relc dump`: the graph after a pass.
 
 use relc::Engine;
+use relc::ir::spelling::did_you_mean_node;
 use relc::ir::{Graph, NodeId, dot, json};
 use relc::passes::{PassRecord, pass_list};
 
 use crate::args::{DumpArgs, Format};
-use crate::compile::{compiler, import_options};
+use crate::compile::{import_options, usual_compiler};
 use crate::failure::Failure;
 use crate::print::{self, escaped};
 
@@ -27,7 +28,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
             names.join(", ")
         )));
     }
-    let (_, compiler) = compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile)?;
     let compiler = compiler.import(import_options(&args.import)?);
     let mut printed = Ok(());
     let mut found = false;
@@ -53,7 +54,7 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
     if args.format != Format::Text {
         return Err(Failure::usage("the lowered program has a text form only; leave --format out"));
     }
-    let (_, compiler) = compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile)?;
     let compiler = compiler.engine(Engine::Jit).import(import_options(&args.import)?);
     let explainer = compiler.compile(&args.model)?;
     let executable = explainer.executable().ok_or("the compiled engine has no program")?;
@@ -65,8 +66,8 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
     let nodes: Vec<NodeId> = graph.node_ids().filter(of_name).collect();
     if nodes.is_empty() {
         let known = graph.node_ids().map(|id| graph.node(id).name.as_str());
-        let nearest = nearest(wanted, known).map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
-        return Err(Failure::usage(format!("there is no node \"{wanted}\"{nearest}")));
+        let hint = did_you_mean_node(wanted, known);
+        return Err(Failure::usage(format!("there is no node \"{wanted}\"{hint}")));
     }
     let mut found = false;
     for node in nodes {
@@ -81,13 +82,6 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-/// The name that is nearest to what was asked for, if it is near.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near =
-        names.filter(|n| !n.is_empty()).map(|n| (strsim::normalized_damerau_levenshtein(n, wanted), n));
-    near.filter(|(likeness, _)| *likeness > 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
 }
 
 fn print_graph(name: &str, graph: &Graph, args: &DumpArgs) -> std::io::Result<()> {

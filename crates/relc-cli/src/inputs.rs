@@ -38,6 +38,8 @@ pub struct Sample {
     pub place: usize,
     /// What reports call it.
     pub name: String,
+    /// Its file.
+    pub path: PathBuf,
     /// What its folder is called.
     pub stem: String,
     /// The values, in the model's input layout without the batch.
@@ -138,6 +140,11 @@ fn open_array(path: &Path, explainer: &Explainer) -> Result<(usize, NpyFile), Fa
 }
 
 impl Source {
+    /// Whether it is prepared as a picture.
+    pub fn is_picture(&self) -> bool {
+        matches!(self.content, Content::Picture)
+    }
+
     /// What reports call one of the samples.
     pub fn name(&self, index: usize) -> String {
         let file = self.path.display();
@@ -165,7 +172,7 @@ impl Source {
                 (values, Some(picture))
             }
         };
-        Ok(Sample { place, name: self.name(index), stem, values, picture })
+        Ok(Sample { place, name: self.name(index), path: self.path.clone(), stem, values, picture })
     }
 
     fn prepared(

@@ -11,6 +11,7 @@ mod failure;
 mod inputs;
 mod labels;
 mod names;
+mod numbers;
 mod outputs;
 mod presets;
 mod print;

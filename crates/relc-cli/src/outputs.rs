@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use image::{ImageFormat, RgbImage};
 use ndarray::ArrayView2;
 use relc::artifact::{write_atomically, write_npy_f32};
-use relc_viz::{Style, heat_map, overlay};
+use relc::report::PictureReport;
+use relc_viz::{Scale, Style, heat_map, overlay, scale, with_color_bar};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::names::{Distinct, sanitised};
+use crate::numbers::significant;
+
+/// The digits of the numbers at the ends of a colour bar.
+const BAR_DIGITS: usize = 3;
 
 /// The folder of `--out`, one folder per input in it.
 pub struct OutFolder {
@@ -63,20 +68,34 @@ impl OutFolder {
         names
     }
 
-    /// Writes heat map, overlay and array of one map. `suffix` tells several targets apart.
+    /// Writes the picture as the network saw it.
+    pub fn input(&self, folder: &Path, picture: &RgbImage) -> Result<(), Failure> {
+        write_png(&folder.join("input.png"), picture)
+    }
+
+    /// Writes heat map, overlay and array of one map, and says what the pictures' colours stand for. `suffix` tells
+    /// several targets apart.
     pub fn map(
         &self,
         folder: &Path,
         suffix: &str,
         map: ArrayView2<'_, f32>,
         picture: Option<&RgbImage>,
-    ) -> Result<(), Failure> {
-        write_png(&folder.join(format!("heat{suffix}.png")), &heat_map(map, &self.style)?)?;
+    ) -> Result<PictureReport, Failure> {
+        let Style { colormap, clip, .. } = self.style;
+        let Scale { low, high, clipped } = scale(map, &self.style)?;
+        let [first, last] = [low, high].map(|value| significant(f64::from(value), BAR_DIGITS));
+        let write = |name: &str, drawn: &RgbImage| {
+            // A picture that is as large as pictures can be has no room for a bar.
+            let with_bar = with_color_bar(drawn, colormap, &first, &last);
+            write_png(&folder.join(format!("{name}{suffix}.png")), with_bar.as_ref().unwrap_or(drawn))
+        };
+        write("heat", &heat_map(map, &self.style)?)?;
         if let Some(picture) = picture {
-            write_png(&folder.join(format!("overlay{suffix}.png")), &overlay(picture, map, &self.style)?)?;
+            write("overlay", &overlay(picture, map, &self.style)?)?;
         }
         write_npy_f32(&folder.join(format!("map{suffix}.npy")), map.into_dyn())?;
-        Ok(())
+        Ok(PictureReport { colormap: colormap.to_string(), percentile: clip, low, high, clipped })
     }
 }
 

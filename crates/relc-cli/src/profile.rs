@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use crate::args::ProfileArgs;
 use crate::bench::noise;
-use crate::compile::{compiler, engine, import_options};
+use crate::compile::{engine, import_options, usual_compiler};
 use crate::failure::Failure;
+use crate::numbers::{percent, significant};
 use crate::print;
 use crate::table::Table;
 
@@ -40,7 +41,7 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
-    let (_, compiler) = compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile)?;
     let engine = engine(&args.engine)?;
     let explainer = compiler.engine(engine).import(import_options(&args.import)?).compile(&args.model)?;
     let executable = explainer
@@ -86,20 +87,18 @@ fn show(report: &Report) -> Result<(), Failure> {
     print::line(format!("{}: {isa}, {threads} thread(s), peak {peak:.0} GFLOP/s", report.model))?;
     let header = ["pass", "node", "op", "step", "us", "MFLOP", "GFLOP/s", "of peak", "of time"];
     let mut table = Table::new(&header, 4);
-    let optional = |value: Option<f64>, digits: usize, unit: &str| {
-        value.map(|v| format!("{v:.digits$}{unit}")).unwrap_or_default()
-    };
+    let number = |value: f64| significant(value, 3);
     for line in &report.steps {
         table.add_row([
             line.pass.to_string(),
             line.node.clone(),
             line.op.clone(),
             line.step.to_string(),
-            format!("{:.1}", line.us),
-            if line.flops > 0 { format!("{:.1}", line.flops as f64 / 1e6) } else { String::new() },
-            optional(line.gflops_per_s, 1, ""),
-            optional(line.of_peak.map(|p| p * 100.0), 0, " %"),
-            format!("{:.2} %", line.of_time * 100.0),
+            number(line.us),
+            if line.flops > 0 { number(line.flops as f64 / 1e6) } else { String::new() },
+            line.gflops_per_s.map(number).unwrap_or_default(),
+            line.of_peak.map(percent).unwrap_or_default(),
+            percent(line.of_time),
         ]);
     }
     print::block(table)?;
@@ -108,6 +107,7 @@ fn show(report: &Report) -> Result<(), Failure> {
         lines.map(|l| l.us).sum::<f64>() / 1e3
     };
     let (forward, backward, ledger) = (sum("forward", false), sum("backward", false), sum("backward", true));
-    print::line(format!("forward {forward:.2} ms, backward {backward:.2} ms, ledger {ledger:.2} ms"))?;
+    let [forward, backward, ledger] = [forward, backward, ledger].map(number);
+    print::line(format!("forward {forward} ms, backward {backward} ms, ledger {ledger} ms"))?;
     Ok(())
 }

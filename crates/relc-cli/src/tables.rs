@@ -1,9 +1,11 @@
 //! What people read.
 
-use crate::table::Table;
 use relc::report::{
     ClaimReport, ExplanationReport, JoinReport, LedgerLine, OutputReport, RuleReport, UnfoldedReport,
 };
+
+use crate::numbers::{percent, significant};
+use crate::table::Table;
 
 /// How an output is called.
 pub fn output_name(output: &OutputReport) -> String {
@@ -17,7 +19,7 @@ pub fn output_name(output: &OutputReport) -> String {
 pub fn predictions(outputs: &[OutputReport]) -> String {
     let mut t = Table::new(&["output", "probability", "logit"], 1);
     for o in outputs {
-        t.add_row([output_name(o), format!("{:.4}", o.probability), format!("{:.4}", o.logit)]);
+        t.add_row([output_name(o), significant(o.probability, 4), significant(o.logit, 4)]);
     }
     t.to_string()
 }
@@ -30,7 +32,7 @@ pub fn joins(joins: &[JoinReport]) -> String {
     for j in joins {
         let [main, skip] = j.weighted_layers;
         let mut row = vec![j.join.clone(), j.fork.clone(), j.skip.into(), format!("{main}/{skip}")];
-        row.extend(j.skip_share.map(|s| format!("{:.1} %", s * 100.0)));
+        row.extend(j.skip_share.map(percent));
         t.add_row(row);
     }
     t.to_string()
@@ -73,27 +75,15 @@ pub fn claim(claim: &ClaimReport) -> String {
 
 fn row(line: &LedgerLine) -> Vec<String> {
     let a = &line.account;
-    let mut cells = vec![line.value.clone(), line.node.clone(), line.op.clone()];
+    let mut cells = vec![line.node.clone(), line.op.clone()];
     let sums =
         [a.incoming, a.outgoing, a.bias, a.stabiliser, a.clipped, a.padding, a.flat_fallback, a.min, a.max];
-    cells.extend(sums.map(|v| if v == 0.0 { "0".into() } else { format!("{v:.3e}") }));
+    cells.extend(sums.map(|v| significant(v, 4)));
     cells
 }
 
-const LEDGER: [&str; 12] = [
-    "value",
-    "node",
-    "op",
-    "in",
-    "out",
-    "bias",
-    "stabiliser",
-    "clipped",
-    "padding",
-    "flat fallback",
-    "min",
-    "max",
-];
+const LEDGER: [&str; 11] =
+    ["node", "op", "in", "out", "bias", "stabiliser", "clipped", "padding", "flat fallback", "min", "max"];
 
 fn nodes(explanation: &ExplanationReport) -> &[LedgerLine] {
     explanation.ledger.as_ref().map_or(&[], |ledger| &ledger.nodes)
@@ -101,23 +91,27 @@ fn nodes(explanation: &ExplanationReport) -> &[LedgerLine] {
 
 /// The whole ledger.
 pub fn ledger(explanation: &ExplanationReport) -> String {
-    let mut t = Table::new(&LEDGER, 3);
+    let mut t = Table::new(&LEDGER, 2);
     for line in nodes(explanation) {
         t.add_row(row(line));
     }
     t.to_string()
 }
 
-/// The nodes that lost or redistributed most, if any did; what they lost and spread, in shares of
-/// the seed's magnitude.
+/// The share of the seed from which a loss is more than f32's rounding of a sum.
+const LOSS: f64 = 1e-7;
+
+/// The nodes that lost or redistributed most, if any did more than rounding does; what they lost and spread, in shares
+/// of the seed's magnitude.
 pub fn leakiest(explanation: &ExplanationReport, most: usize) -> Option<String> {
-    let weight = |l: &LedgerLine| l.account.lost().abs() + l.account.flat_fallback.abs();
-    let mut lines: Vec<&LedgerLine> = nodes(explanation).iter().filter(|l| weight(l) > 0.0).collect();
-    lines.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
     let seed = explanation.sums.as_ref().map_or(0.0, |s| s.seed_magnitude).max(f64::MIN_POSITIVE);
+    let weight = |l: &LedgerLine| l.account.lost().abs() + l.account.flat_fallback.abs();
+    let losing = nodes(explanation).iter().filter(|l| weight(l) > LOSS * seed);
+    let mut lines: Vec<&LedgerLine> = losing.collect();
+    lines.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
     let mut t = Table::new(&["node", "op", "lost", "spread evenly"], 2);
     for line in lines.iter().take(most) {
-        let share = |v: f64| format!("{:.4} %", v / seed * 100.0);
+        let share = |v: f64| if v.abs() > LOSS * seed { percent(v / seed) } else { "0".into() };
         t.add_row([
             line.node.clone(),
             line.op.clone(),

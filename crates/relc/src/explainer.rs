@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayD, ArrayViewD};
+use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD};
 use relc_engine::{EngineError, Executable};
 use relc_interp::{Account, Element, Ledger, Options};
 use relc_ir::rule::Contract;
@@ -70,6 +70,8 @@ pub struct Explanations {
     pub explanations: Vec<Explanation>,
     /// The method that gave them; `None`: one backward pass by the explainer's preset.
     pub method: Option<Method>,
+    /// The logits `f64[K]` of the input that the method measures from, if what it gives adds up to the difference.
+    pub baseline: Option<Array1<f64>>,
 }
 
 impl Explainer {
@@ -327,7 +329,7 @@ impl Explainer {
         });
         let explanations = explanations.collect::<Result<_, ExplainError>>()?;
         let probabilities = probabilities(&logits, head);
-        Ok(Explanations { probabilities, logits, explanations, method: None })
+        Ok(Explanations { probabilities, logits, explanations, method: None, baseline: None })
     }
 
     fn run<T: Element>(
@@ -347,7 +349,7 @@ impl Explainer {
         };
         let explanations = targets.into_iter().map(explain).collect::<Result<_, ExplainError>>()?;
         let probabilities = probabilities(&logits, graph.head);
-        Ok(Explanations { probabilities, logits, explanations, method: None })
+        Ok(Explanations { probabilities, logits, explanations, method: None, baseline: None })
     }
 
     /// The explained output as `f64[N,K]`.

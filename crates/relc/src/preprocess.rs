@@ -1,5 +1,7 @@
 //! Pictures to inputs: resize, crop, order of channels, normalisation.
 
+mod describe;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -7,14 +9,17 @@ use image::imageops::{self, FilterType};
 use image::{DynamicImage, RgbImage};
 use ndarray::Array3;
 use relc_ir::rule::Bounds;
-use serde::Deserialize;
+use relc_ir::spelling::did_you_mean;
+use serde::{Deserialize, Serialize};
+
+pub use describe::hardly_moves;
 
 use crate::picture::MAX_SIDE;
 pub use crate::picture::load_picture;
 use crate::read::{self, ReadError};
 
 /// How a picture lies in the model's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Layout {
     /// `f32[N,C,H,W]`.
@@ -29,7 +34,7 @@ impl fmt::Display for Layout {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Resize {
     Exact,
@@ -37,7 +42,7 @@ enum Resize {
     None,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Filter {
     Nearest,
@@ -46,7 +51,7 @@ enum Filter {
     Lanczos3,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 enum Channels {
     Rgb,
@@ -68,7 +73,7 @@ enum Channels {
 /// std = [0.229, 0.224, 0.225]
 /// ```
 /// Resizing and cropping round to whole pixels as torchvision's `Resize` and `CenterCrop` do.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Preprocess {
     size: Option<[usize; 2]>,
@@ -112,15 +117,12 @@ pub struct Prepared {
 #[non_exhaustive]
 pub enum PreprocessError {
     /// No preprocessing has that name.
-    #[error(
-        "there is no preprocessing \"{name}\"; expected imagenet, cifar10, none or a .toml file (did you mean \
-         \"{nearest}\"?)"
-    )]
+    #[error("there is no preprocessing \"{name}\"; expected imagenet, cifar10, none or a .toml file{hint}")]
     Unknown {
         /// What was asked for.
         name: String,
-        /// The nearest name that there is.
-        nearest: &'static str,
+        /// The nearest name that there is, as a question; empty if none is near.
+        hint: String,
     },
     /// The file can't be read.
     #[error(transparent)]
@@ -156,11 +158,6 @@ const NAMES: [&str; 3] = ["imagenet", "cifar10", "none"];
 const KEYS: [&str; 9] =
     ["size", "resize", "resize_to", "filter", "layout", "channels", "scale", "mean", "std"];
 
-/// Of the words, the one that takes the fewest edits to become `to`.
-fn nearest(words: &[&'static str], to: &str) -> &'static str {
-    words.iter().min_by_key(|w| strsim::damerau_levenshtein(w, to)).copied().unwrap_or("")
-}
-
 impl Preprocess {
     /// `imagenet`: shorter side to 256/224 of the size, centre crop, ImageNet's mean and std. `cifar10`: exact size,
     /// the same mean and std (as the networks of akamaster/pytorch_resnet_cifar10 are trained). `none`: exact size,
@@ -190,8 +187,7 @@ impl Preprocess {
             let at = e.span().map_or(0, |s| s.start);
             let line = text.get(..at).unwrap_or("").matches('\n').count() + 1;
             let unknown = e.message().strip_prefix("unknown field `").and_then(|m| m.split('`').next());
-            let hint =
-                unknown.map_or(String::new(), |key| format!(" (did you mean `{}`?)", nearest(&KEYS, key)));
+            let hint = unknown.map(|key| did_you_mean(key, KEYS)).unwrap_or_default();
             malformed(line, format!("{}{hint}", e.message()))
         })?;
         let refuse = |key: &str, message: String| {
@@ -236,10 +232,9 @@ impl Preprocess {
     pub fn load(name: &str) -> Result<Preprocess, PreprocessError> {
         let path = Path::new(name);
         if path.extension().is_none_or(|e| e != "toml") {
-            return Preprocess::named(name).ok_or_else(|| PreprocessError::Unknown {
-                name: name.to_string(),
-                nearest: nearest(&NAMES, name),
-            });
+            let unknown =
+                || PreprocessError::Unknown { name: name.to_string(), hint: did_you_mean(name, NAMES) };
+            return Preprocess::named(name).ok_or_else(unknown);
         }
         let text = read::text(path, read::PREPROCESSING)?;
         Preprocess::from_toml(&text, name)
@@ -305,6 +300,11 @@ impl Preprocess {
         Ok(Prepared { values, picture: seen })
     }
 
+    /// To what the shorter side is brought before the crop of a size; no side of either is above [`MAX_SIDE`].
+    fn shorter_side(&self, [height, width]: [usize; 2]) -> usize {
+        self.resize_to.unwrap_or_else(|| (height.min(width).saturating_mul(256) / 224).max(height.max(width)))
+    }
+
     /// The picture in the model's size; both are no smaller than 1 x 1.
     fn fit(&self, picture: &DynamicImage, height: u32, width: u32) -> Result<RgbImage, PreprocessError> {
         let rgb = picture.to_rgb8();
@@ -327,8 +327,7 @@ impl Preprocess {
                             height.max(width)
                         ));
                     }
-                    Some(to) => to as u64,
-                    None => (u64::from(height.min(width)) * 256 / 224).max(u64::from(height.max(width))),
+                    _ => self.shorter_side([height as usize, width as usize]) as u64,
                 };
                 // The longer side is rounded down, as torchvision's Resize does.
                 let side = |n: u32| u64::from(n) * shorter / u64::from(across.min(down));
@@ -411,7 +410,7 @@ mod tests {
         let unknown = error("\nsize = [64, 64]\nresise = 1");
         assert!(unknown.contains("p.toml, line 3: unknown field `resise`"), "{unknown}");
         assert!(KEYS.iter().all(|key| unknown.contains(&format!("`{key}`"))), "{unknown}");
-        assert!(unknown.contains("did you mean `resize`?"), "{unknown}");
+        assert!(unknown.contains("did you mean \"resize\"?"), "{unknown}");
         assert!(error("std = [1.0, 0.0, 1.0]").contains("expected numbers above 0"));
         assert!(error("size = [0, 4]").contains("expected sizes from 1"));
         assert!(error("size = [4, 4]\nresize_to = 0").contains("line 2: got resize_to = 0"));

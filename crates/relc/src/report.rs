@@ -1,5 +1,7 @@
 //! Reports: what an explanation says, for people's programs. Everything here serialises to JSON as it stands.
 
+mod run;
+
 use ndarray::Axis;
 use relc_interp::{Account, Total};
 use relc_ir::residual::Residual;
@@ -11,6 +13,8 @@ use crate::explainer::{Explainer, Explanation, Explanations};
 use crate::map::cosine;
 use crate::methods::Method;
 use crate::request::rank;
+
+pub use run::{FileReport, MaskReport, PictureReport, PreprocessReport, RunReport, weights_xxh3};
 
 /// A named tensor of the model.
 #[derive(Clone, Debug, Serialize)]
@@ -136,11 +140,11 @@ pub struct OutputReport {
 /// A line of the ledger.
 #[derive(Clone, Debug, Serialize)]
 pub struct LedgerLine {
-    /// The relevance value: `%r42`.
+    /// The relevance value, as `relc dump` prints it: `%r42`.
     pub value: String,
-    /// The ONNX name of the forward node.
+    /// The forward node whose operands get the relevance: its ONNX name, or its label if it has none.
     pub node: String,
-    /// The relevance op.
+    /// The relevance op; `sum` adds up what the users of the node's output send back.
     pub op: String,
     /// The sums.
     #[serde(flatten)]
@@ -169,6 +173,20 @@ pub struct SumsReport {
     pub conservation_error: f64,
 }
 
+/// What a method's map adds up to.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttributionReport {
+    /// The sum of what the input's values got.
+    pub sum: f64,
+    /// The target's logit for the input that the method measures from: all its values are the method's baseline, or 0.
+    /// None if the method promises no sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline_logit: Option<f64>,
+    /// `|sum - (logit - baseline_logit)| / |logit - baseline_logit|`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completeness_error: Option<f64>,
+}
+
 /// The explanation of one target of one sample.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplanationReport {
@@ -179,6 +197,15 @@ pub struct ExplanationReport {
     /// What was put in and what came out; none with a method, which conserves nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sums: Option<SumsReport>,
+    /// What a method's map adds up to; none without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<AttributionReport>,
+    /// How to read a map that is turned around.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
+    /// The colours of the pictures, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PictureReport>,
     /// By how much of its maximum the map changes where the input changes in its last digits (by 1e-6 of each value);
     /// measured where a rule's contract is `unbounded`. `null`: the changed input has no finite map.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,6 +225,9 @@ pub struct ExplanationReport {
 pub struct SampleReport {
     /// Which input: the file, and for a file of several samples which of them.
     pub input: String,
+    /// That file, by its content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileReport>,
     /// The five largest outputs.
     pub predictions: Vec<OutputReport>,
     /// One explanation per target.
@@ -224,8 +254,13 @@ pub struct SensitivityReport {
 /// `logit` turns the map of a negative logit around.
 pub const SAME_MAP: f64 = 0.95;
 
-const HINT: &str = "the maps hardly depend on the class; the seed contrast (--seed contrast) shows what speaks for \
+const SAME: &str = "the maps hardly depend on the class; the seed contrast (--seed contrast) shows what speaks for \
                     one class against the others";
+const OPPOSITE: &str = "the maps are opposite: the same pixels with the other sign, as one of the two seeds is \
+                        negative; the seed contrast (--seed contrast) shows what speaks for one class against the \
+                        others";
+const NEGATIVE: &str = "the seed is negative and the relevance adds up to it, so the map is negative (blue) where the \
+                        network looked; the seed onehot (--seed onehot) turns it around";
 
 /// Says what the compiler made of a model, for its preset or for `method`.
 pub fn model_report(explainer: &Explainer, method: Option<&Method>) -> ModelReport {
@@ -324,13 +359,17 @@ pub fn sample_report(
         target: output(e.targets.get(sample).copied().unwrap_or(0)),
         seed: seed.to_string(),
         sums: passed.then(|| sums(e, sample)),
+        attribution: (!passed).then(|| attribution(result, e, sample)),
+        note: (passed && sums(e, sample).seed < 0.0 && seed != "contrast").then_some(NEGATIVE),
+        picture: None,
         sensitivity: e.sensitivity.as_ref().and_then(|all| all.get(sample).copied()),
         warnings: e.warnings.get(sample).into_iter().flatten().map(ToString::to_string).collect(),
         joins: if passed { joins(explainer.graph(), e, sample) } else { Vec::new() },
-        ledger: passed.then(|| ledger(e, sample)),
+        ledger: passed.then(|| ledger(explainer.graph(), e, sample)),
     };
     SampleReport {
         input: input.to_string(),
+        file: None,
         predictions,
         explanations: result.explanations.iter().map(explain).collect(),
         class_sensitivity: class_sensitivity(result, sample, seed, labels),
@@ -367,8 +406,22 @@ fn class_sensitivity(
         None => e.relevance.index_axis(Axis(0), sample).iter().copied().collect::<Vec<f32>>(),
     };
     let cosine = cosine(&values(a), &values(b));
-    let hint = (cosine.abs() >= SAME_MAP && seed != "contrast").then_some(HINT);
+    let alike = cosine.abs() >= SAME_MAP && seed != "contrast";
+    let hint = alike.then_some(if cosine > 0.0 { SAME } else { OPPOSITE });
     Some(SensitivityReport { targets: [of(a), of(b)], cosine, hint })
+}
+
+fn attribution(result: &Explanations, explanation: &Explanation, sample: usize) -> AttributionReport {
+    let sum = explanation.relevance.index_axis(Axis(0), sample).iter().map(|v| f64::from(*v)).sum();
+    let target = explanation.targets.get(sample).copied().unwrap_or(0);
+    let logit = result.logits.get((sample, target)).copied();
+    let baseline_logit = result.baseline.as_ref().and_then(|logits| logits.get(target)).copied();
+    let error = |logit: f64, baseline: f64| {
+        let difference = logit - baseline;
+        if sum == difference { 0.0 } else { f64::abs(sum - difference) / difference.abs() }
+    };
+    let completeness_error = logit.zip(baseline_logit).map(|(logit, baseline)| error(logit, baseline));
+    AttributionReport { sum, baseline_logit, completeness_error }
 }
 
 fn sums(explanation: &Explanation, sample: usize) -> SumsReport {
@@ -389,11 +442,19 @@ fn joins(graph: &Graph, explanation: &Explanation, sample: usize) -> Vec<JoinRep
     graph.residuals.iter().map(|r| JoinReport { skip_share: share(r), ..join_report(graph, r) }).collect()
 }
 
-fn ledger(explanation: &Explanation, sample: usize) -> LedgerReport {
+/// How the forward node of a ledger's line is called.
+fn node_name(graph: &Graph, entry: &relc_interp::Entry) -> String {
+    match graph.node(entry.node).of {
+        Some(of) if entry.name.is_empty() => graph.node_label(of),
+        _ => entry.name.clone(),
+    }
+}
+
+fn ledger(graph: &Graph, explanation: &Explanation, sample: usize) -> LedgerReport {
     let ledger = &explanation.ledger;
     let line = |entry: &relc_interp::Entry| LedgerLine {
         value: entry.label.clone(),
-        node: entry.name.clone(),
+        node: node_name(graph, entry),
         op: entry.op.clone(),
         account: entry.samples.get(sample).copied().unwrap_or_default(),
     };

@@ -2,24 +2,30 @@
 
 mod files;
 mod progress;
+mod provenance;
 mod request;
 mod run;
 mod show;
 
 use std::path::Path;
 
+use relc::ir::spelling::did_you_mean;
+use relc::passes::{Remark, RemarkKind};
 use relc::preprocess::{Preprocess, PreprocessError};
-use relc::report::{ModelReport, RuleReport, SampleReport, model_report, rule_report};
+use relc::report::{
+    ModelReport, PreprocessReport, RuleReport, RunReport, SampleReport, model_report, rule_report,
+};
 use relc::{Explainer, Method};
 use relc_viz::{ColorMap, Style};
 use serde::Serialize;
 
 use crate::args::ExplainArgs;
-use crate::compile::{engine, import_options, method, picture_compiler};
+use crate::compile::{DEFAULT_PREPROCESS, engine, import_options, method, picture_compiler};
 use crate::failure::Failure;
 use crate::outputs::{OutFolder, write_json};
 use crate::{inputs, labels, print, tables};
 use files::Files;
+use provenance::Fingerprints;
 use request::{check_seed_rows, doubts, seed, targets};
 use run::Run;
 
@@ -29,6 +35,7 @@ struct Report<'a> {
     relc: &'static str,
     model: String,
     compiled: &'a ModelReport,
+    run: &'a RunReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<&'a [RuleReport]>,
     results: &'a [Entry],
@@ -58,6 +65,7 @@ struct SampleFile<'a> {
     relc: &'static str,
     model: String,
     compiled: &'a ModelReport,
+    run: &'a RunReport,
     #[serde(flatten)]
     result: &'a SampleReport,
 }
@@ -71,8 +79,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let method = method(&args.method)?;
     let engine = engine(&args.engine)?;
-    let colormap: ColorMap = args.colormap.parse().map_err(Failure::usage)?;
-    let preprocess = Preprocess::load(&args.preprocess).map_err(|e| match e {
+    let colormap: ColorMap = args.colormap.parse().map_err(|e| {
+        let names = ColorMap::ALL.map(|(name, _)| name);
+        Failure::usage(format!("{e}{}", did_you_mean(&args.colormap, names)))
+    })?;
+    let preprocess_name = args.preprocess.as_deref().unwrap_or(DEFAULT_PREPROCESS);
+    let preprocess = Preprocess::load(preprocess_name).map_err(|e| match e {
         PreprocessError::Unknown { .. } => Failure::usage(e),
         _ => e.into(),
     })?;
@@ -98,7 +110,21 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let model = model_report(&explainer, method.as_ref());
     let rules = args.explain_rules.then(|| rule_report(&explainer));
     let quiet = args.json.as_deref() == Some(Path::new("-"));
-    print_warnings(&explainer, labels.as_deref());
+    let warnings = warnings(&explainer, labels.as_deref());
+    for warning in &warnings {
+        print::note(format!("warning: {warning}")); // so that JSON on standard output stays JSON alone
+    }
+    let prepared = sources
+        .iter()
+        .any(inputs::Source::is_picture)
+        .then(|| PreprocessReport::new(&explainer, &preprocess, preprocess_name, args.preprocess.is_none()));
+    let prepared = prepared.flatten();
+    if let Some(prepared) = &prepared {
+        show::warn_of_preprocess(prepared);
+        if !quiet {
+            show::show_preprocess(prepared)?;
+        }
+    }
     if let Some(rules) = rules.as_ref().filter(|_| !quiet) {
         print::block(tables::rules(rules))?;
     }
@@ -106,6 +132,9 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         args,
         explainer: &explainer,
         model: &model,
+        report: provenance::run_report(args, &explainer, prepared, warnings)?,
+        fingerprints: Fingerprints::default(),
+        doubted: false,
         seed,
         seed_name,
         targets,
@@ -120,7 +149,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         failure: None,
     };
     run.explain_all(&sources)?;
-    let Run { reports, failures, failure, files, .. } = run;
+    let Run { report, reports, failures, failure, files, .. } = run;
     if let Some(out) = &files.out {
         note_older(out);
     }
@@ -128,9 +157,8 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if let Some(path) = &args.json {
         let (results, failures) = (&reports[..], &failures[..]);
         let model_path = args.model.display().to_string();
-        let rules = rules.as_deref();
-        let report = Report { relc: VERSION, model: model_path, compiled: &model, rules, results, failures };
-        write_json(path, &report)?;
+        let (relc, compiled, run, rules) = (VERSION, &model, &report, rules.as_deref());
+        write_json(path, &Report { relc, model: model_path, compiled, run, rules, results, failures })?;
     }
     match failure {
         None => Ok(()),
@@ -153,18 +181,12 @@ fn note_older(out: &OutFolder) {
     }
 }
 
-/// On standard error, so that JSON on standard output stays JSON alone.
-fn print_warnings(explainer: &Explainer, labels: Option<&[String]>) {
+/// What the user should know of the model and its labels.
+fn warnings(explainer: &Explainer, labels: Option<&[String]>) -> Vec<String> {
     let outputs = explainer.outputs();
-    if let Some(labels) = labels.filter(|l| l.len() != outputs) {
-        print::note(format!(
-            "warning: the labels are {} lines, the model has {outputs} outputs",
-            labels.len()
-        ));
-    }
-    for remark in explainer.compiled().passes.iter().flat_map(|p| &p.remarks) {
-        if remark.kind == relc::passes::RemarkKind::Warning {
-            print::note(remark);
-        }
-    }
+    let labels = labels.filter(|l| l.len() != outputs);
+    let lines = labels.map(|l| format!("the labels are {} lines, the model has {outputs} outputs", l.len()));
+    let remarks = explainer.compiled().passes.iter().flat_map(|p| &p.remarks);
+    let remarks = remarks.filter(|r| r.kind == RemarkKind::Warning).map(Remark::text);
+    lines.into_iter().chain(remarks).collect()
 }

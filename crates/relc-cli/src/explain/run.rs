@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::map::quantize_heat;
-use relc::preprocess::Preprocess;
-use relc::report::{ModelReport, SampleReport, sample_report};
+use relc::preprocess::{Preprocess, hardly_moves};
+use relc::report::{ModelReport, RunReport, SampleReport, sample_report};
 use relc::{ExplainError, Explainer, Explanations, Method, Reduce, Seed, Targets};
 
 use super::files::Files;
 use super::progress::progress_bar;
+use super::provenance::Fingerprints;
 use super::show::{show, warn};
 use super::{Entry, FailureReport, SampleFile, VERSION};
 use crate::args::{ExplainArgs, ReduceArg};
@@ -25,6 +26,10 @@ pub struct Run<'a> {
     pub args: &'a ExplainArgs,
     pub explainer: &'a Explainer,
     pub model: &'a ModelReport,
+    pub report: RunReport,
+    pub fingerprints: Fingerprints,
+    /// Whether it was asked if the pictures move the outputs.
+    pub doubted: bool,
     pub seed: Seed,
     pub seed_name: String,
     pub targets: Targets,
@@ -117,6 +122,12 @@ impl Run<'_> {
             sample_report(self.explainer, &result, i, &sample.name, &self.seed_name, labels)
         };
         let mut reports: Vec<SampleReport> = batch.iter().enumerate().map(report).collect();
+        for (report, sample) in reports.iter_mut().zip(batch) {
+            report.file = Some(self.fingerprints.of(&sample.path)?);
+        }
+        if !self.doubted && batch.iter().all(|sample| sample.picture.is_some()) {
+            bar.suspend(|| self.doubt(&result));
+        }
         if rival {
             // The second is there for the comparison alone.
             result.explanations.truncate(1);
@@ -128,10 +139,10 @@ impl Run<'_> {
                 quantize_heat(map, usize::from(levels));
             }
         }
-        for ((i, sample), report) in batch.iter().enumerate().zip(reports) {
+        for ((i, sample), mut report) in batch.iter().enumerate().zip(reports) {
             bar.suspend(|| warn(&report));
             self.files.put(sample.place, i, &result, &taps)?;
-            let folder = self.write_folder(sample, i, &result, &report)?;
+            let folder = self.write_folder(sample, i, &result, &mut report)?;
             if !self.quiet {
                 bar.suspend(|| show(&report, folder.as_deref(), self.model, self.args.ledger))?;
             }
@@ -141,6 +152,19 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Says so if pictures move the outputs no more than an empty input does.
+    fn doubt(&mut self, result: &Explanations) {
+        self.doubted = true;
+        let Some(preprocess) = &mut self.report.preprocess else { return };
+        if let Some(doubt) = hardly_moves(self.explainer, result) {
+            print::note(format!(
+                "warning: the preprocessing {} may be another model's: {doubt}",
+                preprocess.name
+            ));
+            preprocess.warnings.push(doubt);
+        }
     }
 
     /// Whether the largest output is explained, and its map is compared with that of the second largest.
@@ -185,19 +209,24 @@ impl Run<'_> {
         sample: &Sample,
         index: usize,
         result: &Explanations,
-        report: &SampleReport,
+        report: &mut SampleReport,
     ) -> Result<Option<PathBuf>, Failure> {
         let Some(out) = &mut self.files.out else { return Ok(None) };
         let folder = out.folder(&sample.stem)?;
-        for explanation in &result.explanations {
+        if let Some(picture) = &sample.picture {
+            out.input(&folder, picture)?;
+        }
+        for (explanation, report) in result.explanations.iter().zip(&mut report.explanations) {
             let target = explanation.targets.get(index).copied().unwrap_or(0);
             let suffix = if result.explanations.len() > 1 { format!(".{target}") } else { String::new() };
             if let Some(maps) = &explanation.map {
-                out.map(&folder, &suffix, maps.index_axis(Axis(0), index), sample.picture.as_ref())?;
+                let map = maps.index_axis(Axis(0), index);
+                report.picture = Some(out.map(&folder, &suffix, map, sample.picture.as_ref())?);
             }
         }
         let model = self.args.model.display().to_string();
-        let file = SampleFile { relc: VERSION, model, compiled: self.model, result: report };
+        let (compiled, run) = (self.model, &self.report);
+        let file = SampleFile { relc: VERSION, model, compiled, run, result: report };
         write_json(&folder.join("report.json"), &file)?;
         Ok(Some(folder))
     }

@@ -1,11 +1,43 @@
-//! What is printed of a sample.
+//! What is printed of a run and of its samples.
 
 use std::path::Path;
 
-use relc::report::{ModelReport, SampleReport};
+use relc::report::{
+    AttributionReport, ExplanationReport, ModelReport, PreprocessReport, SampleReport, SensitivityReport,
+    SumsReport,
+};
 
 use crate::failure::Failure;
+use crate::numbers::{percent, significant};
 use crate::{print, tables};
+
+/// How many nodes the table of losses shows.
+const LOSSES: usize = 5;
+
+/// Prints how pictures become inputs.
+pub fn show_preprocess(preprocess: &PreprocessReport) -> Result<(), Failure> {
+    let default = if preprocess.is_default { " (the default)" } else { "" };
+    Ok(print::line(format!("preprocessing {}{default}: {}", preprocess.name, preprocess.description))?)
+}
+
+/// What speaks against the preprocessing, on standard error.
+pub fn warn_of_preprocess(preprocess: &PreprocessReport) {
+    if preprocess.warnings.is_empty() {
+        return;
+    }
+    let reasons = preprocess.warnings.join("; ");
+    if preprocess.is_default {
+        print::note(format!(
+            "warning: pictures are prepared as for ImageNet because --preprocess does not say otherwise, but {reasons}; \
+             say what the model was trained with: --preprocess FILE.toml, cifar10 or none, or imagenet if that is right"
+        ));
+    } else {
+        print::note(format!(
+            "warning: the preprocessing {} may be another model's: {reasons}",
+            preprocess.name
+        ));
+    }
+}
 
 /// What keeps the maps of an input from being explanations, on standard error like every warning.
 pub fn warn(report: &SampleReport) {
@@ -28,36 +60,29 @@ pub fn show(
     print::line(format!("{}{folder}", report.input))?;
     print::block(tables::predictions(&report.predictions))?;
     if let Some(s) = &report.class_sensitivity {
-        let [a, b] = &s.targets;
-        let (a, b) = (tables::output_name(a), tables::output_name(b));
-        print::line(format!("cosine between the maps of {a} and {b}: {:.4}", s.cosine))?;
-        s.hint.map_or(Ok(()), print::line)?;
+        show_cosine(s)?;
     }
     for e in &report.explanations {
+        if let Some(attribution) = &e.attribution {
+            print::line(attributed(e, attribution))?;
+        }
         let Some(sums) = &e.sums else { continue };
-        print::line(format!(
-            "target {}: seed {} = {:.6}, relevance of the input {:.6}, conservation error {:.1e}",
-            tables::output_name(&e.target),
-            e.seed,
-            sums.seed,
-            sums.relevance,
-            sums.conservation_error
-        ))?;
+        print::line(conserved(e, sums))?;
+        e.note.map_or(Ok(()), print::line)?;
         if let Some(change) = e.sensitivity {
+            let change = significant(change, 2);
             print::line(format!(
-                "sensitivity: a change of the input in its last digits changes the map by {change:.1e} of its maximum"
+                "sensitivity: a change of the input in its last digits changes the map by {change} of its maximum"
             ))?;
         }
         let shares: Vec<f64> = e.joins.iter().filter_map(|j| j.skip_share).collect();
         if !shares.is_empty() {
             let min = shares.iter().copied().fold(f64::INFINITY, f64::min);
             let max = shares.iter().copied().fold(0.0, f64::max);
-            let (n, min, max) = (shares.len(), min * 100.0, max * 100.0);
-            print::line(format!(
-                "{n} joins: between {min:.1} % and {max:.1} % of the relevance took the skip"
-            ))?;
+            let (n, min, max) = (shares.len(), percent(min), percent(max));
+            print::line(format!("{n} joins: between {min} and {max} of the relevance took the skip"))?;
         }
-        if let Some(table) = tables::leakiest(e, 5) {
+        if let Some(table) = tables::leakiest(e, LOSSES) {
             print::block(table)?;
         }
         if ledger {
@@ -68,4 +93,44 @@ pub fn show(
         }
     }
     Ok(())
+}
+
+fn show_cosine(sensitivity: &SensitivityReport) -> Result<(), Failure> {
+    let [a, b] = &sensitivity.targets;
+    let (a, b) = (tables::output_name(a), tables::output_name(b));
+    let cosine = significant(sensitivity.cosine, 4);
+    print::line(format!("cosine between the maps of {a} and {b}: {cosine}"))?;
+    Ok(sensitivity.hint.map_or(Ok(()), print::line)?)
+}
+
+/// What an explanation put in and got out.
+fn conserved(e: &ExplanationReport, sums: &SumsReport) -> String {
+    format!(
+        "target {}: seed {} = {}, relevance of the input {}, conservation error {}",
+        tables::output_name(&e.target),
+        e.seed,
+        significant(sums.seed, 6),
+        significant(sums.relevance, 6),
+        significant(sums.conservation_error, 2)
+    )
+}
+
+/// What a method's map adds up to.
+fn attributed(e: &ExplanationReport, attribution: &AttributionReport) -> String {
+    let start = format!(
+        "target {}: {}, the map adds up to {}",
+        tables::output_name(&e.target),
+        e.seed,
+        significant(attribution.sum, 6)
+    );
+    match (attribution.baseline_logit, attribution.completeness_error) {
+        (Some(baseline), Some(error)) => format!(
+            "{start}, the logit {} is {} more than the baseline's {}, completeness error {}",
+            significant(e.target.logit, 6),
+            significant(e.target.logit - baseline, 6),
+            significant(baseline, 6),
+            significant(error, 2)
+        ),
+        _ => format!("{start}; this method does not promise that it adds up to the logit"),
+    }
 }

@@ -4,8 +4,18 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+/// A file of the repository.
+pub fn repository(file: &str) -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../").to_string() + file
+}
+
 pub fn demo(file: &str) -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/demo/").to_string() + file
+    repository("examples/demo/") + file
+}
+
+/// The demo's first picture, which is of a disc.
+pub fn picture() -> String {
+    demo("images/00_disc.png")
 }
 
 pub fn pictures() -> Vec<String> {
@@ -42,6 +52,10 @@ pub fn explaining(inputs: &[&str], more: &[&str]) -> Command {
 
 pub fn explain(inputs: &[&str], more: &[&str]) -> Output {
     explaining(inputs, more).output().expect("relc runs")
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]

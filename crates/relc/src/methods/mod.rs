@@ -10,8 +10,9 @@ mod masks;
 
 use std::str::FromStr;
 
-use ndarray::{Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
+use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
 use relc_interp::Ledger;
+use relc_ir::spelling::did_you_mean;
 use relc_rules::{Preset, PresetError, SeedKind};
 use serde::Serialize;
 
@@ -112,19 +113,22 @@ impl Method {
     /// If there is none, or an option has no sense or is another method's.
     pub fn new(name: &str, options: &MethodOptions) -> Result<Method, String> {
         let MethodOptions { samples, sigma, layer, seed } = options.clone();
-        if samples == Some(0) || sigma.is_some_and(|s| !(s > 0.0 && s.is_finite())) {
-            return Err(format!("got samples {samples:?}, sigma {sigma:?}, expected positive numbers"));
+        if samples == Some(0) {
+            return Err("got 0 samples (--samples), expected 1 or more".into());
+        }
+        if let Some(sigma) = sigma.filter(|s| !(*s > 0.0 && s.is_finite())) {
+            return Err(format!("got the noise {sigma} (--sigma), expected a number above 0, such as 0.15"));
         }
         let takes = |takes_samples: bool, takes_layer: bool, takes_seed: bool| {
             let smooth = name == "smoothgrad";
             let stray = [
-                (samples.is_some() && !takes_samples, "a number of samples"),
-                (sigma.is_some() && !smooth, "sigma"),
-                (layer.is_some() && !takes_layer, "a layer"),
-                (seed.is_some() && !takes_seed, "a seed"),
+                (samples.is_some() && !takes_samples, "a number of samples (--samples)"),
+                (sigma.is_some() && !smooth, "sigma (--sigma)"),
+                (layer.is_some() && !takes_layer, "a layer (--layer)"),
+                (seed.is_some() && !takes_seed, "a seed of random numbers (--rng-seed)"),
             ];
             match stray.iter().find(|(stray, _)| *stray) {
-                Some((_, what)) => Err(format!("the method {name} has no use for {what}")),
+                Some((_, what)) => Err(format!("the method {name} has no use for {what}; leave it out")),
                 None => Ok(()),
             }
         };
@@ -160,8 +164,7 @@ impl Method {
                 Method::Random { seed: seed_or }
             }
             _ => {
-                let nearest = METHODS.iter().min_by_key(|m| strsim::damerau_levenshtein(m, name));
-                let hint = nearest.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
+                let hint = did_you_mean(name, METHODS);
                 return Err(format!(
                     "got the method \"{name}\", expected one of {}{hint}",
                     METHODS.join(", ")
@@ -225,7 +228,26 @@ impl Method {
             explanations.push(explanation);
         }
         let probabilities = probabilities(&logits, explainer.head());
-        Ok(Explanations { logits, probabilities, explanations, method: Some(self.clone()) })
+        let (method, baseline) = (Some(self.clone()), self.baseline_logits(explainer));
+        Ok(Explanations { logits, probabilities, explanations, method, baseline })
+    }
+
+    /// The value of the input that the method measures from, if what it gives adds up to what the target's logit is
+    /// more than there: exactly for integrated gradients, and for the product of input and gradient as far as the
+    /// network is linear between the two.
+    fn baseline(&self) -> Option<f32> {
+        match self {
+            Method::IntegratedGradients { baseline, .. } => Some(*baseline),
+            Method::InputXGradient => Some(0.0),
+            _ => None,
+        }
+    }
+
+    /// The logits at the baseline; none where they are not finite, which is no reason to withhold an explanation.
+    fn baseline_logits(&self, explainer: &Explainer) -> Option<Array1<f64>> {
+        let input = ArrayD::from_elem(explainer.input().ok()?.1.bind(1), self.baseline()?);
+        let logits = explainer.predict(input.view()).ok()?;
+        Some(logits.row(0).to_owned())
     }
 }
 

@@ -1,0 +1,163 @@
+//! What an explanation can be made again from: files and their hashes, preprocessing, instruction set, options.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use relc_ir::Graph;
+use relc_rules::Mask;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::explainer::Explainer;
+use crate::preprocess::Preprocess;
+
+/// A file, by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileReport {
+    /// Its path, as it was given.
+    pub path: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of its content, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl FileReport {
+    /// Reads a file to its end.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn of(path: &Path) -> io::Result<FileReport> {
+        let mut hash = Sha256::new();
+        let bytes = io::copy(&mut File::open(path)?, &mut hash)?;
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(FileReport { path: path.display().to_string(), bytes, sha256 })
+    }
+}
+
+/// What a run was made of, beside what the compiler made of the model.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// The command line.
+    pub command: Vec<String>,
+    /// The ONNX file.
+    pub model: FileReport,
+    /// xxh3-64 of names and values of all weights, as they are compiled (folded, and those of other files too), in 16
+    /// hexadecimal digits.
+    pub weights_xxh3: String,
+    /// The instruction set of the compiled engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isa: Option<&'static str>,
+    /// The threads; results don't depend on it.
+    pub threads: usize,
+    /// Which outputs were asked for, as it was given.
+    pub target: String,
+    /// The seed's file, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed_file: Option<FileReport>,
+    /// The labels' file, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<FileReport>,
+    /// The masks at cuts.
+    pub masks: Vec<MaskReport>,
+    /// To how many heat levels maps are floored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heat_quantization: Option<u16>,
+    /// How pictures became inputs; none if no input is a picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<PreprocessReport>,
+    /// What the compiler warned of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A mask at a cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MaskReport {
+    /// A glob on the nodes' ONNX names.
+    pub nodes: String,
+    /// The channels that pass.
+    pub channels: Vec<usize>,
+}
+
+impl From<&Mask> for MaskReport {
+    fn from(mask: &Mask) -> Self {
+        MaskReport { nodes: mask.name.as_str().to_string(), channels: mask.channels.clone() }
+    }
+}
+
+/// How pictures became inputs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PreprocessReport {
+    /// The preprocessing's name or file.
+    pub name: String,
+    /// Whether it was not asked for: it is the default.
+    pub is_default: bool,
+    /// All of it, in a line.
+    pub description: String,
+    /// All of it, in the words of a preprocessing file, with what the model fixes.
+    pub values: Preprocess,
+    /// What speaks against it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl PreprocessReport {
+    /// What a preprocessing does to the pictures of a model; `None` if its input is no picture.
+    pub fn new(
+        explainer: &Explainer,
+        preprocess: &Preprocess,
+        name: &str,
+        is_default: bool,
+    ) -> Option<PreprocessReport> {
+        let (layout, size) = explainer.picture_input()?;
+        let values = preprocess.for_model(layout, size);
+        let warnings = preprocess.doubts(explainer, is_default);
+        let (name, description) = (name.to_string(), values.to_string());
+        Some(PreprocessReport { name, is_default, description, values, warnings })
+    }
+}
+
+/// The colours of an explanation's pictures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PictureReport {
+    /// The colour map.
+    pub colormap: String,
+    /// The magnitude with the last colour is this percentile of all magnitudes.
+    pub percentile: f64,
+    /// The value with the first colour.
+    pub low: f32,
+    /// The value with the last colour.
+    pub high: f32,
+    /// How many values lie beyond these two, and have their colours.
+    pub clipped: usize,
+}
+
+/// xxh3-64 of names and values of a graph's weights, in 16 hexadecimal digits.
+pub fn weights_xxh3(graph: &Graph) -> String {
+    let mut hash = Xxh3::new();
+    for weight in graph.weights() {
+        hash.update(weight.name().as_bytes());
+        hash.update(&[0]);
+        hash.update(&weight.hash().to_le_bytes());
+    }
+    format!("{:016x}", hash.digest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_by_the_hash_that_sha256sum_prints() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        let report = FileReport::of(&path).unwrap();
+        assert_eq!(report.bytes, 3);
+        assert_eq!(report.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert!(FileReport::of(&folder.path().join("none")).is_err());
+    }
+}
