@@ -259,7 +259,8 @@ impl Writer<'_> {
     ) -> ValueId {
         let channels = self.b.sizes(x)[0];
         // Grouped where it can be, and the kernel is more than a point.
-        let group = if channels % 2 == 0 && outputs % 2 == 0 && kernel > 1 && channels > 2 { 2 } else { 1 };
+        let even = channels.is_multiple_of(2) && outputs.is_multiple_of(2);
+        let group = if even && kernel > 1 && channels > 2 { 2 } else { 1 };
         let sizes = if self.plan.row { [1, kernel] } else { [kernel; 2] };
         let inputs = channels / group * sizes[0] * sizes[1];
         let (weight, bias, norm) = self.layer(outputs, inputs, normalised);

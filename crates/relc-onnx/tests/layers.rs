@@ -290,8 +290,10 @@ fn softmax_forms() {
     %2 = softmax %x, axis=1 : f32[N,3,1,1] ; "Softmax_0"
     "#);
     assert_snapshot!(softmax(9, "N,3,5", "LogSoftmax", None), @r#"
-    1 node(s) can't be imported:
-      unsupported: node "LogSoftmax_0" (LogSoftmax, ai.onnx opset 9): got axis=1 on f32[N,3,5], which before opset 13 takes the axes [1, 2] as one; supported: one axis, not the batch
+    %x = input : f32[N,3,5] ; "x"
+    %2 = reshape %x, shape=[N,15] : f32[N,15] ; "LogSoftmax_0"
+    %3 = log_softmax %2, axis=1 : f32[N,15] ; "LogSoftmax_0"
+    %4 = reshape %3, shape=[N,3,5] : f32[N,3,5] ; "LogSoftmax_0"
     "#);
     assert_snapshot!(softmax(17, "N,3", "Softmax", Some(0)), @r#"
     1 node(s) can't be imported:

@@ -78,7 +78,7 @@ pub(crate) fn warnings(explanation: &Explanation, seed: &Seed, bounded: bool) ->
             });
         }
         let change = explanation.sensitivity.as_ref().and_then(|all| all.get(sample).copied());
-        if let Some(change) = change.filter(|change| !(*change <= SENSITIVE)) {
+        if let Some(change) = change.filter(|change| *change > SENSITIVE) {
             warnings.push(Warning::Rounding { change });
         }
         warnings
