@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use relc_interp::{InterpError, Options, backward, forward};
 use relc_ir::op::*;
-use relc_ir::rule::{BiasPolicy, Fallback, Stabiliser};
+use relc_ir::rule::{BiasPolicy, Fallback, Frame, Stabiliser};
 use relc_ir::{Dim, Graph, Op, TensorType};
 
 /// The sum of `n` inputs' values, each its own input of the graph, split by `kind`.
@@ -82,18 +82,22 @@ fn the_first_of_equal_values_wins() {
 }
 
 #[test]
-fn relevance_on_padding_is_lost_or_spread() {
+fn relevance_on_a_frame_is_lost_or_spread_or_that_of_constants() {
     let pad = Pad { pads: vec![0, 1, 0, 1], value: 0.0 };
-    for (spread, expected) in [(false, [2.0, 3.0, 20.0, 30.0]), (true, [4.5, 5.5, 45.0, 55.0])] {
+    let (inner, with_a_share) = ([2.0, 3.0, 20.0, 30.0], [4.5, 5.5, 45.0, 55.0]);
+    for (frame, expected) in [(Frame::Lost, inner), (Frame::Spread, with_a_share), (Frame::Constants, inner)]
+    {
         let (mut graph, node) = single(Op::Pad(pad.clone()), &[2], &[]);
         let shape = vec![Dim::Batch, 2.into()];
-        explained(&mut graph, node, Relevance::Pad { pad: pad.clone(), shape, spread }, 0);
+        explained(&mut graph, node, Relevance::Pad { pad: pad.clone(), shape, frame }, 0);
         let r = array(&[2, 4], &[1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0]);
         let back = explain(&graph, &array::<f64>(&[2, 2], &[0.0; 4]), &r);
         assert_close(&back.inputs[0].1, &expected, 0.0);
         let account = back.ledger.entries[1].samples[1];
-        let booked = if spread { account.flat_fallback } else { account.padding };
-        assert_eq!((booked, account.lost()), (50.0, if spread { 0.0 } else { 50.0 }));
+        let booked = [account.padding, account.flat_fallback, account.bias];
+        let expected =
+            [Frame::Lost, Frame::Spread, Frame::Constants].map(|f| if f == frame { 50.0 } else { 0.0 });
+        assert_eq!((booked, account.lost()), (expected, if frame == Frame::Spread { 0.0 } else { 50.0 }));
         back.ledger.check(1e-15).unwrap();
     }
 }

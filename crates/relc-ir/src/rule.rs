@@ -117,6 +117,35 @@ pub enum PoolWindow {
     Paper,
 }
 
+/// What becomes of relevance on the frame that a Pad puts around a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// It is lost, to the padding.
+    Lost,
+    /// It is spread evenly over the sample's valid elements.
+    Spread,
+    /// It belongs to constants that lie on the frame: it has left the input's account, as what a bias takes.
+    Constants,
+}
+
+impl Frame {
+    pub(crate) fn attrs(self) -> Attrs {
+        let mut attrs = vec![("spread", Attr::flag(self == Frame::Spread))];
+        if self == Frame::Constants {
+            attrs.push(("constants", Attr::flag(true)));
+        }
+        attrs
+    }
+
+    pub(crate) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
+        Ok(match (attrs.flag("spread")?, attrs.flag("constants").unwrap_or(false)) {
+            (_, true) => Frame::Constants,
+            (true, _) => Frame::Spread,
+            (false, _) => Frame::Lost,
+        })
+    }
+}
+
 /// What stands for the derivative of an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Surrogate {
@@ -162,10 +191,10 @@ pub enum Rule {
         /// What the gate takes; only of a product it may take something.
         policy: GatePolicy,
     },
-    /// A Pad: relevance on the padding is lost, or spread evenly over the sample's valid elements.
+    /// A Pad.
     Crop {
-        /// Whether it is spread.
-        spread: bool,
+        /// What becomes of relevance on its frame.
+        frame: Frame,
     },
     /// A residual sum.
     Split(SplitPolicy),
@@ -225,7 +254,7 @@ impl Rule {
             Rule::Gate { signal, policy } => {
                 vec![("signal", Attr::Int(*signal as i64)), ("policy", Attr::Word(policy.to_string()))]
             }
-            Rule::Crop { spread } => vec![("spread", Attr::flag(*spread))],
+            Rule::Crop { frame } => frame.attrs(),
             Rule::Split(policy) => vec![("policy", Attr::Word(policy.to_string()))],
             Rule::Derivative(kind) => vec![("kind", Attr::Word(kind.name().into()))],
         }
@@ -247,7 +276,7 @@ impl Rule {
             "winner" => Rule::Winner,
             "pass" => Rule::Pass,
             "gate" => Rule::Gate { signal: attrs.size("signal")?, policy: attrs.word("policy")?.parse()? },
-            "crop" => Rule::Crop { spread: attrs.flag("spread")? },
+            "crop" => Rule::Crop { frame: Frame::from_attrs(&mut attrs)? },
             "split" => Rule::Split(attrs.word("policy")?.parse()?),
             "derivative" => Rule::Derivative(named("kind", &Surrogate::ALL, &attrs.word("kind")?)?),
             _ => Rule::Linear(LinearRule::from_attrs(name, &mut attrs)?),
@@ -271,7 +300,7 @@ pub struct AssignedRule {
 pub enum Contract {
     /// What leaves is what arrives, to rounding.
     Conserving,
-    /// Biases in denominators take relevance away.
+    /// Biases in denominators, or constants beside a value, take relevance away.
     LeaksToBias,
     /// Stabilisers in denominators take relevance away.
     LeaksToStabiliser,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relc_ir::op::Arithmetic;
-use relc_ir::rule::{AssignedRule, GatePolicy, Rule, SplitPolicy, Surrogate};
-use relc_ir::{Graph, NodeId, Op};
+use relc_ir::rule::{AssignedRule, Frame, GatePolicy, Rule, SplitPolicy, Surrogate};
+use relc_ir::{Graph, NodeId, Op, ValueId};
 use relc_rules::{Place, Preset};
 
 use crate::error::{PassError, UnsupportedNode};
@@ -89,8 +89,41 @@ fn places(graph: &Graph, order: &[NodeId]) -> BTreeMap<NodeId, Place> {
     places
 }
 
+/// Whether the frame of a Pad is where constants are put by the sum behind it, as a `Concat` with constants is imported.
+fn holds_constants(graph: &Graph, node: NodeId) -> bool {
+    let Op::Pad(pad) = &graph.node(node).op else { return false };
+    let &[(user, _)] = &graph.users(ValueId { node, port: 0 })[..] else { return false };
+    let constant = match (&graph.node(user).op, &graph.operands(user)[..]) {
+        (Op::Arithmetic(Arithmetic::Add), &[_, constant]) => graph.weight(constant),
+        _ => None,
+    };
+    // Sizes that are those of the padded value, so that the frame's own values are in it.
+    let dims = &graph.node(node).types()[0].dims()[1..];
+    pad.value == 0.0
+        && constant.is_some_and(|c| c.ty().rank() == dims.len() + 1 && c.ty().dims()[1..] == *dims)
+}
+
 /// Why a node has no rule, and what to do.
 type Refusal = (String, String);
+
+/// What is said of an op on two branches that has no rule.
+fn refuse_two(op: &Op) -> Result<AssignedRule, Refusal> {
+    let (reason, advice) = match op {
+        Op::Arithmetic(Arithmetic::Pow) => {
+            ("a power whose exponent is computed", "constant exponents are supported")
+        }
+        Op::Arithmetic(Arithmetic::Max | Arithmetic::Min | Arithmetic::PRelu) => (
+            "two branches, of which each position takes one",
+            "Max and Min with a constant, and PRelu with a constant slope, are supported",
+        ),
+        Op::Arithmetic(Arithmetic::Div | Arithmetic::Sub) => (
+            "a value is spread to the shape of what it is divided by, or of what is subtracted",
+            "a second operand that broadcasts to the first is supported",
+        ),
+        _ => ("two branches of different shapes", "a gate that broadcasts to its signal is supported"),
+    };
+    Err((reason.to_string(), advice.to_string()))
+}
 
 impl AssignRules {
     /// A glob that matches nothing is a slip of the pen.
@@ -153,12 +186,18 @@ impl AssignRules {
                     rule: Rule::Gate { signal, policy: GatePolicy::Signal },
                     origin: "structure: what is divided by, or a statistic subtracted, is a constant".into(),
                 }),
-                None => refuse(
-                    "two branches of which neither is the other's gate",
-                    "Add, and Mul by a gate (a sigmoid, a softmax, or a value that is repeated over height and width), \
-                     are supported",
-                ),
+                None if n.op == Op::Arithmetic(Arithmetic::Mul) && keeps_type() => Ok(AssignedRule {
+                    rule: Rule::Gate { signal: 0, policy: GatePolicy::Half },
+                    origin:
+                        "structure: of two branches of which neither is the other's gate, each takes half"
+                            .into(),
+                }),
+                None => refuse_two(&n.op),
             },
+            Op::Arithmetic(Arithmetic::Pow) if data[0].0 == 1 => refuse(
+                "a constant is raised to the value's power",
+                "powers with a constant exponent are supported",
+            ),
             Op::Arithmetic(_) if !keeps_type() => {
                 refuse("a constant widens the value", "constants that broadcast to the value are supported")
             }
@@ -179,6 +218,10 @@ impl AssignRules {
             },
             Op::ReduceMean(_) => refuse("a mean over the batch", "means over the other axes are supported"),
             _ => match self.preset.rule(&n.op, &n.name, place) {
+                Some(Ok((Rule::Crop { .. }, _))) if holds_constants(graph, node) => Ok(AssignedRule {
+                    rule: Rule::Crop { frame: Frame::Constants },
+                    origin: "structure: what a constant beside the value takes has left the input".into(),
+                }),
                 Some(Ok((rule, origin))) if !rule.fits(&n.op) => refuse(
                     &format!("{origin}: the rule {} does not fit {}", rule.name(), n.op.onnx_name()),
                     "correct the preset",

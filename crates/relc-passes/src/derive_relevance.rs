@@ -249,13 +249,13 @@ impl Derivation<'_> {
             (Op::Expand(expand), _) => Relevance::Expand { expand, from: shape },
             (Op::Transpose(transpose), _) => Relevance::Transpose(transpose.inverse()),
             (Op::Slice(slice), _) => Relevance::Slice { slice, shape },
-            (Op::Pad(pad), Rule::Crop { spread }) => Relevance::Pad { pad, shape, spread: *spread },
+            (Op::Pad(pad), Rule::Crop { frame }) => Relevance::Pad { pad, shape, frame: *frame },
             (Op::Pad(_), _) => return Err(self.misfit(node, "pass")),
             (Op::Concat(concat), _) => {
                 let size = |v: &ValueId| self.graph.ty(*v).dims().get(concat.axis).and_then(|d| d.fixed());
                 if data.len() != self.graph.operands(node).len() {
                     return Err(malformed(format!(
-                        "{}: a constant is concatenated",
+                        "{}: a constant is concatenated, expected a pad and the constant added to it",
                         self.graph.describe(node)
                     )));
                 }

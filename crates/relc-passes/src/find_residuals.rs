@@ -61,9 +61,13 @@ impl Pass for FindResiduals {
                             graph.describe(node),
                             format!("is a gate on {}", graph.label(data[signal].1)),
                         ),
+                        None if graph.node(node).op == Op::Arithmetic(Arithmetic::Mul) => remarks.warning(
+                            graph.describe(node),
+                            "two branches of which neither is the other's gate: each takes half of the relevance",
+                        ),
                         None => remarks.warning(
                             graph.describe(node),
-                            "two branches of which neither is the other's gate",
+                            "branches meet of which neither is a statistic of the other",
                         ),
                     }
                 }

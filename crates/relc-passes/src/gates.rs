@@ -6,28 +6,31 @@
 //! relevance enters a gate, and what computes it (a softmax, say) needs no rule. The same holds for what a value is
 //! divided by, and for a statistic of its own that is subtracted from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relc_ir::op::{Activation, Arithmetic};
 use relc_ir::{Graph, NodeId, Op, ValueId};
 
-/// How far back a gate that is made of its signal element by element is looked for.
+use crate::ranges::{Range, interpolates, ranges, resamples};
+
+/// How far back the source of a gate is looked for.
 const MAX_STEPS: usize = 16;
 
 /// The roles of values in products.
 pub(crate) struct Gates {
     /// The nodes whose output is bounded because of a sigmoid, a softmax or the like.
-    bounded: BTreeSet<NodeId>,
+    squashed: BTreeSet<NodeId>,
+    ranges: BTreeMap<NodeId, Range>,
 }
 
 impl Gates {
     /// Looks at a graph; `order` is its forward order.
     pub fn new(graph: &Graph, order: &[NodeId]) -> Self {
-        let mut bounded = BTreeSet::new();
+        let mut squashed = BTreeSet::new();
         for &node in order {
             let data = graph.data_operands(node);
-            let all = !data.is_empty() && data.iter().all(|(_, v)| bounded.contains(&v.node));
-            let holds = match graph.node(node).op {
+            let all = !data.is_empty() && data.iter().all(|(_, v)| squashed.contains(&v.node));
+            let holds = match &graph.node(node).op {
                 Op::Activation(
                     Activation::Sigmoid
                     | Activation::HardSigmoid { .. }
@@ -36,19 +39,23 @@ impl Gates {
                     | Activation::Softsign,
                 )
                 | Op::Softmax(_) => true,
-                Op::Activation(Activation::Clip { min, max }) => (min, max) == (0.0, 1.0) || all,
-                Op::Conv(_) | Op::Gemm(_) | Op::MatMul => false,
+                Op::Conv(conv) => all && interpolates(graph, node, conv),
+                Op::Gemm(_) | Op::MatMul => false,
                 _ => all,
             };
             if holds {
-                bounded.insert(node);
+                squashed.insert(node);
             }
         }
-        Gates { bounded }
+        Gates { squashed, ranges: ranges(graph, order) }
     }
 
     /// The index, among the data operands of a product, quotient or difference of two, of the one that takes the
     /// relevance. `None`: neither is the other's gate, or the node is no such thing.
+    ///
+    /// A gate is what the signal is multiplied with that is, and the signal is not, in this order: made of the signal
+    /// element by element; a share (between -1 and 1, or made of what a sigmoid or softmax gave); repeated or resized to
+    /// the signal's shape; bounded; never negative.
     pub fn signal(&self, graph: &Graph, node: NodeId) -> Option<usize> {
         let data = graph.data_operands(node);
         let (&[(_, a), (_, b)], 2) = (&data[..], graph.operands(node).len()) else { return None };
@@ -57,17 +64,24 @@ impl Gates {
         let signal = match graph.node(node).op {
             Op::Arithmetic(Arithmetic::Div) => 0,
             Op::Arithmetic(Arithmetic::Sub) if !whole(b) => 0,
+            Op::Arithmetic(Arithmetic::Mul) if stems_from(graph, b, a) => 0,
+            Op::Arithmetic(Arithmetic::Mul) if stems_from(graph, a, b) => 1,
             Op::Arithmetic(Arithmetic::Mul) => {
-                let is_bounded = |v: ValueId| self.bounded.contains(&v.node);
-                match (is_bounded(a), is_bounded(b)) {
-                    _ if stems_from(graph, b, a) => 0,
-                    _ if stems_from(graph, a, b) => 1,
-                    (false, true) => 0,
-                    (true, false) => 1,
-                    _ if !whole(b) => 0,
-                    _ if !whole(a) => 1,
-                    _ => return None,
-                }
+                let range = |v: ValueId| self.ranges.get(&v.node).copied();
+                let only = |is_gate: &dyn Fn(ValueId) -> bool| match (is_gate(a), is_gate(b)) {
+                    (false, true) => Some(0),
+                    (true, false) => Some(1),
+                    _ => None,
+                };
+                let is_share =
+                    |v: ValueId| self.squashed.contains(&v.node) || range(v).is_some_and(Range::is_share);
+                let is_repeated = |v: ValueId| !whole(v) || is_repeated(graph, v);
+                let is_bounded = |v: ValueId| range(v).is_some_and(Range::is_bounded);
+                let is_positive = |v: ValueId| range(v).is_some_and(|r| r.low >= 0.0);
+                only(&is_share)
+                    .or_else(|| only(&is_repeated))
+                    .or_else(|| only(&is_bounded))
+                    .or_else(|| only(&is_positive))?
             }
             _ => return None,
         };
@@ -110,6 +124,32 @@ fn stems_from(graph: &Graph, value: ValueId, source: ValueId) -> bool {
             [(_, before)] if elementwise => at = before,
             _ => return false,
         }
+    }
+    false
+}
+
+/// Whether a value was repeated, or resized from a smaller one, and then changed element by element at most.
+fn is_repeated(graph: &Graph, value: ValueId) -> bool {
+    let elements = |v: ValueId| graph.ty(v).elements();
+    let mut at = value;
+    for _ in 0..MAX_STEPS {
+        let [(_, before)] = graph.data_operands(at.node)[..] else { return false };
+        let moves = match &graph.node(at.node).op {
+            Op::Expand(_) => true,
+            Op::Conv(conv) => resamples(graph, at.node, conv),
+            Op::Activation(_) | Op::Arithmetic(_) | Op::Reshape(_) | Op::Transpose(_) => {
+                at = before;
+                continue;
+            }
+            _ => false,
+        };
+        if !moves {
+            return false;
+        }
+        if elements(before) < elements(at) {
+            return true;
+        }
+        at = before;
     }
     false
 }

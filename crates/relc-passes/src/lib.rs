@@ -17,6 +17,7 @@ mod insert_masks;
 mod insert_splits;
 mod manager;
 mod normalise_batchnorm;
+mod ranges;
 
 pub use assign_rules::AssignRules;
 pub use check_conservation::{CheckConservation, non_negative_values};

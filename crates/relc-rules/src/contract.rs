@@ -1,7 +1,7 @@
 //! What each relevance op promises about conservation, from the rule alone.
 
 use relc_ir::op::{LinearLayer, Relevance, SplitKind};
-use relc_ir::rule::{Contract, Fallback, InputPart, LinearRule, Stabiliser, WeightPart};
+use relc_ir::rule::{Contract, Fallback, Frame, InputPart, LinearRule, Stabiliser, WeightPart};
 
 /// What is known about the input of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +25,11 @@ pub fn contract(op: &Relevance, facts: InputFacts) -> Contract {
         Relevance::Split { kind: SplitKind::Signed, .. } => Contract::Unbounded,
         Relevance::Mask { .. } => Contract::NotConserving,
         Relevance::Linear { layer, rule } => linear(layer, rule, facts),
-        Relevance::Pad { pad, spread, .. } if !spread && pad.pads.iter().any(|p| *p > 0) => {
-            Contract::LeaksToPadding
-        }
+        Relevance::Pad { pad, frame, .. } if pad.pads.iter().any(|p| *p > 0) => match frame {
+            Frame::Lost => Contract::LeaksToPadding,
+            Frame::Constants => Contract::LeaksToBias,
+            Frame::Spread => Contract::Conserving,
+        },
         _ => Contract::Conserving,
     }
 }

@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 use relc_ir::op::{Pad, Relevance};
+use relc_ir::rule::Frame;
 
 use super::{Losses, Propagated};
 use crate::element::Element;
@@ -19,7 +20,7 @@ pub(super) fn undo<T: Element>(
         Relevance::Expand { .. } => shaping::unexpand(r, shape)?.into(),
         Relevance::Transpose(transpose) => shaping::transpose(transpose, &r).into(),
         Relevance::Slice { slice, .. } => shaping::unslice(slice, &r, ArrayD::zeros(IxDyn(shape))).into(),
-        Relevance::Pad { pad, spread, .. } => unpad(pad, *spread, &r, shape, batch)?,
+        Relevance::Pad { pad, frame, .. } => unpad(pad, *frame, &r, shape, batch)?,
         Relevance::Concat { concat, sizes } => {
             Propagated { outputs: shaping::split(*concat, sizes, &r), losses: Vec::new() }
         }
@@ -27,10 +28,10 @@ pub(super) fn undo<T: Element>(
     })
 }
 
-/// What lies inside the frame passes; what lies on it is lost, or spread evenly over the sample.
+/// What lies inside the frame passes; what lies on it is lost, or the constants', or spread evenly over the sample.
 fn unpad<T: Element>(
     pad: &Pad,
-    spread: bool,
+    policy: Frame,
     r: &ArrayD<T>,
     shape: &[usize],
     batch: usize,
@@ -45,8 +46,10 @@ fn unpad<T: Element>(
     let losses = rows
         .map(|(frame, out)| {
             let dropped: f64 = frame.iter().map(|r| r.widen()).sum();
-            if !spread {
-                return Losses { padding: dropped, ..Losses::default() };
+            match policy {
+                Frame::Lost => return Losses { padding: dropped, ..Losses::default() },
+                Frame::Constants => return Losses { bias: dropped, ..Losses::default() },
+                Frame::Spread => {}
             }
             let share = T::narrow(dropped / inner as f64);
             out.iter_mut().for_each(|r| *r += share);

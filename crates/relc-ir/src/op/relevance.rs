@@ -9,7 +9,7 @@ use super::{
     MeanVarianceNormalization, Pad, Reshape, Slice, Softmax, Transpose,
 };
 use crate::attr::{Attr, AttrMap, Attrs};
-use crate::rule::{LinearRule, Surrogate};
+use crate::rule::{Frame, LinearRule, Surrogate};
 use crate::types::{Dim, TensorType};
 
 /// A linear layer that relevance passes through by a [`LinearRule`].
@@ -102,8 +102,8 @@ pub enum Relevance {
         pad: Pad,
         /// Its input's shape.
         shape: Vec<Dim>,
-        /// Whether relevance on the padding is spread evenly over the sample instead of lost.
-        spread: bool,
+        /// What becomes of relevance on the frame.
+        frame: Frame,
     },
     /// A Concat undone: one output per operand.
     Concat {
@@ -235,10 +235,10 @@ impl Relevance {
                 attrs.push(("shape", Attr::dims(shape)));
                 attrs
             }
-            Relevance::Pad { pad, shape, spread } => {
+            Relevance::Pad { pad, shape, frame } => {
                 let mut attrs = pad.attrs();
                 attrs.push(("shape", Attr::dims(shape)));
-                attrs.push(("spread", Attr::flag(*spread)));
+                attrs.extend(frame.attrs());
                 attrs
             }
             Relevance::Concat { concat, sizes } => {
@@ -288,7 +288,7 @@ impl Relevance {
             "pad.pass" => Relevance::Pad {
                 pad: Pad::from_attrs(attrs)?,
                 shape: attrs.dims("shape")?,
-                spread: attrs.flag("spread")?,
+                frame: Frame::from_attrs(attrs)?,
             },
             "concat.pass" => {
                 Relevance::Concat { concat: Concat::from_attrs(attrs)?, sizes: attrs.sizes("sizes")? }

@@ -6,7 +6,8 @@ use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 use super::{NAME, bypass, output, substitute};
 use crate::channels::{Channels, channels};
 use crate::error::PassError;
-use crate::manager::ir;
+use crate::manager::{forward_order, ir};
+use crate::ranges::ranges;
 
 /// `MatMul` of `f32[N,K]` and a weight `f32[K,M]`.
 pub(super) fn matmul_to_gemm(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
@@ -153,15 +154,24 @@ pub(super) fn pad_into_conv(graph: &mut Graph, node: NodeId) -> Result<Option<St
     Ok(Some("took in the Pad before it".into()))
 }
 
-/// `Pad` with minus infinity before a `MaxPool`: the window pads itself.
+/// The lowest number of a float of 16 bits: what is padded with it or less stands for minus infinity, whatever the
+/// exporter's floats were.
+const LOWEST: f64 = -65504.0;
+
+/// `Pad` before a `MaxPool` that never takes the padding: the window pads itself.
 pub(super) fn pad_into_max_pool(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
     let Op::MaxPool(MaxPool { window }) = graph.node(node).op else { return Ok(None) };
-    // Exporters write the lowest finite number for minus infinity.
-    let lowest = |pad: &Pad| pad.value <= f64::from(f32::MIN);
-    let Some((pad, source)) = pad_before(graph, node).filter(|(pad, _)| lowest(pad)) else { return Ok(None) };
-    let Some(window) = padded(window, &pad).filter(|w| !w.ceil) else { return Ok(None) };
+    let Some((pad, source)) = pad_before(graph, node) else { return Ok(None) };
+    let Some(window) = padded(window, &pad) else { return Ok(None) };
     let pool = MaxPool { window };
-    if pool.infer(&[graph.ty(source)]).is_err() {
+    // As many windows as before: then they are the same ones, and each sees a value of the operand.
+    if pool.infer(&[graph.ty(source)]).as_ref() != Ok(&graph.node(node).types()[0]) {
+        return Ok(None);
+    }
+    // No value of the operand is smaller: of zeros around what a Relu gave, the largest is the same without them.
+    let least =
+        || ranges(graph, &forward_order(graph, NAME).unwrap_or_default()).get(&source.node).map(|r| r.low);
+    if pad.value > LOWEST && least().is_none_or(|least| pad.value > least) {
         return Ok(None);
     }
     substitute(graph, node, Op::MaxPool(pool), &[source])?;

@@ -10,7 +10,7 @@ mod sums;
 
 use relc_ir::{Graph, NodeId, Op, ValueId};
 
-use crate::error::PassError;
+use crate::error::{PassError, UnsupportedNode};
 use crate::manager::{Pass, Remarks, forward_order, ir};
 
 const NAME: &str = "import-cleanup";
@@ -80,6 +80,7 @@ impl Pass for ImportCleanup {
                 break;
             }
         }
+        refuse_infinite_pads(graph)?;
         if graph.head != relc_ir::Head::None {
             remarks.warning(
                 "",
@@ -88,6 +89,23 @@ impl Pass for ImportCleanup {
         }
         Ok(())
     }
+}
+
+/// Minus infinity is left only where a MaxPool could not take its Pad in.
+fn refuse_infinite_pads(graph: &Graph) -> Result<(), PassError> {
+    let infinite = |n: &NodeId| matches!(&graph.node(*n).op, Op::Pad(pad) if !pad.value.is_finite());
+    let nodes: Vec<UnsupportedNode> = forward_order(graph, NAME)?
+        .into_iter()
+        .filter(infinite)
+        .map(|node| UnsupportedNode {
+            node: graph.describe(node),
+            reason: "pads with minus infinity what others than MaxPools over height and width use, or a MaxPool with \
+                     windows of padding alone"
+                .into(),
+            advice: "a Pad whose users are such MaxPools, or a finite value, is supported".into(),
+        })
+        .collect();
+    if nodes.is_empty() { Ok(()) } else { Err(PassError::Unsupported { nodes }) }
 }
 
 /// The first output of a node.

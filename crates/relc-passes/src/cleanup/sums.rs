@@ -32,16 +32,20 @@ pub(super) fn constants_apart(graph: &mut Graph, node: NodeId) -> Result<Option<
     Ok(Some("adds its constants behind its branches".into()))
 }
 
-/// A branch that broadcasts in a sum of branches is expanded first, so that the join's branches have one shape.
+/// A branch that broadcasts in a sum of branches is expanded first, so that the join's branches have one shape; and
+/// both of a product to which neither has the shape.
 pub(super) fn expand_branches(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
-    if graph.node(node).op != ADD {
-        return Ok(None);
-    }
+    let op = graph.node(node).op.clone();
     let operands = graph.operands(node);
     let out: TensorType = graph.node(node).types()[0].clone();
     let narrow = |graph: &Graph, v: ValueId| graph.ty(v) != &out;
+    let expands = match op {
+        Op::Arithmetic(Arithmetic::Add) => operands.iter().any(|v| narrow(graph, *v)),
+        Op::Arithmetic(Arithmetic::Mul) => operands.iter().all(|v| narrow(graph, *v)),
+        _ => false,
+    };
     let data = graph.data_operands(node).len();
-    if data != operands.len() || data < 2 || !operands.iter().any(|v| narrow(graph, *v)) {
+    if data != operands.len() || data < 2 || !expands {
         return Ok(None);
     }
     let name = graph.node(node).name.clone();
@@ -57,7 +61,7 @@ pub(super) fn expand_branches(graph: &mut Graph, node: NodeId) -> Result<Option<
             value
         });
     }
-    substitute(graph, node, ADD, &expanded)?;
+    substitute(graph, node, op, &expanded)?;
     Ok(Some("expands its smaller operands first".into()))
 }
 

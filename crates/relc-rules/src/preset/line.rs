@@ -2,7 +2,7 @@
 
 use relc_ir::Op;
 use relc_ir::rule::{
-    BiasPolicy, Bounds, Fallback, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
+    BiasPolicy, Bounds, Fallback, Frame, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
 };
 use relc_ir::spelling::did_you_mean;
 use serde::{Deserialize, Serialize};
@@ -334,7 +334,10 @@ impl RuleLine {
             RawRule::Gradient => return Ok(gradient::elementwise(op)),
             RawRule::Winner => return Ok(Rule::Winner),
             RawRule::Pass => return Ok(Rule::Pass),
-            RawRule::Crop => return Ok(Rule::Crop { spread: self.spread }),
+            RawRule::Crop => {
+                let frame = if self.spread { Frame::Spread } else { Frame::Lost };
+                return Ok(Rule::Crop { frame });
+            }
             RawRule::ReluGuided => return Ok(Rule::Derivative(Surrogate::Guided)),
             RawRule::ReluDeconv => return Ok(Rule::Derivative(Surrogate::Deconv)),
         };

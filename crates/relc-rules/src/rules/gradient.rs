@@ -15,7 +15,7 @@
 //! At 0/0: never divides.
 
 use relc_ir::Op;
-use relc_ir::rule::{InputPart, Part, Product, Rule, Surrogate, WeightPart};
+use relc_ir::rule::{Frame, InputPart, Part, Product, Rule, Surrogate, WeightPart};
 
 use super::Description;
 
@@ -66,7 +66,7 @@ pub fn elementwise(op: &Op) -> Rule {
         | Op::Softmax(_)
         | Op::Arithmetic(_) => Rule::Derivative(Surrogate::Gradient),
         Op::MaxPool(_) => Rule::Winner,
-        Op::Pad(_) => Rule::Crop { spread: false },
+        Op::Pad(_) => Rule::Crop { frame: Frame::Lost },
         _ => Rule::Pass,
     }
 }
