@@ -7,13 +7,14 @@ use relc_ir::{Dim, Graph, IrError, TensorType, ValueId};
 
 use crate::call::{Builder, Call, Value};
 use crate::constant::{Budget, MAX_RANK};
-use crate::error::{Fault, ImportError, NodeIssue, NodeIssues, OPSETS};
+use crate::declared::Declared;
+use crate::error::{Fault, ImportError, MixedBatch, NodeIssue, NodeIssues, OPSETS};
 use crate::external::ModelFiles;
 use crate::held::Held;
 use crate::names::{Names, Source, node_name};
 use crate::opset::{self, OpSpec};
 use crate::proto::tensor_shape_proto::dimension;
-use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
+use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 use crate::tensor::{self, is_float, type_name};
 
 /// An imported model.
@@ -29,6 +30,9 @@ pub struct Imported {
     pub producer: String,
     /// The model's metadata: keys and values.
     pub metadata: Vec<(String, String)>,
+    /// Why the batch is the fixed one of the model, of several samples: some nodes don't treat all alike, so that none
+    /// can be explained on its own.
+    pub mixed: Option<MixedBatch>,
 }
 
 /// What a model leaves open and its user decides.
@@ -42,12 +46,29 @@ pub struct ImportOptions {
     pub hold: Vec<Held>,
 }
 
-/// Imports a decoded model of `size` bytes.
+/// Imports a decoded model of `size` bytes: with an open batch if its nodes allow for that.
 pub(crate) fn assemble(
     model: &ModelProto,
     size: usize,
     base: Option<&Path>,
     options: &ImportOptions,
+) -> Result<Imported, ImportError> {
+    let asked = options.input_shape.as_ref().is_some_and(|s| s.first() == Some(&Dim::Batch));
+    match attempt(model, size, base, options, true) {
+        Err(ImportError::FixedBatch { samples, issues }) if !asked => {
+            let imported = attempt(model, size, base, options, false)?;
+            Ok(Imported { mixed: Some(MixedBatch { samples, issues }), ..imported })
+        }
+        result => result,
+    }
+}
+
+fn attempt(
+    model: &ModelProto,
+    size: usize,
+    base: Option<&Path>,
+    options: &ImportOptions,
+    opens_batch: bool,
 ) -> Result<Imported, ImportError> {
     let graph = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
     let opset = opset_of(model)?;
@@ -59,7 +80,10 @@ pub(crate) fn assemble(
     let names = Names::of(graph, output)?;
     let name = Some(graph.name()).filter(|n| !n.is_empty()).unwrap_or("model");
     let builder = Builder::new(Graph::new(name), Budget::new(size), ModelFiles::new(base));
-    let mut importer = Importer { model, graph, names, opset, builder, values: HashMap::new(), options };
+    let declared = if options.input_shape.is_none() { Declared::of(graph) } else { Declared::default() };
+    let values = HashMap::new();
+    let mut importer =
+        Importer { model, graph, names, opset, builder, values, declared, options, opens_batch };
     importer.inputs()?;
     importer.nodes()?;
     importer.output(output)?;
@@ -73,6 +97,7 @@ pub(crate) fn assemble(
         ir_version: model.ir_version,
         producer: format!("{} {}", model.producer_name(), model.producer_version()).trim().to_string(),
         metadata: metadata.collect(),
+        mixed: None,
     })
 }
 
@@ -100,7 +125,10 @@ struct Importer<'a> {
     builder: Builder,
     /// What each value is, as far as the nodes were converted; initialisers once they are used.
     values: HashMap<&'a str, Value>,
+    declared: Declared<'a>,
     options: &'a ImportOptions,
+    /// Whether a batch of a fixed number of samples becomes an open one.
+    opens_batch: bool,
 }
 
 impl<'a> Importer<'a> {
@@ -122,13 +150,16 @@ impl<'a> Importer<'a> {
         }
         let [input] = floats[..] else {
             return Err(match inputs[..] {
-                [only] if floats.is_empty() => input_type(only, &None).err().unwrap_or(ImportError::NoGraph),
+                [only] if floats.is_empty() => {
+                    input_type(only, &None, true).err().unwrap_or(ImportError::NoGraph)
+                }
                 _ => ImportError::Inputs {
                     inputs: floats.iter().map(|v| format!("\"{}\"", v.name())).collect(),
                 },
             });
         };
-        let ty = input_type(input, &self.options.input_shape)?;
+        let ty = input_type(input, &self.options.input_shape, self.opens_batch)?;
+        self.open_batch(input, &ty);
         let refuse =
             |e: IrError| ImportError::InputType { input: input.name().into(), reason: Fault::from(e).reason };
         let value = self.builder.graph.add_input(input.name(), ty).map_err(refuse)?;
@@ -139,6 +170,17 @@ impl<'a> Importer<'a> {
         }
         self.values.insert(input.name(), Value::Graph(value));
         Ok(())
+    }
+
+    /// Keeps the number of samples that the model fixes its batch to, where the graph leaves the batch open.
+    fn open_batch(&mut self, input: &ValueInfoProto, ty: &TensorType) {
+        let Some(samples) = fixed_batch(input).filter(|_| ty.is_batched()) else { return };
+        self.builder.fixed_batch = Some(samples);
+        if samples > 1 {
+            self.builder.graph.notes.push(format!(
+                "batch fixed to {samples}: each sample is explained on its own, so that any number of samples runs"
+            ));
+        }
     }
 
     /// Gives the inputs that are held constant their values.
@@ -171,8 +213,21 @@ impl<'a> Importer<'a> {
             };
             let values = values.into_iter().chain(std::iter::repeat(Value::Missing));
             self.values.extend(node.output.iter().map(String::as_str).zip(values));
+            for name in &node.output {
+                if let Some(Value::Graph(value)) = self.values.get(name.as_str()) {
+                    let ty = self.builder.graph.ty(*value);
+                    let note = self.declared.note(node, name, ty);
+                    self.builder.graph.notes.extend(note);
+                }
+            }
         }
-        if issues.is_empty() { Ok(()) } else { Err(ImportError::Nodes(NodeIssues(issues))) }
+        match self.builder.fixed_batch {
+            _ if issues.is_empty() => Ok(()),
+            Some(samples) if samples > 1 => {
+                Err(ImportError::FixedBatch { samples, issues: NodeIssues(issues) })
+            }
+            _ => Err(ImportError::Nodes(NodeIssues(issues))),
+        }
     }
 
     fn node(&mut self, node: &'a NodeProto) -> Result<Vec<Value>, Box<NodeIssue>> {
@@ -257,6 +312,7 @@ impl<'a> Importer<'a> {
         call.attributes.finish()?;
         let mut given = vec![value];
         given.append(&mut call.more);
+        let given = given.into_iter().map(|v| call.settled(v)).collect::<Result<Vec<_>, _>>()?;
         let used = &self.names.used;
         let missing =
             node.output.iter().enumerate().skip(given.len()).find(|(_, o)| used.contains(o.as_str()));
@@ -312,8 +368,24 @@ fn element_type(info: &ValueInfoProto) -> Option<i32> {
     }
 }
 
-/// The type of the model's input: the first dimension is the batch if it is not a number.
-fn input_type(info: &ValueInfoProto, stated: &Option<Vec<Dim>>) -> Result<TensorType, ImportError> {
+/// The number of samples that an input's first dimension says.
+fn fixed_batch(info: &ValueInfoProto) -> Option<usize> {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    match tensor.shape.as_ref()?.dim.first()?.value.as_ref()? {
+        dimension::Value::DimValue(v) => usize::try_from(*v).ok().filter(|v| *v > 0),
+        dimension::Value::DimParam(_) => None,
+    }
+}
+
+/// The type of the model's input. The first dimension is the batch: open, unless the model fixes it to 1 and nothing
+/// else is stated.
+fn input_type(
+    info: &ValueInfoProto,
+    stated: &Option<Vec<Dim>>,
+    opens_batch: bool,
+) -> Result<TensorType, ImportError> {
     let refuse = |reason: String| ImportError::InputType { input: info.name().to_string(), reason };
     let value = info.r#type.as_ref().and_then(|t| t.value.as_ref());
     let Some(type_proto::Value::TensorType(tensor)) = value else {
@@ -352,6 +424,11 @@ fn input_type(info: &ValueInfoProto, stated: &Option<Vec<Dim>>) -> Result<Tensor
         let stated = stated.as_ref().and_then(|s| s.get(i).copied());
         dims.push(match &dim.value {
             Some(dimension::Value::DimValue(v))
+                if i == 0 && opens_batch && (*v > 1 || stated == Some(Dim::Batch)) =>
+            {
+                Dim::Batch
+            }
+            Some(dimension::Value::DimValue(v))
                 if *v > 0 && stated.is_some_and(|s| s.fixed().is_some_and(|s| s as u64 != *v as u64)) =>
             {
                 let got = stated.map_or_else(String::new, |s| s.to_string());
@@ -382,5 +459,10 @@ fn input_type(info: &ValueInfoProto, stated: &Option<Vec<Dim>>) -> Result<Tensor
     if dynamic.is_empty() {
         return Ok(TensorType::new(dims));
     }
-    Err(ImportError::DynamicDims { input: info.name().to_string(), dims: dynamic })
+    let known = |d: &tensor_shape_proto::Dimension| match d.value {
+        Some(dimension::Value::DimValue(v)) => usize::try_from(v).ok().filter(|v| *v > 0),
+        _ => None,
+    };
+    let sizes = shape.dim.iter().map(known).collect();
+    Err(ImportError::DynamicDims { input: info.name().to_string(), dims: dynamic, sizes })
 }

@@ -50,12 +50,14 @@ pub(crate) struct Builder {
     pub files: ModelFiles,
     /// The least and the largest value of the element types of integer tensors, by the tensors' names.
     pub limits: HashMap<String, (f64, f64)>,
+    /// The number of samples that the model fixes its batch to, if the batch is open in the graph nevertheless.
+    pub fixed_batch: Option<usize>,
     weights: HashMap<String, ValueId>,
 }
 
 impl Builder {
     pub fn new(graph: Graph, budget: Budget, files: ModelFiles) -> Self {
-        Builder { graph, budget, files, limits: HashMap::new(), weights: HashMap::new() }
+        Builder { graph, budget, files, limits: HashMap::new(), fixed_batch: None, weights: HashMap::new() }
     }
 
     /// The graph's value for the constant that the model calls `name`.
@@ -69,7 +71,7 @@ impl Builder {
     }
 
     /// A weight of that name, or of one like it if it is taken.
-    fn new_weight(&mut self, name: &str, constant: &Const<f32>) -> Result<ValueId, Fault> {
+    pub fn new_weight(&mut self, name: &str, constant: &Const<f32>) -> Result<ValueId, Fault> {
         let data = constant.data();
         if let Some((i, got)) = data.iter().enumerate().find(|(_, v)| !v.is_finite()) {
             return Err(Fault::invalid(format!(
@@ -173,13 +175,12 @@ impl<'a, 'b> Call<'a, 'b> {
         self.named(i).map(|(_, v)| v)
     }
 
-    /// Input `i`, a tensor that depends on the model's input.
-    pub fn data(&self, i: usize) -> Result<ValueId, Fault> {
+    /// Input `i`, a tensor of floats. A constant is a weight of the graph; what is computed from weights alone is
+    /// folded as it is added ([`node`](Self::node)).
+    pub fn data(&mut self, i: usize) -> Result<ValueId, Fault> {
         match self.named(i)? {
             (_, Value::Graph(value)) => Ok(value),
-            (name, _) => Err(Fault::unsupported(format!(
-                "input {i}, \"{name}\", is a constant, expected a tensor that depends on the model's input"
-            ))),
+            _ => self.weight(i),
         }
     }
 
@@ -214,12 +215,38 @@ impl<'a, 'b> Call<'a, 'b> {
         }
     }
 
-    /// Input `i` in the graph: a tensor, or a constant of floats as a weight.
+    /// Input `i` in the graph, beside tensors that it broadcasts with: a tensor, or a constant of floats as a weight.
     pub fn operand(&mut self, i: usize) -> Result<ValueId, Fault> {
-        match self.named(i)? {
-            (_, Value::Graph(value)) => Ok(value),
-            _ => self.weight(i),
+        let (name, value) = self.named(i)?;
+        let Value::Constant(Constant::Floats(whole)) = value else { return self.data(i) };
+        match self.of_one_sample(&whole)? {
+            Some(one) => self.builder.new_weight(name, &one),
+            None => self.weight(i),
         }
+    }
+
+    /// A constant with a row for each sample of a fixed batch as one for any sample; none if it is no such constant.
+    pub fn of_one_sample(&mut self, constant: &Const<f32>) -> Result<Option<Const<f32>>, Fault> {
+        let (Some(batch), [samples, rest @ ..]) = (self.builder.fixed_batch, constant.dims()) else {
+            return Ok(None);
+        };
+        let beside = |(_, v): &(&str, Value)| {
+            matches!(v, Value::Graph(v) if self.builder.graph.ty(*v).is_batched()
+                && self.builder.graph.ty(*v).rank() == rest.len() + 1)
+        };
+        if batch == 1 || *samples != batch || !self.inputs.iter().flatten().any(beside) {
+            return Ok(None);
+        }
+        let row = constant.data().len() / batch;
+        let (first, others) = constant.data().split_at(row);
+        if row == 0 || others.chunks_exact(row).any(|other| other != first) {
+            return Err(Fault::unsupported(format!(
+                "got a constant of shape {:?} that differs among the {batch} samples of the fixed batch, expected one \
+                 that is the same for each",
+                constant.dims()
+            )));
+        }
+        Const::new([&[1], rest].concat(), first).map(Some)
     }
 
     /// Input `i`, a constant of floats, as a weight of the graph.
@@ -240,7 +267,18 @@ impl<'a, 'b> Call<'a, 'b> {
         self.node(op, operands).map(Value::Graph)
     }
 
-    /// Adds a node to the graph.
+    /// A converted value as what it is: a weight of the graph is a constant.
+    pub fn settled(&self, value: Value) -> Result<Value, Fault> {
+        let Value::Graph(v) = value else { return Ok(value) };
+        let weight =
+            self.builder.graph.weight(v).and_then(|w| Some((w.ty().fixed_dims()?, w.data()?.clone())));
+        match weight {
+            Some((dims, data)) => Ok(Const::new(dims, data)?.into()),
+            None => Ok(value),
+        }
+    }
+
+    /// Adds a node to the graph, or the weight that it comes to if its operands are weights.
     pub fn node(&mut self, op: Op, operands: &[ValueId]) -> Result<ValueId, Fault> {
         // For these, what the graph refuses is good ONNX: the batch would move or mix with other axes.
         let limited = matches!(
@@ -257,7 +295,7 @@ impl<'a, 'b> Call<'a, 'b> {
             let fault = Fault::from(e);
             if limited { Fault::unsupported(fault.reason) } else { fault }
         })?;
-        Ok(ValueId { node, port: 0 })
+        self.builder.folded(node, self.output)
     }
 
     /// The least and the largest value that input `i`'s integer type has, if the model states it.
@@ -334,9 +372,19 @@ impl<'a> Attributes<'a> {
 
     /// A finite real number.
     pub fn float(&self, name: &str) -> Result<Option<f64>, Fault> {
-        match self.get(name, AttributeType::Float)?.map(|a| a.f.unwrap_or_default()) {
+        match self.real(name)? {
             Some(v) if !v.is_finite() => {
                 Err(Fault::invalid(format!("the attribute \"{name}\" is {v}, expected a finite number")))
+            }
+            v => Ok(v),
+        }
+    }
+
+    /// A real number, or one of the infinities.
+    pub fn real(&self, name: &str) -> Result<Option<f64>, Fault> {
+        match self.get(name, AttributeType::Float)?.map(|a| a.f.unwrap_or_default()) {
+            Some(v) if v.is_nan() => {
+                Err(Fault::invalid(format!("the attribute \"{name}\" is {v}, expected a number")))
             }
             v => Ok(v.map(f64::from)),
         }

@@ -131,6 +131,8 @@ pub enum ImportError {
         input: String,
         /// The dimensions: index and symbol.
         dims: Vec<String>,
+        /// The sizes that the model fixes, the batch first.
+        sizes: Vec<Option<usize>>,
     },
     /// The output does not depend on the input.
     #[error("the output \"{0}\" is a constant, expected it to depend on the input")]
@@ -138,6 +140,32 @@ pub enum ImportError {
     /// Nodes that are unsupported or malformed, all of them.
     #[error("{0}")]
     Nodes(NodeIssues),
+    /// As [`Nodes`](Self::Nodes), of a model whose batch is a number above 1, which the graph leaves open.
+    #[error(
+        "{issues}\nthe input's first dimension, {samples}, counts as the batch, whose samples are explained one by one: \
+         where a node treats them unlike each other, or no such dimension is there, export the model with an open batch"
+    )]
+    FixedBatch {
+        /// The first dimension.
+        samples: usize,
+        /// The nodes.
+        issues: NodeIssues,
+    },
+}
+
+/// Why the samples of a fixed batch can't be told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MixedBatch {
+    /// The first dimension.
+    pub samples: usize,
+    /// The nodes that treat one sample unlike another.
+    pub issues: NodeIssues,
+}
+
+impl From<MixedBatch> for ImportError {
+    fn from(mixed: MixedBatch) -> Self {
+        ImportError::FixedBatch { samples: mixed.samples, issues: mixed.issues }
+    }
 }
 
 /// How a node is wrong.

@@ -9,7 +9,7 @@
 //!    missing.
 //! 3. `tensor` and `external`: initialisers to constants, sizes checked first.
 //! 4. `convert`: node by node, by the table in `opset` ([`supported_ops`]), with the folding of shapes (`sym`,
-//!    `constant`).
+//!    `constant`) and of all that depends on constants alone (`fold`).
 //! 5. `assemble`: inputs and outputs, and all issues in one error.
 //!
 //! ```
@@ -28,8 +28,10 @@ mod assemble;
 mod call;
 mod constant;
 mod convert;
+mod declared;
 mod error;
 mod external;
+mod fold;
 mod held;
 mod names;
 mod opset;
@@ -44,7 +46,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub use assemble::{ImportOptions, Imported};
-pub use error::{ImportError, IssueKind, NodeIssue, NodeIssues, OPSETS};
+pub use error::{ImportError, IssueKind, MixedBatch, NodeIssue, NodeIssues, OPSETS};
 pub use held::Held;
 pub use opset::{OpSpec, supported_microsoft_ops, supported_ops};
 

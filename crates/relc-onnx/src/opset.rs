@@ -2,8 +2,8 @@
 
 use crate::call::{Call, Value};
 use crate::convert::{
-    activations, constants, elementwise, linear, microsoft, norm, pool, quantize, reduce, resample, resize,
-    shaping, slicing,
+    activations, concat, constants, elementwise, linear, local, microsoft, norm, pool, quantize, reduce,
+    resample, resize, select, shaping, slicing,
 };
 use crate::error::Fault;
 
@@ -41,7 +41,12 @@ const OPS: &[OpSpec] = &[
     spec("Abs", 7, activations::abs, FOLDED),
     spec("Add", 7, elementwise::add, BINARY),
     spec("And", 7, constants::and, SHAPES),
-    spec("AveragePool", 7, pool::average_pool, "pooling of f32[N,C,H,W] or f32[N,C,L], output 0"),
+    spec(
+        "AveragePool",
+        7,
+        pool::average_pool,
+        "pooling of f32[N,C,H,W], f32[N,C,L], or one or two axes of f32[N,C,D,H,W]; output 0",
+    ),
     spec(
         "BatchNormalization",
         7,
@@ -53,9 +58,14 @@ const OPS: &[OpSpec] = &[
     spec("Ceil", 7, activations::ceil, "constants"),
     spec("Celu", 12, activations::celu, UNARY),
     spec("Clip", 7, activations::clip, "constant bounds"),
-    spec("Concat", 7, slicing::concat, "any axis but the batch"),
+    spec("Concat", 7, concat::concat, "any axis but the batch"),
     spec("Constant", 7, constants::constant, "value, value_float(s), value_int(s)"),
-    spec("ConstantOfShape", 9, constants::constant_of_shape, "shapes without the batch"),
+    spec(
+        "ConstantOfShape",
+        9,
+        constants::constant_of_shape,
+        "constants; the batch may be the first dimension",
+    ),
     spec("Conv", 7, linear::conv, "convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias"),
     spec(
         "ConvTranspose",
@@ -96,6 +106,7 @@ const OPS: &[OpSpec] = &[
     spec("HardSwish", 14, activations::hard_swish, UNARY),
     spec("Identity", 7, elementwise::identity, "any value"),
     spec("InstanceNormalization", 7, norm::instance_normalization, "f32[N,C,..] with constant parameters"),
+    spec("LRN", 7, local::lrn, "f32[N,C,..]"),
     spec(
         "LayerNormalization",
         17,
@@ -107,9 +118,19 @@ const OPS: &[OpSpec] = &[
     spec("LessOrEqual", 12, constants::less_or_equal, SHAPES),
     spec("Log", 7, activations::log, FOLDED),
     spec("LogSoftmax", 7, norm::log_softmax, "one axis, not the batch"),
-    spec("MatMul", 7, linear::matmul, "f32[..,K] times a constant f32[K,M]"),
+    spec(
+        "MatMul",
+        7,
+        linear::matmul,
+        "f32[..,K] times a constant f32[K,M]; two tensors, at most 2^24 products",
+    ),
     spec("Max", 8, elementwise::max, BINARY),
-    spec("MaxPool", 7, pool::max_pool, "pooling of f32[N,C,H,W] or f32[N,C,L], output 0"),
+    spec(
+        "MaxPool",
+        7,
+        pool::max_pool,
+        "pooling of f32[N,C,H,W], f32[N,C,L], or one or two axes of f32[N,C,D,H,W]; output 0",
+    ),
     spec("Mean", 8, elementwise::mean, "floats that broadcast"),
     spec("MeanVarianceNormalization", 9, norm::mean_variance_normalization, "axes without the batch"),
     spec("Min", 8, elementwise::min, BINARY),
@@ -126,7 +147,7 @@ const OPS: &[OpSpec] = &[
         "f32 tensors that depend on the model's input; a constant slope for relevance",
     ),
     spec("Pad", 7, slicing::pad, "all modes; not the batch"),
-    spec("Pow", 7, elementwise::pow, "floats that broadcast; relevance does not pass through it"),
+    spec("Pow", 7, elementwise::pow, "floats that broadcast; a constant exponent for relevance"),
     spec("QuantizeLinear", 10, quantize::quantize, "one constant scale per tensor: clips, does not round"),
     spec("Range", 11, constants::range, SHAPES),
     spec("Reciprocal", 7, activations::reciprocal, FOLDED),
@@ -159,7 +180,7 @@ const OPS: &[OpSpec] = &[
     spec("Transpose", 7, shaping::transpose, "permutations that keep the batch first"),
     spec("Unsqueeze", 7, shaping::unsqueeze, "constant axes, not before the batch"),
     spec("Upsample", 7, resize::upsample, "nearest and linear, constant scales, not the batch"),
-    spec("Where", 9, constants::where_, SHAPES),
+    spec("Where", 9, select::where_, "a constant condition"),
 ];
 
 /// The operators of `com.microsoft`, whose one version is 1.

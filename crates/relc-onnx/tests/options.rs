@@ -59,19 +59,22 @@ fn inputs_are_held_constant() {
             ImportOptions { output: Some("z".into()), hold: vec![held], ..ImportOptions::default() };
         import_with(&forked(), &options)
     };
-    for (shape, values) in [(&[1, 4][..], &[1.0, 2.0, 3.0, 4.0][..]), (&[], &[0.5])] {
+    let one_to_four = &[1.0, 2.0, 3.0, 4.0][..];
+    for (shape, values, held) in
+        [(&[1, 4][..], one_to_four, one_to_four), (&[4], one_to_four, one_to_four), (&[], &[0.5], &[0.5; 4])]
+    {
         let graph = hold("offset", shape, values).unwrap();
         let [one] = graph.inputs() else { panic!("one input is left") };
         assert_eq!(graph.node(*one).name, "x");
         let weight = graph.weights().next().unwrap();
-        assert_eq!(weight.data().unwrap().to_vec(), values);
+        assert_eq!(weight.data().unwrap().to_vec(), held);
     }
     let x = hold("x", &[1, 4], &[0.0; 4]).unwrap();
     assert_eq!(x.node(x.inputs()[0]).name, "offset");
     refused(hold("ofset", &[], &[1.0]), "no input \"ofset\" to hold, expected one of \"x\", \"offset\"");
     refused(
-        hold("offset", &[4], &[0.0; 4]),
-        "got a constant of shape [4], expected [N, 4] with 1 for the batch",
+        hold("offset", &[5], &[0.0; 5]),
+        "got a constant of shape [5], expected [N, 4] with 1 for the batch or without it",
     );
     refused(hold("offset", &[2, 4], &[0.0; 8]), "with 1 for the batch");
     refused(hold("offset", &[1, 4], &[0.0; 3]), "got 3 values for the shape [1, 4]");

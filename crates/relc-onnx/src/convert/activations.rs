@@ -166,7 +166,7 @@ pub(crate) fn erf(call: &mut Call) -> Result<Value, Fault> {
 pub(crate) fn clip(call: &mut Call) -> Result<Value, Fault> {
     let (min, max) = if call.opset < 11 {
         call.expect_inputs(1..=1)?;
-        (call.attributes.float("min")?, call.attributes.float("max")?)
+        (call.attributes.real("min")?, call.attributes.real("max")?)
     } else {
         call.expect_inputs(1..=3)?;
         (bound(call, 1)?, bound(call, 2)?)

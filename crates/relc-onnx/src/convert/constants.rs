@@ -4,7 +4,7 @@ use relc_ir::op::{Activation, Expand};
 use relc_ir::{Dim, Op};
 
 use super::elementwise::unchanged;
-use super::shaping::{dims, fixed};
+use super::shaping::{dims, of_any_sample};
 use crate::call::{Call, Value};
 use crate::constant::{Const, MAX_FOLDED, MAX_RANK};
 use crate::error::Fault;
@@ -51,7 +51,7 @@ fn shape_of(shape: &Const<Sym>) -> Result<Vec<Dim>, Fault> {
 
 pub(crate) fn constant_of_shape(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(1..=1)?;
-    let shape = fixed(shape_of(&call.ints(0)?)?)?;
+    let shape = of_any_sample(shape_of(&call.ints(0)?)?)?;
     let value = match call.attributes.tensor("value")? {
         Some(tensor) => call.constant(tensor)?,
         None => Constant::Floats(Const::scalar(0.0)),
@@ -268,31 +268,6 @@ pub(crate) fn modulo(call: &mut Call) -> Result<Value, Fault> {
     Ok(a.zip(&b, &mut call.builder.budget, remainder)?.into())
 }
 
-pub(crate) fn where_(call: &mut Call) -> Result<Value, Fault> {
-    call.expect_inputs(3..=3)?;
-    let condition = call.ints(0)?;
-    match (call.value(1)?, call.value(2)?) {
-        (Value::Constant(Constant::Ints(a)), Value::Constant(Constant::Ints(b))) => {
-            Ok(select(call, &condition, &a, &b)?.into())
-        }
-        (Value::Constant(Constant::Floats(a)), Value::Constant(Constant::Floats(b))) => {
-            Ok(select(call, &condition, &a, &b)?.into())
-        }
-        _ => Err(Fault::unsupported("got operands that are no constants of one kind")),
-    }
-}
-
-fn select<T: Copy>(
-    call: &mut Call,
-    condition: &Const<Sym>,
-    a: &Const<T>,
-    b: &Const<T>,
-) -> Result<Const<T>, Fault> {
-    let budget = &mut call.builder.budget;
-    let pairs = a.zip(b, budget, |x, y| Ok((x, y)))?;
-    condition.zip(&pairs, budget, |c, (x, y)| Ok(if c == Sym::from(0) { y } else { x }))
-}
-
 pub(crate) fn expand(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=2)?;
     let target = shape_of(&call.ints(1)?)?;
@@ -302,6 +277,13 @@ pub(crate) fn expand(call: &mut Call) -> Result<Value, Fault> {
         _ => {
             let x = call.data(0)?;
             let ty = call.ty(x);
+            let mut target = target;
+            if let (Some(batch), true) =
+                (call.builder.fixed_batch, ty.is_batched() && ty.rank() == target.len())
+                && let Some(first) = target.first_mut().filter(|d| **d == Dim::Fixed(batch))
+            {
+                *first = Dim::Batch;
+            }
             let shape = both_ways(ty.dims(), &target);
             // A new axis before the batch would move it: the graph refuses that.
             call.emit(Op::Expand(Expand { shape }), &[x])
@@ -324,7 +306,7 @@ fn expand_constant<T: Copy>(
     constant: &Const<T>,
     target: Vec<Dim>,
 ) -> Result<Const<T>, Fault> {
-    let dims = fixed(both_ways(&dims(constant), &target))?;
+    let dims = of_any_sample(both_ways(&dims(constant), &target))?;
     constant.expand(dims, &mut call.builder.budget)
 }
 

@@ -3,10 +3,12 @@
 use relc_ir::op::{Conv, Gemm};
 use relc_ir::{Op, ValueId};
 
+use super::product;
 use super::window::{as_picture, from_picture, window};
 use crate::call::{Call, Value};
 use crate::constant::Const;
 use crate::error::Fault;
+use crate::tensor::Constant;
 
 pub(crate) fn conv(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=3)?;
@@ -66,10 +68,16 @@ pub(super) fn fully_connected(call: &mut Call) -> Result<ValueId, Fault> {
     let alpha = call.attributes.float("alpha")?.unwrap_or(1.0);
     let beta = call.attributes.float("beta")?.unwrap_or(1.0);
     let (trans_a, trans_b) = (call.attributes.flag("transA")?, call.attributes.flag("transB")?);
-    if trans_a {
-        return Err(Fault::unsupported("got transA=1 on a tensor that depends on the model's input"));
-    }
-    let x = call.data(0)?;
+    let x = match (trans_a, call.value(0)?) {
+        (true, Value::Constant(Constant::Floats(c))) => {
+            let turned = c.transpose(&[1, 0], &mut call.builder.budget)?;
+            call.new_weight("transposed", &turned)?
+        }
+        (true, _) => {
+            return Err(Fault::unsupported("got transA=1 on a tensor that depends on the model's input"));
+        }
+        (false, _) => call.data(0)?,
+    };
     let weight = call.floats(1)?;
     let &[rows, columns] = weight.dims() else {
         return Err(Fault::invalid(format!(
@@ -119,14 +127,19 @@ fn bias_row(call: &mut Call, bias: &Const<f32>, width: usize) -> Result<Const<f3
 
 pub(crate) fn matmul(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=2)?;
+    let Value::Constant(Constant::Floats(weight)) = call.value(1)? else { return product::of_two(call) };
+    // A weight of one matrix, whatever axes of size 1 are before it.
+    let matrix = match *weight.dims() {
+        [_, _] => Some(call.weight(1)?),
+        [ref lead @ .., rows, columns] if lead.iter().all(|d| *d == 1) => {
+            let matrix = weight.reshape(vec![rows, columns])?;
+            Some(call.new_weight("weight", &matrix)?)
+        }
+        _ => None,
+    };
     let x = call.data(0)?;
-    let weight = call.floats(1)?;
-    if weight.dims().len() != 2 {
-        return Err(Fault::unsupported(format!(
-            "got a weight of shape {:?}, expected two dimensions",
-            weight.dims()
-        )));
+    match matrix {
+        Some(w) if call.ty(x).rank() >= weight.dims().len() => call.emit(Op::MatMul, &[x, w]),
+        _ => product::of_two(call),
     }
-    let w = call.weight(1)?;
-    call.emit(Op::MatMul, &[x, w])
 }

@@ -23,8 +23,8 @@ fn reshaped(call: &mut Call, shape: impl Fn(&[Dim]) -> Result<Vec<Dim>, Fault>) 
             }
             call.emit(Op::Reshape(Reshape { shape }), &[x])
         }
-        Value::Constant(Constant::Floats(c)) => Ok(c.reshape(fixed(shape(&dims(&c))?)?)?.into()),
-        Value::Constant(Constant::Ints(c)) => Ok(c.reshape(fixed(shape(&dims(&c))?)?)?.into()),
+        Value::Constant(Constant::Floats(c)) => Ok(c.reshape(of_any_sample(shape(&dims(&c))?)?)?.into()),
+        Value::Constant(Constant::Ints(c)) => Ok(c.reshape(of_any_sample(shape(&dims(&c))?)?)?.into()),
         Value::Unusable(_) | Value::Missing => Err(Fault::invalid("input 0 is missing")),
     }
 }
@@ -33,12 +33,14 @@ pub(super) fn dims<T: Copy>(constant: &Const<T>) -> Vec<Dim> {
     constant.dims().iter().copied().map(Dim::Fixed).collect()
 }
 
-/// The shape of a constant.
-pub(super) fn fixed(dims: Vec<Dim>) -> Result<Vec<usize>, Fault> {
-    let fixed: Option<Vec<usize>> = dims.iter().map(|d| d.fixed()).collect();
-    fixed.ok_or_else(|| {
+/// The shape of a constant. One that has the batch first is the same for every sample: 1 stands for the batch, along
+/// which it broadcasts.
+pub(super) fn of_any_sample(dims: Vec<Dim>) -> Result<Vec<usize>, Fault> {
+    let size = |(i, dim): (usize, &Dim)| if i == 0 { Some(dim.bind(1)) } else { dim.fixed() };
+    let sizes: Option<Vec<usize>> = dims.iter().enumerate().map(size).collect();
+    sizes.ok_or_else(|| {
         Fault::unsupported(format!(
-            "got a constant of shape {}, expected one without the batch",
+            "got a constant of shape {}, expected the batch N only as the first dimension",
             TensorType::new(dims)
         ))
     })
@@ -56,7 +58,22 @@ pub(crate) fn reshape(call: &mut Call) -> Result<Value, Fault> {
             "got a shape of {count} dimensions, expected at most {MAX_RANK}"
         )));
     }
-    reshaped(call, |x| resolve(x, target.data(), zero_is_zero))
+    let batch = call.builder.fixed_batch;
+    reshaped(call, |x| {
+        let open = opened(x, target.data(), batch).map(|open| resolve(x, &open, zero_is_zero));
+        match open {
+            Some(Ok(shape)) => Ok(shape),
+            _ => resolve(x, target.data(), zero_is_zero),
+        }
+    })
+}
+
+/// A target that has the number of samples of a fixed batch first, with the open batch in its place.
+fn opened(x: &[Dim], target: &[Sym], fixed_batch: Option<usize>) -> Option<Vec<Sym>> {
+    let samples = i64::try_from(fixed_batch?).ok()?;
+    let (first, rest) = target.split_first()?;
+    let fits = x.first() == Some(&Dim::Batch) && first.known() == Some(samples);
+    fits.then(|| [&[Sym::BATCH], rest].concat())
 }
 
 /// The shape that `Reshape` gives to a tensor of shape `x`: 0 copies a dimension, -1 takes what is left.

@@ -5,6 +5,7 @@ use relc_ir::{Dim, Op, TensorType, ValueId};
 
 use crate::call::{Call, Value};
 use crate::error::Fault;
+use crate::tensor::Constant;
 
 /// The largest kernel, stride, pad or dilation.
 const MAX_WINDOW: i64 = 1 << 16;
@@ -15,7 +16,7 @@ const MAX_SIDE: usize = 1 << 20;
 /// The window of a node over the input `x`.
 ///
 /// `kernel` is the weight's for a convolution, which may state it again; a pool has to state it.
-pub(super) fn window(call: &Call, x: &TensorType, kernel: Option<[usize; 2]>) -> Result<Window, Fault> {
+pub(super) fn window(call: &mut Call, x: &TensorType, kernel: Option<[usize; 2]>) -> Result<Window, Fault> {
     let size = input_size(x)?;
     let stated: Option<[usize; 2]> = pair(call, "kernel_shape", 1)?;
     let kernel = match (stated, kernel) {
@@ -38,7 +39,11 @@ pub(super) fn window(call: &Call, x: &TensorType, kernel: Option<[usize; 2]>) ->
     let upper = match call.attributes.string("auto_pad")?.unwrap_or("NOTSET") {
         "" | "NOTSET" => return Ok(window),
         // A stated auto_pad takes the place of pads and of the rounding.
-        "VALID" => return Ok(Window { pads: [0; 4], ceil: false, ..window }),
+        "VALID" => {
+            let valid = Window { pads: [0; 4], ceil: false, ..window };
+            say_rounding(call, &valid, ceil, size);
+            return Ok(valid);
+        }
         "SAME_UPPER" => true,
         "SAME_LOWER" => false,
         got => {
@@ -54,6 +59,21 @@ pub(super) fn window(call: &Call, x: &TensorType, kernel: Option<[usize; 2]>) ->
         pads[axis + 2] = end;
     }
     Ok(Window { pads, ceil: false, ..window })
+}
+
+/// Says where the specification, which relc follows, and ONNX Runtime give different sizes.
+fn say_rounding(call: &mut Call, valid: &Window, ceil: bool, size: [usize; 2]) {
+    let sizes = |window: &Window| [0, 1].map(|axis| window.output_size(axis, size[axis]).ok());
+    let (own, rounded) = (sizes(valid), sizes(&Window { ceil, ..*valid }));
+    if let ([Some(h), Some(w)], [Some(oh), Some(ow)]) = (own, rounded)
+        && own != rounded
+    {
+        call.note(format!(
+            "node \"{}\": auto_pad=VALID with ceil_mode=1 gives {h}x{w} by ONNX's specification, which relc follows, and \
+             {oh}x{ow} in ONNX Runtime; export the model with explicit pads",
+            call.name
+        ));
+    }
 }
 
 /// Input 0 as a picture `f32[N,C,H,W]`; of `f32[N,C,L]`, one of height 1 and whether it is such a row.
@@ -94,13 +114,59 @@ fn input_size(x: &TensorType) -> Result<[usize; 2], Fault> {
 
 /// Whether input 0 is `f32[N,C,L]`.
 fn is_row(call: &Call) -> bool {
-    matches!(call.value(0), Ok(Value::Graph(x)) if call.ty(x).rank() == 3)
+    rank(call) == 3
+}
+
+/// The rank of input 0; 0 if it is no tensor of floats.
+fn rank(call: &Call) -> usize {
+    match call.value(0) {
+        Ok(Value::Graph(x)) => call.ty(x).rank(),
+        Ok(Value::Constant(Constant::Floats(c))) => c.dims().len(),
+        _ => 0,
+    }
+}
+
+/// The axes of a volume `f32[N,C,D,H,W]` that a window moves along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Volume {
+    /// Its depth.
+    Depth,
+    /// Its height and width.
+    Plane,
+}
+
+/// The axes that a window over a volume moves along; none if input 0 is no volume.
+pub(super) fn volume(call: &mut Call) -> Result<Option<Volume>, Fault> {
+    let x = call.data(0)?;
+    if call.ty(x).rank() != 5 {
+        return Ok(None);
+    }
+    let alone = |name: &str, still: i64, axis: usize| {
+        let list = call.attributes.ints(name)?.unwrap_or_default();
+        Ok::<_, Fault>([axis, axis + 3].iter().all(|i| list.get(*i).is_none_or(|v| *v == still)))
+    };
+    let rests = |axis| {
+        Ok::<_, Fault>(
+            alone("kernel_shape", 1, axis)? && alone("strides", 1, axis)? && alone("pads", 0, axis)?,
+        )
+    };
+    match [rests(0)?, rests(1)?, rests(2)?] {
+        [_, true, true] => Ok(Some(Volume::Depth)),
+        [true, ..] => Ok(Some(Volume::Plane)),
+        _ => {
+            Err(Fault::unsupported("got a window over depth, height and width, expected one or two of them"))
+        }
+    }
 }
 
 /// An attribute of two sizes of at least `least`; one size belongs to a row, whose height has `least`.
 pub(super) fn pair(call: &Call, name: &str, least: usize) -> Result<Option<[usize; 2]>, Fault> {
     match call.attributes.ints(name)?.map(<[i64]>::len) {
         Some(1) if is_row(call) => Ok(sizes::<1>(call, name, least)?.map(|[horizontal]| [least, horizontal])),
+        Some(3) if rank(call) == 5 => Ok(sizes::<3>(call, name, least)?.map(|[d, h, w]| {
+            // A window over the depth rests on the other axes, and one over these on the depth.
+            if (h, w) == (least, least) { [d, least] } else { [h, w] }
+        })),
         _ => sizes(call, name, least),
     }
 }
@@ -109,6 +175,11 @@ pub(super) fn pair(call: &Call, name: &str, least: usize) -> Result<Option<[usiz
 pub(super) fn pads(call: &Call) -> Result<Option<[usize; 4]>, Fault> {
     match call.attributes.ints("pads")?.map(<[i64]>::len) {
         Some(2) if is_row(call) => Ok(sizes::<2>(call, "pads", 0)?.map(|[begin, end]| [0, begin, 0, end])),
+        Some(6) if rank(call) == 5 => {
+            Ok(sizes::<6>(call, "pads", 0)?.map(|[d, h, w, d_end, h_end, w_end]| {
+                if [h, w, h_end, w_end] == [0; 4] { [d, 0, d_end, 0] } else { [h, w, h_end, w_end] }
+            }))
+        }
         _ => sizes(call, "pads", 0),
     }
 }
