@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relc_engine::{Executable, Isa};
-use relc_ir::Graph;
-use relc_onnx::ImportOptions;
+use relc_ir::{Dim, Graph, TensorType};
+use relc_onnx::{ImportError, ImportOptions};
 use relc_passes::{PassManager, PassRecord, pipeline};
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::error::CompileError;
 use crate::explainer::Explainer;
+use crate::sizes::{OpenSizes, assumed};
 
 /// What executes the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Compiler {
     engine: Engine,
     isa: Option<Isa>,
     import: ImportOptions,
+    /// What a sample is like, where the model leaves its sizes open.
+    sample: Option<Vec<usize>>,
 }
 
 /// A compiled graph, and what the passes said on the way.
@@ -69,13 +72,15 @@ pub struct Compiled {
     pub passes: Vec<PassRecord>,
     /// How long reading the file took.
     pub import_time: Duration,
+    /// If sizes of the input are open in the model: for each dimension, the size that the model fixes.
+    pub open: Option<Vec<Option<usize>>>,
 }
 
 impl Compiler {
     /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
         let import = ImportOptions::default();
-        Compiler { preset, engine: Engine::Jit, isa: None, import }
+        Compiler { preset, engine: Engine::Jit, isa: None, import, sample: None }
     }
 
     /// With what models leave open: the output to explain, the input's shape.
@@ -89,6 +94,21 @@ impl Compiler {
     #[must_use]
     pub fn import(mut self, options: ImportOptions) -> Self {
         self.import = options;
+        self
+    }
+
+    /// With the shape that the model's input has, the batch first, where the model leaves sizes open.
+    pub(crate) fn input_shape(mut self, shape: Vec<Dim>) -> Self {
+        self.import.input_shape = Some(shape);
+        self
+    }
+
+    /// With what the samples are like, where the model leaves sizes open: an array's sizes with the batch or
+    /// without it, or height and width of pictures. Without it, pictures are taken to be 224 x 224. An [`Explainer`] of such a model explains
+    /// inputs of any size that the model takes, one after the other.
+    #[must_use]
+    pub fn sample(mut self, sizes: Vec<usize>) -> Self {
+        self.sample = Some(sizes);
         self
     }
 
@@ -120,7 +140,8 @@ impl Compiler {
     /// nodes (all are listed), or the engine can't run it on this machine.
     pub fn compile(&self, model: impl AsRef<Path>) -> Result<Explainer, CompileError> {
         let compiled = self.passes(model.as_ref(), |_, _| {})?;
-        self.explainer(compiled)
+        let sizes = compiled.open.clone().map(|fixed| OpenSizes::new(self, model.as_ref(), fixed));
+        Ok(self.explainer(compiled)?.with_sizes(sizes))
     }
 
     /// Compiles a graph that is at hand already.
@@ -143,12 +164,37 @@ impl Compiler {
         mut after: impl FnMut(&'static str, &Graph),
     ) -> Result<Compiled, CompileError> {
         let start = std::time::Instant::now();
-        let imported = relc_onnx::import_path_with(model, &self.import)
-            .map_err(|source| CompileError::Import { model: model.to_path_buf(), source })?;
-        let graph = imported.graph;
+        let (graph, open) =
+            self.read(model).map_err(|source| CompileError::Import { model: model.to_path_buf(), source })?;
         let import_time = start.elapsed();
         after("import", &graph);
-        self.run_passes(graph, import_time, after)
+        Ok(Compiled { open, ..self.run_passes(graph, import_time, after)? })
+    }
+
+    /// The model's graph, and what it fixes of its input's sizes if it leaves others open: these are assumed then.
+    fn read(&self, model: &Path) -> Result<(Graph, Option<Vec<Option<usize>>>), ImportError> {
+        let imported =
+            relc_onnx::import_path_with(model, &self.import).and_then(|imported| match imported.mixed {
+                Some(mixed) => Err(mixed.into()),
+                None => Ok(imported.graph),
+            });
+        let error = match imported {
+            Ok(graph) => return Ok((graph, None)),
+            Err(error) => error,
+        };
+        let ImportError::DynamicDims { input, sizes, .. } = &error else { return Err(error) };
+        let stated = self.import.input_shape.is_some();
+        let Some(shape) = assumed(sizes, self.sample.as_deref()).filter(|_| !stated) else {
+            return Err(error);
+        };
+        let ty = TensorType::new(shape.iter().copied());
+        let options = ImportOptions { input_shape: Some(shape), ..self.import.clone() };
+        let mut graph = relc_onnx::import_path_with(model, &options)?.graph;
+        graph.notes.push(format!(
+            "the model leaves sizes of its input \"{input}\" open, which is taken as {ty}; other sizes run too, or state \
+             one (--input-shape)"
+        ));
+        Ok((graph, Some(sizes.clone())))
     }
 
     fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
@@ -171,6 +217,6 @@ impl Compiler {
     ) -> Result<Compiled, CompileError> {
         let manager = PassManager::new(pipeline(&self.preset, self.preset.batchnorm));
         let passes = manager.run(&mut graph, after).map_err(CompileError::Pass)?;
-        Ok(Compiled { graph, passes, import_time })
+        Ok(Compiled { graph, passes, import_time, open: None })
     }
 }

@@ -46,6 +46,14 @@ pub enum ExplainError {
         /// The model's type, `N` any number of samples.
         expected: String,
     },
+    /// The model leaves sizes of its input open and can't be compiled for these.
+    #[error("can't compile the model for inputs of the shape {shape:?}")]
+    Size {
+        /// The input's shape.
+        shape: Vec<usize>,
+        /// Why not.
+        source: Box<CompileError>,
+    },
     /// The model has several inputs.
     #[error("the model has {count} inputs; expected one")]
     SeveralInputs {

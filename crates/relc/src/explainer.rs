@@ -1,5 +1,6 @@
 //! Running a compiled program.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD};
@@ -15,6 +16,7 @@ use crate::map::sum_over_channels;
 use crate::methods::Method;
 use crate::preprocess::Layout;
 use crate::request::{RequestError, Seed, Targets, probabilities};
+use crate::sizes::OpenSizes;
 use crate::warning::{Warning, warnings};
 
 /// The memory that an explanation may take unless [`Explainer::with_memory_limit`] says otherwise: 16 GiB.
@@ -32,6 +34,8 @@ pub struct Explainer {
     ledger: bool,
     /// Whether explanations measure how far rounding decides them, where it can.
     pub(crate) sensitivity: bool,
+    /// What the model leaves open of its input's sizes.
+    pub(crate) sizes: Option<Arc<OpenSizes>>,
 }
 
 /// The explanation of one target of each sample of a batch.
@@ -82,7 +86,27 @@ impl Explainer {
         executable: Option<Arc<Executable>>,
     ) -> Self {
         let memory_limit = DEFAULT_MEMORY_LIMIT;
-        Explainer { compiled, preset, engine, executable, memory_limit, ledger: true, sensitivity: true }
+        let (ledger, sensitivity, sizes) = (true, true, None);
+        Explainer { compiled, preset, engine, executable, memory_limit, ledger, sensitivity, sizes }
+    }
+
+    /// With the sizes that the model leaves open.
+    pub(crate) fn with_sizes(mut self, sizes: Option<Arc<OpenSizes>>) -> Self {
+        self.sizes = sizes;
+        self
+    }
+
+    /// With the options of another explainer of the model.
+    pub(crate) fn with_options_of(self, other: &Explainer) -> Explainer {
+        let f64_instead = other.engine != self.engine;
+        Explainer {
+            memory_limit: other.memory_limit,
+            ledger: other.ledger,
+            sensitivity: other.sensitivity,
+            engine: other.engine,
+            executable: self.executable.filter(|_| !f64_instead),
+            ..self
+        }
     }
 
     /// Without a ledger: explanations have only their totals. Saves a little time with the compiled engine; the
@@ -229,6 +253,9 @@ impl Explainer {
         seed: &Seed,
         targets: &Targets,
     ) -> Result<Explanations, ExplainError> {
+        if let Cow::Owned(other) = self.for_shape(input.shape())? {
+            return other.explain(input, seed, targets);
+        }
         self.check_input(&input)?;
         let mut result = self.run_chosen(input.view(), seed, Chosen::Asked(targets))?;
         if self.measures_sensitivity() {
@@ -265,6 +292,9 @@ impl Explainer {
     /// # Errors
     /// As [`explain`](Self::explain).
     pub fn predict(&self, input: ArrayViewD<'_, f32>) -> Result<Array2<f64>, ExplainError> {
+        if let Cow::Owned(other) = self.for_shape(input.shape())? {
+            return other.predict(input);
+        }
         let samples = self.check_input(&input)?;
         match (&self.executable, self.engine) {
             (Some(executable), _) => {

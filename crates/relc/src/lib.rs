@@ -27,6 +27,7 @@ pub mod read;
 pub mod report;
 mod request;
 mod sensitivity;
+mod sizes;
 mod tap;
 mod warning;
 
