@@ -210,11 +210,11 @@ fn matmul_forms() {
     "#);
     assert_snapshot!(matmul("x,x", &[2, 3]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "MatMul_0" (MatMul, ai.onnx opset 13): input 1, "x", depends on the model's input, expected a constant; supported: f32[..,K] times a constant f32[K,M]
+      invalid: node "MatMul_0" (MatMul, ai.onnx opset 13): got f32[N,3] times f32[N,3], expected the inner sizes to be one
     "#);
     assert_snapshot!(matmul("x,w", &[3]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "MatMul_0" (MatMul, ai.onnx opset 13): got a weight of shape [3], expected two dimensions; supported: f32[..,K] times a constant f32[K,M]
+      unsupported: node "MatMul_0" (MatMul, ai.onnx opset 13): got f32[N,3] times f32[3], expected matrices; supported: f32[..,K] times a constant f32[K,M]; two tensors, at most 2^24 products
     "#);
 }
 

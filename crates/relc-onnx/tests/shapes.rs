@@ -276,7 +276,7 @@ fn constants_of_shapes_and_expansions() {
     "#);
     assert_snapshot!(filled(&[-2]), @r#"
     1 node(s) can't be imported:
-      unsupported: node "ConstantOfShape_0" (ConstantOfShape, ai.onnx opset 13): got the shape [-2], expected sizes; supported: shapes without the batch
+      unsupported: node "ConstantOfShape_0" (ConstantOfShape, ai.onnx opset 13): got the shape [-2], expected sizes; supported: constants; the batch may be the first dimension
     "#);
     let zeros = Net::new(13)
         .input("x", "N,2")
@@ -285,8 +285,9 @@ fn constants_of_shapes_and_expansions() {
         .node("Add", "x,c", "y", vec![])
         .output("y");
     assert_snapshot!(zeros.show(), @r#"
-    1 node(s) can't be imported:
-      unsupported: node "ConstantOfShape_1" (ConstantOfShape, ai.onnx opset 13): got a constant of shape f32[N,2], expected one without the batch; supported: shapes without the batch
+    @c: f32[1,2] = [0.0, 0.0]
+    %x = input : f32[N,2] ; "x"
+    %3 = add %x, @c : f32[N,2] ; "Add_2"
     "#);
     let expand = |value, shape: &[i64]| {
         Net::new(13)
@@ -304,9 +305,9 @@ fn constants_of_shapes_and_expansions() {
     %3 = add %x, @e : f32[2,2] ; "Add_1"
     "#);
     assert_snapshot!(expand("x,s", &[1, 2]), @r#"
-    %x = input : f32[2,2] ; "x"
-    %2 = expand %x, shape=[2,2] : f32[2,2] ; "Expand_0"
-    %3 = add %x, %2 : f32[2,2] ; "Add_1"
+    %x = input : f32[N,2] ; "x"
+    %2 = expand %x, shape=[N,2] : f32[N,2] ; "Expand_0"
+    %3 = add %x, %2 : f32[N,2] ; "Add_1"
     "#);
     assert_snapshot!(expand("x,s", &[3, 2, 2]), @r#"
     %x = input : f32[2,2] ; "x"
