@@ -17,7 +17,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         (damerau_levenshtein(&known.to_lowercase(), &lower), right, known)
     });
     let (distance, letters, found) = distances.min_by_key(|(distance, _, _)| *distance)?;
-    (distance * 3 <= letters.max(3)).then_some(found)
+    (distance * 3 <= letters).then_some(found)
 }
 
 /// ` (did you mean "nearest"?)`, or nothing where no word is near.
