@@ -1,11 +1,16 @@
 //! What the fuzz targets do with an input; the corpus test does it with every seed.
 
 use std::io::Cursor;
+use std::sync::OnceLock;
 
 use image::{DynamicImage, ImageReader, RgbImage};
 use relc::passes::{PassManager, pipeline};
 use relc::preprocess::{Layout, Preprocess, load_picture};
 use relc::{BatchNormPolicy, Preset};
+use relc_codegen::interp::interpret;
+use relc_codegen::jit::{Binding, CompileError, Target, compile};
+use relc_codegen::kir::{self, Data, Elem, Kernel, Stmt, Symbols};
+use relc_codegen::tile::{compile_tiles, portable};
 use relc_ir::op::{Conv, Window};
 use relc_ir::{Op, verify};
 use relc_rules::Place;
@@ -121,5 +126,109 @@ pub fn picture(bytes: &[u8]) {
             }
         }
         Err(error) => assert!(error.to_string().contains("fuzzed"), "{error}"),
+    }
+}
+
+/// Elements before and behind each buffer that no kernel may touch.
+const GUARD: usize = 64;
+
+/// Kernels whose buffers hold more elements than this, or that would take more than [`WORK`] statements, are not run.
+const ELEMENTS: usize = 1 << 16;
+
+/// See [`ELEMENTS`].
+const WORK: u64 = 1 << 16;
+
+/// Parses the text of a kernel, which may call the portable tiles. What parses prints and parses back; what verifies
+/// does the same compiled as interpreted, to the bit, and touches nothing beside its buffers.
+///
+/// # Panics
+/// If relc does, or any of this does not hold.
+pub fn kernel(text: &str) {
+    static MACHINE: OnceLock<(Target, Symbols)> = OnceLock::new();
+    let (target, symbols) = MACHINE.get_or_init(|| {
+        let target = Target::host().expect("Cranelift knows this machine");
+        let tiles = compile_tiles(portable(), &target).expect("the portable tiles compile");
+        (target, tiles)
+    });
+    let Ok(kernel) = kir::parse(text) else { return };
+    let printed = kernel.to_string();
+    // Constants that are not a number print alike and compare unlike, so that texts are compared.
+    let again = kir::parse(&printed).expect("what was printed parses");
+    assert_eq!(again.to_string(), printed);
+    let elements = kernel.buffers.iter().fold(0, |sum: usize, buffer| sum.saturating_add(buffer.len));
+    let work = rounds(&kernel.body).saturating_mul(kernel.task_count() as u64);
+    let Ok(()) = kir::verify(&kernel, symbols) else { return };
+    if elements > ELEMENTS || work > WORK {
+        return;
+    }
+    run(&kernel, symbols, target);
+}
+
+/// Statements that one task runs.
+fn rounds(body: &[Stmt]) -> u64 {
+    body.iter().fold(0, |sum: u64, stmt| {
+        sum.saturating_add(match stmt {
+            Stmt::For(inner) => rounds(&inner.body).saturating_add(1).saturating_mul(inner.trips()),
+            // A tile adds up some products.
+            Stmt::Call { .. } => 256,
+            _ => 1,
+        })
+    })
+}
+
+fn run(kernel: &Kernel, symbols: &Symbols, target: &Target) {
+    let number = |i: usize| (i * 37 % 101) as f32 / 8.0 - 6.0;
+    let buffers = kernel.buffers.iter().map(|buffer| match buffer.elem {
+        Elem::F32 => Data::F32((0..buffer.len).map(number).collect()),
+        Elem::F64 => Data::F64((0..buffer.len).map(|i| number(i).into()).collect()),
+    });
+    let given: Vec<Data> = buffers.collect();
+    let mut expected = given.clone();
+    let tasks = 0..kernel.task_count();
+    if interpret(kernel, symbols, &mut expected, tasks.clone(), target.fuses()).is_err() {
+        return; // a callee refused
+    }
+    let compiled = match compile(std::slice::from_ref(kernel), symbols, target) {
+        // Cranelift has limits of its own.
+        Err(CompileError::Backend { .. }) => return,
+        compiled => compiled.expect("a verified kernel compiles"),
+    };
+    let mut guarded: Vec<Data> = given.iter().map(with_guards).collect();
+    let mut bound: Vec<Binding<'_>> = guarded
+        .iter_mut()
+        .map(|data| match data {
+            Data::F32(data) => {
+                let end = data.len() - GUARD;
+                Binding::Write(&mut data[GUARD..end])
+            }
+            Data::F64(data) => {
+                let end = data.len() - GUARD;
+                Binding::Write64(&mut data[GUARD..end])
+            }
+        })
+        .collect();
+    compiled.get(0).expect("one kernel").call(&mut bound, tasks).expect("the buffers are the kernel's");
+    for (got, expected) in guarded.iter().zip(&expected) {
+        assert_eq!(bits(got), bits(&with_guards(expected)), "{kernel}");
+    }
+}
+
+fn with_guards(data: &Data) -> Data {
+    const CANARY: f32 = 12345.0;
+    match data {
+        Data::F32(data) => Data::F32([&[CANARY; GUARD], &data[..], &[CANARY; GUARD]].concat()),
+        Data::F64(data) => {
+            let guard = [f64::from(CANARY); GUARD];
+            Data::F64([&guard, &data[..], &guard].concat())
+        }
+    }
+}
+
+/// The bits of all values; one for all that are not a number.
+fn bits(data: &Data) -> Vec<u64> {
+    let canonical = |value: f64| if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
+    match data {
+        Data::F32(data) => data.iter().map(|&value| canonical(value.into())).collect(),
+        Data::F64(data) => data.iter().map(|&value| canonical(value)).collect(),
     }
 }

@@ -58,3 +58,8 @@ fn preprocess() {
 fn picture() {
     check("picture", corpus::picture);
 }
+
+#[test]
+fn kernel() {
+    check("kernel", |bytes| corpus::kernel(&String::from_utf8_lossy(bytes)));
+}

@@ -118,7 +118,9 @@ impl Machine<'_> {
             match stmt {
                 Stmt::For(inner) => {
                     for trip in 0..inner.trips() {
-                        self.vars[inner.var.0 as usize] = inner.start + inner.step * trip as i64;
+                        // Below `end`; only the product may wrap.
+                        let value = inner.start.wrapping_add(inner.step.wrapping_mul(trip as i64));
+                        self.vars[inner.var.0 as usize] = value;
                         self.block(&inner.body)?;
                     }
                 }

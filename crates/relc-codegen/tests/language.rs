@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use relc_codegen::interp::{interpret, zeroed};
 use relc_codegen::jit::{Binding, CompileError, Target, compile, listing};
 use relc_codegen::kir::{
     Access, CallArgs, Callee, Data, Elem, Field, FieldKind, Kernel, Symbols, parse, unproven_disjoint, verify,
@@ -145,6 +146,60 @@ fn the_verifier_checks_bounds() {
     refused("let %a: f32 = load @x[%t*-1 + 2]", "got elements -1..3");
     refused("for %i in 0..9 step 3 { let %a: f32 = load @w[%i + 2] }", "got elements 2..9");
     refused("let %a: f64x2 = load @d[7]", "got elements 7..9, expected them within 0..8");
+}
+
+/// Sums that wrap around must not look like small ones.
+#[test]
+fn indices_that_overflow_are_refused() {
+    let nested = |vars: usize, range: &str, body: &str| {
+        let loops: String = (0..vars).map(|k| format!("for %i{k} in {range} {{ ")).collect();
+        format!("{loops}{body}{}", " }".repeat(vars))
+    };
+    let far = format!("{}..{} step 1", i64::MIN, i64::MAX);
+    let sum = |vars: usize, coefficient: i64| {
+        (0..vars).map(|k| format!("%i{k}*{coefficient}")).collect::<Vec<_>>().join(" + ")
+    };
+    for (vars, coefficient) in
+        [(5, 1 << 62), (4, i64::MAX - 1), (8, i64::MIN + 1), (1, i64::MAX), (1, i64::MIN)]
+    {
+        let load = format!("let %a: f32 = load @x[{}]", sum(vars, coefficient));
+        refused(&nested(vars, &far, &load), "got elements beyond all bounds, expected them within 0..64");
+        let store = format!("let %a: f32 = const 0.0 store %a, @y[{}]", sum(vars, coefficient));
+        let unproven = kernel(&nested(vars, &far, &store));
+        assert_eq!(unproven_disjoint(&unproven, &symbols()), ["y"]);
+    }
+    // What saturates on the way stays refused, though the text cancels it.
+    let back = format!("%t*{0} + %t + %t*-{0}", i64::MAX);
+    refused(&format!("let %a: f32 = load @x[{back}]"), "got elements beyond all bounds");
+    let back = format!("{0} + 1 + -{0}", i64::MAX);
+    refused(&format!("let %a: f32 = load @x[{back}]"), "got elements beyond all bounds");
+    // A callee that may touch anything reaches no end.
+    let call = format!(
+        "call test.sum (input=@x[{}], count=1, stride=1, offsets=@offsets, out=@y[%t])",
+        sum(1, i64::MAX - 1)
+    );
+    refused(&nested(1, &far, &call), "argument input: @x: got elements -");
+}
+
+/// Loops of few rounds whose bounds are far apart.
+#[test]
+fn wide_steps_do_not_overflow() {
+    let (low, high) = (i64::MIN, i64::MAX);
+    for unroll in ["", " unroll"] {
+        let body = format!(
+            "for %i in {low}..{high} step {high}{unroll} {{ let %a: f32 = const 1.0 store %a, @y[%t] }}"
+        );
+        let kernel = kernel(&body);
+        let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &Target::host().unwrap()).unwrap();
+        let mut interpreted = zeroed(&kernel);
+        interpret(&kernel, &symbols(), &mut interpreted, 0..4, true).unwrap();
+        let (x, w) = ([0.0; 64], [0.0; 8]);
+        let (mut y, mut d) = ([0.0; 64], [0.0; 8]);
+        let mut bound =
+            [Binding::Read(&x), Binding::Write(&mut y), Binding::Read(&w), Binding::Write64(&mut d)];
+        compiled.get(0).unwrap().call(&mut bound, 0..4).unwrap();
+        assert_eq!(Data::F32(y.to_vec()), interpreted[1]);
+    }
 }
 
 #[test]

@@ -177,7 +177,8 @@ impl<'a, 'f> Lowering<'a, 'f> {
             match stmt {
                 Stmt::For(inner) if inner.unroll || inner.trips() == 1 => {
                     for trip in 0..inner.trips() as i64 {
-                        self.scopes.fix(inner.var, inner.start + trip * inner.step);
+                        // Below `end`; only the product may wrap.
+                        self.scopes.fix(inner.var, inner.start.wrapping_add(trip.wrapping_mul(inner.step)));
                         self.block(&inner.body);
                     }
                 }

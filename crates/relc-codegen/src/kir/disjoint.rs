@@ -17,7 +17,8 @@ struct Touch<'a> {
 ///
 /// Proved are those where all reads and writes have the same coefficients `c_k >= 0` of the task variables, and each
 /// `c_k` exceeds what the faster variables span: sorted ascending, `c_1 >= S`, `c_2 >= c_1 (n_1 - 1) + S`, and so on,
-/// where `S` is the length of the range that the accesses of one task lie in. Then those ranges do not overlap.
+/// where `S` is the length of the range that the accesses of one task lie in. Then those ranges do not overlap. Sums
+/// that don't fit in an `i128` prove nothing.
 pub fn unproven_disjoint<'a>(kernel: &'a Kernel, symbols: &Symbols) -> Vec<&'a str> {
     let mut touches = Vec::new();
     walk(&kernel.body, &mut |stmt| collect(kernel, symbols, stmt, &mut touches));
@@ -68,16 +69,22 @@ fn is_proven<'a>(tasks: &[TaskDim], ranges: &Ranges, touches: impl Iterator<Item
             return false;
         }
         let within = |var| if tasks.iter().any(|dim| dim.var == var) { (0, 0) } else { ranges.range(var) };
-        let (first, last) = touch.index.interval(within);
-        (low, high) = (low.min(first), high.max(last + touch.len));
+        let bounds = touch.index.interval(within);
+        let Some((first, end)) = bounds.and_then(|(first, last)| Some((first, last.checked_add(touch.len)?)))
+        else {
+            return false;
+        };
+        (low, high) = (low.min(first), high.max(end));
     }
     let Some(strides) = strides else { return true };
     let mut dims: Vec<(i64, u64)> = strides.into_iter().zip(tasks.iter().map(|dim| dim.extent)).collect();
     dims.sort_unstable();
-    let mut span = high - low;
+    let mut span = high.checked_sub(low);
     dims.into_iter().all(|(stride, extent)| {
-        let enough = i128::from(stride) >= span;
-        span += i128::from(stride) * i128::from(extent - 1);
-        enough
+        let Some(before) = span else { return false };
+        let stride = i128::from(stride);
+        // Both factors fit in 64 bits.
+        span = before.checked_add(stride * i128::from(extent - 1));
+        stride >= before
     })
 }

@@ -8,8 +8,8 @@ pub struct Var(pub(crate) u32);
 
 /// `sum_k coefficient_k * variable_k + constant`, in elements of the buffer that it indexes.
 ///
-/// Built by operators: `y * 896 + x * 32 + 4`. Arithmetic saturates: a saturated index lies outside every buffer, so
-/// the verifier refuses it.
+/// Built by operators: `y * 896 + x * 32 + 4`. Arithmetic saturates, and what is saturated stays so, whatever is added:
+/// such an index has no bounds, so the verifier refuses it.
 ///
 /// **Invariant:** terms are sorted by variable, each variable once, no coefficient is 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -34,20 +34,22 @@ impl Idx {
         self.terms.binary_search_by_key(&var, |term| term.0).map_or(0, |at| self.terms[at].1)
     }
 
-    /// Smallest and largest value, given the smallest and largest of each variable.
-    pub(crate) fn interval(&self, range: impl Fn(Var) -> (i128, i128)) -> (i128, i128) {
-        let start = i128::from(self.constant);
-        self.terms.iter().fold((start, start), |(low, high), &(var, coefficient)| {
-            let (first, last) = range(var);
-            let (a, b) = (first * i128::from(coefficient), last * i128::from(coefficient));
-            (low + a.min(b), high + a.max(b))
+    /// Smallest and largest value, given the smallest and largest of each variable; none if a coefficient is saturated
+    /// or a bound does not fit in an `i128`.
+    pub(crate) fn interval(&self, range: impl Fn(Var) -> (i128, i128)) -> Option<(i128, i128)> {
+        let exact = |n: i64| (!is_saturated(n)).then_some(i128::from(n));
+        let start = exact(self.constant)?;
+        self.terms.iter().try_fold((start, start), |(low, high), &(var, coefficient)| {
+            let (coefficient, (first, last)) = (exact(coefficient)?, range(var));
+            let (a, b) = (first.checked_mul(coefficient)?, last.checked_mul(coefficient)?);
+            Some((low.checked_add(a.min(b))?, high.checked_add(a.max(b))?))
         })
     }
 
     fn insert(&mut self, var: Var, coefficient: i64) {
         match self.terms.binary_search_by_key(&var, |term| term.0) {
             Ok(at) => {
-                let sum = self.terms[at].1.saturating_add(coefficient);
+                let sum = sum(self.terms[at].1, coefficient);
                 if sum == 0 {
                     self.terms.remove(at);
                 } else {
@@ -63,7 +65,7 @@ impl Idx {
         for &(var, coefficient) in &other.terms {
             self.insert(var, coefficient);
         }
-        self.constant = self.constant.saturating_add(other.constant);
+        self.constant = sum(self.constant, other.constant);
         self
     }
 
@@ -76,6 +78,20 @@ impl Idx {
         }
         self.constant = self.constant.saturating_mul(factor);
         self
+    }
+}
+
+/// Whether a number stands for all that don't fit.
+fn is_saturated(n: i64) -> bool {
+    n == i64::MIN || n == i64::MAX
+}
+
+/// `a + b`; a saturated operand stays what it is.
+fn sum(a: i64, b: i64) -> i64 {
+    match (is_saturated(a), is_saturated(b)) {
+        (true, _) => a,
+        (_, true) => b,
+        _ => a.saturating_add(b),
     }
 }
 
@@ -146,6 +162,22 @@ mod tests {
     #[test]
     fn intervals_take_the_sign_into_account() {
         let idx = Var(0) * -2 + Var(1) * 3 + 1;
-        assert_eq!(idx.interval(|_| (0, 4)), (-7, 13));
+        assert_eq!(idx.interval(|_| (0, 4)), Some((-7, 13)));
+    }
+
+    #[test]
+    fn what_does_not_fit_has_no_bounds() {
+        let far = (i128::from(i64::MIN), i128::from(i64::MAX) - 1);
+        let term = |n: u32| Var(n) * (1 << 62);
+        assert!(term(0).interval(|_| far).is_some());
+        // Each is near 2^125: their sum wraps around an i128.
+        let many = (0..9).fold(Idx::default(), |sum, n| sum + term(n));
+        assert_eq!(many.interval(|_| far), None);
+        // A saturated coefficient is unknown, and nothing brings it back.
+        let saturated = Var(0) * i64::MAX + Var(0) - Var(0) * i64::MAX;
+        assert_eq!(saturated.coefficient(Var(0)), i64::MAX);
+        assert_eq!(saturated.interval(|_| (0, 0)), None);
+        let constant = Idx::from(i64::MAX) + 1 - i64::MAX;
+        assert_eq!(constant.interval(|_| (0, 0)), None);
     }
 }

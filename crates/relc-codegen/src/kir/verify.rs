@@ -70,7 +70,8 @@ impl std::error::Error for VerifyErrors {}
 /// - constants are not NaN and f32 holds them where the type is f32 or f32x4.
 ///
 /// Memory:
-/// - over all iterations, every element that a load, a store or a call may touch lies in its buffer;
+/// - over all iterations, every element that a load, a store or a call may touch lies in its buffer; where arithmetic
+///   overflows, nothing is known, and the kernel is refused;
 /// - only `out` and `inout` buffers are written.
 ///
 /// Calls:
@@ -409,13 +410,14 @@ impl Verifier<'_> {
                 return Err(format!("got {var} outside its loop, expected a variable in scope"));
             }
         }
-        let (first, last) = place.index.interval(|var| self.ranges.range(var));
-        let end = last + i128::from(len);
-        if first < 0 || end > buffer.len as i128 {
-            let (name, len) = (&buffer.name, buffer.len);
-            return Err(format!("@{name}: got elements {first}..{end}, expected them within 0..{len}"));
-        }
-        Ok(())
+        let interval = place.index.interval(|var| self.ranges.range(var));
+        let end = |last: i128| last.checked_add(i128::from(len));
+        let got = match interval.and_then(|(first, last)| Some((first, end(last)?))) {
+            Some((first, end)) if first >= 0 && end <= buffer.len as i128 => return Ok(()),
+            Some((first, end)) => format!("elements {first}..{end}"),
+            None => "elements beyond all bounds".to_owned(),
+        };
+        Err(format!("@{}: got {got}, expected them within 0..{}", buffer.name, buffer.len))
     }
 
     fn writable(&self, place: &Place) -> Checked {
