@@ -284,12 +284,10 @@ impl Graph {
         }
         let dead: Vec<NodeId> = self.node_ids().filter(|n| !live.contains(n)).collect();
         let mut removed = 0;
+        // All at once: to take one weight out moves those behind it.
+        self.weights.retain(|_, (_, node)| live.contains(node));
         for node in dead {
-            if self.node(node).op == Op::Constant {
-                self.weights.shift_remove(&self.nodes[node.0].name);
-            } else {
-                removed += 1;
-            }
+            removed += usize::from(self.node(node).op != Op::Constant);
             self.rules.remove(&node);
             self.nodes.remove_node(node.0);
         }

@@ -43,12 +43,13 @@ impl Pass for AssignRules {
         let reached = gates.reached(graph, &order, |node| !is_derivative(node) && !is_shared(node));
         let mut unsupported = Vec::new();
         graph.rules.clear();
+        let joins: BTreeSet<NodeId> = graph.residuals.iter().map(|r| r.join).collect();
         for node in order {
             if graph.data_operands(node).is_empty() || !reached.contains(&node) {
                 continue; // an input, or what computes a gate
             }
             let place = places.get(&node).copied().unwrap_or_default();
-            match self.assign(graph, node, place, gates.signal(graph, node)) {
+            match self.assign(graph, node, place, joins.contains(&node), gates.signal(graph, node)) {
                 Ok(assigned) => {
                     graph.rules.insert(node, assigned);
                 }
@@ -140,6 +141,7 @@ impl AssignRules {
         graph: &Graph,
         node: NodeId,
         place: Place,
+        is_join: bool,
         signal: Option<usize>,
     ) -> Result<AssignedRule, Refusal> {
         let n = graph.node(node);
@@ -149,7 +151,6 @@ impl AssignRules {
         let derivative = match n.op {
             Op::Arithmetic(Arithmetic::Add) => {
                 let (rule, origin) = self.preset.split_rule(&n.name);
-                let is_join = graph.residuals.iter().any(|r| r.join == node);
                 (rule == Rule::Split(SplitPolicy::Gradient) && !is_join).then_some(origin)
             }
             Op::Arithmetic(_) => match self.preset.rule(&n.op, &n.name, place) {
@@ -164,7 +165,7 @@ impl AssignRules {
         let keeps_type = || data.iter().all(|(_, v)| graph.ty(*v) == &n.types()[0]);
         match n.op {
             Op::Arithmetic(Arithmetic::Add) if data.len() > 1 => {
-                if !graph.residuals.iter().any(|r| r.join == node) {
+                if !is_join {
                     return refuse(
                         "branches are added that are no residual structure",
                         "a sum of branches of one fork is supported, without constants among them",

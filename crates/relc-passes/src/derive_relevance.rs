@@ -31,7 +31,10 @@ impl Pass for DeriveRelevance {
         let Some((_, output)) = graph.outputs().first().cloned() else {
             return Err(malformed("got no output, expected the one to explain".into()));
         };
-        let mut derivation = Derivation { graph, parts: BTreeMap::new(), remarks };
+        let is_split = |n: &NodeId| matches!(graph.node(*n).op, Op::Relevance(Relevance::Split { .. }));
+        let splits = graph.node_ids().filter(is_split).filter_map(|n| Some((graph.node(n).of?, n)));
+        let splits = splits.collect();
+        let mut derivation = Derivation { graph, parts: BTreeMap::new(), splits, remarks };
         let seed = derivation.add(Relevance::Seed, output.node, &[output])?;
         derivation.give(output, ValueId { node: seed, port: 0 });
         for node in order.into_iter().rev() {
@@ -52,6 +55,8 @@ struct Derivation<'a> {
     graph: &'a mut Graph,
     /// What the users of each forward value have sent back so far.
     parts: BTreeMap<ValueId, Vec<ValueId>>,
+    /// The split that insert-splits put beside each join.
+    splits: BTreeMap<NodeId, NodeId>,
     remarks: &'a mut Remarks,
 }
 
@@ -186,11 +191,7 @@ impl Derivation<'_> {
 
     /// The split that insert-splits put beside a join.
     fn split_of(&self, join: NodeId) -> Result<NodeId, PassError> {
-        let is_split = |n: &NodeId| {
-            let node = self.graph.node(*n);
-            node.of == Some(join) && matches!(node.op, Op::Relevance(Relevance::Split { .. }))
-        };
-        self.graph.node_ids().find(is_split).ok_or_else(|| {
+        self.splits.get(&join).copied().ok_or_else(|| {
             malformed(format!("{} has no split; expected insert-splits before", self.graph.describe(join)))
         })
     }

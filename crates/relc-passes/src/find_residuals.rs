@@ -35,6 +35,7 @@ impl Pass for FindResiduals {
         let dominators = Dominance::new(graph);
         let gates = Gates::new(graph, &order);
         let reached = gates.reached(graph, &order, |_| true);
+        let mut paths = Paths::new(&order);
         let mut residuals = Vec::new();
         for &node in &order {
             let data = graph.data_operands(node);
@@ -45,7 +46,7 @@ impl Pass for FindResiduals {
                 Op::Arithmetic(Arithmetic::Add) if data.len() == graph.operands(node).len() => {
                     match dominators.fork(node) {
                         Some(fork) => {
-                            let residual = analyse(graph, &order, node, fork, &data);
+                            let residual = paths.analyse(graph, node, fork, &data);
                             let message = format!("joins {}", describe(graph, &residual));
                             remarks.applied(graph.describe(node), message);
                             residuals.push(residual);
@@ -128,49 +129,70 @@ impl Dominance {
     }
 }
 
-/// The longest path from the fork to a value: weighted layers, nodes, and whether a node changes the shape.
+/// The longest path from a fork to a value: weighted layers, and nodes.
 #[derive(Clone, Copy, Default)]
 struct Path {
     weighted: usize,
     length: usize,
 }
 
-fn analyse(
-    graph: &Graph,
-    order: &[NodeId],
-    join: NodeId,
-    fork: NodeId,
-    data: &[(usize, ValueId)],
-) -> Residual {
-    // Longest paths from the fork, over the nodes between fork and join in topological order.
-    let mut paths: HashMap<NodeId, Path> = HashMap::from([(fork, Path::default())]);
-    let between = order.iter().skip_while(|n| **n != fork).skip(1).take_while(|n| **n != join);
-    for &node in between {
-        let from = graph.data_operands(node).into_iter().filter_map(|(_, v)| paths.get(&v.node).copied());
-        let Some(longest) =
-            from.reduce(|a, b| Path { weighted: a.weighted.max(b.weighted), length: a.length.max(b.length) })
-        else {
-            continue;
-        };
-        let op = &graph.node(node).op;
-        let weighted = longest.weighted + usize::from(op.is_weighted());
-        // What only moves elements is no layer: a skip of such is an identity.
-        let moves = matches!(op, Op::Reshape(_) | Op::Transpose(_));
-        paths.insert(node, Path { weighted, length: longest.length + usize::from(!moves) });
+/// The longest paths from each fork, over the nodes behind it in topological order. Those from a fork of several joins
+/// go on from one join to the next, so that a chain of joins takes time that is linear in its length.
+struct Paths<'a> {
+    order: &'a [NodeId],
+    positions: HashMap<NodeId, usize>,
+    /// The paths from a fork, and how far they reach in the order.
+    from: HashMap<NodeId, (HashMap<NodeId, Path>, usize)>,
+}
+
+impl<'a> Paths<'a> {
+    fn new(order: &'a [NodeId]) -> Self {
+        let positions = order.iter().enumerate().map(|(at, node)| (*node, at)).collect();
+        Paths { order, positions, from: HashMap::new() }
     }
-    let branches: Vec<Branch> = data
-        .iter()
-        .map(|(_, value)| {
-            let path = paths.get(&value.node).copied().unwrap_or_default();
-            let kind = match path {
-                Path { weighted: 1.., .. } => BranchKind::Weighted,
-                Path { length: 0, .. } => BranchKind::Identity,
-                _ => BranchKind::Resample,
+
+    fn position(&self, node: NodeId) -> usize {
+        self.positions.get(&node).copied().unwrap_or(0)
+    }
+
+    /// The paths from a fork to the nodes before a join.
+    fn between(&mut self, graph: &Graph, fork: NodeId, join: NodeId) -> &HashMap<NodeId, Path> {
+        let (start, end) = (self.position(fork) + 1, self.position(join));
+        let start = || (HashMap::from([(fork, Path::default())]), start);
+        let (paths, reach) = self.from.entry(fork).or_insert_with(start);
+        for &node in self.order.get(*reach..end).unwrap_or(&[]) {
+            let from = graph.data_operands(node).into_iter().filter_map(|(_, v)| paths.get(&v.node).copied());
+            let Some(longest) = from
+                .reduce(|a, b| Path { weighted: a.weighted.max(b.weighted), length: a.length.max(b.length) })
+            else {
+                continue;
             };
-            Branch { kind, weighted_layers: path.weighted, length: path.length }
-        })
-        .collect();
-    let key = |i: &usize| (branches[*i].weighted_layers, branches[*i].length, std::cmp::Reverse(*i));
-    let skip = (0..branches.len()).min_by_key(key).unwrap_or(0);
-    Residual { join, fork, branches, skip }
+            let op = &graph.node(node).op;
+            let weighted = longest.weighted + usize::from(op.is_weighted());
+            // What only moves elements is no layer: a skip of such is an identity.
+            let moves = matches!(op, Op::Reshape(_) | Op::Transpose(_));
+            paths.insert(node, Path { weighted, length: longest.length + usize::from(!moves) });
+        }
+        *reach = (*reach).max(end);
+        paths
+    }
+
+    fn analyse(&mut self, graph: &Graph, join: NodeId, fork: NodeId, data: &[(usize, ValueId)]) -> Residual {
+        let paths = self.between(graph, fork, join);
+        let branches: Vec<Branch> = data
+            .iter()
+            .map(|(_, value)| {
+                let path = paths.get(&value.node).copied().unwrap_or_default();
+                let kind = match path {
+                    Path { weighted: 1.., .. } => BranchKind::Weighted,
+                    Path { length: 0, .. } => BranchKind::Identity,
+                    _ => BranchKind::Resample,
+                };
+                Branch { kind, weighted_layers: path.weighted, length: path.length }
+            })
+            .collect();
+        let key = |i: &usize| (branches[*i].weighted_layers, branches[*i].length, std::cmp::Reverse(*i));
+        let skip = (0..branches.len()).min_by_key(key).unwrap_or(0);
+        Residual { join, fork, branches, skip }
+    }
 }

@@ -64,14 +64,18 @@ impl Pass for ImportCleanup {
         for _ in 0..MAX_SWEEPS {
             let mut changed = false;
             for node in forward_order(graph, NAME)? {
+                if !graph.contains(node) {
+                    continue;
+                }
+                let mut label = graph.describe(node);
                 for rewrite in REWRITES {
-                    if !graph.contains(node) {
-                        break;
-                    }
-                    let label = graph.describe(node);
                     if let Some(message) = rewrite(graph, node)? {
                         remarks.applied(label, message);
                         changed = true;
+                        if !graph.contains(node) {
+                            break;
+                        }
+                        label = graph.describe(node);
                     }
                 }
             }
