@@ -397,7 +397,7 @@ pub struct EngineArgs {
     /// What executes the program: jit (machine code for this machine), interp-f32 or interp-f64.
     #[arg(long, value_name = "ENGINE", default_value = "jit", value_parser = ["jit", "interp-f32", "interp-f64"])]
     pub engine: String,
-    /// Threads [default: one for each processor]; results don't depend on it.
+    /// Threads, at most one for each processor [default: one for each]; results don't depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 }

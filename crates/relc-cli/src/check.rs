@@ -13,6 +13,8 @@ use crate::{print, tables};
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let compiler = usual_compiler(&args.compile)?;
     let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
+    // What fails for a reason that the model shows fails here, not in `explain`.
+    explainer.rehearse()?;
     let report = model_report(&explainer, None);
     if args.json {
         print::block(serde_json::to_string_pretty(&report)?)?;

@@ -1,6 +1,7 @@
 //! From the command line's options to a compiler.
 
 use std::path::Path;
+use std::thread::available_parallelism;
 
 use relc::artifact::read_npy_f32;
 use relc::ir::Dim;
@@ -120,7 +121,11 @@ pub fn method(args: &MethodArgs) -> Result<Option<Method>, Failure> {
 /// The engine; sets the number of threads, once for the process.
 pub fn engine(args: &EngineArgs) -> Result<Engine, Failure> {
     if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+        let (asked, most) = (usize::from(threads), available_parallelism().map_or(1, usize::from));
+        if asked > most {
+            eprintln!("note: {asked} threads asked for, {most} used: one for each processor");
+        }
+        rayon::ThreadPoolBuilder::new().num_threads(asked.min(most)).build_global()?;
     }
     args.engine.parse().map_err(Failure::usage)
 }

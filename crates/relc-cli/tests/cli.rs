@@ -347,11 +347,11 @@ fn the_lowered_program_names_its_slots_and_steps() {
         assert!(slots.all(|slot| declared.contains(&slot)), "{step}");
     }
     let has = |steps: &[&str], what: &str| steps.iter().any(|step| step.trim().starts_with(what));
-    for what in ["conv ", "winograd ", "kernel @max_pool_"] {
+    for what in ["conv ", "winograd ", "kernel @max_pool "] {
         assert!(has(steps[0], what), "no {what} forward: {text}");
     }
     for what in
-        ["conv, quotient ", "conv, product ", "winograd, quotient ", "kernel @split_", "kernel @winner_"]
+        ["conv, quotient ", "conv, product ", "winograd, quotient ", "kernel @split ", "kernel @winner "]
     {
         assert!(has(steps[1], what), "no {what} backward: {text}");
     }
@@ -445,5 +445,18 @@ fn an_instruction_set_is_forced_or_refused() {
         &relc_on("nonsense", &bench),
         1,
         &["got `nonsense`, expected one of portable, avx2, avx512", "unset RELC_ISA"],
+    );
+}
+
+/// As many threads as there are processors do all that more could do, and a word says so.
+#[test]
+fn threads_are_bounded_by_the_processors() {
+    let output = explain(&[&pictures().remove(0)], &["--threads", "20000", "--json", "-"]);
+    let report: Value = serde_json::from_str(&check_ok(&output)).unwrap();
+    assert!(report["results"][0]["explanations"].is_array());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("note: 20000 threads asked for") && stderr.contains("one for each processor"),
+        "{stderr}"
     );
 }

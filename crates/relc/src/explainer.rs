@@ -318,12 +318,18 @@ impl Explainer {
             let (name, got, expected) = (name.to_string(), input.shape().to_vec(), ty.to_string());
             return Err(ExplainError::InputShape { name, got, expected });
         }
+        self.check_memory(samples)?;
+        Ok(samples)
+    }
+
+    /// Whether an explanation of so many samples fits into the memory.
+    pub(crate) fn check_memory(&self, samples: usize) -> Result<(), ExplainError> {
         let needed = self.memory_estimate(samples);
         if needed > self.memory_limit {
             let mib = |bytes: usize| bytes >> 20;
             return Err(ExplainError::Memory { samples, needed: mib(needed), limit: mib(self.memory_limit) });
         }
-        Ok(samples)
+        Ok(())
     }
 
     fn run_compiled(

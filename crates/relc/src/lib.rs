@@ -24,6 +24,7 @@ pub mod methods;
 mod picture;
 pub mod preprocess;
 pub mod read;
+mod rehearsal;
 pub mod report;
 mod request;
 mod sensitivity;
