@@ -3,7 +3,7 @@
 use super::layout::Blocked;
 use super::pool::{Site, for_windows};
 use super::window::Axis;
-use crate::kir::{Kernel, KernelBuilder};
+use crate::kir::{Body, Idx, Kernel, KernelBuilder, Val};
 
 /// The windows of an average pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,21 +22,62 @@ impl Average {
     }
 }
 
+/// Terms that are added one by one, before their sum joins others: what a sum in f32 rounds away grows with the terms
+/// that it adds one by one.
+const RUN: i64 = 64;
+
 /// `y = sum over valid taps of x / divisor`. One task per block of channels.
 pub fn average_pool(name: &str, x: Blocked, y: Blocked, pool: Average) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let (input, output) = (k.input("x", x.len()), k.output("y", y.len()));
     k.tasks([("b", x.blocks())], |b, [block]| {
         for_windows(b, &pool.axes, x.pixel(), block, |b, site| {
-            let (zero, weight) = (b.const4(0.0), b.const4(pool.weight(site)));
-            let sum = b.var(zero);
-            site.for_taps(b, |b, tap| {
-                let value = b.load4(input, site.input(&x, tap));
-                let next = b.add(sum, value);
-                b.set(sum, next);
-            });
+            let sum = if site.valid() > RUN {
+                let [rows, columns] = site.valid_taps();
+                sum_in_runs(b, 0.into(), rows, &mut |b, ky| {
+                    sum_in_runs(b, 0.into(), columns, &mut |b, kx| {
+                        b.load4(input, site.input(&x, [ky.clone(), kx]))
+                    })
+                })
+            } else {
+                let zero = b.const4(0.0);
+                let sum = b.var(zero);
+                site.for_taps(b, |b, tap| {
+                    let value = b.load4(input, site.input(&x, tap));
+                    let next = b.add(sum, value);
+                    b.set(sum, next);
+                });
+                sum
+            };
+            let weight = b.const4(pool.weight(site));
             let mean = b.mul(sum, weight);
             b.store(mean, output, site.output(&y));
         });
     })
+}
+
+/// The sum of the terms `start .. start + count`, of which at most [`RUN`] are added one by one: terms, runs of them,
+/// runs of runs.
+fn sum_in_runs(b: &mut Body, start: Idx, count: i64, term: &mut dyn FnMut(&mut Body, Idx) -> Val) -> Val {
+    let zero = b.const4(0.0);
+    let sum = b.var(zero);
+    let add = |b: &mut Body, value: Val| {
+        let next = b.add(sum, value);
+        b.set(sum, next);
+    };
+    let mut run = 1;
+    while run * RUN < count {
+        run *= RUN;
+    }
+    let whole = count - count % run;
+    b.for_range("run", 0, whole, run, |b, at| {
+        let at = &start + at;
+        let value = if run == 1 { term(b, at) } else { sum_in_runs(b, at, run, term) };
+        add(b, value);
+    });
+    if whole < count {
+        let rest = sum_in_runs(b, &start + whole, count - whole, term);
+        add(b, rest);
+    }
+    sum
 }

@@ -15,6 +15,6 @@ mod zero;
 pub use average::{Average, average_pool};
 pub use elementwise::{Operand, elementwise, multiply, ratio_split, scale_shift, sum_relu};
 pub use layout::{Blocked, Halo, Position, for_vectors};
-pub use pool::{max_pool, max_pool_winner};
+pub use pool::{max_pool, max_pool_winner, pool_fits, winner_fits};
 pub use quotient::{Condition, Denominator, LEDGER, QuotientPart, Stabiliser, Vanishing, quotients};
 pub use window::{Axis, Segment};

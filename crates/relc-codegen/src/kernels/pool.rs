@@ -8,6 +8,20 @@ use crate::kir::{Body, Compare, Idx, Kernel, KernelBuilder, Var};
 /// Taps that are repeated in the code instead of looped over.
 const UNROLLED_TAPS: i64 = 16;
 
+/// Pieces of windows that kernels of pools have code for; see [`pool_fits`].
+const MAX_PIECES: usize = 64;
+
+/// Whether there are kernels of a pool with these windows: each combination of segments has code of its own.
+pub fn pool_fits(axes: &[Axis; 2]) -> bool {
+    let [rows, columns] = axes.each_ref().map(|axis| axis.segments().len());
+    rows.saturating_mul(columns) <= MAX_PIECES
+}
+
+/// Whether [`max_pool_winner`] tells the taps of a window apart: by numbers that f32 holds.
+pub fn winner_fits(axes: &[Axis; 2]) -> bool {
+    pool_fits(axes) && u64::from(axes[0].kernel) * u64::from(axes[1].kernel) <= 1 << 24
+}
+
 /// The windows of one block of channels: both segments, and where the window's first valid tap is in the input.
 pub(super) struct Site<'a> {
     axes: &'a [Axis; 2],
@@ -23,6 +37,11 @@ impl Site<'_> {
     /// The valid taps of the window.
     pub fn valid(&self) -> i64 {
         self.segments[0].valid() * self.segments[1].valid()
+    }
+
+    /// The valid taps along each axis.
+    pub fn valid_taps(&self) -> [i64; 2] {
+        self.segments.map(Segment::valid)
     }
 
     /// All taps inside the padded input.
@@ -52,7 +71,7 @@ impl Site<'_> {
 
     /// Runs `body` for every valid tap, row by row.
     pub fn for_taps(&self, b: &mut Body, body: impl FnOnce(&mut Body, [Idx; 2])) {
-        let [rows, columns] = self.segments.map(Segment::valid);
+        let [rows, columns] = self.valid_taps();
         if rows * columns <= UNROLLED_TAPS {
             b.unrolled("ky", 0, rows, 1, |b, ky| {
                 b.unrolled("kx", 0, columns, 1, |b, kx| body(b, [ky.into(), kx.into()]));

@@ -45,14 +45,13 @@ impl Axis {
         window * i64::from(self.stride) + tap * i64::from(self.dilation) - i64::from(self.pad)
     }
 
-    /// The range of taps whose position is in `0..size`.
+    /// The range of taps whose position is in `low..high`.
     fn taps(&self, window: i64, low: i64, high: i64) -> Range<i64> {
-        let inside = |tap: &i64| (low..high).contains(&self.position(window, *tap));
-        let taps = 0..i64::from(self.kernel);
-        match taps.clone().find(inside) {
-            Some(first) => first..taps.rev().find(inside).map_or(first, |last| last + 1),
-            None => 0..0,
-        }
+        let (start, dilation) = (self.position(window, 0), i64::from(self.dilation).max(1));
+        // The first tap at `low` or behind it, and the first at `high` or behind it.
+        let tap = |at: i64| (at - start + dilation - 1).div_euclid(dilation).clamp(0, i64::from(self.kernel));
+        let (first, end) = (tap(low), tap(high));
+        if first < end { first..end } else { 0..0 }
     }
 
     /// All windows in order, as few segments as possible.

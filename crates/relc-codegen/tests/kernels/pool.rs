@@ -118,3 +118,32 @@ fn global_windows() {
     let won: Vec<f32> = (0..5).map(|c| got.at(winner(&x, &axes, [c, 0, 0]))).collect();
     assert_eq!(won, r.data);
 }
+
+/// Sums of many terms keep their digits: added one by one in f32, these would be off by a thousandth.
+#[test]
+fn averages_of_large_windows_are_exact() {
+    for shape in [[3, 300, 301], [1, 1, 70_001], [2, 4097, 3]] {
+        let axis = |size: usize| Axis {
+            size: size as u32,
+            windows: 1,
+            kernel: size as u32,
+            stride: 1,
+            pad: 0,
+            pad_end: 0,
+            dilation: 1,
+        };
+        let pool = Average { axes: [axis(shape[1]), axis(shape[2])], count_include_pad: false };
+        let x = Dense::from_fn(shape, |[c, y, x]| 0.1 + c as f32 + ((y + x) % 3) as f32 * 0.01);
+        let pixels = (shape[1] * shape[2]) as f64;
+        let mean = |c: usize| {
+            let plane = x.data.chunks(shape[1] * shape[2]).nth(c).unwrap();
+            (plane.iter().map(|v| f64::from(*v)).sum::<f64>() / pixels) as f32
+        };
+        let expected = Dense::from_fn([shape[0], 1, 1], |[c, ..]| mean(c));
+        let (lx, ly) =
+            (blocked(x.shape, 8, Default::default()), blocked(expected.shape, 8, Default::default()));
+        let buffers = [to_blocked(&x, &lx, 0.0), unwritten(&ly)];
+        let got = from_written(&check_disjoint(&average_pool("average", lx, ly, pool), &buffers)[1], &ly);
+        assert_close(&got, &expected, 1e-6);
+    }
+}
