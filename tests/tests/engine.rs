@@ -2,10 +2,13 @@
 
 use ndarray::{ArrayD, Axis};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use relc::ir::rule::Bounds;
 use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
 use relc_ir::Graph;
 use relc_ir::op::Activation;
 use relc_tests::graphs::{Plan, build, plans};
+use relc_tests::odd::{Link, chain, input_is_a_skip, many_branches, many_users, several_stems, small};
 use relc_tests::shared::{max_abs, max_difference, shared};
 
 /// What f32 kernels must reach, of the maximum.
@@ -172,6 +175,124 @@ fn two_sided_denominators_that_vanish_agree_with_the_oracle() {
         .map(|e| e.samples[0].flat_fallback.abs())
         .sum();
     assert!(spread > 0.0, "nothing vanished");
+}
+
+/// Activations whose values are negative where their names would not make one think so.
+#[test]
+fn values_of_unusual_signs_agree_with_the_oracle() {
+    for activation in [
+        Activation::Clip { min: -6.0, max: -1.0 },
+        Activation::Clip { min: -2.0, max: 3.0 },
+        Activation::Selu { alpha: 1.6733, gamma: -1.0507 },
+        Activation::Selu { alpha: -1.0, gamma: 1.0 },
+        Activation::Elu { alpha: -0.5 },
+        Activation::Celu { alpha: 0.5 },
+        Activation::LeakyRelu { alpha: -0.3 },
+        Activation::ThresholdedRelu { alpha: -1.0 },
+        Activation::HardSigmoid { alpha: -0.4, beta: 0.3 },
+        Activation::HardSwish,
+        Activation::Gelu { tanh: false },
+        Activation::Abs,
+        Activation::Neg,
+    ] {
+        let (mut runner, plans) = (proptest::test_runner::TestRunner::deterministic(), plans());
+        for _ in 0..3 {
+            let plan = plans.new_tree(&mut runner).unwrap().current();
+            check(&Model::Graph(&build(&Plan { activation, ..plan })), "conserve", 2);
+        }
+    }
+}
+
+/// Every preset runs compiled what it calls supported, and gives finite numbers.
+#[track_caller]
+fn runs_under_every_preset(graph: &Graph) {
+    for name in Preset::names() {
+        let bounds = Bounds { low: vec![-2.0], high: vec![2.0] };
+        let preset = Preset::named(name).unwrap().with_bounds(bounds);
+        for isa in Isa::available() {
+            let explainer = Compiler::new(preset.clone()).isa(isa).compile_graph(graph.clone()).unwrap();
+            explainer.rehearse().unwrap_or_else(|e| panic!("{name} on {isa}: {e} in\n{graph}"));
+            let explanations = explain(&explainer, &noise(&explainer, 1));
+            assert!(explanations.explanations[0].relevance.iter().all(|v| v.is_finite()), "{name} on {isa}");
+        }
+    }
+}
+
+#[test]
+fn several_readers_of_the_input_agree_with_the_oracle() {
+    for image in [[3, 8, 8], [1, 5, 7], [4, 6, 3], [2, 1, 9], [5, 4, 4]] {
+        for graph in [several_stems(image, &[3, 1]), several_stems(image, &[1, 5, 3]), input_is_a_skip(image)]
+        {
+            runs_under_every_preset(&graph);
+            for name in ["conserve", "conserve half", "paper"] {
+                check(&Model::Graph(&graph), name, 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn odd_pictures_agree_with_the_oracle() {
+    let shapes = [[1, 1, 1], [3, 1, 1], [1, 400, 1], [4, 1, 400], [17, 2, 1], [3, 5, 4]];
+    for (i, image) in shapes.into_iter().enumerate() {
+        for kernel in [[1, 1], [3, 3], [1, 7], [5, 1]] {
+            let graph = small(image, kernel, i % 2 == 0, kernel[0] > 1);
+            runs_under_every_preset(&graph);
+            check(&Model::Graph(&graph), "conserve", 2);
+        }
+    }
+}
+
+/// More operands than a kernel takes.
+#[test]
+fn values_of_many_users_agree_with_the_oracle() {
+    for graph in [many_users(300), many_branches(300)] {
+        for name in ["conserve", "gradient"] {
+            check(&Model::Graph(&graph), name, 1);
+        }
+        let compiler = Compiler::new(preset("epsilon_plus"));
+        compiler.compile_graph(graph).unwrap().rehearse().unwrap();
+    }
+}
+
+/// The mean over a large picture is linear in its pixels, forward and backward, under every rule.
+#[test]
+fn means_over_large_pictures_are_linear() {
+    for image in [[1, 700, 700], [3, 20, 32_775], [1, 1, 500_000]] {
+        let graph = small(image, [1, 1], false, false);
+        for name in Preset::names() {
+            let bounds = Bounds { low: vec![-2.0], high: vec![2.0] };
+            let preset = Preset::named(name).unwrap().with_bounds(bounds);
+            let explainer = Compiler::new(preset).compile_graph(graph.clone()).unwrap();
+            // Dense, that would be an exabyte.
+            assert!(explainer.executable().unwrap().weights_bytes() < 64 << 20, "{name}");
+            explainer.rehearse().unwrap();
+        }
+    }
+    for name in ["conserve", "paper", "gradient"] {
+        check(&Model::Graph(&small([1, 300, 200], [1, 1], false, false)), name, 1);
+    }
+}
+
+/// Long chains: nothing walks them once for each node, and nothing recurses along them.
+#[test]
+fn long_chains_compile() {
+    let links = [
+        Link::Activation(Activation::Relu),
+        Link::Activation(Activation::Tanh),
+        Link::Activation(Activation::LeakyRelu { alpha: 0.9 }),
+        Link::Shift,
+        Link::Join,
+    ];
+    for link in links {
+        let start = std::time::Instant::now();
+        let compile = move || {
+            let explainer = Compiler::new(preset("conserve")).compile_graph(chain(10_000, link)).unwrap();
+            explainer.rehearse().unwrap();
+        };
+        std::thread::Builder::new().stack_size(512 << 10).spawn(compile).unwrap().join().unwrap();
+        println!("{link:?}: {:?}", start.elapsed());
+    }
 }
 
 /// Several threads explain different pictures with one explainer at the same time.

@@ -45,15 +45,17 @@ pub enum EngineError {
     /// Kernels can't be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// A convolution was refused at run time: a defect of relc.
-    #[error(transparent)]
-    Run(Box<ConvError>),
+    /// A step was refused: a defect of relc.
+    #[error("{node}: {source}; please report it, and use the engine interp-f32")]
+    Step {
+        /// The node that the step is for.
+        node: String,
+        /// Why.
+        source: Box<StepError>,
+    },
     /// The memory plan is wrong: a defect of relc.
     #[error("the memory plan is wrong, please report it: {0}")]
     Plan(String),
-    /// A kernel was refused at run time: a defect of relc.
-    #[error(transparent)]
-    Call(#[from] CallError),
     /// An op that the interpreter runs failed.
     #[error(transparent)]
     Interpret(#[from] InterpError),
@@ -82,8 +84,24 @@ pub enum EngineError {
     },
 }
 
-impl From<ConvError> for EngineError {
-    fn from(source: ConvError) -> Self {
-        EngineError::Run(Box::new(source))
-    }
+/// Why a step was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// A convolution's operands don't fit it.
+    #[error(transparent)]
+    Conv(#[from] ConvError),
+    /// A kernel's operands don't fit it.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A kernel's operands have other sizes than it declares.
+    #[error("the kernel @{kernel} wants buffers of {expected:?} elements, and gets {got:?}")]
+    Buffers {
+        /// The kernel.
+        kernel: String,
+        /// What it gets.
+        got: Vec<usize>,
+        /// What it wants.
+        expected: Vec<usize>,
+    },
 }

@@ -17,11 +17,12 @@ mod image;
 mod map;
 mod plan;
 mod program;
+mod relayout;
 mod run;
 mod spread;
 mod step;
 
-pub use error::EngineError;
+pub use error::{EngineError, StepError};
 pub use program::Program;
 pub use relc_runtime::peak::flops_per_second;
 pub use relc_runtime::{ISA_VARIABLE, Isa, IsaError};

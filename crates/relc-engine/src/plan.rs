@@ -1,6 +1,7 @@
 //! Which logical buffers share memory.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use relc_runtime::layout::Blocked;
 
@@ -43,6 +44,27 @@ fn live_ranges(buffers: usize, steps: &[Step], given: &[BufferId], kept: &[Buffe
     ranges
 }
 
+/// The slots of a layout.
+#[derive(Default)]
+struct Pool {
+    /// The last step that uses a slot, and the slot; the one that is free first on top.
+    busy: BinaryHeap<Reverse<(usize, usize)>>,
+    free: BTreeSet<usize>,
+}
+
+impl Pool {
+    /// Takes the first slot that no step from `step` on uses. Steps are asked for in ascending order.
+    fn free_before(&mut self, step: usize) -> Option<usize> {
+        while let Some(Reverse((last, slot))) = self.busy.peek().copied()
+            && last < step
+        {
+            self.busy.pop();
+            self.free.insert(slot);
+        }
+        self.free.pop_first()
+    }
+}
+
 /// Gives each logical buffer a slot, so that buffers which live at the same time have different ones.
 ///
 /// Only buffers of one layout share a slot: no kernel writes a halo or a channel beyond the last, so both stay zero
@@ -53,22 +75,15 @@ pub fn assign(layouts: &[Blocked], steps: &[Step], given: &[BufferId], kept: &[B
         ranges.iter().enumerate().filter_map(|(id, range)| Some((id, (*range)?))).collect();
     order.sort_by_key(|(id, (first, _))| (*first, *id));
     let mut slots = Slots { layouts: Vec::new(), slot: vec![None; layouts.len()] };
-    // Slots of a layout, with the step after which each is free.
-    let mut pools: HashMap<Blocked, Vec<(usize, usize)>> = HashMap::new();
+    let mut pools: HashMap<Blocked, Pool> = HashMap::new();
     for (id, (first, last)) in order {
         let layout = layouts[id];
         let pool = pools.entry(layout).or_default();
-        let slot = match pool.iter_mut().find(|(_, busy)| *busy < first) {
-            Some((slot, busy)) => {
-                *busy = last;
-                *slot
-            }
-            None => {
-                slots.layouts.push(layout);
-                pool.push((slots.layouts.len() - 1, last));
-                slots.layouts.len() - 1
-            }
-        };
+        let slot = pool.free_before(first).unwrap_or_else(|| {
+            slots.layouts.push(layout);
+            slots.layouts.len() - 1
+        });
+        pool.busy.push(Reverse((last, slot)));
         slots.slot[id] = Some(slot);
     }
     slots

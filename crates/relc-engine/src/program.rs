@@ -4,8 +4,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use relc_codegen::kir::Kernel;
+use relc_codegen::kir::{Elem, Kernel};
+use relc_ir::Graph;
+use relc_runtime::epilogue::fits;
+use relc_runtime::layout::Blocked;
 
+use crate::error::{EngineError, StepError};
 use crate::plan::Slots;
 use crate::step::{Action, Algorithm, Bind, BufferId, Finish, Step, Use};
 
@@ -30,6 +34,53 @@ impl Program {
         match step.action {
             Action::Kernel { kernel, .. } | Action::Quotients { kernel, .. } => self.kernels.get(kernel),
             _ => None,
+        }
+    }
+
+    /// Checks what every step will be given, so that no step is refused when it runs.
+    ///
+    /// # Errors
+    /// For the first step whose operands don't fit it; names its node.
+    pub(crate) fn check(&self, graph: &Graph) -> Result<(), EngineError> {
+        for step in &self.steps {
+            if let Err(source) = self.check_step(step) {
+                let (node, source) = (graph.describe(step.node), Box::new(source));
+                return Err(EngineError::Step { node, source });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_step(&self, step: &Step) -> Result<(), StepError> {
+        let layout = |slot: BufferId| self.slots.layouts.get(slot);
+        match &step.action {
+            Action::Conv(conv) => {
+                let operands = match &conv.finish {
+                    Finish::None => vec![],
+                    Finish::Activate { residual, .. } => residual.iter().copied().collect(),
+                    Finish::Quotient { relevance, .. } => vec![*relevance],
+                    Finish::Product { factor, addend } => [*factor].into_iter().chain(*addend).collect(),
+                };
+                let operands = operands.into_iter().filter_map(layout);
+                layout(conv.output).map_or(Ok(()), |output| fits(output, operands)).map_err(StepError::from)
+            }
+            Action::Kernel { kernel, binds } | Action::Quotients { kernel, binds, .. } => {
+                let Some(kernel) = self.kernels.get(*kernel) else { return Ok(()) };
+                let bound = |bind: &Bind| match bind {
+                    Bind::Read(slot) | Bind::Write(slot) => layout(*slot).map_or(0, Blocked::len),
+                    Bind::Constant(data) => data.len(),
+                };
+                let got: Vec<usize> = binds.iter().map(bound).collect();
+                // The last buffer of quotients is the ledger, of f64.
+                let tensors = kernel.buffers.iter().filter(|buffer| buffer.elem == Elem::F32);
+                let expected: Vec<usize> = tensors.map(|buffer| buffer.len).collect();
+                if got == expected {
+                    Ok(())
+                } else {
+                    Err(StepError::Buffers { kernel: kernel.name.clone(), got, expected })
+                }
+            }
+            _ => Ok(()),
         }
     }
 
@@ -83,7 +134,7 @@ impl Step {
             }
             Action::Kernel { .. } => ("kernel", 0),
             Action::Quotients { .. } => ("quotients", 0),
-            Action::Move { .. } => ("move", 0),
+            Action::Move { .. } | Action::Relayout { .. } => ("move", 0),
             Action::Map { .. } => ("map", 0),
             Action::Interpret(_) => ("interpret", 0),
             Action::Spread(_) | Action::Raise { .. } => ("spread", 0),

@@ -155,6 +155,13 @@ pub enum Action {
         /// Which.
         function: Function,
     },
+    /// The same tensor in blocks of another size.
+    Relayout {
+        /// What is read.
+        input: BufferId,
+        /// What is written.
+        output: BufferId,
+    },
     /// `out[to] = in[from]`, or 0 where `from` is [`NOWHERE`].
     Move {
         /// The pairs (to, from).
@@ -241,7 +248,9 @@ impl Step {
                     }
                 }
             }
-            Action::Move { input, output, .. } | Action::Map { input, output, .. } => {
+            Action::Move { input, output, .. }
+            | Action::Map { input, output, .. }
+            | Action::Relayout { input, output } => {
                 f(Use::Read, input);
                 f(Use::Write, output);
             }

@@ -22,6 +22,7 @@
 //! **Invariant:** no ONNX, no IO, no kernels here; a graph says what is computed, never how.
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 mod attr;
 mod error;
 mod export;

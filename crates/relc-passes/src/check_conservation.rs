@@ -1,8 +1,7 @@
 //! `check-conservation`: composes the contracts of all relevance nodes into a claim for the program.
 
-use std::collections::BTreeSet;
-
-use relc_ir::op::{Activation, Arithmetic, LinearLayer, Relevance};
+use relc_ir::analysis::Signs;
+use relc_ir::op::{LinearLayer, Relevance};
 use relc_ir::rule::Contract;
 use relc_ir::{Claim, Dim, Graph, NodeId, Op};
 use relc_rules::{InputFacts, contract};
@@ -24,11 +23,12 @@ impl Pass for CheckConservation {
     }
 
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
-        let non_negative = non_negative_values(graph, &forward_order(graph, self.name())?);
+        forward_order(graph, self.name())?;
+        let signs = Signs::of(graph);
         let mut claim = Claim::default();
         for node in graph.relevance_order().unwrap_or_default() {
             let Op::Relevance(op) = &graph.node(node).op else { continue };
-            let contract = contract(op, facts(graph, node, op, &non_negative));
+            let contract = contract(op, facts(graph, node, op, &signs));
             if contract != Contract::Conserving {
                 remarks.applied(graph.describe(node), contract.to_string());
                 claim.leaks.push((node, contract));
@@ -42,7 +42,7 @@ impl Pass for CheckConservation {
     }
 }
 
-fn facts(graph: &Graph, node: NodeId, op: &Relevance, non_negative: &BTreeSet<NodeId>) -> InputFacts {
+fn facts(graph: &Graph, node: NodeId, op: &Relevance, signs: &Signs) -> InputFacts {
     let operands = graph.operands(node);
     let act = operands.get(1);
     let size = act.and_then(|v| match graph.ty(*v).dims() {
@@ -55,7 +55,7 @@ fn facts(graph: &Graph, node: NodeId, op: &Relevance, non_negative: &BTreeSet<No
         _ => None,
     };
     InputFacts {
-        non_negative: act.is_some_and(|v| non_negative.contains(&v.node)),
+        non_negative: act.is_some_and(|v| signs.sign(*v).is_non_negative()),
         windows_cover_input: match (window, size) {
             (Some(window), Some(size)) => window.always_covers_input(size),
             _ => true,
@@ -65,39 +65,4 @@ fn facts(graph: &Graph, node: NodeId, op: &Relevance, non_negative: &BTreeSet<No
             _ => false,
         },
     }
-}
-
-/// The forward nodes whose output is never negative, whatever the model's input. `order` is the graph's forward order.
-pub fn non_negative_values(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
-    let mut known = BTreeSet::new();
-    for &node in order {
-        let operands = graph.operands(node);
-        let all = |known: &BTreeSet<NodeId>| {
-            !operands.is_empty() && operands.iter().all(|v| known.contains(&v.node))
-        };
-        let holds = match &graph.node(node).op {
-            Op::Activation(
-                Activation::Relu
-                | Activation::Sigmoid
-                | Activation::HardSigmoid { .. }
-                | Activation::Softplus
-                | Activation::Exp
-                | Activation::Sqrt
-                | Activation::Abs,
-            ) => true,
-            Op::Activation(Activation::Neg | Activation::Log | Activation::Celu { .. }) => false,
-            Op::Activation(Activation::Clip { min, .. }) => *min >= 0.0 || all(&known),
-            Op::Activation(_) => all(&known),
-            Op::Softmax(softmax) => !softmax.log,
-            Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool | Op::ReduceMean(_) => all(&known),
-            Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Slice(_) | Op::Concat(_) => all(&known),
-            Op::Pad(pad) => pad.value >= 0.0 && all(&known),
-            Op::Arithmetic(Arithmetic::Add | Arithmetic::Mul) => all(&known),
-            _ => false,
-        };
-        if holds {
-            known.insert(node);
-        }
-    }
-    known
 }

@@ -20,7 +20,7 @@ mod normalise_batchnorm;
 mod ranges;
 
 pub use assign_rules::AssignRules;
-pub use check_conservation::{CheckConservation, non_negative_values};
+pub use check_conservation::CheckConservation;
 pub use cleanup::ImportCleanup;
 pub use derive_relevance::DeriveRelevance;
 pub use error::{PassError, UnsupportedNode};

@@ -61,6 +61,22 @@ pub enum Epilogue<'a> {
     Custom(RowHook<'a>),
 }
 
+/// Checks that operands which lie like this can join an output.
+///
+/// # Errors
+/// For the first that has other channels, blocks or another image size.
+pub fn fits<'a>(output: &Blocked, operands: impl IntoIterator<Item = &'a Blocked>) -> Result<(), ConvError> {
+    match operands.into_iter().find(|operand| !operand.same_image(output)) {
+        Some(operand) if operand.block() != output.block() => {
+            Err(ConvError::Blocks { what: "an operand", got: operand.block(), expected: output.block() })
+        }
+        Some(operand) => {
+            Err(ConvError::Image { what: "an operand", got: image(operand), expected: image(output) })
+        }
+        None => Ok(()),
+    }
+}
+
 /// A function of finished rows; tasks call it concurrently, for each row of each block once.
 #[derive(Clone, Copy)]
 pub struct RowHook<'a>(pub &'a (dyn Fn(FinishedRow<'_>) + Sync));
@@ -96,10 +112,7 @@ impl<'a> Epilogue<'a> {
     /// Checks that operands fit an output.
     pub(crate) fn check(&self, output: &Blocked) -> Result<(), ConvError> {
         for operand in self.operands() {
-            if !operand.layout.same_image(output) {
-                let (got, expected) = (image(&operand.layout), image(output));
-                return Err(ConvError::Image { what: "an operand", got, expected });
-            }
+            fits(output, [&operand.layout])?;
             check("an operand", operand.data.len(), operand.layout.len())?;
         }
         match self {

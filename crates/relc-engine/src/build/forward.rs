@@ -16,6 +16,9 @@ use crate::image::image;
 use crate::map::Function;
 use crate::step::{Action, Bind, BufferId, Finish, Step};
 
+/// Tensors that one kernel adds up.
+pub(super) const MAX_PARTS: usize = 64;
+
 impl Builder<'_> {
     /// Lowers a forward node; nodes that another one writes for have no step.
     pub(super) fn forward(&mut self, node: NodeId) -> Result<(), EngineError> {
@@ -50,10 +53,12 @@ impl Builder<'_> {
             Op::Arithmetic(op) => self.arithmetic(node, op, relu),
             Op::MaxPool(pool) => {
                 let (x, y, axes) = self.pooled(node, operands[0], &pool.window)?;
+                if !kernels::pool_fits(&axes) {
+                    return self.interpret(node);
+                }
                 let (lx, ly) = (self.kernel_layout(node, x)?, self.kernel_layout(node, y)?);
-                let kernel = kernels::max_pool(&self.kernel_name(node, "max_pool"), lx, ly, axes);
-                self.kernel(kernel, vec![Bind::Read(x), Bind::Write(y)]);
-                Ok(())
+                let kernel = kernels::max_pool("max_pool", lx, ly, axes);
+                self.kernel(kernel, vec![Bind::Read(x), Bind::Write(y)])
             }
             Op::AveragePool(pool) => self.average(node, operands[0], &pool.window, pool.count_include_pad),
             Op::GlobalAveragePool => {
@@ -101,27 +106,29 @@ impl Builder<'_> {
     ) -> Result<(), EngineError> {
         let (x, y) = (self.buffer(x)?, self.buffer(ValueId { node, port: 0 })?);
         let layouts = [self.kernel_layout(node, x)?, self.kernel_layout(node, y)?];
-        let kernel = kernels::scale_shift(&self.kernel_name(node, "scale_shift"), layouts, relu);
+        let kernel = kernels::scale_shift("scale_shift", layouts, relu);
         let constant = |b: &Self, values: Vec<f32>| Bind::Constant(b.per_channel(values));
         let (scale, shift) = (constant(self, scale), constant(self, shift));
-        self.kernel(kernel, vec![Bind::Read(x), scale, shift, Bind::Write(y)]);
-        Ok(())
+        self.kernel(kernel, vec![Bind::Read(x), scale, shift, Bind::Write(y)])
     }
 
     fn activation(&mut self, node: NodeId, activation: Activation) -> Result<(), EngineError> {
         let x = self.graph.operands(node)[0];
         match activation {
             Activation::Relu => self.map(node, x, |b, x, zero| b.max(x, zero)),
-            Activation::LeakyRelu { alpha } => self.map(node, x, |b, x, zero| {
+            // Kernels have no constants that are no numbers.
+            Activation::LeakyRelu { alpha } if !alpha.is_nan() => self.map(node, x, |b, x, zero| {
                 let (positive, negative) = (b.max(x, zero), b.min(x, zero));
                 let alpha = b.const4(alpha as f32);
                 b.fma(negative, alpha, positive)
             }),
-            Activation::Clip { min, max } => self.map(node, x, |b, x, _| {
-                let (low, high) = (b.const4(min as f32), b.const4(max as f32));
-                let raised = b.max(x, low);
-                b.min(raised, high)
-            }),
+            Activation::Clip { min, max } if !min.is_nan() && !max.is_nan() => {
+                self.map(node, x, |b, x, _| {
+                    let (low, high) = (b.const4(min as f32), b.const4(max as f32));
+                    let raised = b.max(x, low);
+                    b.min(raised, high)
+                })
+            }
             Activation::Identity | Activation::Dropout => self.map(node, x, |_, x, _| x),
             _ => {
                 let (input, output) = (self.buffer(x)?, self.buffer(ValueId { node, port: 0 })?);
@@ -140,13 +147,11 @@ impl Builder<'_> {
     ) -> Result<(), EngineError> {
         let (x, y) = (self.buffer(x)?, self.buffer(ValueId { node, port: 0 })?);
         let (lx, ly) = (self.kernel_layout(node, x)?, self.kernel_layout(node, y)?);
-        let name = self.kernel_name(node, "map");
-        let kernel = kernels::elementwise(&name, [Operand::Tensor("x", lx)], [("y", ly)], |b, [x]| {
+        let kernel = kernels::elementwise("map", [Operand::Tensor("x", lx)], [("y", ly)], |b, [x]| {
             let zero = b.const4(0.0);
             [f(b, x, zero)]
         });
-        self.kernel(kernel, vec![Bind::Read(x), Bind::Write(y)]);
-        Ok(())
+        self.kernel(kernel, vec![Bind::Read(x), Bind::Write(y)])
     }
 
     fn arithmetic(&mut self, node: NodeId, op: Arithmetic, relu: bool) -> Result<(), EngineError> {
@@ -217,8 +222,7 @@ impl Builder<'_> {
         };
         let reads = [operand(self, "a", a, pixels[0])?, operand(self, "b", b, pixels[1])?];
         let writes = [("y", self.kernel_layout(node, y)?)];
-        let name = self.kernel_name(node, "of_two");
-        let kernel = kernels::elementwise(&name, reads, writes, |body, [a, b]| {
+        let kernel = kernels::elementwise("of_two", reads, writes, |body, [a, b]| {
             let value = match op {
                 Arithmetic::Add => body.add(a, b),
                 Arithmetic::Sub => body.sub(a, b),
@@ -227,8 +231,7 @@ impl Builder<'_> {
             let zero = body.const4(0.0);
             [if relu { body.max(value, zero) } else { value }]
         });
-        self.kernel(kernel, vec![Bind::Read(a), Bind::Read(b), Bind::Write(y)]);
-        Ok(())
+        self.kernel(kernel, vec![Bind::Read(a), Bind::Read(b), Bind::Write(y)])
     }
 
     /// A node without a kernel, and the positive part that was fused into it.
@@ -244,16 +247,15 @@ impl Builder<'_> {
         }
         let layout = self.kernel_layout(node, y)?;
         let reads = [Operand::Tensor("x", layout)];
-        let kernel =
-            kernels::elementwise(&self.kernel_name(node, "relu"), reads, [("y", layout)], |b, [x]| {
-                let zero = b.const4(0.0);
-                [b.max(x, zero)]
-            });
-        self.kernel(kernel, vec![Bind::Read(own), Bind::Write(y)]);
-        Ok(())
+        let kernel = kernels::elementwise("relu", reads, [("y", layout)], |b, [x]| {
+            let zero = b.const4(0.0);
+            [b.max(x, zero)]
+        });
+        self.kernel(kernel, vec![Bind::Read(own), Bind::Write(y)])
     }
 
-    /// `sum = sum of parts`, and with `relu` its positive part. The order is that of the parts.
+    /// `sum = sum of parts`, and with `relu` its positive part. The order is that of the parts; of many, each kernel
+    /// goes on where the one before stopped.
     pub(super) fn add(
         &mut self,
         node: NodeId,
@@ -261,11 +263,19 @@ impl Builder<'_> {
         sum: BufferId,
         relu: bool,
     ) -> Result<(), EngineError> {
-        let layouts = parts.iter().map(|id| self.kernel_layout(node, *id)).collect::<Result<Vec<_>, _>>()?;
-        let target = self.kernel_layout(node, sum)?;
-        let kernel = kernels::sum_relu(&self.kernel_name(node, "sum"), &layouts, target, relu);
-        let binds = parts.iter().map(|id| Bind::Read(*id)).chain([Bind::Write(sum)]).collect();
-        self.kernel(kernel, binds);
+        let mut before: Option<BufferId> = None;
+        for (index, some) in parts.chunks(MAX_PARTS).enumerate() {
+            let is_last = (index + 1) * MAX_PARTS >= parts.len();
+            let target = if is_last { sum } else { self.scratch(self.layouts[sum]) };
+            let some: Vec<BufferId> = before.into_iter().chain(some.iter().copied()).collect();
+            let layouts =
+                some.iter().map(|id| self.kernel_layout(node, *id)).collect::<Result<Vec<_>, _>>()?;
+            let kernel =
+                kernels::sum_relu("sum", &layouts, self.kernel_layout(node, target)?, relu && is_last);
+            let binds = some.iter().map(|id| Bind::Read(*id)).chain([Bind::Write(target)]).collect();
+            self.kernel(kernel, binds)?;
+            before = Some(target);
+        }
         Ok(())
     }
 
@@ -302,11 +312,26 @@ impl Builder<'_> {
     /// The axes of a window over `x`.
     pub(super) fn axes(&self, node: NodeId, x: ValueId, window: &Window) -> Result<[Axis; 2], EngineError> {
         let [_, h, w] = image(self.graph.ty(x));
+        self.axes_of(node, [h, w], window)
+    }
+
+    /// The axes of a window over a picture of this height and width.
+    pub(super) fn axes_of(
+        &self,
+        node: NodeId,
+        [h, w]: [usize; 2],
+        window: &Window,
+    ) -> Result<[Axis; 2], EngineError> {
+        // A mean over the picture has one window, however large that is.
+        let windows = |i: usize, size: usize| match (window.kernel[i], window.pads[i] + window.pads[i + 2]) {
+            (kernel, 0) if kernel == size => Some(1),
+            _ => window.output_size(i, size).ok(),
+        };
         let axis = |i: usize, size: usize| {
             let u = |n: usize| u32::try_from(n).ok();
             Some(Axis {
                 size: u(size)?,
-                windows: u(window.output_size(i, size).ok()?)?,
+                windows: u(windows(i, size)?)?,
                 kernel: u(window.kernel[i])?,
                 stride: u(window.strides[i])?,
                 pad: u(window.pads[i])?,
@@ -328,10 +353,11 @@ impl Builder<'_> {
         count_include_pad: bool,
     ) -> Result<(), EngineError> {
         let (x, y, axes) = self.pooled(node, x, window)?;
+        if !kernels::pool_fits(&axes) {
+            return self.interpret(node);
+        }
         let (lx, ly) = (self.kernel_layout(node, x)?, self.kernel_layout(node, y)?);
-        let name = self.kernel_name(node, "average_pool");
-        let kernel = kernels::average_pool(&name, lx, ly, Average { axes, count_include_pad });
-        self.kernel(kernel, vec![Bind::Read(x), Bind::Write(y)]);
-        Ok(())
+        let kernel = kernels::average_pool("average_pool", lx, ly, Average { axes, count_include_pad });
+        self.kernel(kernel, vec![Bind::Read(x), Bind::Write(y)])
     }
 }

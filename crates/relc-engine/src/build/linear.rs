@@ -25,6 +25,9 @@ pub(super) struct Layer {
     transposed: Option<[usize; 2]>,
     /// The one weight of an average pool.
     constant: Option<f32>,
+    /// The pixels of the picture, if the layer is the mean over it: that is no matter for convolutions, whose cost
+    /// would grow with the square of them.
+    pub plane: Option<usize>,
 }
 
 impl Layer {
@@ -39,7 +42,7 @@ impl Layer {
             dilation: w.dilations,
             pads: w.pads,
         };
-        Layer { spec, window: w, transposed: None, constant: None }
+        Layer { spec, window: w, transposed: None, constant: None, plane: None }
     }
 
     /// The weights as `f32[M,C/groups,kH,kW]`.
@@ -116,7 +119,7 @@ impl Builder<'_> {
                 };
                 let (m, transposed) = if *trans_b { (rows, None) } else { (columns, Some([rows, columns])) };
                 let window = Window::new([1, 1], [1, 1]);
-                Some(Layer { spec: ConvSpec::gemm(x[0], m), window, transposed, constant: None })
+                Some(Layer { spec: ConvSpec::gemm(x[0], m), window, transposed, constant: None, plane: None })
             }
             LinearLayer::AveragePool(AveragePool { window, count_include_pad }) => {
                 // Windows that count their taps differently are no convolution.
@@ -129,7 +132,9 @@ impl Builder<'_> {
 
     pub(super) fn layer_weights(&self, node: NodeId, layer: &Layer) -> Result<Vec<f32>, EngineError> {
         if let Some(constant) = layer.constant {
-            return Ok(vec![constant; layer.spec.weights_len().unwrap_or(0)]);
+            // All taps over a whole picture have one.
+            let count = if layer.plane.is_some() { Some(1) } else { layer.spec.weights_len() };
+            return Ok(vec![constant; count.unwrap_or(0)]);
         }
         let weight = self.graph.operands(node).get(2).copied();
         let weight = weight.ok_or_else(|| self.unsupported(node, "it has no weight"))?;
@@ -249,7 +254,8 @@ impl Builder<'_> {
 fn pool_layer(x: [usize; 3], window: Window) -> Layer {
     let conv = Conv { window, group: x[0], folded_bias: false };
     let constant = Some(1.0 / (window.kernel[0] * window.kernel[1]) as f32);
-    Layer { constant, ..Layer::conv(x, x[0], &conv) }
+    let is_whole = window.kernel == [x[1], x[2]] && window.pads == [0; 4];
+    Layer { constant, plane: is_whole.then_some(x[1] * x[2]), ..Layer::conv(x, x[0], &conv) }
 }
 
 impl Layer {
@@ -262,6 +268,10 @@ impl Layer {
         size: [usize; 2],
         [oh, ow]: [usize; 2],
     ) -> Vec<f64> {
+        if let (Some(pixels), Some(weight)) = (self.plane, weights.first()) {
+            let taps = pixels as f64 * f64::from(*weight);
+            return (0..self.spec.channels_out).map(|c| channel(c) * taps).collect();
+        }
         let [kh, kw] = self.spec.kernel;
         let inputs = self.spec.channels_in / self.spec.groups;
         let outputs = self.spec.channels_out / self.spec.groups;

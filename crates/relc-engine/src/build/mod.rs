@@ -3,6 +3,7 @@
 mod forward;
 mod linear;
 mod moves;
+mod plane;
 mod relevance;
 mod rule;
 
@@ -10,13 +11,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use relc_codegen::kernels;
-use relc_codegen::kir::Kernel;
+use relc_codegen::kir::{Kernel, Symbols, verify};
+use relc_ir::analysis::Signs;
 use relc_ir::op::{Activation, Relevance};
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
-use relc_passes::non_negative_values;
 use relc_runtime::Isa;
 use relc_runtime::conv::{ConvPlan, PackedWeights};
 use relc_runtime::layout::{Blocked, Halo};
+
+use linear::Layer;
 
 use crate::error::EngineError;
 use crate::image::batch;
@@ -61,7 +64,7 @@ pub fn lower(graph: &Graph, isa: Isa) -> Result<Lowered, EngineError> {
     let relevance = graph.relevance_order().ok_or_else(|| malformed("the graph has a cycle"))?;
     let value = |node| ValueId { node, port: 0 };
     let samples = batch(graph.ty(value(input)));
-    let mut b = Builder::new(graph, isa, &order, samples)?;
+    let mut b = Builder::new(graph, isa, samples)?;
     for node in order {
         b.node = node;
         b.forward(node)?;
@@ -113,10 +116,21 @@ impl ValueExt for NodeId {
 /// A plan and the weights that it packed, or that another one packed alike.
 type Packed = (Arc<ConvPlan>, Arc<PackedWeights>);
 
+/// What is made of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Made {
+    /// The positive part.
+    Positive,
+    /// The negative part.
+    Negative,
+    /// The same in blocks of so many channels, without a halo.
+    Blocks(usize),
+}
+
 struct Builder<'g> {
     graph: &'g Graph,
     isa: Isa,
-    non_negative: BTreeSet<NodeId>,
+    signs: Signs,
     layouts: Vec<Blocked>,
     buffers: HashMap<ValueId, BufferId>,
     /// Values that lie where another value lies.
@@ -132,8 +146,10 @@ struct Builder<'g> {
     packed: HashMap<ValueId, Vec<Packed>>,
     /// Where Winograd's algorithm puts the transformed input, for one step at a time.
     winograd: Option<BufferId>,
-    /// The positive (true) and negative parts of buffers.
-    forms: HashMap<(BufferId, bool), BufferId>,
+    /// What was made of buffers that never change.
+    forms: HashMap<(BufferId, Made), BufferId>,
+    /// The number of each kernel, by its text.
+    known: HashMap<String, usize>,
     /// The node at hand.
     node: NodeId,
     /// The batch axis that every value has.
@@ -141,12 +157,12 @@ struct Builder<'g> {
 }
 
 impl<'g> Builder<'g> {
-    fn new(graph: &'g Graph, isa: Isa, order: &[NodeId], samples: Option<Dim>) -> Result<Self, EngineError> {
+    fn new(graph: &'g Graph, isa: Isa, samples: Option<Dim>) -> Result<Self, EngineError> {
         let malformed = || EngineError::Malformed("the graph has no input".into());
         let mut b = Builder {
             graph,
             isa,
-            non_negative: non_negative_values(graph, order),
+            signs: Signs::of(graph),
             layouts: Vec::new(),
             buffers: HashMap::new(),
             aliases: HashMap::new(),
@@ -159,6 +175,7 @@ impl<'g> Builder<'g> {
             packed: HashMap::new(),
             winograd: None,
             forms: HashMap::new(),
+            known: HashMap::new(),
             node: graph.inputs().first().copied().ok_or_else(malformed)?,
             samples,
         };
@@ -201,11 +218,12 @@ impl<'g> Builder<'g> {
 
     /// The value in whose buffer a value lies.
     fn root(&self, value: ValueId) -> ValueId {
-        let mut value = value;
-        while let Some(next) = self.aliases.get(&value) {
-            value = *next;
-        }
-        value
+        self.aliases.get(&value).copied().unwrap_or(value)
+    }
+
+    /// Whether the elements of a value are never negative.
+    fn is_non_negative(&self, value: ValueId) -> bool {
+        self.signs.sign(value).is_non_negative()
     }
 
     fn find_aliases(&mut self) {
@@ -228,6 +246,7 @@ impl<'g> Builder<'g> {
                 _ => {}
             }
         }
+        self.aliases = resolved(&self.aliases);
     }
 
     /// Whether the node that makes a value can write its positive part instead: nobody but one Relu uses it.
@@ -248,6 +267,7 @@ impl<'g> Builder<'g> {
             let (spec, x) = match &graph.node(node).op {
                 Op::Conv(_) | Op::Gemm(_) => (self.layer_of(node)?.spec, operands[0]),
                 Op::Relevance(Relevance::Linear { layer, rule }) => match self.layer(node, layer)? {
+                    Some(Layer { plane: Some(_), .. }) => continue,
                     Some(spec) if self.form(node, layer, rule).is_some() => (spec.spec, operands[1]),
                     _ => continue,
                 },
@@ -297,7 +317,18 @@ impl<'g> Builder<'g> {
         let [c, h, w] = image(self.graph.ty(value));
         let block = if self.narrow.contains(&value) { c } else { self.isa.width() };
         let halo = self.halos.get(&value).copied().unwrap_or(Halo::NONE);
-        Ok(Blocked::new(c, block, h, w, halo)?)
+        self.blocked(value.node, [c, h, w], block, halo)
+    }
+
+    /// A layout; one that is too large is the node's fault.
+    fn blocked(
+        &self,
+        node: NodeId,
+        [c, h, w]: [usize; 3],
+        block: usize,
+        halo: Halo,
+    ) -> Result<Blocked, EngineError> {
+        Blocked::new(c, block, h, w, halo).map_err(|source| self.unsupported(node, source.to_string()))
     }
 
     /// The buffer of a value; made when it is first asked for.
@@ -320,21 +351,48 @@ impl<'g> Builder<'g> {
         self.layouts.len() - 1
     }
 
-    /// A layout in the kernel library's terms.
+    /// A layout in the kernel library's terms: in whole vectors, as every kernel wants it.
     fn kernel_layout(&self, node: NodeId, id: BufferId) -> Result<kernels::Blocked, EngineError> {
-        let layout = kernel_layout(&self.layouts[id]).filter(|l| l.vector % 4 == 0);
+        let layout = &self.layouts[id];
+        let layout = kernel_layout(layout).filter(|_| layout.block() == self.isa.width());
         layout.ok_or_else(|| self.unsupported(node, "its tensors are laid out in a way that no kernel takes"))
     }
 
-    /// A step that runs a kernel.
-    fn kernel(&mut self, kernel: Kernel, binds: Vec<Bind>) {
-        self.kernels.push(kernel);
-        self.push(Action::Kernel { kernel: self.kernels.len() - 1, binds });
+    /// A buffer that never changes, in blocks of so many channels.
+    fn in_blocks(&mut self, id: BufferId, block: usize) -> Result<BufferId, EngineError> {
+        let layout = self.layouts[id];
+        if layout.block() == block {
+            return Ok(id);
+        }
+        if let Some(form) = self.forms.get(&(id, Made::Blocks(block))) {
+            return Ok(*form);
+        }
+        let [c, h, w] = [layout.channels(), layout.height(), layout.width()];
+        let form = self.blocked(self.node, [c, h, w], block, Halo::NONE)?;
+        let form = self.scratch(form);
+        self.push(Action::Relayout { input: id, output: form });
+        self.forms.insert((id, Made::Blocks(block)), form);
+        Ok(form)
     }
 
-    /// The name of a node's kernel.
-    fn kernel_name(&self, node: NodeId, what: &str) -> String {
-        format!("{what}_{}", self.graph.node(node).number())
+    /// A step that runs a kernel.
+    fn kernel(&mut self, kernel: Kernel, binds: Vec<Bind>) -> Result<(), EngineError> {
+        let kernel = self.known_kernel(kernel)?;
+        self.push(Action::Kernel { kernel, binds });
+        Ok(())
+    }
+
+    /// The number of a kernel: nodes of one kind and shape share theirs.
+    fn known_kernel(&mut self, kernel: Kernel) -> Result<usize, EngineError> {
+        let text = kernel.to_string();
+        if let Some(known) = self.known.get(&text) {
+            return Ok(*known);
+        }
+        // Cranelift's front would refuse it too, but knows no nodes.
+        verify(&kernel, &Symbols::new()).map_err(|errors| self.unsupported(self.node, errors.to_string()))?;
+        self.kernels.push(kernel);
+        self.known.insert(text, self.kernels.len() - 1);
+        Ok(self.kernels.len() - 1)
     }
 
     /// The sums of a relevance node's outputs, for the ledger.
@@ -361,4 +419,24 @@ impl<'g> Builder<'g> {
         values.resize(values.len().next_multiple_of(self.isa.width()), 0.0);
         values.into()
     }
+}
+
+/// Aliases by the value at the end of each chain of them.
+fn resolved(aliases: &HashMap<ValueId, ValueId>) -> HashMap<ValueId, ValueId> {
+    let mut roots: HashMap<ValueId, ValueId> = HashMap::with_capacity(aliases.len());
+    for &start in aliases.keys() {
+        let (mut chain, mut at) = (Vec::new(), start);
+        let root = loop {
+            match (roots.get(&at), aliases.get(&at)) {
+                (Some(root), _) => break *root,
+                (None, Some(next)) => {
+                    chain.push(at);
+                    at = *next;
+                }
+                (None, None) => break at,
+            }
+        };
+        roots.extend(chain.into_iter().map(|value| (value, root)));
+    }
+    roots
 }

@@ -7,6 +7,7 @@ use relc_ir::rule::Surrogate;
 use relc_ir::{NodeId, Op, ValueId};
 
 use super::Builder;
+use super::forward::MAX_PARTS;
 use crate::error::EngineError;
 use crate::step::{Action, Bind};
 
@@ -25,10 +26,14 @@ impl Builder<'_> {
             Relevance::Winner(pool) => {
                 let (r, x, r_in) = (self.buffer(operands[0])?, self.buffer(operands[1])?, self.buffer(out)?);
                 let axes = self.axes(node, operands[1], &pool.window)?;
+                if !kernels::winner_fits(&axes) {
+                    self.interpret(node)?;
+                    return self.tally(node);
+                }
                 let layout = |b: &Self, id| b.kernel_layout(node, id);
                 let (lx, lr, lo) = (layout(self, x)?, layout(self, r)?, layout(self, r_in)?);
-                let kernel = kernels::max_pool_winner(&self.kernel_name(node, "winner"), lx, lr, lo, axes);
-                self.kernel(kernel, vec![Bind::Read(x), Bind::Read(r), Bind::Write(r_in)]);
+                let kernel = kernels::max_pool_winner("winner", lx, lr, lo, axes);
+                self.kernel(kernel, vec![Bind::Read(x), Bind::Read(r), Bind::Write(r_in)])?;
                 self.tally(node)
             }
             Relevance::Split { kind, branches, skip } => {
@@ -79,17 +84,16 @@ impl Builder<'_> {
             (self.buffer(ValueId { node, port: main })?, self.buffer(ValueId { node, port: skip })?);
         let layout = |b: &Self, id| b.kernel_layout(node, id);
         let (lr, lm, ls) = (layout(self, r)?, layout(self, main_out)?, layout(self, skip_out)?);
-        let name = self.kernel_name(node, "split");
         let outs = [("r_main", lm), ("r_skip", ls)];
         let writes = [Bind::Write(main_out), Bind::Write(skip_out)];
         match kind {
             SplitKind::Ratio => {
                 let (f, s) = (self.buffer(operands[main])?, self.buffer(operands[skip])?);
-                let kernel = kernels::ratio_split(&name, [layout(self, f)?, layout(self, s)?, lr, lm, ls]);
+                let kernel = kernels::ratio_split("split", [layout(self, f)?, layout(self, s)?, lr, lm, ls]);
                 self.kernel(
                     kernel,
                     [vec![Bind::Read(f), Bind::Read(s), Bind::Read(r)], writes.to_vec()].concat(),
-                );
+                )?;
             }
             _ => {
                 let share = match kind {
@@ -97,13 +101,13 @@ impl Builder<'_> {
                     SplitKind::Only(_) => 0.0,
                     _ => 0.5,
                 };
-                let kernel = kernels::elementwise(&name, [Operand::Tensor("r", lr)], outs, |b, [r]| {
+                let kernel = kernels::elementwise("split", [Operand::Tensor("r", lr)], outs, |b, [r]| {
                     let share = b.const4(share);
                     let first = b.mul(r, share);
                     let rest = b.sub(r, first);
                     [first, rest]
                 });
-                self.kernel(kernel, [vec![Bind::Read(r)], writes.to_vec()].concat());
+                self.kernel(kernel, [vec![Bind::Read(r)], writes.to_vec()].concat())?;
             }
         }
         Ok(())
@@ -118,22 +122,28 @@ impl Builder<'_> {
             branches.iter().map(|id| self.kernel_layout(node, *id)).collect::<Result<Vec<_>, _>>()?;
         let s = self.scratch(self.layouts[r]);
         let (lr, ls) = (self.kernel_layout(node, r)?, self.kernel_layout(node, s)?);
-        let denominator = Denominator::Sum { tensors: tensors.clone(), constant: false, biased: false };
+        // A kernel has so many buffers: the sum of more is formed before.
+        let mut summed = branches.clone();
+        if branches.len() > MAX_PARTS {
+            let sum = self.scratch(self.layouts[branches[0]]);
+            self.add(node, &branches, sum, false)?;
+            summed = vec![sum];
+        }
+        let parts = summed.iter().map(|id| self.kernel_layout(node, *id)).collect::<Result<Vec<_>, _>>()?;
+        let denominator = Denominator::Sum { tensors: parts, constant: false, biased: false };
         let part = QuotientPart { scale: 1.0, on: Condition::Always, denominator: Some(denominator) };
         let stabiliser = kernels::Stabiliser::Signed(SIGNED_EPS as f32);
-        let name = self.kernel_name(node, "quotients");
         let kernel =
-            kernels::quotients(&name, [lr, ls], None, &[part], stabiliser, kernels::Vanishing::Clipped);
+            kernels::quotients("quotients", [lr, ls], None, &[part], stabiliser, kernels::Vanishing::Clipped);
         let mut binds = vec![Bind::Read(r)];
-        binds.extend(branches.iter().map(|id| Bind::Read(*id)));
+        binds.extend(summed.iter().map(|id| Bind::Read(*id)));
         binds.push(Bind::Write(s));
-        self.kernels.push(kernel);
-        self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds, flag: None });
+        let kernel = self.known_kernel(kernel)?;
+        self.push(Action::Quotients { kernel, binds, flag: None });
         for (port, (branch, layout)) in branches.into_iter().zip(tensors).enumerate() {
             let out = self.buffer(ValueId { node, port })?;
-            let name = self.kernel_name(node, &format!("branch{port}"));
-            let kernel = kernels::multiply(&name, [layout, ls, self.kernel_layout(node, out)?]);
-            self.kernel(kernel, vec![Bind::Read(branch), Bind::Read(s), Bind::Write(out)]);
+            let kernel = kernels::multiply("branch", [layout, ls, self.kernel_layout(node, out)?]);
+            self.kernel(kernel, vec![Bind::Read(branch), Bind::Read(s), Bind::Write(out)])?;
         }
         Ok(())
     }
@@ -144,10 +154,9 @@ impl Builder<'_> {
         let layout = self.kernel_layout(node, r)?;
         for port in 0..outputs {
             let out = self.buffer(ValueId { node, port })?;
-            let name = self.kernel_name(node, &format!("copy{port}"));
             let writes = [("y", self.kernel_layout(node, out)?)];
-            let kernel = kernels::elementwise(&name, [Operand::Tensor("x", layout)], writes, |_, x| x);
-            self.kernel(kernel, vec![Bind::Read(r), Bind::Write(out)]);
+            let kernel = kernels::elementwise("copy", [Operand::Tensor("x", layout)], writes, |_, x| x);
+            self.kernel(kernel, vec![Bind::Read(r), Bind::Write(out)])?;
         }
         Ok(())
     }
@@ -160,17 +169,15 @@ impl Builder<'_> {
         let layout = |b: &Self, id| b.kernel_layout(node, id);
         let reads = [Operand::Tensor("r", layout(self, r)?), Operand::Tensor("x", layout(self, x)?)];
         let writes = [("y", layout(self, out)?)];
-        let kernel =
-            kernels::elementwise(&self.kernel_name(node, "derivative"), reads, writes, |b, [r, x]| {
-                let zero = b.const4(0.0);
-                let passed = if kind == Surrogate::Gradient { r } else { b.max(r, zero) };
-                if kind == Surrogate::Deconv {
-                    return [passed];
-                }
-                let active = b.compare(Compare::Gt, x, zero);
-                [b.select(active, passed, zero)]
-            });
-        self.kernel(kernel, vec![Bind::Read(r), Bind::Read(x), Bind::Write(out)]);
-        Ok(())
+        let kernel = kernels::elementwise("derivative", reads, writes, |b, [r, x]| {
+            let zero = b.const4(0.0);
+            let passed = if kind == Surrogate::Gradient { r } else { b.max(r, zero) };
+            if kind == Surrogate::Deconv {
+                return [passed];
+            }
+            let active = b.compare(Compare::Gt, x, zero);
+            [b.select(active, passed, zero)]
+        });
+        self.kernel(kernel, vec![Bind::Read(r), Bind::Read(x), Bind::Write(out)])
     }
 }

@@ -14,7 +14,7 @@ use relc_runtime::layout::{Blocked, Halo};
 use relc_runtime::tile::Part;
 
 use super::linear::{Layer, Purpose, Weighted};
-use super::{Builder, ValueExt};
+use super::{Builder, Made, ValueExt};
 use crate::error::EngineError;
 use crate::image::image;
 use crate::map::Function;
@@ -34,9 +34,9 @@ pub(super) enum Form {
 }
 
 /// A rule on a layer, with what its steps have in common.
-struct Ruled<'r> {
-    node: NodeId,
-    layer: Layer,
+pub(super) struct Ruled<'r> {
+    pub node: NodeId,
+    pub layer: Layer,
     rule: &'r LinearRule,
     /// The layer's weights, `f32[M,C/groups,kH,kW]`.
     weights: Vec<f32>,
@@ -58,8 +58,9 @@ impl Builder<'_> {
     /// How a rule on a layer is compiled; none if the interpreter runs it.
     pub(super) fn form(&self, node: NodeId, layer: &LinearLayer, rule: &LinearRule) -> Option<Form> {
         let operands = self.graph.operands(node);
-        let positive = self.non_negative.contains(&operands.get(1)?.node);
+        let positive = self.is_non_negative(*operands.get(1)?);
         let is_pool = matches!(layer, LinearLayer::AveragePool(_) | LinearLayer::GlobalAveragePool);
+        let is_plane = || matches!(self.layer(node, layer), Ok(Some(Layer { plane: Some(_), .. })));
         let stable = matches!(rule.stabiliser, Stabiliser::Plus(eps) | Stabiliser::Signed(eps) if eps > 0.0);
         if rule.strict {
             return None;
@@ -96,7 +97,7 @@ impl Builder<'_> {
                     _ => return general,
                 };
                 let offset = !has_bias || part.bias == BiasPart::Positive;
-                if offset { Some(Form::Quotient(compiled)) } else { general }
+                if offset && !is_plane() { Some(Form::Quotient(compiled)) } else { general }
             }
             _ => general,
         }
@@ -137,7 +138,10 @@ impl Builder<'_> {
         let operands = self.graph.operands(node);
         let (r, act) = (operands[0], operands[1]);
         let [_, h, w] = image(self.graph.ty(act));
-        let halo = layer.spec.transposed_halo([h, w]).map_err(|e| self.conv_error(node, e))?;
+        let halo = match layer.plane {
+            Some(_) => Halo::NONE,
+            None => layer.spec.transposed_halo([h, w]).map_err(|e| self.conv_error(node, e))?,
+        };
         let [c, oh, ow] = image(self.graph.ty(r));
         let bias = self.rule_bias(node, rule).map(|bias| self.weight(node, bias)).transpose()?;
         let ruled = Ruled {
@@ -148,10 +152,10 @@ impl Builder<'_> {
             rule,
             bias,
             act,
-            positive: self.non_negative.contains(&act.node),
+            positive: self.is_non_negative(act),
             relevance: self.buffer(r)?,
             out: self.buffer(node.value())?,
-            quotient: Blocked::new(c, self.isa.width(), oh, ow, halo)?,
+            quotient: self.blocked(node, [c, oh, ow], self.isa.width(), halo)?,
         };
         match form {
             Form::Quotient(part) => self.fused(&ruled, part),
@@ -181,7 +185,8 @@ impl Builder<'_> {
         let divisor = Purpose::Divisor { non_negative: part == Part::Positive && ruled.positive };
         let forward = weighted(Direction::Forward, divisor);
         self.convolve(node, &ruled.layer.spec, forward, &ruled.weights, [a, s], finish)?;
-        let product = Finish::Product { factor: a, addend: None };
+        let factor = self.in_blocks(a, self.layouts[ruled.out].block())?;
+        let product = Finish::Product { factor, addend: None };
         let back = weighted(Direction::Transposed, Purpose::Plain);
         self.convolve(node, &ruled.layer.spec, back, &ruled.weights, [s, ruled.out], product)?;
         if let Some(bias) = bias {
@@ -213,15 +218,15 @@ impl Builder<'_> {
         let constant = self.blocked_constant(&quotient, &inverse);
         let (lr, ls) = (self.kernel_layout(node, ruled.relevance)?, self.kernel_layout(node, s)?);
         // The constant lies like s.
-        let kernel = kernels::multiply(&self.kernel_name(node, "ones"), [lr, ls, ls]);
-        self.kernel(kernel, vec![Bind::Read(ruled.relevance), Bind::Constant(constant), Bind::Write(s)]);
+        let kernel = kernels::multiply("ones", [lr, ls, ls]);
+        self.kernel(kernel, vec![Bind::Read(ruled.relevance), Bind::Constant(constant), Bind::Write(s)])?;
         let back = Weighted {
             direction: Direction::Transposed,
             part: Part::Raw,
             weight: None,
             purpose: Purpose::Plain,
         };
-        self.convolve(node, &ruled.layer.spec, back, &weights, [s, ruled.out], Finish::None)?;
+        self.sums(ruled, back, &weights, [s, ruled.out], Finish::None)?;
         if vanishes {
             self.push(Action::Raise { flag });
         }
@@ -288,11 +293,10 @@ impl Builder<'_> {
             Fallback::Flat => (kernels::Vanishing::Spread(FALLBACK_THRESHOLD as f32), Some(self.flag())),
             Fallback::None => (kernels::Vanishing::Clipped, None),
         };
-        let name = self.kernel_name(node, "quotients");
-        let kernel = kernels::quotients(&name, layouts, z, &parts, stabiliser, vanishing);
+        let kernel = kernels::quotients("quotients", layouts, z, &parts, stabiliser, vanishing);
         let binds = reads.into_iter().chain(quotients.iter().map(|s| Bind::Write(*s))).collect();
-        self.kernels.push(kernel);
-        self.push(Action::Quotients { kernel: self.kernels.len() - 1, binds, flag });
+        let kernel = self.known_kernel(kernel)?;
+        self.push(Action::Quotients { kernel, binds, flag });
         self.products(ruled, &quotients)?;
         if let (Some(flag), [s]) = (flag, &quotients[..]) {
             self.spread(ruled, *s, flag);
@@ -315,13 +319,9 @@ impl Builder<'_> {
         let mut tensors = Vec::new();
         let mut constant: Option<Vec<f64>> = None;
         if !rule.is_output(part) {
-            let plain = Blocked::new(
-                ruled.quotient.channels(),
-                ruled.quotient.block(),
-                ruled.quotient.height(),
-                ruled.quotient.width(),
-                Halo::NONE,
-            )?;
+            let q = &ruled.quotient;
+            let image = [q.channels(), q.height(), q.width()];
+            let plain = self.blocked(node, image, q.block(), Halo::NONE)?;
             for term in live_terms(part, ruled.positive) {
                 if let Some(channel) = constant_input(rule, term.input) {
                     let out = [ruled.quotient.height(), ruled.quotient.width()];
@@ -333,7 +333,7 @@ impl Builder<'_> {
                 } else {
                     let (weights, weighted) = ruled.weighted(term, Direction::Forward);
                     let (x, sum) = (self.input_form(ruled.act, term.input)?, self.scratch(plain));
-                    self.convolve(node, &ruled.layer.spec, weighted, &weights, [x, sum], Finish::None)?;
+                    self.sums(ruled, weighted, &weights, [x, sum], Finish::None)?;
                     reads.push(Bind::Read(sum));
                     tensors.push(self.kernel_layout(node, sum)?);
                 }
@@ -368,21 +368,22 @@ impl Builder<'_> {
             let target =
                 if index + 1 == terms.len() { ruled.out } else { self.scratch(self.layouts[ruled.out]) };
             let (weights, weighted) = ruled.weighted(term, Direction::Transposed);
-            let spec = &ruled.layer.spec;
             match constant_input(rule, term.input) {
                 None => {
                     let factor = self.input_form(ruled.act, term.input)?;
+                    let factor = self.in_blocks(factor, self.layouts[ruled.out].block())?;
                     let finish = Finish::Product { factor, addend: before };
-                    self.convolve(node, spec, weighted, &weights, [*s, target], finish)?;
+                    self.sums(ruled, weighted, &weights, [*s, target], finish)?;
                 }
                 Some(_) if term.input == InputPart::Ones && before.is_none() => {
-                    self.convolve(node, spec, weighted, &weights, [*s, target], Finish::None)?;
+                    self.sums(ruled, weighted, &weights, [*s, target], Finish::None)?;
                 }
                 Some(channel) => {
                     let sum = self.scratch(self.layouts[ruled.out]);
-                    self.convolve(node, spec, weighted, &weights, [*s, sum], Finish::None)?;
-                    let factor = self.per_channel((0..spec.channels_in).map(|c| channel(c) as f32));
-                    self.add_scaled(node, index, [sum, target], factor, before)?;
+                    self.sums(ruled, weighted, &weights, [*s, sum], Finish::None)?;
+                    let factor =
+                        self.per_channel((0..ruled.layer.spec.channels_in).map(|c| channel(c) as f32));
+                    self.add_scaled(node, [sum, target], factor, before)?;
                 }
             }
             before = Some(target);
@@ -397,45 +398,43 @@ impl Builder<'_> {
     fn add_scaled(
         &mut self,
         node: NodeId,
-        index: usize,
         [sum, target]: [BufferId; 2],
         factor: Arc<[f32]>,
         before: Option<BufferId>,
     ) -> Result<(), EngineError> {
-        let name = self.kernel_name(node, &format!("scaled{index}"));
         let [ls, lt] = [self.kernel_layout(node, sum)?, self.kernel_layout(node, target)?];
         let reads = [Operand::Tensor("sum", ls), Operand::Channels("factor")];
         let (kernel, binds) = match before {
             None => {
-                let kernel = kernels::elementwise(&name, reads, [("y", lt)], |b, [x, f]| [b.mul(x, f)]);
+                let kernel = kernels::elementwise("scaled", reads, [("y", lt)], |b, [x, f]| [b.mul(x, f)]);
                 (kernel, vec![Bind::Read(sum), Bind::Constant(factor)])
             }
             Some(before) => {
                 let [x, f] = reads;
                 let reads = [x, f, Operand::Tensor("before", self.kernel_layout(node, before)?)];
-                let kernel = kernels::elementwise(&name, reads, [("y", lt)], |b, [x, f, y]| [b.fma(x, f, y)]);
+                let kernel =
+                    kernels::elementwise("scaled", reads, [("y", lt)], |b, [x, f, y]| [b.fma(x, f, y)]);
                 (kernel, vec![Bind::Read(sum), Bind::Constant(factor), Bind::Read(before)])
             }
         };
-        self.kernel(kernel, binds.into_iter().chain([Bind::Write(target)]).collect());
-        Ok(())
+        self.kernel(kernel, binds.into_iter().chain([Bind::Write(target)]).collect())
     }
 
     /// The activation, its positive or its negative part, laid out like the activation.
     fn input_form(&mut self, act: ValueId, part: InputPart) -> Result<BufferId, EngineError> {
         let a = self.buffer(act)?;
-        let (positive, function) = match part {
-            InputPart::Positive if !self.non_negative.contains(&act.node) => (true, Function::Positive),
-            InputPart::Negative => (false, Function::Negative),
+        let (form, function) = match part {
+            InputPart::Positive if !self.is_non_negative(act) => (Made::Positive, Function::Positive),
+            InputPart::Negative => (Made::Negative, Function::Negative),
             _ => return Ok(a),
         };
-        if let Some(form) = self.forms.get(&(a, positive)) {
-            return Ok(*form);
+        if let Some(made) = self.forms.get(&(a, form)) {
+            return Ok(*made);
         }
-        let form = self.scratch(self.layouts[a]);
-        self.push(Action::Map { input: a, output: form, function });
-        self.forms.insert((a, positive), form);
-        Ok(form)
+        let made = self.scratch(self.layouts[a]);
+        self.push(Action::Map { input: a, output: made, function });
+        self.forms.insert((a, form), made);
+        Ok(made)
     }
 
     /// A dense `f32[C,H,W]` in a layout.

@@ -46,14 +46,9 @@ pub struct Bookkeeper {
 }
 
 impl Bookkeeper {
-    /// For a graph, in which some relevance values lie where others do.
+    /// For a graph, in which some relevance values lie where others do, which lie in no third place.
     pub fn new(graph: &Graph, aliases: &HashMap<ValueId, ValueId>) -> Result<Bookkeeper, EngineError> {
-        let root = |mut value: ValueId| {
-            while let Some(next) = aliases.get(&value) {
-                value = *next;
-            }
-            value
-        };
+        let root = |value: ValueId| aliases.get(&value).copied().unwrap_or(value);
         let page = |node: NodeId| {
             let n = graph.node(node);
             let relevance = graph.operands(node).into_iter().filter(|v| graph.node(v.node).op.is_relevance());

@@ -16,7 +16,7 @@ use relc_runtime::layout::Blocked;
 use relc_runtime::{AlignedBuffer, Isa};
 
 use crate::build::{Lowered, lower};
-use crate::error::EngineError;
+use crate::error::{EngineError, StepError};
 use crate::plan::{assign, check};
 use crate::program::Program;
 use books::Bookkeeper;
@@ -115,6 +115,7 @@ impl Executable {
             flags,
             kernels,
         };
+        program.check(graph)?;
         let kernels = compile(&program.kernels, &Symbols::new(), &Target::host()?)?;
         let books = Bookkeeper::new(graph, &aliases)?;
         Ok(Executable { graph: graph.clone(), isa, program, kernels, books, arenas: Mutex::default() })
@@ -155,6 +156,11 @@ impl Executable {
         let kernels = steps.filter_map(|step| self.program.kernel_of(step));
         let text = |kernel: &Kernel| Ok(format!("{kernel}\n{}", listing(kernel, &Symbols::new(), &target)?));
         kernels.map(text).collect()
+    }
+
+    /// A step for a node that its operands don't fit.
+    fn refused(&self, node: NodeId, source: StepError) -> EngineError {
+        EngineError::Step { node: self.graph.describe(node), source: Box::new(source) }
     }
 
     fn layout(&self, slot: usize) -> &Blocked {

@@ -17,6 +17,7 @@ use super::books::Books;
 use super::{Arena, Executable, StepTime};
 use crate::error::EngineError;
 use crate::map::Map;
+use crate::relayout::relayout;
 use crate::step::{
     Action, Algorithm, Bind, BufferId, ConvStep, Finish, InterpretStep, NOWHERE, SpreadStep, Step,
 };
@@ -145,12 +146,12 @@ impl<'a> Sample<'a> {
 
     fn step(&mut self, step: &Step) -> Result<(), EngineError> {
         match &step.action {
-            Action::Conv(conv) => self.convolve(conv),
-            Action::Kernel { kernel, binds } => self.kernel(*kernel, binds, &mut []),
+            Action::Conv(conv) => self.convolve(step.node, conv),
+            Action::Kernel { kernel, binds } => self.kernel(step.node, *kernel, binds, &mut []),
             Action::Quotients { kernel, binds, flag } => {
                 let function = self.executable.kernels.get(*kernel).ok_or_else(misplaced)?;
                 let mut ledger = vec![0.0; function.tasks() * LEDGER.len()];
-                self.kernel(*kernel, binds, &mut ledger)?;
+                self.kernel(step.node, *kernel, binds, &mut ledger)?;
                 let sum = |slot: usize| ledger.iter().skip(slot).step_by(LEDGER.len()).sum::<f64>();
                 let (bias, stabiliser, undivided) = (sum(0), sum(1), sum(2));
                 let clipped = match flag {
@@ -179,6 +180,13 @@ impl<'a> Sample<'a> {
                 self.put(*output, target);
                 Ok(())
             }
+            Action::Relayout { input, output } => {
+                let mut target = self.take(*output);
+                let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
+                relayout(from, self.slot(*input), to, &mut target);
+                self.put(*output, target);
+                Ok(())
+            }
             Action::Interpret(interpret) => self.interpret(step.node, interpret),
             Action::Spread(spread) => {
                 self.spread(step.node, spread);
@@ -204,7 +212,7 @@ impl<'a> Sample<'a> {
         }
     }
 
-    fn convolve(&mut self, step: &ConvStep) -> Result<(), EngineError> {
+    fn convolve(&mut self, node: NodeId, step: &ConvStep) -> Result<(), EngineError> {
         let mut output = self.take(step.output);
         let result = match &step.algorithm {
             Algorithm::Direct { plan, weights, part } => {
@@ -232,7 +240,7 @@ impl<'a> Sample<'a> {
             }
         };
         self.put(step.output, output);
-        Ok(result?)
+        result.map_err(|source| self.executable.refused(node, source.into()))
     }
 
     fn epilogue<'s>(&'s self, finish: &'s Finish) -> Epilogue<'s> {
@@ -256,7 +264,13 @@ impl<'a> Sample<'a> {
     }
 
     /// Runs a compiled kernel; a `ledger` that is not empty is its last argument.
-    fn kernel(&mut self, kernel: usize, binds: &[Bind], ledger: &mut [f64]) -> Result<(), EngineError> {
+    fn kernel(
+        &mut self,
+        node: NodeId,
+        kernel: usize,
+        binds: &[Bind],
+        ledger: &mut [f64],
+    ) -> Result<(), EngineError> {
         let function = self.executable.kernels.get(kernel).ok_or_else(misplaced)?;
         let mut written: Vec<(BufferId, AlignedBuffer)> = Vec::new();
         for bind in binds {
@@ -285,7 +299,7 @@ impl<'a> Sample<'a> {
         };
         drop(bindings);
         written.into_iter().for_each(|(slot, buffer)| self.put(slot, buffer));
-        Ok(result?)
+        result.map_err(|source| self.executable.refused(node, source.into()))
     }
 
     fn moves(&mut self, table: &[(u32, u32)], input: BufferId, output: BufferId) {

@@ -59,6 +59,16 @@ pub enum ConvError {
         /// What they should be.
         expected: [usize; 3],
     },
+    /// An operand in blocks of another size.
+    #[error("convolution: {what} is laid out in blocks of {got} channels, expected {expected}")]
+    Blocks {
+        /// Which.
+        what: &'static str,
+        /// Its block.
+        got: usize,
+        /// The output's.
+        expected: usize,
+    },
     /// A block that the kernels can't read or write.
     #[error(
         "convolution: {what} is laid out in blocks of {got} channels; {isa} kernels need blocks of {}, or of all \
