@@ -10,8 +10,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     prost_build::Config::new()
         // The bytes of a weight stay where the file was read to.
         .bytes([".onnx.TensorProto.raw_data"])
-        // Few attributes hold a tensor: boxed, it does not make all the others larger.
+        // Few attributes hold a tensor or a graph: boxed, they don't make all the others larger.
         .boxed(".onnx.AttributeProto.t")
+        .boxed(".onnx.AttributeProto.g")
         .compile_fds(descriptors)?;
     Ok(())
 }

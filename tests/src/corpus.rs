@@ -20,7 +20,9 @@ use relc_rules::Place;
 /// # Panics
 /// If relc does, or gives a malformed graph.
 pub fn import(bytes: &[u8]) {
-    let Ok(imported) = relc_onnx::import_bytes(bytes.to_vec(), None) else { return };
+    // Little memory for constants, so that a run is short.
+    let options = relc_onnx::ImportOptions { constant_limit: 1 << 26, ..Default::default() };
+    let Ok(imported) = relc_onnx::import_bytes_with(bytes.to_vec(), None, &options) else { return };
     let mut graph = imported.graph;
     verify(&graph).expect("the importer gives well-formed graphs");
     let preset = Preset::named("conserve").expect("the preset is there");

@@ -1,21 +1,25 @@
 //! The whole model: its opset, input and output, and its nodes in order through the converters.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use relc_ir::{Dim, Graph, IrError, TensorType, ValueId};
 
 use crate::call::{Builder, Call, Value};
-use crate::constant::{Budget, MAX_RANK};
+use crate::constant::{Budget, DEFAULT_LIMIT, MAX_RANK};
+use crate::convert::quantize;
 use crate::declared::Declared;
 use crate::error::{Fault, ImportError, MixedBatch, NodeIssue, NodeIssues, OPSETS};
 use crate::external::ModelFiles;
 use crate::held::Held;
+use crate::inline::{Origins, inline, is_default_domain, is_if};
 use crate::names::{Names, Source, node_name};
 use crate::opset::{self, OpSpec};
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, tensor_shape_proto, type_proto};
-use crate::tensor::{self, is_float, type_name};
+use crate::quantised::{Integers, Step};
+use crate::sym::Sym;
+use crate::tensor::{self, Constant, is_float, type_limits, type_name};
 
 /// An imported model.
 #[derive(Clone, Debug)]
@@ -33,10 +37,12 @@ pub struct Imported {
     /// Why the batch is the fixed one of the model, of several samples: some nodes don't treat all alike, so that none
     /// can be explained on its own.
     pub mixed: Option<MixedBatch>,
+    /// The least and the largest value of the input, if it is of integers in the file: whole numbers, read as floats.
+    pub input_limits: Option<(f64, f64)>,
 }
 
 /// What a model leaves open and its user decides.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ImportOptions {
     /// The value to explain, where the model has several outputs; any value of the graph will do.
     pub output: Option<String>,
@@ -44,19 +50,31 @@ pub struct ImportOptions {
     pub input_shape: Option<Vec<Dim>>,
     /// The inputs that are held constant, so that one is left to explain.
     pub hold: Vec<Held>,
+    /// The memory that constants may take beside what the model's files hold, in bytes; by default 1 GiB. (A small file
+    /// may ask for large constants.)
+    pub constant_limit: u64,
 }
 
-/// Imports a decoded model of `size` bytes: with an open batch if its nodes allow for that.
+impl Default for ImportOptions {
+    fn default() -> Self {
+        ImportOptions { output: None, input_shape: None, hold: Vec::new(), constant_limit: DEFAULT_LIMIT }
+    }
+}
+
+/// Imports a decoded model of `size` bytes, whose external data lies in `folders`: with an open batch if its nodes allow
+/// for that.
 pub(crate) fn assemble(
-    model: &ModelProto,
+    mut model: ModelProto,
     size: usize,
-    base: Option<&Path>,
+    folders: &[PathBuf],
     options: &ImportOptions,
 ) -> Result<Imported, ImportError> {
+    let origins = inline(&mut model)?;
     let asked = options.input_shape.as_ref().is_some_and(|s| s.first() == Some(&Dim::Batch));
-    match attempt(model, size, base, options, true) {
+    let attempt = |opens_batch| attempt(&model, &origins, size, folders, options, opens_batch);
+    match attempt(true) {
         Err(ImportError::FixedBatch { samples, issues }) if !asked => {
-            let imported = attempt(model, size, base, options, false)?;
+            let imported = attempt(false)?;
             Ok(Imported { mixed: Some(MixedBatch { samples, issues }), ..imported })
         }
         result => result,
@@ -65,26 +83,24 @@ pub(crate) fn assemble(
 
 fn attempt(
     model: &ModelProto,
+    origins: &Origins,
     size: usize,
-    base: Option<&Path>,
+    folders: &[PathBuf],
     options: &ImportOptions,
     opens_batch: bool,
 ) -> Result<Imported, ImportError> {
     let graph = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
     let opset = opset_of(model)?;
-    if !graph.sparse_initializer.is_empty() {
-        let count = graph.sparse_initializer.len();
-        return Err(ImportError::Unsupported(format!("{count} sparse initialisers, expected dense ones")));
-    }
     let output = output_name(graph, options)?;
-    let names = Names::of(graph, output)?;
+    let names = Names::of(graph, origins, output)?;
     let name = Some(graph.name()).filter(|n| !n.is_empty()).unwrap_or("model");
-    let builder = Builder::new(Graph::new(name), Budget::new(size), ModelFiles::new(base));
+    let budget = Budget::new(options.constant_limit, size);
+    let builder = Builder::new(Graph::new(name), budget, ModelFiles::new(folders));
     let declared = if options.input_shape.is_none() { Declared::of(graph) } else { Declared::default() };
     let values = HashMap::new();
     let mut importer =
-        Importer { model, graph, names, opset, builder, values, declared, options, opens_batch };
-    importer.inputs()?;
+        Importer { model, graph, origins, names, opset, builder, values, declared, options, opens_batch };
+    let input_limits = importer.inputs()?;
     importer.nodes()?;
     importer.output(output)?;
     let mut graph = importer.builder.graph;
@@ -98,12 +114,8 @@ fn attempt(
         producer: format!("{} {}", model.producer_name(), model.producer_version()).trim().to_string(),
         metadata: metadata.collect(),
         mixed: None,
+        input_limits,
     })
-}
-
-/// The domain of ONNX's own operators, under both its names.
-fn is_default_domain(domain: &str) -> bool {
-    matches!(domain, "" | "ai.onnx")
 }
 
 fn opset_of(model: &ModelProto) -> Result<i64, ImportError> {
@@ -120,6 +132,7 @@ fn opset_of(model: &ModelProto) -> Result<i64, ImportError> {
 struct Importer<'a> {
     model: &'a ModelProto,
     graph: &'a GraphProto,
+    origins: &'a Origins,
     names: Names<'a>,
     opset: i64,
     builder: Builder,
@@ -132,8 +145,9 @@ struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    /// Declares the input: the only one of floats; others are refused where a node uses them.
-    fn inputs(&mut self) -> Result<(), ImportError> {
+    /// Declares the input: the only one of floats, or, without one, of integers; others are refused where a node uses
+    /// them. Returns the limits of integers.
+    fn inputs(&mut self) -> Result<Option<(f64, f64)>, ImportError> {
         let graph = self.graph;
         let is_input =
             |(i, v): &(usize, &ValueInfoProto)| self.names.sources.get(v.name()) == Some(&Source::Input(*i));
@@ -143,18 +157,22 @@ impl<'a> Importer<'a> {
         let inputs: Vec<&ValueInfoProto> =
             inputs.into_iter().filter(|v| !self.values.contains_key(v.name())).collect();
         let of_floats = |v: &&&ValueInfoProto| element_type(v).is_none_or(is_float);
-        let mut floats: Vec<&ValueInfoProto> = inputs.iter().filter(of_floats).copied().collect();
-        if floats.len() > 1 {
-            // An input that the output does not depend on is none.
-            floats.retain(|v| self.names.used.contains(v.name()));
+        let of_integers = |v: &&&ValueInfoProto| element_type(v).is_some_and(|t| type_limits(t).is_some());
+        let mut candidates: Vec<&ValueInfoProto> = inputs.iter().filter(of_floats).copied().collect();
+        if candidates.is_empty() {
+            candidates = inputs.iter().filter(of_integers).copied().collect();
         }
-        let [input] = floats[..] else {
+        if candidates.len() > 1 {
+            // An input that the output does not depend on is none.
+            candidates.retain(|v| self.names.used.contains(v.name()));
+        }
+        let [input] = candidates[..] else {
             return Err(match inputs[..] {
-                [only] if floats.is_empty() => {
+                [only] if candidates.is_empty() => {
                     input_type(only, &None, true).err().unwrap_or(ImportError::NoGraph)
                 }
                 _ => ImportError::Inputs {
-                    inputs: floats.iter().map(|v| format!("\"{}\"", v.name())).collect(),
+                    inputs: candidates.iter().map(|v| format!("\"{}\"", v.name())).collect(),
                 },
             });
         };
@@ -168,8 +186,20 @@ impl<'a> Importer<'a> {
             let why = format!("an input of {}, expected floats", type_name(number));
             self.values.insert(other.name(), Value::Unusable(why));
         }
-        self.values.insert(input.name(), Value::Graph(value));
-        Ok(())
+        let number = element_type(input).unwrap_or_default();
+        let Some(limits) = type_limits(number) else {
+            self.values.insert(input.name(), Value::Graph(value));
+            return Ok(None);
+        };
+        let (low, high) = limits;
+        self.builder.graph.notes.push(format!(
+            "the input \"{}\" is of {}: it takes whole numbers from {low} to {high}, read as floats",
+            input.name(),
+            type_name(number)
+        ));
+        let integers = Integers { value, step: Step::PLAIN, limits };
+        self.values.insert(input.name(), Value::Integers(integers));
+        Ok(Some(limits))
     }
 
     /// Keeps the number of samples that the model fixes its batch to, where the graph leaves the batch open.
@@ -204,7 +234,10 @@ impl<'a> Importer<'a> {
         let mut issues = Vec::new();
         for i in std::mem::take(&mut self.names.order) {
             let Some(node) = graph.node.get(i) else { continue };
-            let values = match self.node(node) {
+            if !self.is_taken(i) {
+                continue;
+            }
+            let values = match self.node(node, self.origins.opset(i).unwrap_or(self.opset)) {
                 Ok(values) => values,
                 Err(issue) => {
                     issues.push(*issue);
@@ -230,26 +263,47 @@ impl<'a> Importer<'a> {
         }
     }
 
-    fn node(&mut self, node: &'a NodeProto) -> Result<Vec<Value>, Box<NodeIssue>> {
-        let (domain, opset) = self.domain_of(node);
+    /// Whether every branch that node `i` is in is one that a constant chooses.
+    fn is_taken(&mut self, i: usize) -> bool {
+        let origins = self.origins;
+        origins.guards(i).all(|guard| {
+            let source = self.names.sources.get(guard.condition.as_str());
+            let condition = match (self.values.get(guard.condition.as_str()), source) {
+                (None, Some(source @ (Source::Initializer(_) | Source::Sparse(_)))) => {
+                    initializer(self.graph, *source, &mut self.builder).ok()
+                }
+                (value, _) => value.cloned(),
+            };
+            match condition {
+                Some(Value::Constant(Constant::Ints(c))) => {
+                    c.single().ok().and_then(Sym::known).is_some_and(|c| (c != 0) == guard.taken)
+                }
+                _ => false,
+            }
+        })
+    }
+
+    fn node(&mut self, node: &'a NodeProto, opset: i64) -> Result<Vec<Value>, Box<NodeIssue>> {
+        let (domain, stated) = self.domain_of(node, opset);
         let issue = |fault: Fault, spec: Option<&OpSpec>| {
             Box::new(NodeIssue {
                 kind: fault.kind,
                 node: node_name(node).to_string(),
                 op: node.op_type().to_string(),
                 domain: domain.clone(),
-                opset,
+                opset: stated,
                 reason: fault.reason,
                 supported: spec.map(|s| s.supported),
+                is_unknown: fault.is_unknown,
             })
         };
         let spec = self.spec(node).map_err(|fault| issue(fault, None))?;
-        self.convert(node, spec).map_err(|fault| issue(fault, Some(spec)))
+        self.convert(node, opset, spec).map_err(|fault| issue(fault, Some(spec)))
     }
 
-    fn domain_of(&self, node: &NodeProto) -> (String, Option<i64>) {
+    fn domain_of(&self, node: &NodeProto, opset: i64) -> (String, Option<i64>) {
         if is_default_domain(node.domain()) {
-            return ("ai.onnx".into(), Some(self.opset));
+            return ("ai.onnx".into(), Some(opset));
         }
         let stated = self.model.opset_import.iter().find(|o| o.domain() == node.domain());
         (node.domain().to_string(), stated.map(|o| o.version()))
@@ -258,61 +312,68 @@ impl<'a> Importer<'a> {
     /// The table's entry for a node's operator.
     fn spec(&self, node: &NodeProto) -> Result<&'static OpSpec, Fault> {
         let (op, domain) = (node.op_type(), node.domain());
-        if node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty()) {
-            return Err(Fault::unsupported("it is control flow: one of its attributes is a subgraph"));
-        }
-        let functions = &self.model.functions;
-        if functions.iter().any(|f| f.name() == op && f.domain() == domain) {
+        if !is_if(node) && node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty()) {
             return Err(Fault::unsupported(
-                "it calls a function of the model: export the model with functions inlined",
+                "it is control flow: one of its attributes is a subgraph, expected none but the branches of If: simplify \
+                 the model with fixed shapes (onnxsim), or export it without loops",
             ));
         }
+        let one_machine = || {
+            Fault::unsupported(
+                "it is ONNX Runtime's layout for one kind of machine: save the optimised model with the level extended, \
+                 not all",
+            )
+        };
+        let is_microsoft = domain == "com.microsoft";
         let found = match domain {
+            "com.microsoft.nchwc" | "com.ms.internal.nhwc" => return Err(one_machine()),
+            "com.microsoft" if op.starts_with("Nhwc") => return Err(one_machine()),
             "com.microsoft" => opset::find_microsoft(op),
-            "com.microsoft.nchwc" => {
-                return Err(Fault::unsupported(
-                    "it is ONNX Runtime's layout for one kind of machine: save the optimised model with the level \
-                     extended, not all",
-                ));
-            }
             _ if is_default_domain(domain) => opset::find(op),
             _ => {
-                return Err(Fault::unsupported(
+                return Err(Fault::unknown_operator(
                     "relc imports operators of the domains ai.onnx and com.microsoft only",
                 ));
             }
         };
         found.ok_or_else(|| {
-            let nearest = opset::nearest(op).map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
-            Fault::unsupported(format!("relc has no such operator{nearest}"))
+            let hint = opset::hint(op, is_microsoft).map(|hint| format!(" ({hint})")).unwrap_or_default();
+            Fault::unknown_operator(format!("relc has no such operator{hint}"))
         })
     }
 
-    fn convert(&mut self, node: &'a NodeProto, spec: &OpSpec) -> Result<Vec<Value>, Fault> {
-        if !(spec.min_opset..=spec.max_opset).contains(&self.opset) {
+    fn convert(&mut self, node: &'a NodeProto, opset: i64, spec: &OpSpec) -> Result<Vec<Value>, Fault> {
+        if !(spec.min_opset..=spec.max_opset).contains(&opset) {
             let (min, max) = (spec.min_opset, spec.max_opset);
             return Err(Fault::invalid(format!("the operator is expected in the opsets {min} to {max}")));
         }
         let (values, graph, sources) = (&mut self.values, self.graph, &self.names.sources);
         let lookup = |name: &'a str, builder: &mut Builder| match (values.get(name), sources.get(name)) {
             (Some(value), _) => Ok(value.clone()),
-            (None, Some(Source::Initializer(i))) => {
-                let value = initializer(graph, *i, builder)?;
+            (None, Some(source @ (Source::Initializer(_) | Source::Sparse(_)))) => {
+                let value = initializer(graph, *source, builder)?;
                 values.insert(name, value.clone());
                 Ok(value)
             }
             // Only an output that its node does not give has no value by now.
             (None, _) => Ok(Value::Missing),
         };
-        let mut call = Call::new(node, node_name(node), self.opset, &mut self.builder, lookup)?;
-        if call.is_blocked() {
+        let mut call = Call::new(node, node_name(node), opset, &mut self.builder, lookup)?;
+        // A choice does not need the branch that it does not take.
+        if call.is_blocked(if is_if(node) { 1 } else { usize::MAX }) {
             return Ok(Vec::new());
         }
+        let moved = quantize::unwrap_moved(&mut call, spec.op)?;
         let value = (spec.convert)(&mut call)?;
         call.attributes.finish()?;
         let mut given = vec![value];
         given.append(&mut call.more);
-        let given = given.into_iter().map(|v| call.settled(v)).collect::<Result<Vec<_>, _>>()?;
+        let mut given = given.into_iter().map(|v| call.settled(v)).collect::<Result<Vec<_>, _>>()?;
+        for value in &mut given {
+            if let (Value::Graph(tensor), Some(moved)) = (&value, &moved) {
+                *value = Value::Integers(Integers { value: *tensor, ..moved.clone() });
+            }
+        }
         let used = &self.names.used;
         let missing =
             node.output.iter().enumerate().skip(given.len()).find(|(_, o)| used.contains(o.as_str()));
@@ -324,10 +385,21 @@ impl<'a> Importer<'a> {
 
     fn output(&mut self, output: &'a str) -> Result<(), ImportError> {
         // An output may be an input or an initialiser as it is.
-        let Some(Value::Graph(value)) = self.values.get(output) else {
-            return Err(ImportError::ConstantOutput(output.into()));
+        let value: ValueId = match self.values.get(output) {
+            Some(Value::Graph(value)) => *value,
+            Some(Value::Integers(integers)) => {
+                self.builder.graph.notes.push(format!(
+                    "the output \"{output}\" is of integers: what is explained are the floats that they stand for"
+                ));
+                integers.value
+            }
+            Some(Value::Accumulator(_)) => {
+                return Err(ImportError::Unsupported(format!(
+                    "the output \"{output}\" is a sum of integers without a scale, expected floats"
+                )));
+            }
+            _ => return Err(ImportError::ConstantOutput(output.into())),
         };
-        let value: ValueId = *value;
         self.builder.graph.add_output(output, value);
         Ok(())
     }
@@ -351,12 +423,24 @@ fn output_name<'a>(graph: &'a GraphProto, options: &ImportOptions) -> Result<&'a
     })
 }
 
-fn initializer(graph: &GraphProto, i: usize, builder: &mut Builder) -> Result<Value, Fault> {
-    let tensor = graph.initializer.get(i).ok_or_else(|| Fault::invalid("an initialiser is missing"))?;
-    if let Some(limits) = tensor::integer_limits(tensor) {
-        builder.limits.insert(tensor.name().to_string(), limits);
+/// The constant that an initialiser gives.
+fn initializer(graph: &GraphProto, source: Source, builder: &mut Builder) -> Result<Value, Fault> {
+    let missing = || Fault::invalid("an initialiser is missing");
+    let Builder { files, budget, limits, .. } = builder;
+    let (tensor, constant) = match source {
+        Source::Sparse(i) => {
+            let tensor = graph.sparse_initializer.get(i).ok_or_else(missing)?;
+            (tensor.values.as_ref().ok_or_else(missing)?, tensor::sparse(tensor, files, budget))
+        }
+        Source::Initializer(i) => {
+            let tensor = graph.initializer.get(i).ok_or_else(missing)?;
+            (tensor, tensor::constant(tensor, files, budget))
+        }
+        Source::Input(_) | Source::Node(_) => return Err(missing()),
+    };
+    if let Some(of_type) = type_limits(tensor.data_type.unwrap_or_default()) {
+        limits.insert(tensor.name().to_string(), of_type);
     }
-    let constant = tensor::constant(tensor, &mut builder.files, &mut builder.budget);
     constant.map(Value::Constant).map_err(|fault| fault.in_tensor(tensor.name()))
 }
 
@@ -392,9 +476,10 @@ fn input_type(
         return Err(refuse("got no type of a dense tensor, expected a tensor of floats".into()));
     };
     let number = tensor.elem_type.unwrap_or_default();
-    if !is_float(number) {
+    if !is_float(number) && type_limits(number).is_none() {
         return Err(refuse(format!(
-            "got elements of {}, expected floats: export the model with a float input, its conversion left to the caller",
+            "got elements of {}, expected floats or integers: export the model with a float input, its conversion left \
+             to the caller",
             type_name(number)
         )));
     }

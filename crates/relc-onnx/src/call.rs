@@ -1,8 +1,10 @@
 //! A node as its converter sees it: operands resolved to [`Value`]s, attributes checked for their types, and the
 //! graph to emit into.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 
@@ -11,6 +13,7 @@ use crate::error::Fault;
 use crate::external::ModelFiles;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::quantised::{Accumulator, Integers, Scale};
 use crate::sym::Sym;
 use crate::tensor::{self, Constant};
 
@@ -21,6 +24,14 @@ pub(crate) enum Value {
     Graph(ValueId),
     /// A constant; floats become weights where the graph uses them, integers never reach it.
     Constant(Constant),
+    /// A tensor of integers that depends on the model's input.
+    Integers(Integers),
+    /// The scale of such a tensor that the data decides.
+    Scale(Scale),
+    /// The zero point of such a tensor that the `DynamicQuantizeLinear` of that number decides.
+    ZeroPoint(usize),
+    /// What a layer of integers sums up.
+    Accumulator(Rc<Accumulator>),
     /// What the model gives but nodes can't use, and why: an input of integers, say.
     Unusable(String),
     /// An output of a node that was not converted.
@@ -52,12 +63,22 @@ pub(crate) struct Builder {
     pub limits: HashMap<String, (f64, f64)>,
     /// The number of samples that the model fixes its batch to, if the batch is open in the graph nevertheless.
     pub fixed_batch: Option<usize>,
+    /// How many tensors were quantised by what the data decides.
+    pub dynamic_scales: usize,
     weights: HashMap<String, ValueId>,
 }
 
 impl Builder {
     pub fn new(graph: Graph, budget: Budget, files: ModelFiles) -> Self {
-        Builder { graph, budget, files, limits: HashMap::new(), fixed_batch: None, weights: HashMap::new() }
+        Builder {
+            graph,
+            budget,
+            files,
+            limits: HashMap::new(),
+            fixed_batch: None,
+            dynamic_scales: 0,
+            weights: HashMap::new(),
+        }
     }
 
     /// The graph's value for the constant that the model calls `name`.
@@ -97,9 +118,10 @@ pub(crate) struct Call<'a, 'b> {
     pub builder: &'b mut Builder,
     /// The values of the outputs behind the first, of an operator that has several.
     pub more: Vec<Value>,
-    inputs: Vec<Option<(&'a str, Value)>>,
+    inputs: Vec<Option<(Cow<'a, str>, Value)>>,
     output: &'a str,
     outputs: usize,
+    named_outputs: usize,
 }
 
 impl<'a, 'b> Call<'a, 'b> {
@@ -115,17 +137,44 @@ impl<'a, 'b> Call<'a, 'b> {
         for input in &node.input {
             inputs.push(match input.as_str() {
                 "" => None,
-                input => Some((input, lookup(input, builder)?)),
+                input => Some((Cow::Borrowed(input), lookup(input, builder)?)),
             });
         }
         let output = node.output.first().map_or("", String::as_str);
         let (attributes, outputs) = (Attributes::new(node)?, node.output.len());
-        Ok(Call { opset, name, attributes, builder, more: Vec::new(), inputs, output, outputs })
+        let named_outputs = node.output.iter().filter(|o| !o.is_empty()).count();
+        Ok(Call {
+            opset,
+            name,
+            attributes,
+            builder,
+            more: Vec::new(),
+            inputs,
+            output,
+            outputs,
+            named_outputs,
+        })
     }
 
-    /// Whether an operand comes from a node that was not converted.
-    pub fn is_blocked(&self) -> bool {
-        self.inputs.iter().flatten().any(|(_, v)| matches!(v, Value::Missing))
+    /// Whether one of the first `count` operands comes from a node that was not converted.
+    pub fn is_blocked(&self, count: usize) -> bool {
+        self.inputs.iter().take(count).flatten().any(|(_, v)| matches!(v, Value::Missing))
+    }
+
+    /// Puts other operands in the place of the node's: those of the plain operator that a fused one contains.
+    pub fn set_inputs(&mut self, inputs: Vec<Option<Value>>) {
+        let name = |(i, value): (usize, Option<Value>)| {
+            value.map(|value| (Cow::Owned(format!("{}.{i}", self.output)), value))
+        };
+        self.inputs = inputs.into_iter().enumerate().map(name).collect();
+    }
+
+    /// Puts another value in the place of input `i`.
+    pub fn set_input(&mut self, i: usize, value: Value) {
+        if self.inputs.len() <= i {
+            self.inputs.resize(i + 1, None);
+        }
+        self.inputs[i] = Some((Cow::Owned(format!("{}.{i}", self.output)), value));
     }
 
     /// The number of inputs, absent ones in the middle included.
@@ -133,9 +182,14 @@ impl<'a, 'b> Call<'a, 'b> {
         self.inputs.len()
     }
 
-    /// The number of outputs.
+    /// The number of outputs, absent ones included.
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    /// The number of outputs that are not left out.
+    pub fn named_outputs(&self) -> usize {
+        self.named_outputs
     }
 
     /// Something that the user should know.
@@ -160,7 +214,7 @@ impl<'a, 'b> Call<'a, 'b> {
         self.inputs.get(i).is_some_and(Option::is_some)
     }
 
-    fn named(&self, i: usize) -> Result<(&'a str, Value), Fault> {
+    fn named(&self, i: usize) -> Result<(&str, Value), Fault> {
         match self.inputs.get(i) {
             Some(Some((name, Value::Unusable(why)))) => {
                 Err(Fault::unsupported(format!("input {i} is \"{name}\": {why}")))
@@ -175,12 +229,39 @@ impl<'a, 'b> Call<'a, 'b> {
         self.named(i).map(|(_, v)| v)
     }
 
+    /// Why input `i` is none that an operator on floats can use.
+    pub fn no_floats(&self, i: usize, expected: &str) -> Fault {
+        match self.named(i) {
+            Ok((name, Value::Integers(_))) => Fault::unsupported(format!(
+                "input {i}, \"{name}\", is a tensor of integers that depends on the model's input, expected {expected} \
+                 (relc reads such integers where they are cast, dequantised or moved)"
+            )),
+            Ok((name, Value::Scale(_) | Value::ZeroPoint(_) | Value::Accumulator(_))) => {
+                Fault::unsupported(format!(
+                    "input {i}, \"{name}\", is part of a dynamic quantisation, expected {expected} (relc reads \
+                     DynamicQuantizeLinear, ConvInteger or MatMulInteger, Cast and Mul with the scales)"
+                ))
+            }
+            Ok((name, Value::Graph(_))) => Fault::unsupported(format!(
+                "input {i}, \"{name}\", depends on the model's input, expected {expected}"
+            )),
+            Ok((name, Value::Constant(Constant::Ints(_)))) => {
+                Fault::invalid(format!("input {i}, \"{name}\", is of integers, expected {expected}"))
+            }
+            Ok((name, _)) => {
+                Fault::invalid(format!("input {i}, \"{name}\", is of floats, expected {expected}"))
+            }
+            Err(fault) => fault,
+        }
+    }
+
     /// Input `i`, a tensor of floats. A constant is a weight of the graph; what is computed from weights alone is
     /// folded as it is added ([`node`](Self::node)).
     pub fn data(&mut self, i: usize) -> Result<ValueId, Fault> {
         match self.named(i)? {
             (_, Value::Graph(value)) => Ok(value),
-            _ => self.weight(i),
+            (_, Value::Constant(_)) => self.weight(i),
+            _ => Err(self.no_floats(i, "floats")),
         }
     }
 
@@ -193,12 +274,8 @@ impl<'a, 'b> Call<'a, 'b> {
     pub fn floats(&self, i: usize) -> Result<Const<f32>, Fault> {
         match self.named(i)? {
             (_, Value::Constant(Constant::Floats(c))) => Ok(c),
-            (name, Value::Constant(_)) => {
-                Err(Fault::invalid(format!("input {i}, \"{name}\", is of integers, expected floats")))
-            }
-            (name, _) => Err(Fault::unsupported(format!(
-                "input {i}, \"{name}\", depends on the model's input, expected a constant"
-            ))),
+            (_, Value::Constant(_)) => Err(self.no_floats(i, "floats")),
+            _ => Err(self.no_floats(i, "a constant")),
         }
     }
 
@@ -206,21 +283,18 @@ impl<'a, 'b> Call<'a, 'b> {
     pub fn ints(&self, i: usize) -> Result<Const<Sym>, Fault> {
         match self.named(i)? {
             (_, Value::Constant(Constant::Ints(c))) => Ok(c),
-            (name, Value::Constant(_)) => {
-                Err(Fault::invalid(format!("input {i}, \"{name}\", is of floats, expected integers")))
-            }
-            (name, _) => Err(Fault::unsupported(format!(
-                "input {i}, \"{name}\", depends on the model's input, expected a constant"
-            ))),
+            (_, Value::Constant(_)) => Err(self.no_floats(i, "integers")),
+            _ => Err(self.no_floats(i, "a constant")),
         }
     }
 
     /// Input `i` in the graph, beside tensors that it broadcasts with: a tensor, or a constant of floats as a weight.
     pub fn operand(&mut self, i: usize) -> Result<ValueId, Fault> {
         let (name, value) = self.named(i)?;
+        let name = name.to_string();
         let Value::Constant(Constant::Floats(whole)) = value else { return self.data(i) };
         match self.of_one_sample(&whole)? {
-            Some(one) => self.builder.new_weight(name, &one),
+            Some(one) => self.builder.new_weight(&name, &one),
             None => self.weight(i),
         }
     }
@@ -230,7 +304,7 @@ impl<'a, 'b> Call<'a, 'b> {
         let (Some(batch), [samples, rest @ ..]) = (self.builder.fixed_batch, constant.dims()) else {
             return Ok(None);
         };
-        let beside = |(_, v): &(&str, Value)| {
+        let beside = |(_, v): &(Cow<'_, str>, Value)| {
             matches!(v, Value::Graph(v) if self.builder.graph.ty(*v).is_batched()
                 && self.builder.graph.ty(*v).rank() == rest.len() + 1)
         };
@@ -252,8 +326,12 @@ impl<'a, 'b> Call<'a, 'b> {
     /// Input `i`, a constant of floats, as a weight of the graph.
     pub fn weight(&mut self, i: usize) -> Result<ValueId, Fault> {
         let constant = self.floats(i)?;
-        let (name, _) = self.named(i)?;
-        self.builder.weight(name, &constant)
+        match self.inputs.get(i) {
+            Some(Some((Cow::Borrowed(name), _))) => self.builder.weight(name, &constant),
+            // The name is the importer's, and may be that of another value of the model.
+            Some(Some((Cow::Owned(name), _))) => self.builder.new_weight(name, &constant),
+            _ => Err(Fault::invalid(format!("input {i} is missing"))),
+        }
     }
 
     /// A constant that was computed for this node, as a weight of the graph.
@@ -301,15 +379,27 @@ impl<'a, 'b> Call<'a, 'b> {
     /// The least and the largest value that input `i`'s integer type has, if the model states it.
     pub fn integer_limits(&self, i: usize) -> Option<(f64, f64)> {
         let (name, _) = self.inputs.get(i)?.as_ref()?;
-        self.builder.limits.get(*name).copied()
+        self.builder.limits.get(name.as_ref()).copied()
+    }
+
+    /// Says that the result has an element type, which matters if it is one of integers.
+    pub fn state_type(&mut self, element_type: i32) {
+        if let Some(limits) = tensor::type_limits(element_type) {
+            self.builder.limits.insert(self.output.to_string(), limits);
+        }
+    }
+
+    /// Says that the result has the integer type of input 0.
+    pub fn keep_limits(&mut self) {
+        if let Some(limits) = self.integer_limits(0) {
+            self.builder.limits.insert(self.output.to_string(), limits);
+        }
     }
 
     /// Reads a tensor attribute.
     pub fn constant(&mut self, tensor: &TensorProto) -> Result<Constant, Fault> {
+        self.state_type(tensor.data_type.unwrap_or_default());
         let builder = &mut *self.builder;
-        if let Some(limits) = tensor::integer_limits(tensor) {
-            builder.limits.insert(self.output.to_string(), limits);
-        }
         tensor::constant(tensor, &mut builder.files, &mut builder.budget)
     }
 }

@@ -11,19 +11,20 @@ use crate::sym::Sym;
 /// The most dimensions of a constant, and of any shape that the model gives.
 pub(crate) const MAX_RANK: usize = 16;
 
-/// The most elements of a folded constant (2^24), unless it is no larger than what it is computed from.
-pub(crate) const MAX_FOLDED: usize = 1 << 24;
+/// The memory that constants may take beside what the model's files hold, in bytes, unless the user says otherwise.
+pub(crate) const DEFAULT_LIMIT: u64 = 1 << 30;
 
-/// The memory that constants may still take, in bytes: 64 MiB, and 32 times what the model's files hold (an integer of
-/// one byte, such as a quantised weight, takes 16 and then, as a float, 4 more).
+/// The memory that constants may still take, in bytes: the limit, and 32 times what the model's files hold (an integer
+/// of one byte, such as a quantised weight, takes 16 and then, as a float, 8 more).
 #[derive(Debug)]
 pub(crate) struct Budget {
+    limit: u64,
     left: u64,
 }
 
 impl Budget {
-    pub fn new(file_bytes: usize) -> Self {
-        let mut budget = Budget { left: 1 << 26 };
+    pub fn new(limit: u64, file_bytes: usize) -> Self {
+        let mut budget = Budget { limit, left: limit };
         budget.add_file(file_bytes as u64);
         budget
     }
@@ -38,21 +39,17 @@ impl Budget {
         let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
             Fault::unsupported(format!(
-                "got a constant of {count} elements, more than the size of the model's files justifies"
+                "got a constant of {count} elements, with which constants take more than the limit of {:.2} GiB beside \
+                 what the model's files hold: raise it (--constant-limit GIB)",
+                self.limit as f64 / DEFAULT_LIMIT as f64
             ))
         })?;
         Ok(())
     }
 
-    /// Accounts for a folded array of the shape `dims`, computed from arrays of at most `from` elements. Returns
-    /// its number of elements.
-    pub fn fold<T>(&mut self, dims: &[usize], from: usize) -> Result<usize, Fault> {
+    /// Accounts for an array of the shape `dims`. Returns its number of elements.
+    pub fn fold<T>(&mut self, dims: &[usize]) -> Result<usize, Fault> {
         let count = elements(dims)?;
-        if count > MAX_FOLDED.max(from) {
-            return Err(Fault::unsupported(format!(
-                "got a folded constant of shape {dims:?}, expected at most {MAX_FOLDED} elements"
-            )));
-        }
         self.charge::<T>(count)?;
         Ok(count)
     }
@@ -147,7 +144,7 @@ impl<T: Copy> Const<T> {
         steps: &[i64],
         budget: &mut Budget,
     ) -> Result<Self, Fault> {
-        let count = budget.fold::<T>(&dims, self.data.len())?;
+        let count = budget.fold::<T>(&dims)?;
         let mut out = Vec::with_capacity(count);
         for at in positions(&dims, offset, steps, count) {
             out.push(*self.data.get(at).ok_or_else(|| Fault::invalid("an index lies outside the constant"))?);
@@ -229,7 +226,7 @@ impl<T: Copy> Const<T> {
             self.dims.split_at_checked(axis).ok_or_else(|| Fault::invalid("got an axis out of range"))?;
         let (size, after) = rest.split_first().ok_or_else(|| Fault::invalid("got an axis out of range"))?;
         let dims = [before, shape, after].concat();
-        let count = budget.fold::<T>(&dims, self.data.len())?;
+        let count = budget.fold::<T>(&dims)?;
         let inner = elements(after)?;
         let mut out = Vec::with_capacity(count);
         let outer_count = if count == 0 { 0 } else { elements(before)? };
@@ -261,8 +258,7 @@ impl<T: Copy> Const<T> {
             total = total.checked_add(*size).ok_or_else(|| Fault::invalid("the size overflows"))?;
         }
         *dims.get_mut(axis).ok_or_else(|| Fault::invalid("got an axis out of range"))? = total;
-        let largest = parts.iter().map(|p| p.data.len()).fold(0usize, usize::saturating_add);
-        let count = budget.fold::<T>(&dims, largest)?;
+        let count = budget.fold::<T>(&dims)?;
         let inner = elements(&dims[axis + 1..])?;
         let mut out = Vec::with_capacity(count);
         let outer_count = if count == 0 { 0 } else { elements(&dims[..axis])? };
@@ -323,8 +319,7 @@ impl<T: Copy> Const<T> {
         f: impl Fn(T, U) -> Result<V, Fault>,
     ) -> Result<Const<V>, Fault> {
         let dims = broadcast(&self.dims, &other.dims)?;
-        let from = self.data.len().max(other.data.len());
-        let count = budget.fold::<V>(&dims, from)?;
+        let count = budget.fold::<V>(&dims)?;
         let (left, right) = (self.steps_over(&dims)?, other.steps_over(&dims)?);
         let mut out = Vec::with_capacity(count);
         for (i, j) in positions(&dims, 0, &left, count).zip(positions(&dims, 0, &right, count)) {
@@ -412,7 +407,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Budget {
-        Budget::new(0)
+        Budget::new(1 << 16, 0)
     }
 
     fn array(dims: &[usize]) -> Const<i64> {
@@ -481,9 +476,11 @@ mod tests {
     #[test]
     fn small_files_get_little_memory() {
         let one = Const::scalar(0i64);
-        assert!(one.expand(vec![MAX_FOLDED + 1], &mut budget()).unwrap_err().reason.contains("at most"));
+        assert!(
+            one.expand(vec![(1 << 13) + 1], &mut budget()).unwrap_err().reason.contains("--constant-limit")
+        );
         let mut b = budget();
-        assert!(one.expand(vec![MAX_FOLDED / 2], &mut b).is_ok());
-        assert!(one.expand(vec![1], &mut b).unwrap_err().reason.contains("justifies"));
+        assert!(one.expand(vec![1 << 13], &mut b).is_ok());
+        assert!(one.expand(vec![1], &mut b).unwrap_err().reason.contains("--constant-limit"));
     }
 }

@@ -48,6 +48,9 @@ pub enum ImportError {
     /// A feature of the file, outside its nodes, that relc does not read.
     #[error("unsupported: {0}")]
     Unsupported(String),
+    /// Something of the file, outside its nodes, that ONNX does not allow.
+    #[error("invalid: {0}")]
+    Invalid(String),
     /// Two things define the same value.
     #[error("the value \"{name}\" is defined twice, as {first} and as {second}, expected one definition")]
     Duplicate {
@@ -192,8 +195,10 @@ pub struct NodeIssue {
     pub opset: Option<i64>,
     /// What was got and what is expected.
     pub reason: String,
-    /// What relc supports of the operator; `None` if it does not know the operator.
+    /// What relc supports of the operator; `None` if it does not know the operator, or refuses it for its subgraphs.
     pub supported: Option<&'static str>,
+    /// Whether ONNX's other operators are worth a look: relc does not know the operator.
+    pub is_unknown: bool,
 }
 
 impl fmt::Display for NodeIssue {
@@ -231,7 +236,7 @@ impl fmt::Display for NodeIssues {
         if self.0.len() > LISTED {
             write!(f, "\n  and {} more", self.0.len() - LISTED)?;
         }
-        if self.0.iter().any(|i| i.supported.is_none()) {
+        if self.0.iter().any(|i| i.is_unknown) {
             let ops: Vec<&str> = crate::opset::supported_ops().iter().map(|o| o.op).collect();
             write!(f, "\nsupported operators (ai.onnx): {}", ops.join(", "))?;
         }
@@ -252,15 +257,21 @@ fn list(items: &[String], separator: &str) -> String {
 pub(crate) struct Fault {
     pub kind: IssueKind,
     pub reason: String,
+    /// Whether the operator is one that relc does not know.
+    pub is_unknown: bool,
 }
 
 impl Fault {
     pub fn unsupported(reason: impl Into<String>) -> Self {
-        Fault { kind: IssueKind::Unsupported, reason: reason.into() }
+        Fault { kind: IssueKind::Unsupported, reason: reason.into(), is_unknown: false }
+    }
+
+    pub fn unknown_operator(reason: impl Into<String>) -> Self {
+        Fault { is_unknown: true, ..Fault::unsupported(reason) }
     }
 
     pub fn invalid(reason: impl Into<String>) -> Self {
-        Fault { kind: IssueKind::Invalid, reason: reason.into() }
+        Fault { kind: IssueKind::Invalid, reason: reason.into(), is_unknown: false }
     }
 
     /// The same fault, told of the tensor of that name.

@@ -25,9 +25,7 @@ impl Builder {
                 "got a constant that is repeated over the batch to {ty}, expected one that broadcasts"
             )));
         };
-        let operands = self.graph.operands(node);
-        let elements = |v: &ValueId| self.graph.ty(*v).elements().unwrap_or(usize::MAX);
-        let count = self.budget.fold::<f64>(&dims, operands.iter().map(elements).max().unwrap_or(0))?;
+        let count = self.budget.fold::<f64>(&dims)?;
         if count.checked_mul(self.work_per_element(node)).is_none_or(|work| work > MAX_WORK) {
             return Err(Fault::unsupported(format!(
                 "got constants alone, of which {} would take more than {MAX_WORK} multiplications to compute",

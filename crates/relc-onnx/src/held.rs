@@ -1,12 +1,15 @@
 //! Inputs that the user holds constant.
 
 use crate::call::Value;
-use crate::constant::{Const, MAX_FOLDED, elements};
+use crate::constant::{Const, elements};
 use crate::error::{Fault, ImportError};
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{ValueInfoProto, type_proto};
 use crate::sym::Sym;
 use crate::tensor::{Constant, is_float, type_name};
+
+/// The most elements that one number is repeated to.
+const MAX_FILLED: usize = 1 << 24;
 
 /// An input of a model that has several, and the constant that takes its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,9 +41,9 @@ impl Held {
         let declared = ty.shape.as_ref().map(|s| &s.dim[..]).unwrap_or_default();
         let shape = self.shape_for(declared).map_err(refuse)?;
         let count = elements(&shape).map_err(fault)?;
-        if count > MAX_FOLDED.max(self.values.len()) {
+        if count > MAX_FILLED.max(self.values.len()) {
             return Err(refuse(format!(
-                "got the declared shape {shape:?} to fill, expected at most {MAX_FOLDED} elements"
+                "got the declared shape {shape:?} to fill, expected at most {MAX_FILLED} elements"
             )));
         }
         let values = match self.values[..] {

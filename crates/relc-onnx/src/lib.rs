@@ -5,12 +5,14 @@
 //! and old spellings of operators end here. One file per phase:
 //!
 //! 1. `proto`: bytes to messages ([`proto::decode`]), guarded against hostile files.
-//! 2. `names`: which values there are and who defines them; the order of the nodes; cycles, duplicates, what is
+//! 2. `inline`: the model's functions and the branches of `If` to plain nodes.
+//! 3. `names`: which values there are and who defines them; the order of the nodes; cycles, duplicates, what is
 //!    missing.
-//! 3. `tensor` and `external`: initialisers to constants, sizes checked first.
-//! 4. `convert`: node by node, by the table in `opset` ([`supported_ops`]), with the folding of shapes (`sym`,
-//!    `constant`) and of all that depends on constants alone (`fold`).
-//! 5. `assemble`: inputs and outputs, and all issues in one error.
+//! 4. `tensor` and `external`: initialisers to constants, sizes checked first.
+//! 5. `convert`: node by node, by the table in `opset` ([`supported_ops`]), with the folding of shapes (`sym`,
+//!    `constant`), of all that depends on constants alone (`fold`), and of quantised tensors to the floats that they
+//!    stand for (`quantised`).
+//! 6. `assemble`: inputs and outputs, and all issues in one error.
 //!
 //! ```
 //! # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -20,8 +22,8 @@
 //! }
 //! ```
 //!
-//! **Invariant:** a model is untrusted. Nothing here panics on it, and no allocation is larger than what its files'
-//! size justifies. What is not understood is an error, never a guess.
+//! **Invariant:** a model is untrusted. Nothing here panics on it, and constants take no more memory than what its
+//! files' size justifies and a limit allows ([`ImportOptions::constant_limit`]). What is not understood is an error, never a guess.
 #![forbid(unsafe_code)]
 
 mod assemble;
@@ -33,15 +35,17 @@ mod error;
 mod external;
 mod fold;
 mod held;
+mod inline;
 mod names;
 mod opset;
 pub mod proto;
+mod quantised;
 mod sym;
 mod tensor;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -53,7 +57,7 @@ pub use opset::{OpSpec, supported_microsoft_ops, supported_ops};
 /// Protobuf's own limit on a message, in bytes.
 const MAX_FILE: u64 = 1 << 31;
 
-/// Imports a model from a file; external data is read from the file's folder.
+/// Imports a model from a file; external data is read from the file's folder, and if it is a link, from its target's.
 ///
 /// # Errors
 /// If the file can't be read, or as [`import_bytes`].
@@ -73,16 +77,28 @@ pub fn import_path_with(path: &Path, options: &ImportOptions) -> Result<Imported
     if !metadata.is_file() {
         return Err(no_model(if metadata.is_dir() { "a folder".into() } else { "no regular file".into() }));
     }
+    let too_long = |length| no_model(format!("a file of {length} bytes"));
+    if metadata.len() > MAX_FILE {
+        return Err(too_long(metadata.len()));
+    }
     let mut bytes = Vec::new();
+    bytes.try_reserve_exact(metadata.len() as usize).map_err(|e| read(e.into()))?;
     File::open(path).map_err(read)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(no_model(format!("a file of {} bytes", metadata.len())));
+        return Err(too_long(bytes.len() as u64));
     }
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    import_bytes_with(bytes, Some(folder), options)
+    // A link's own folder first: what the model names lies beside the link.
+    let target = path.canonicalize().map_err(read)?;
+    let folders: Vec<PathBuf> = [path, &target].map(folder).into();
+    import(bytes.into(), &folders, options)
+}
+
+/// The folder that a file lies in.
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Imports a model from memory. External data is read from `base_dir`; without one, it is refused.
@@ -103,7 +119,11 @@ pub fn import_bytes_with(
     base_dir: Option<&Path>,
     options: &ImportOptions,
 ) -> Result<Imported, ImportError> {
-    let bytes = bytes.into();
+    let folders: Vec<PathBuf> = base_dir.into_iter().map(Path::to_path_buf).collect();
+    import(bytes.into(), &folders, options)
+}
+
+fn import(bytes: Bytes, folders: &[PathBuf], options: &ImportOptions) -> Result<Imported, ImportError> {
     let size = bytes.len();
-    assemble::assemble(&proto::decode(bytes)?, size, base_dir, options)
+    assemble::assemble(proto::decode(bytes)?, size, folders, options)
 }

@@ -2,8 +2,8 @@
 
 use crate::call::{Call, Value};
 use crate::convert::{
-    activations, concat, constants, elementwise, linear, local, microsoft, norm, pool, quantize, reduce,
-    resample, resize, select, shaping, slicing,
+    activations, concat, constants, control, dynamic, elementwise, linear, local, microsoft, norm, pool,
+    qoperator, quantize, reduce, resample, resize, select, shaping, slicing,
 };
 use crate::error::Fault;
 
@@ -34,6 +34,12 @@ const BINARY: &str = "floats that broadcast; integers in shape arithmetic";
 const UNARY: &str = "f32 tensors that depend on the model's input";
 /// An operator of one float tensor, which weights are also computed with.
 const FOLDED: &str = "f32 tensors; constants";
+/// An operator on integers.
+const QUANTISED: &str = "as the plain operator, of dequantised operands; the result is clipped, not rounded";
+/// What quantises, or reads integers.
+const INTEGERS: &str = "constants of 4 to 32 bits, by axes and blocks; tensors that QuantizeLinear made";
+const QUANTISES: &str =
+    "constants, by axes and blocks; tensors with one constant scale: clips, does not round";
 /// An operator that only exists in shape arithmetic.
 const SHAPES: &str = "constants and shape arithmetic";
 
@@ -54,7 +60,7 @@ const OPS: &[OpSpec] = &[
         "inference with constant parameters, output 0; constants",
     ),
     spec("Cast", 7, constants::cast, "floats to floats (no-op); any cast in shape arithmetic"),
-    spec("CastLike", 15, constants::cast_like, "floats to floats (no-op)"),
+    spec("CastLike", 15, constants::cast_like, "floats to floats (no-op); constants"),
     spec("Ceil", 7, activations::ceil, "constants"),
     spec("Celu", 12, activations::celu, UNARY),
     spec("Clip", 7, activations::clip, "constant bounds"),
@@ -67,6 +73,7 @@ const OPS: &[OpSpec] = &[
         "constants; the batch may be the first dimension",
     ),
     spec("Conv", 7, linear::conv, "convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias"),
+    spec("ConvInteger", 10, dynamic::conv_integer, "as Conv, a scale behind it (Cast and Mul)"),
     spec(
         "ConvTranspose",
         7,
@@ -74,14 +81,10 @@ const OPS: &[OpSpec] = &[
         "of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias",
     ),
     spec("DepthToSpace", 7, resample::depth_to_space, "f32[N,C,H,W]"),
-    spec(
-        "DequantizeLinear",
-        10,
-        quantize::dequantize,
-        "constants of 8 and 16 bits; tensors that QuantizeLinear made",
-    ),
+    spec("DequantizeLinear", 10, quantize::dequantize, INTEGERS),
     spec("Div", 7, elementwise::div, BINARY),
     spec("Dropout", 7, elementwise::dropout, "inference, output 0"),
+    spec("DynamicQuantizeLinear", 11, dynamic::dynamic_quantize, "of what a layer of integers reads"),
     spec("Elu", 7, activations::elu, UNARY),
     spec("Equal", 7, constants::equal, SHAPES),
     spec("Erf", 9, activations::erf, UNARY),
@@ -105,6 +108,7 @@ const OPS: &[OpSpec] = &[
     spec("HardSigmoid", 7, activations::hard_sigmoid, UNARY),
     spec("HardSwish", 14, activations::hard_swish, UNARY),
     spec("Identity", 7, elementwise::identity, "any value"),
+    spec("If", 7, control::choose, "conditions that fold to a constant"),
     spec("InstanceNormalization", 7, norm::instance_normalization, "f32[N,C,..] with constant parameters"),
     spec("LRN", 7, local::lrn, "f32[N,C,..]"),
     spec(
@@ -124,6 +128,7 @@ const OPS: &[OpSpec] = &[
         linear::matmul,
         "f32[..,K] times a constant f32[K,M]; two tensors, at most 2^24 products",
     ),
+    spec("MatMulInteger", 10, dynamic::matmul_integer, "as MatMul, a scale behind it (Cast and Mul)"),
     spec("Max", 8, elementwise::max, BINARY),
     spec(
         "MaxPool",
@@ -148,7 +153,9 @@ const OPS: &[OpSpec] = &[
     ),
     spec("Pad", 7, slicing::pad, "all modes; not the batch"),
     spec("Pow", 7, elementwise::pow, "floats that broadcast; a constant exponent for relevance"),
-    spec("QuantizeLinear", 10, quantize::quantize, "one constant scale per tensor: clips, does not round"),
+    spec("QLinearConv", 10, qoperator::conv, QUANTISED),
+    spec("QLinearMatMul", 10, qoperator::matrix_product, QUANTISED),
+    spec("QuantizeLinear", 10, quantize::quantize, QUANTISES),
     spec("Range", 11, constants::range, SHAPES),
     spec("Reciprocal", 7, activations::reciprocal, FOLDED),
     spec("ReduceL2", 7, reduce::l2, "constant axes, not the batch; constants"),
@@ -186,10 +193,41 @@ const OPS: &[OpSpec] = &[
 /// The operators of `com.microsoft`, whose one version is 1.
 const MICROSOFT: &[OpSpec] = &[
     spec("BiasGelu", 7, microsoft::bias_gelu, UNARY),
+    spec("DequantizeLinear", 7, quantize::dequantize, INTEGERS),
+    spec(
+        "DynamicQuantizeMatMul",
+        7,
+        qoperator::dynamic_matmul,
+        "f32[..,K] times a constant, plus a constant",
+    ),
     spec("FastGelu", 7, microsoft::fast_gelu, UNARY),
     spec("FusedConv", 7, microsoft::fused_conv, "as Conv, a sum and an activation behind it"),
     spec("FusedGemm", 7, microsoft::fused_gemm, "as Gemm, an activation behind it"),
     spec("Gelu", 7, activations::gelu, UNARY),
+    spec(
+        "MatMulIntegerToFloat",
+        7,
+        qoperator::matmul_integer_to_float,
+        "f32[..,K] times a constant, plus a constant",
+    ),
+    spec(
+        "MatMulNBits",
+        7,
+        microsoft::matmul_bits,
+        "f32[..,K] times a constant of 4 or 8 bits, plus a constant",
+    ),
+    spec("QGemm", 7, qoperator::gemm, QUANTISED),
+    spec("QLinearAdd", 7, qoperator::add, QUANTISED),
+    spec("QLinearAveragePool", 7, qoperator::average_pool, QUANTISED),
+    spec("QLinearConcat", 7, qoperator::concat, QUANTISED),
+    spec("QLinearConv", 7, qoperator::conv, QUANTISED),
+    spec("QLinearGlobalAveragePool", 7, qoperator::global_average_pool, QUANTISED),
+    spec("QLinearLeakyRelu", 7, qoperator::leaky_relu, QUANTISED),
+    spec("QLinearMul", 7, qoperator::mul, QUANTISED),
+    spec("QLinearReduceMean", 7, qoperator::mean, QUANTISED),
+    spec("QLinearSigmoid", 7, qoperator::sigmoid, QUANTISED),
+    spec("QLinearSoftmax", 7, qoperator::softmax, QUANTISED),
+    spec("QuantizeLinear", 7, quantize::quantize, QUANTISES),
     spec("QuickGelu", 7, activations::quick_gelu, UNARY),
 ];
 
@@ -203,15 +241,24 @@ pub fn supported_microsoft_ops() -> &'static [OpSpec] {
     MICROSOFT
 }
 
+/// Where else to look for an operator that the domain lacks: the same name in the other domain, or one like it.
+pub(crate) fn hint(op: &str, is_microsoft: bool) -> Option<String> {
+    let (other, domain) = if is_microsoft { (OPS, "ai.onnx") } else { (MICROSOFT, "com.microsoft") };
+    if by_name(other, op).is_some() {
+        return Some(format!("it knows that of the domain {domain}"));
+    }
+    nearest(if is_microsoft { MICROSOFT } else { OPS }, op).map(|n| format!("did you mean \"{n}\"?"))
+}
+
 /// The operator whose name is most like a misspelt one, if it is like it.
-pub(crate) fn nearest(op: &str) -> Option<&'static str> {
+fn nearest(ops: &[OpSpec], op: &str) -> Option<&'static str> {
     const LONGEST: usize = 40; // no operator's name is longer, and a file's may be
     if op.len() > LONGEST {
         return None;
     }
     let lower = op.to_lowercase();
     let likeness = |o: &OpSpec| strsim::jaro_winkler(&o.op.to_lowercase(), &lower);
-    let near = OPS.iter().map(|o| (likeness(o), o.op)).filter(|(likeness, _)| *likeness > 0.86);
+    let near = ops.iter().map(|o| (likeness(o), o.op)).filter(|(likeness, _)| *likeness > 0.86);
     near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, op)| op)
 }
 
@@ -243,8 +290,16 @@ mod tests {
         for (got, expected) in
             [("relu", "Relu"), ("Convolution", "Conv"), ("BatchNorm", "BatchNormalization")]
         {
-            assert_eq!(nearest(got), Some(expected), "{got}");
+            assert_eq!(nearest(OPS, got), Some(expected), "{got}");
         }
-        assert_eq!([nearest("Einsum"), nearest("LSTM"), nearest("Attention")], [None; 3]);
+        assert_eq!(["Einsum", "LSTM", "Attention"].map(|op| nearest(OPS, op)), [None; 3]);
+    }
+
+    /// A hint never names the very operator that is not known.
+    #[test]
+    fn hints_name_another_operator_or_domain() {
+        assert_eq!(hint("Conv", true).as_deref(), Some("it knows that of the domain ai.onnx"));
+        assert_eq!(hint("QLinearAdd", false).as_deref(), Some("it knows that of the domain com.microsoft"));
+        assert_eq!(hint("QLinearAd", true).as_deref(), Some("did you mean \"QLinearAdd\"?"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A file is untrusted. Before prost builds anything, [`decode`] walks the wire format once: every length must lie
 //! inside its message, and the number of messages and strings is bounded by [`MAX_FIELDS`] (an empty message takes
-//! two bytes in the file and a hundred times as many in memory). Nesting is bounded by the schema for what is
+//! two bytes in the file and a hundred times as many in memory). Nesting is bounded by [`MAX_SUBGRAPHS`] for what is
 //! built, and by prost's recursion limit for what is skipped.
 //!
 //! **Invariant:** this module knows nothing of the IR.
@@ -23,14 +23,17 @@ pub use generated::*;
 /// The most messages and strings that a file may hold (2^20); ResNet-152 has about ten thousand.
 pub const MAX_FIELDS: usize = 1 << 20;
 
+/// The most subgraphs inside each other.
+pub const MAX_SUBGRAPHS: usize = 16;
+
 /// Decodes a whole ONNX file. The raw bytes of its tensors share the memory of `bytes`.
 ///
 /// # Errors
 /// [`ImportError::Decode`] if the bytes are no protobuf message of this kind: a length beyond the end, a nesting
-/// beyond prost's limit, a string that is not UTF-8, or more than [`MAX_FIELDS`] messages and strings.
+/// beyond the limits, a string that is not UTF-8, or more than [`MAX_FIELDS`] messages and strings.
 pub fn decode(bytes: Bytes) -> Result<ModelProto, ImportError> {
     let mut fields = 0;
-    walk(&bytes, Kind::Model, &mut fields).map_err(ImportError::Decode)?;
+    walk(&bytes, Kind::Model, 0, &mut fields).map_err(ImportError::Decode)?;
     ModelProto::decode(bytes).map_err(|e| ImportError::Decode(e.to_string()))
 }
 
@@ -39,9 +42,11 @@ pub fn decode(bytes: Bytes) -> Result<ModelProto, ImportError> {
 enum Kind {
     Model,
     Graph,
+    Function,
     Node,
     Attribute,
     Tensor,
+    SparseTensor,
     ValueInfo,
     Type,
     TensorType,
@@ -52,11 +57,13 @@ enum Kind {
 /// What the length-delimited field `number` of a message holds.
 fn child(kind: Kind, number: u64) -> Kind {
     match (kind, number) {
-        (Kind::Model, 7) => Kind::Graph,
-        (Kind::Graph, 1) => Kind::Node,
-        (Kind::Graph, 5) | (Kind::Attribute, 5) => Kind::Tensor,
+        (Kind::Model, 7) | (Kind::Attribute, 6) => Kind::Graph,
+        (Kind::Model, 25) => Kind::Function,
+        (Kind::Graph, 1) | (Kind::Function, 7) => Kind::Node,
+        (Kind::Graph | Kind::Attribute, 5) | (Kind::SparseTensor, 1 | 2) => Kind::Tensor,
+        (Kind::Graph, 15) => Kind::SparseTensor,
         (Kind::Graph, 11..=13) => Kind::ValueInfo,
-        (Kind::Node, 5) => Kind::Attribute,
+        (Kind::Node, 5) | (Kind::Function, 11) => Kind::Attribute,
         (Kind::ValueInfo, 2) => Kind::Type,
         (Kind::Type, 1) => Kind::TensorType,
         (Kind::TensorType, 2) => Kind::Shape,
@@ -68,7 +75,10 @@ fn child(kind: Kind, number: u64) -> Kind {
 ///
 /// The fields of a group are counted as if they were the message's own: relc reads no groups, and counting too
 /// many of them is harmless.
-fn walk(mut buf: &[u8], kind: Kind, fields: &mut usize) -> Result<(), String> {
+fn walk(mut buf: &[u8], kind: Kind, subgraphs: usize, fields: &mut usize) -> Result<(), String> {
+    if subgraphs > MAX_SUBGRAPHS {
+        return Err(format!("got more than {MAX_SUBGRAPHS} subgraphs inside each other"));
+    }
     while !buf.is_empty() {
         let key = decode_varint(&mut buf).map_err(|e| e.to_string())?;
         let skipped = match key & 7 {
@@ -85,8 +95,9 @@ fn walk(mut buf: &[u8], kind: Kind, fields: &mut usize) -> Result<(), String> {
                 let length = usize::try_from(length).map_err(|e| e.to_string())?;
                 let content = buf.get(..length).ok_or_else(|| beyond(length, buf.len()))?;
                 let inner = child(kind, key >> 3);
+                let deeper = usize::from((kind, inner) == (Kind::Attribute, Kind::Graph));
                 if inner != Kind::Leaf {
-                    walk(content, inner, fields)?;
+                    walk(content, inner, subgraphs + deeper, fields)?;
                 }
                 length
             }
@@ -132,15 +143,16 @@ mod tests {
     }
 
     #[test]
-    fn deep_messages_are_skipped_unbuilt() {
+    fn deep_subgraphs_are_refused() {
         // graph { node { attribute { g { node { attribute { g ... : the innermost of many subgraphs.
-        let mut bytes = Vec::new();
-        for _ in 0..1000 {
-            bytes = wrap(1, &wrap(5, &wrap(6, &bytes)));
-        }
-        let model = decode(wrap(7, &bytes).into()).expect("the subgraph is never built");
-        let graph = model.graph.expect("there is a graph");
-        assert!(graph.node[0].attribute[0].g.is_some());
+        let nested = |depth: usize| {
+            let graph = (0..depth).fold(Vec::new(), |inner, _| wrap(1, &wrap(5, &wrap(6, &inner))));
+            wrap(7, &graph)
+        };
+        let model = decode(nested(MAX_SUBGRAPHS).into()).expect("few enough");
+        assert!(model.graph.expect("there is a graph").node[0].attribute[0].g.is_some());
+        refused(nested(MAX_SUBGRAPHS + 1), "inside each other");
+        refused(nested(10_000), "inside each other");
     }
 
     #[test]

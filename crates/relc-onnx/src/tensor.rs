@@ -11,8 +11,8 @@ use half::{bf16, f16};
 use crate::constant::{Budget, Const, elements};
 use crate::error::Fault;
 use crate::external::ModelFiles;
-use crate::proto::TensorProto;
 use crate::proto::tensor_proto::{DataLocation, DataType};
+use crate::proto::{SparseTensorProto, TensorProto};
 use crate::sym::Sym;
 
 /// A constant of the model: floats of any width as `f32`, integers and booleans as [`Sym`].
@@ -38,14 +38,18 @@ pub(crate) fn is_float(number: i32) -> bool {
     matches!(data_type(number), Some(Float | Double | Float16 | Bfloat16))
 }
 
-/// The least and the largest value of an integer tensor's type, if it has at most 16 bits.
-pub(crate) fn integer_limits(tensor: &TensorProto) -> Option<(f64, f64)> {
+/// The least and the largest value of a type of integers that relc reads.
+pub(crate) fn type_limits(number: i32) -> Option<(f64, f64)> {
     use DataType as T;
-    match data_type(tensor.data_type.unwrap_or_default())? {
+    match data_type(number)? {
+        T::Int4 => Some((-8.0, 7.0)),
+        T::Uint4 => Some((0.0, 15.0)),
         T::Int8 => Some((-128.0, 127.0)),
         T::Uint8 => Some((0.0, 255.0)),
         T::Int16 => Some((-32_768.0, 32_767.0)),
         T::Uint16 => Some((0.0, 65_535.0)),
+        T::Int32 => Some((f64::from(i32::MIN), f64::from(i32::MAX))),
+        T::Int64 => Some((i64::MIN as f64, i64::MAX as f64)),
         _ => None,
     }
 }
@@ -62,15 +66,7 @@ pub(crate) fn constant(
     if tensor.segment.is_some() {
         return Err(Fault::unsupported("got a tensor in segments, expected one in a piece"));
     }
-    let dims: Vec<usize> = tensor
-        .dims
-        .iter()
-        .map(|d| {
-            usize::try_from(*d).map_err(|_| {
-                Fault::invalid(format!("got the shape {:?}, expected no negative size", tensor.dims))
-            })
-        })
-        .collect::<Result<_, _>>()?;
+    let dims = sizes(&tensor.dims)?;
     let count = elements(&dims)?;
     let number = tensor.data_type.unwrap_or_default();
     let payload = Payload::of(tensor, number, count, files, budget)?;
@@ -110,12 +106,95 @@ pub(crate) fn constant(
         Some(T::Uint8) => {
             of_ints(dims, payload.read(ints, |b| sym(u8::from_le_bytes(b)), within::<u8>, budget)?)
         }
+        // Two elements a byte, the first in the low half.
+        Some(kind @ (T::Int4 | T::Uint4)) => {
+            let byte = |v: i32| u8::try_from(v & 0xff).ok().filter(|_| (-128..256).contains(&v));
+            let packed = payload.read(ints, |[b]: [u8; 1]| b, byte, budget)?;
+            budget.charge::<Sym>(count)?;
+            let halves = packed.iter().flat_map(|b| [b & 15, b >> 4]).take(count);
+            let signed = kind == T::Int4;
+            let value = |half: u8| i64::from(half) - if signed && half > 7 { 16 } else { 0 };
+            of_ints(dims, halves.map(|half| Sym::from(value(half))).collect())
+        }
         Some(T::Bool) => {
             let bit = |v: i32| sym(i32::from(v != 0));
             of_ints(dims, payload.read(ints, |[b]: [u8; 1]| bit(b.into()), |v| Some(bit(v)), budget)?)
         }
         _ => Err(unsupported_type(number)),
     }
+}
+
+/// The shape that a tensor states.
+fn sizes(dims: &[i64]) -> Result<Vec<usize>, Fault> {
+    let size = |d: &i64| {
+        usize::try_from(*d)
+            .map_err(|_| Fault::invalid(format!("got the shape {dims:?}, expected no negative size")))
+    };
+    dims.iter().map(size).collect()
+}
+
+/// Reads a sparse tensor of the model as a dense one: the indices are those of the elements, or one for each axis.
+///
+/// # Errors
+/// As [`constant`], and if the indices don't fit the shape.
+pub(crate) fn sparse(
+    tensor: &SparseTensorProto,
+    files: &mut ModelFiles,
+    budget: &mut Budget,
+) -> Result<Constant, Fault> {
+    let (Some(values), Some(indices)) = (&tensor.values, &tensor.indices) else {
+        return Err(Fault::invalid("got a sparse tensor without values or indices"));
+    };
+    let dims = sizes(&tensor.dims)?;
+    let indices = match constant(indices, files, budget)? {
+        Constant::Ints(indices) => indices,
+        Constant::Floats(_) => return Err(Fault::invalid("got indices of floats, expected integers")),
+    };
+    let per_axis = indices.dims().len() == 2;
+    let rows = indices.known()?;
+    let width = if per_axis { dims.len() } else { 1 };
+    if per_axis && indices.dims()[1] != width {
+        return Err(Fault::invalid(format!(
+            "got indices of shape {:?} for the shape {dims:?}",
+            indices.dims()
+        )));
+    }
+    let at = |row: &[i64]| {
+        let sizes = if per_axis { &dims[..] } else { &[elements(&dims).ok()?][..] };
+        row.iter().zip(sizes).try_fold(0usize, |at, (i, size)| {
+            usize::try_from(*i).ok().filter(|i| i < size).map(|i| at * size + i)
+        })
+    };
+    let at: Option<Vec<usize>> = rows.chunks_exact(width.max(1)).map(at).collect();
+    let at = at.ok_or_else(|| Fault::invalid(format!("got an index outside the shape {dims:?}")))?;
+    match constant(values, files, budget)? {
+        Constant::Floats(values) => scattered(dims, &values, &at, 0.0, budget).map(Constant::Floats),
+        Constant::Ints(values) => scattered(dims, &values, &at, Sym::from(0), budget).map(Constant::Ints),
+    }
+}
+
+/// An array of `zero` but for `values`, which lie at `at`.
+fn scattered<T: Copy>(
+    dims: Vec<usize>,
+    values: &Const<T>,
+    at: &[usize],
+    zero: T,
+    budget: &mut Budget,
+) -> Result<Const<T>, Fault> {
+    let mut dense = vec![zero; budget.fold::<T>(&dims)?];
+    if values.data().len() != at.len() {
+        return Err(Fault::invalid(format!(
+            "got {} values and {} indices, expected as many of each",
+            values.data().len(),
+            at.len()
+        )));
+    }
+    for (at, value) in at.iter().zip(values.data().iter()) {
+        if let Some(slot) = dense.get_mut(*at) {
+            *slot = *value;
+        }
+    }
+    Const::new(dims, dense)
 }
 
 fn sym(v: impl Into<i64>) -> Sym {
@@ -129,7 +208,8 @@ fn within<T: TryFrom<i32>>(v: i32) -> Option<Sym> {
 
 fn unsupported_type(number: i32) -> Fault {
     Fault::unsupported(format!(
-        "got elements of {}, expected float, double, float16, bfloat16, int64, int32, int8, uint8 or bool",
+        "got elements of {}, expected float, double, float16, bfloat16, bool or integers of 4 to 64 bits (not uint32 \
+         and uint64)",
         type_name(number)
     ))
 }
@@ -158,8 +238,12 @@ impl Payload {
         files: &mut ModelFiles,
         budget: &mut Budget,
     ) -> Result<Payload, Fault> {
-        let size = width(number).ok_or_else(|| unsupported_type(number))?;
-        let bytes = count.checked_mul(size).ok_or_else(|| Fault::invalid("the number of bytes overflows"))?;
+        let bits = width(number).ok_or_else(|| unsupported_type(number))?;
+        let bits = count.checked_mul(bits).ok_or_else(|| Fault::invalid("the number of bytes overflows"))?;
+        let bytes = bits.div_ceil(8);
+        // A field holds an element, or a byte of them.
+        let fields =
+            if number == DataType::Int4 as i32 || number == DataType::Uint4 as i32 { bytes } else { count };
         let typed = !tensor.float_data.is_empty()
             || !tensor.double_data.is_empty()
             || !tensor.int32_data.is_empty()
@@ -183,7 +267,7 @@ impl Payload {
                 raw.len(),
                 tensor.dims
             ))),
-            None => Ok(Payload::Field(count)),
+            None => Ok(Payload::Field(fields)),
         }
     }
 
@@ -213,14 +297,15 @@ impl Payload {
     }
 }
 
-/// Bytes per element, of the types that relc reads.
+/// Bits per element, of the types that relc reads.
 fn width(number: i32) -> Option<usize> {
     use DataType as T;
     match data_type(number)? {
-        T::Double | T::Int64 => Some(8),
-        T::Float | T::Int32 => Some(4),
-        T::Float16 | T::Bfloat16 | T::Int16 | T::Uint16 => Some(2),
-        T::Int8 | T::Uint8 | T::Bool => Some(1),
+        T::Double | T::Int64 => Some(64),
+        T::Float | T::Int32 => Some(32),
+        T::Float16 | T::Bfloat16 | T::Int16 | T::Uint16 => Some(16),
+        T::Int8 | T::Uint8 | T::Bool => Some(8),
+        T::Int4 | T::Uint4 => Some(4),
         _ => None,
     }
 }

@@ -266,9 +266,9 @@ fn constants_of_shapes_and_expansions() {
     %x = input : f32[N,2] ; "x"
     %3 = add %x, @c : f32[N,2] ; "Add_1"
     "#);
-    assert_snapshot!(filled(&[1 << 12, 1 << 13]), @r#"
+    assert_snapshot!(filled(&[1 << 15, 1 << 14]), @r#"
     1 node(s) can't be imported:
-      unsupported: node "ConstantOfShape_0" (ConstantOfShape, ai.onnx opset 13): got a folded constant of shape [4096, 8192], expected at most 16777216 elements; supported: constants; the batch may be the first dimension
+      unsupported: node "ConstantOfShape_0" (ConstantOfShape, ai.onnx opset 13): got a constant of 536870912 elements, with which constants take more than the limit of 1.00 GiB beside what the model's files hold: raise it (--constant-limit GIB); supported: constants; the batch may be the first dimension
     "#);
     assert_snapshot!(filled(&[i64::MAX, i64::MAX]), @r#"
     1 node(s) can't be imported:
@@ -406,6 +406,23 @@ fn casts_of_tensors() {
     "#);
 }
 
+/// What functions of exporters are full of: a number as whatever its partner is.
+#[test]
+fn constants_are_cast_like_others() {
+    let net = Net::new(17)
+        .input("x", "N,2")
+        .int("one", 1)
+        .floats("half", &[], vec![2.5])
+        .node("CastLike", "one,x", "float", vec![])
+        .node("Mul", "x,float", "m", vec![])
+        .node("CastLike", "half,one", "two", vec![])
+        .node("Cast", "two", "f", vec![ai("to", DataType::Float as i64)])
+        .node("Add", "m,f", "y", vec![])
+        .output("y");
+    let text = net.show();
+    assert!(text.contains("@float: f32[] = [1.0]") && text.contains("@f: f32[] = [2.0]"), "{text}");
+}
+
 #[test]
 fn tensors_are_not_gathered_or_selected() {
     let net =
@@ -428,14 +445,27 @@ fn tensors_are_not_gathered_or_selected() {
     "#);
 }
 
+/// A small file may ask for large constants, up to a limit that the user can raise.
 #[test]
 fn many_copies_of_a_constant_exhaust_the_budget() {
-    let mut net = Net::new(13).input("x", "N,2").ints("s", &[1 << 12, 1 << 12]);
+    let mut net = Net::new(13).input("x", "N,2").ints("s", &[1 << 9, 1 << 9]);
     for i in 0..100 {
         net = net.node("ConstantOfShape", "s", &format!("c{i}"), vec![]);
     }
     let all = (0..100).map(|i| format!(",c{i}")).collect::<String>();
-    let text = net.node("Sum", &format!("x{all}"), "y", vec![]).output("y").show();
-    assert_snapshot!(text.lines().next().unwrap(), @"99 node(s) can't be imported:");
-    assert!(text.contains("more than the size of the model's files justifies"));
+    let net = net.node("Sum", &format!("x{all}"), "y", vec![]).output("y");
+    let import = |constant_limit| {
+        let options = relc_onnx::ImportOptions { constant_limit, ..Default::default() };
+        relc_onnx::import_bytes_with(net.bytes(), None, &options).unwrap_err().to_string()
+    };
+    let text = import(2 << 20);
+    assert!(text.starts_with("98 node(s) can't be imported:"), "{text}");
+    assert!(
+        text.contains(
+            "limit of 0.00 GiB beside what the model's files hold: raise it (--constant-limit GIB)"
+        )
+    );
+    // Now all are there, and the shapes don't fit.
+    let text = import(200 << 20);
+    assert!(text.starts_with("1 node(s) can't be imported:") && text.contains("Sum"), "{text}");
 }

@@ -3,10 +3,11 @@
 use relc_ir::op::{Activation, Expand};
 use relc_ir::{Dim, Op};
 
+use super::dynamic;
 use super::elementwise::unchanged;
 use super::shaping::{dims, of_any_sample};
 use crate::call::{Call, Value};
-use crate::constant::{Const, MAX_FOLDED, MAX_RANK};
+use crate::constant::{Const, MAX_RANK};
 use crate::error::Fault;
 use crate::proto::tensor_proto::DataType;
 use crate::sym::Sym;
@@ -69,7 +70,7 @@ fn input_dims(call: &Call) -> Result<Vec<Dim>, Fault> {
         Value::Graph(x) => call.ty(x).dims().to_vec(),
         Value::Constant(Constant::Floats(c)) => dims(&c),
         Value::Constant(Constant::Ints(c)) => dims(&c),
-        Value::Unusable(_) | Value::Missing => return Err(Fault::invalid("input 0 is missing")),
+        _ => return Err(call.no_floats(0, "a tensor")),
     })
 }
 
@@ -100,16 +101,27 @@ pub(crate) fn cast(call: &mut Call) -> Result<Value, Fault> {
     let to = call.attributes.int("to")?.ok_or_else(|| Fault::invalid("the attribute \"to\" is missing"))?;
     let to =
         i32::try_from(to).map_err(|_| Fault::invalid(format!("got to={to}, expected an element type")))?;
+    cast_to(call, to)
+}
+
+/// Input 0 as the element type `to`.
+fn cast_to(call: &mut Call, to: i32) -> Result<Value, Fault> {
+    if let Some(integers) = dynamic::cast(call, to)? {
+        return Ok(integers);
+    }
     let refused = |what: &str| Fault::unsupported(format!("got a cast of {what} to {}", type_name(to)));
     let limits = match data_type(to) {
         _ if is_float(to) => None,
         Some(DataType::Bool) => Some((0, 1)),
         Some(DataType::Int64) => Some((i64::MIN, i64::MAX)),
         Some(DataType::Int32) => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
+        Some(DataType::Int16) => Some((i64::from(i16::MIN), i64::from(i16::MAX))),
+        Some(DataType::Uint16) => Some((0, i64::from(u16::MAX))),
         Some(DataType::Int8) => Some((i64::from(i8::MIN), i64::from(i8::MAX))),
         Some(DataType::Uint8) => Some((0, i64::from(u8::MAX))),
         _ => return Err(refused("a value")),
     };
+    call.state_type(to);
     let to_bool = data_type(to) == Some(DataType::Bool);
     match (call.value(0)?, limits) {
         (Value::Graph(_), None) => unchanged(call, Activation::Identity),
@@ -131,18 +143,21 @@ pub(crate) fn cast(call: &mut Call) -> Result<Value, Fault> {
             };
             Ok(c.map(&mut call.builder.budget, int)?.into())
         }
-        (Value::Unusable(_) | Value::Missing, _) => Err(Fault::invalid("input 0 is missing")),
+        _ => Err(call.no_floats(0, "a tensor")),
     }
 }
 
-/// A cast to the type of input 1: between floats, nothing.
+/// A cast to the type of input 1: floats or integers.
 pub(crate) fn cast_like(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=2)?;
     call.attributes.ignore(&["saturate", "round_mode"]);
-    match call.value(1)? {
-        Value::Graph(_) | Value::Constant(Constant::Floats(_)) => unchanged(call, Activation::Identity),
-        _ => Err(Fault::unsupported("got a cast to integers")),
-    }
+    let to = match (call.value(0)?, call.value(1)?) {
+        (_, Value::Graph(_) | Value::Constant(Constant::Floats(_))) => DataType::Float,
+        // Integers of whatever width hold what they hold.
+        (Value::Constant(_), Value::Constant(Constant::Ints(_))) => DataType::Int64,
+        _ => return Err(Fault::unsupported("got a cast to integers")),
+    };
+    cast_to(call, to as i32)
 }
 
 fn truth(yes: bool) -> Sym {
@@ -177,12 +192,7 @@ pub(crate) fn range(call: &mut Call) -> Result<Value, Fault> {
     let span = i128::from(limit) - i128::from(start);
     let forwards = (span > 0) == (delta > 0) && span != 0;
     let count = if forwards { span.unsigned_abs().div_ceil(u128::from(delta.unsigned_abs())) } else { 0 };
-    if count > MAX_FOLDED as u128 {
-        return Err(Fault::unsupported(format!(
-            "got a range of {count} elements, expected at most {MAX_FOLDED}"
-        )));
-    }
-    call.builder.budget.charge::<Sym>(count as usize)?;
+    call.builder.budget.charge::<Sym>(usize::try_from(count).unwrap_or(usize::MAX))?;
     let element = |i: i64| i.checked_mul(delta).and_then(|v| v.checked_add(start)).map(Sym::from);
     let values: Option<Vec<Sym>> = (0..count as i64).map(element).collect();
     Ok(Const::vector(values.ok_or_else(|| Fault::invalid("an element of the range overflows"))?).into())

@@ -3,6 +3,7 @@
 use relc_ir::op::{Activation, Arithmetic};
 use relc_ir::{Op, ValueId};
 
+use super::dynamic;
 use crate::call::{Call, Value};
 use crate::constant::Const;
 use crate::error::Fault;
@@ -11,6 +12,7 @@ use crate::tensor::Constant;
 
 pub(crate) fn identity(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(1..=1)?;
+    call.keep_limits();
     unchanged(call, Activation::Identity)
 }
 
@@ -160,6 +162,10 @@ pub(crate) fn sub(call: &mut Call) -> Result<Value, Fault> {
 }
 
 pub(crate) fn mul(call: &mut Call) -> Result<Value, Fault> {
+    call.expect_inputs(2..=2)?;
+    if let Some(product) = dynamic::product(call)? {
+        return Ok(product);
+    }
     binary(call, &Binary { op: Arithmetic::Mul, floats: |x, y| x * y, ints: Sym::mul })
 }
 

@@ -16,8 +16,20 @@ pub(crate) fn conv(call: &mut Call) -> Result<Value, Fault> {
     from_picture(call, y, row)
 }
 
-/// The convolution of inputs 0 to 2, and whether it is of a row.
-pub(super) fn convolution(call: &mut Call) -> Result<(ValueId, bool), Fault> {
+/// A convolution whose weight is not in the graph yet.
+pub(super) struct Convolution {
+    /// The picture.
+    pub x: ValueId,
+    /// Whether the picture is a row.
+    pub row: bool,
+    /// The weight, `[M,C/group,kH,kW]`.
+    pub weight: Const<f32>,
+    /// The operator.
+    pub op: Conv,
+}
+
+/// The convolution of input 0 with input 1.
+pub(super) fn read_convolution(call: &mut Call) -> Result<Convolution, Fault> {
     let (x, row) = as_picture(call)?;
     let ty = call.ty(x);
     if ty.rank() != 4 {
@@ -34,19 +46,20 @@ pub(super) fn convolution(call: &mut Call) -> Result<(ValueId, bool), Fault> {
             )));
         }
     };
-    let group = group(call)?;
-    let window = window(call, &ty, Some(kernel))?;
-    let w = if row {
-        let as_picture = weight.reshape([&weight.dims()[..2], &kernel].concat())?;
-        call.new_weight("weight", &as_picture)?
-    } else {
-        call.weight(1)?
-    };
+    let weight = weight.reshape([&weight.dims()[..2], &kernel].concat())?;
+    let op = Conv { window: window(call, &ty, Some(kernel))?, group: group(call)?, folded_bias: false };
+    Ok(Convolution { x, row, weight, op })
+}
+
+/// The convolution of inputs 0 to 2, and whether it is of a row.
+pub(super) fn convolution(call: &mut Call) -> Result<(ValueId, bool), Fault> {
+    let Convolution { x, row, weight, op } = read_convolution(call)?;
+    let w = if row { call.new_weight("weight", &weight)? } else { call.weight(1)? };
     let mut operands = vec![x, w];
     if call.has(2) {
         operands.push(call.weight(2)?);
     }
-    let y = call.node(Op::Conv(Conv { window, group, folded_bias: false }), &operands)?;
+    let y = call.node(Op::Conv(op), &operands)?;
     Ok((y, row))
 }
 

@@ -3,6 +3,8 @@
 pub(crate) mod activations;
 pub(crate) mod concat;
 pub(crate) mod constants;
+pub(crate) mod control;
+pub(crate) mod dynamic;
 pub(crate) mod elementwise;
 pub(crate) mod linear;
 pub(crate) mod local;
@@ -10,6 +12,7 @@ pub(crate) mod microsoft;
 pub(crate) mod norm;
 pub(crate) mod pool;
 mod product;
+pub(crate) mod qoperator;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
 pub(crate) mod resample;

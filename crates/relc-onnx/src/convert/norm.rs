@@ -17,6 +17,13 @@ pub(crate) fn batch_normalization(call: &mut Call) -> Result<Value, Fault> {
     if call.opset >= 14 && call.attributes.flag("training_mode")? {
         return Err(Fault::unsupported("got training_mode=1: export the model in evaluation mode"));
     }
+    if call.opset < 14 && call.named_outputs() > 1 {
+        return Err(Fault::unsupported(format!(
+            "got {} outputs, which before opset 14 mean training (the batch's own statistics), expected 1: export the \
+             model in evaluation mode",
+            call.named_outputs()
+        )));
+    }
     if call.opset < 9 && call.attributes.int("spatial")?.is_some_and(|s| s != 1) {
         return Err(Fault::unsupported("got spatial=0: one mean per pixel, expected one per channel"));
     }
@@ -35,7 +42,7 @@ pub(crate) fn batch_normalization(call: &mut Call) -> Result<Value, Fault> {
 
 /// A constant, normalised over all axes but the second: weight standardisation is exported so.
 fn normalised_constant(call: &mut Call, x: &Const<f32>) -> Result<Value, Fault> {
-    let training = call.opset < 14 && call.outputs() > 1 || call.attributes.flag("training_mode")?;
+    let training = call.opset < 14 && call.named_outputs() > 1 || call.attributes.flag("training_mode")?;
     let epsilon = call.attributes.float("epsilon")?.unwrap_or(f64::from(1e-5f32));
     let rank = x.dims().len();
     if rank < 2 {

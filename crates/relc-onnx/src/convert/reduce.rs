@@ -35,7 +35,7 @@ fn rank(call: &Call) -> Result<usize, Fault> {
         Value::Graph(x) => call.ty(x).rank(),
         Value::Constant(Constant::Floats(c)) => c.dims().len(),
         Value::Constant(Constant::Ints(c)) => c.dims().len(),
-        Value::Unusable(_) | Value::Missing => 0,
+        _ => 0,
     })
 }
 

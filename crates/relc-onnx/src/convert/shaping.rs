@@ -25,7 +25,7 @@ fn reshaped(call: &mut Call, shape: impl Fn(&[Dim]) -> Result<Vec<Dim>, Fault>) 
         }
         Value::Constant(Constant::Floats(c)) => Ok(c.reshape(of_any_sample(shape(&dims(&c))?)?)?.into()),
         Value::Constant(Constant::Ints(c)) => Ok(c.reshape(of_any_sample(shape(&dims(&c))?)?)?.into()),
-        Value::Unusable(_) | Value::Missing => Err(Fault::invalid("input 0 is missing")),
+        _ => Err(call.no_floats(0, "floats")),
     }
 }
 
@@ -188,7 +188,7 @@ fn rank(call: &Call) -> Result<usize, Fault> {
         Value::Graph(x) => call.ty(x).rank(),
         Value::Constant(Constant::Floats(c)) => c.dims().len(),
         Value::Constant(Constant::Ints(c)) => c.dims().len(),
-        Value::Unusable(_) | Value::Missing => 0,
+        _ => 0,
     })
 }
 

@@ -84,6 +84,32 @@ impl Net {
         self
     }
 
+    /// The last node's domain, which the model then states in version 1.
+    pub fn domain(mut self, domain: &str) -> Self {
+        let node = self.graph().node.last_mut().expect("there is a node");
+        node.domain = Some(domain.into());
+        let stated = OperatorSetIdProto { domain: Some(domain.into()), version: Some(1) };
+        if !domain.is_empty() && !self.model.opset_import.contains(&stated) {
+            self.model.opset_import.push(stated);
+        }
+        self
+    }
+
+    /// A function of the domain `test` with the nodes of another model, which are written in that one's opset.
+    pub fn function(mut self, name: &str, inputs: &str, outputs: &str, mut body: Net) -> Self {
+        let list = |names: &str| names.split(',').map(|n| n.trim().to_string()).collect();
+        self.model.functions.push(FunctionProto {
+            name: Some(name.into()),
+            domain: Some("test".into()),
+            input: list(inputs),
+            output: list(outputs),
+            node: std::mem::take(&mut body.graph().node),
+            opset_import: body.model.opset_import,
+            ..Default::default()
+        });
+        self
+    }
+
     pub fn output(mut self, name: &str) -> Self {
         self.graph().output.push(info(name, "", DataType::Float));
         self
@@ -183,6 +209,17 @@ pub fn afs(name: &str, values: &[f32]) -> AttributeProto {
 /// An attribute of text.
 pub fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.into()), ..attribute(name, AttributeType::String) }
+}
+
+/// An attribute of a subgraph.
+pub fn graph_attribute(name: &str, mut net: Net) -> AttributeProto {
+    let graph = Some(Box::new(std::mem::take(net.graph())));
+    AttributeProto { g: graph, ..attribute(name, AttributeType::Graph) }
+}
+
+/// An attribute that is a function's attribute `referred`.
+pub fn referring(name: &str, referred: &str, ty: AttributeType) -> AttributeProto {
+    AttributeProto { ref_attr_name: Some(referred.into()), ..attribute(name, ty) }
 }
 
 /// An attribute of a tensor.
