@@ -149,6 +149,9 @@ pub struct ImportArgs {
     /// Hold an input constant, where the model has several: a number, or a .npy file of its shape with 1 for the batch.
     #[arg(long, value_name = "NAME=VALUE")]
     pub hold: Vec<String>,
+    /// The memory that constants may take beside what the model's files hold, in GiB.
+    #[arg(long, value_name = "GIB", default_value_t = 1.0)]
+    pub constant_limit: f64,
 }
 
 /// A bias policy.

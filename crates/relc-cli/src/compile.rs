@@ -50,7 +50,17 @@ fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
 pub fn import_options(args: &ImportArgs) -> Result<ImportOptions, Failure> {
     let input_shape = args.input_shape.as_deref().map(shape).transpose().map_err(Failure::usage)?;
     let hold = args.hold.iter().map(|text| held(text)).collect::<Result<_, _>>()?;
-    Ok(ImportOptions { output: args.output.clone(), input_shape, hold })
+    let constant_limit = bytes(args.constant_limit).map_err(Failure::usage)?;
+    Ok(ImportOptions { output: args.output.clone(), input_shape, hold, constant_limit })
+}
+
+/// A number of GiB in bytes.
+fn bytes(gib: f64) -> Result<u64, String> {
+    const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+    if gib >= 0.0 && gib.is_finite() {
+        return Ok((gib * GIB) as u64);
+    }
+    Err(format!("--constant-limit: got {gib}, expected a number of GiB that is not negative"))
 }
 
 /// `NAME=VALUE`: a number, or an `.npy` file.

@@ -172,7 +172,12 @@ impl Source {
                 (values, Some(picture))
             }
         };
-        Ok(Sample { place, name: self.name(index), path: self.path.clone(), stem, values, picture })
+        let (name, path) = (self.name(index), self.path.clone());
+        let sample = Sample { place, name, path, stem, values, picture };
+        match explainer.compiled().input_limits {
+            Some(limits) => within(&sample, limits).map(|()| sample),
+            None => Ok(sample),
+        }
     }
 
     fn prepared(
@@ -194,6 +199,17 @@ impl Source {
             .map_err(|e| Failure::from(format!("{file}: {e}")))?;
         Ok((prepared.values.into_dyn(), prepared.picture))
     }
+}
+
+/// Refuses what an input of integers can't hold.
+fn within(sample: &Sample, (low, high): (f64, f64)) -> Result<(), Failure> {
+    let fits = |v: f64| (low..=high).contains(&v) && v.fract() == 0.0;
+    let Some(wrong) = sample.values.iter().find(|v| !fits(f64::from(**v))) else { return Ok(()) };
+    Err(Failure::from(format!(
+        "{}: got the value {wrong}, expected whole numbers from {low} to {high}: the model's input is of integers, which \
+         it normalises itself (in the file of --preprocess: scale = 1.0, mean = [0.0, 0.0, 0.0], std = [1.0, 1.0, 1.0])",
+        sample.name
+    )))
 }
 
 /// Samples side by side along a new batch axis.

@@ -322,6 +322,30 @@ fn outputs_and_shapes_are_options() {
     check_fails(&relc(&["check", &open, "--input-shape", "3,wide"]), 2, &["N,3,224,224"]);
 }
 
+/// A model of bytes normalises them itself; the message says how to give it a picture, and that works.
+#[test]
+fn a_model_of_bytes_takes_bytes() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/quantised/bytes.onnx");
+    let picture = &pictures()[0];
+    assert!(check_ok(&relc(&["check", model])).contains("is of uint8: it takes whole numbers from 0 to 255"));
+    check_fails(
+        &relc(&["explain", model, picture]),
+        1,
+        &["whole numbers from 0 to 255", "--preprocess: scale = 1.0"],
+    );
+    let folder = folder();
+    let (file, name) = path(&folder, "raw.toml");
+    std::fs::write(file, "scale = 1.0\nmean = [0.0, 0.0, 0.0]\nstd = [1.0, 1.0, 1.0]\n").unwrap();
+    check_ok(&relc(&["explain", model, picture, "--preprocess", &name]));
+}
+
+#[test]
+fn the_limit_of_constants_is_an_option() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/quantised/float.onnx");
+    check_ok(&relc(&["check", model, "--constant-limit", "0.5"]));
+    check_fails(&relc(&["check", model, "--constant-limit=-1"]), 2, &["expected a number of GiB"]);
+}
+
 /// The lowered program: memory first, then the steps of both passes, over no other slots than those.
 #[test]
 fn the_lowered_program_names_its_slots_and_steps() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use relc_engine::{Executable, Isa};
 use relc_ir::{Dim, Graph, TensorType};
-use relc_onnx::{ImportError, ImportOptions};
+use relc_onnx::{ImportError, ImportOptions, Imported};
 use relc_passes::{PassManager, PassRecord, pipeline};
 use relc_rules::{BatchNormPolicy, Preset};
 
@@ -74,6 +74,8 @@ pub struct Compiled {
     pub import_time: Duration,
     /// If sizes of the input are open in the model: for each dimension, the size that the model fixes.
     pub open: Option<Vec<Option<usize>>>,
+    /// The least and the largest value of the input, if it is of integers in the file.
+    pub input_limits: Option<(f64, f64)>,
 }
 
 impl Compiler {
@@ -164,22 +166,23 @@ impl Compiler {
         mut after: impl FnMut(&'static str, &Graph),
     ) -> Result<Compiled, CompileError> {
         let start = std::time::Instant::now();
-        let (graph, open) =
+        let (imported, open) =
             self.read(model).map_err(|source| CompileError::Import { model: model.to_path_buf(), source })?;
+        let Imported { graph, input_limits, .. } = imported;
         let import_time = start.elapsed();
         after("import", &graph);
-        Ok(Compiled { open, ..self.run_passes(graph, import_time, after)? })
+        Ok(Compiled { open, input_limits, ..self.run_passes(graph, import_time, after)? })
     }
 
-    /// The model's graph, and what it fixes of its input's sizes if it leaves others open: these are assumed then.
-    fn read(&self, model: &Path) -> Result<(Graph, Option<Vec<Option<usize>>>), ImportError> {
+    /// The model, and what it fixes of its input's sizes if it leaves others open: these are assumed then.
+    fn read(&self, model: &Path) -> Result<(Imported, Option<Vec<Option<usize>>>), ImportError> {
         let imported =
             relc_onnx::import_path_with(model, &self.import).and_then(|imported| match imported.mixed {
                 Some(mixed) => Err(mixed.into()),
-                None => Ok(imported.graph),
+                None => Ok(imported),
             });
         let error = match imported {
-            Ok(graph) => return Ok((graph, None)),
+            Ok(imported) => return Ok((imported, None)),
             Err(error) => error,
         };
         let ImportError::DynamicDims { input, sizes, .. } = &error else { return Err(error) };
@@ -189,12 +192,12 @@ impl Compiler {
         };
         let ty = TensorType::new(shape.iter().copied());
         let options = ImportOptions { input_shape: Some(shape), ..self.import.clone() };
-        let mut graph = relc_onnx::import_path_with(model, &options)?.graph;
-        graph.notes.push(format!(
+        let mut imported = relc_onnx::import_path_with(model, &options)?;
+        imported.graph.notes.push(format!(
             "the model leaves sizes of its input \"{input}\" open, which is taken as {ty}; other sizes run too, or state \
              one (--input-shape)"
         ));
-        Ok((graph, Some(sizes.clone())))
+        Ok((imported, Some(sizes.clone())))
     }
 
     fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
@@ -217,6 +220,6 @@ impl Compiler {
     ) -> Result<Compiled, CompileError> {
         let manager = PassManager::new(pipeline(&self.preset, self.preset.batchnorm));
         let passes = manager.run(&mut graph, after).map_err(CompileError::Pass)?;
-        Ok(Compiled { graph, passes, import_time, open: None })
+        Ok(Compiled { graph, passes, import_time, open: None, input_limits: None })
     }
 }
