@@ -84,7 +84,12 @@ const OPS: &[OpSpec] = &[
     spec("DequantizeLinear", 10, quantize::dequantize, INTEGERS),
     spec("Div", 7, elementwise::div, BINARY),
     spec("Dropout", 7, elementwise::dropout, "inference, output 0"),
-    spec("DynamicQuantizeLinear", 11, dynamic::dynamic_quantize, "of what a layer of integers reads"),
+    spec(
+        "DynamicQuantizeLinear",
+        11,
+        dynamic::dynamic_quantize,
+        "of what a layer of integers reads; constants",
+    ),
     spec("Elu", 7, activations::elu, UNARY),
     spec("Equal", 7, constants::equal, SHAPES),
     spec("Erf", 9, activations::erf, UNARY),

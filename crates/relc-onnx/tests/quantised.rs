@@ -297,6 +297,14 @@ fn dynamic_quantisation_is_the_layer_of_floats() {
     %3 = matmul %x, @m.weight : f32[N,1] ; "Mul_4"
     %5 = add %3, @bias : f32[N,1] ; "Add_5"
     "#);
+    // A weight that the graph computes is quantised by its own range, here -1 to 254.
+    let computed = net("N,3")
+        .floats("w", &[3, 1], vec![-1.0, 100.4, 254.0])
+        .node("DynamicQuantizeLinear", "w", "q,qs,qz", vec![])
+        .node("DequantizeLinear", "q,qs,qz", "d", vec![])
+        .node("MatMul", "x,d", "y", vec![])
+        .output("y");
+    assert_eq!(weight(&computed, "d"), [-1.0, 100.0, 254.0]);
     let direct = net("N,2").node("DynamicQuantizeLinear", "x", "q,qs,qz", vec![]);
     let direct = direct.node("DequantizeLinear", "q,qs,qz", "d", vec![]).node("Relu", "d", "y", vec![]);
     assert!(direct.output("y").show().contains("relu %x"));

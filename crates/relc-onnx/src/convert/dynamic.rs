@@ -15,17 +15,36 @@ use crate::call::{Call, Value};
 use crate::constant::{Const, axis};
 use crate::error::Fault;
 use crate::quantised::{Accumulator, Integers, Layer, Scale, Step};
+use crate::sym::Sym;
 use crate::tensor::{Constant, is_float, type_limits, type_name};
 
 /// The integers, their scale and their zero point.
 pub(crate) fn dynamic_quantize(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(1..=1)?;
     note(call);
+    if let Value::Constant(Constant::Floats(x)) = call.value(0)? {
+        return quantised_constant(call, &x);
+    }
     let value = call.data(0)?;
     let of = call.builder.dynamic_scales;
     call.builder.dynamic_scales += 1;
     call.more = vec![Value::Scale(Scale { of, factor: Const::scalar(1.0) }), Value::ZeroPoint(of)];
     Ok(Value::Integers(Integers { value, step: Step::Dynamic(of), limits: (0.0, 255.0) }))
+}
+
+/// A weight that the graph computes, quantised as ONNX says: from 0 or the least value to 0 or the largest.
+fn quantised_constant(call: &mut Call, x: &Const<f32>) -> Result<Value, Fault> {
+    if x.data().iter().any(|v| !v.is_finite()) {
+        return Err(Fault::invalid("got a constant that is not finite to quantise, expected numbers"));
+    }
+    let low = x.data().iter().fold(0.0, |low: f32, v| low.min(*v));
+    let high = x.data().iter().fold(0.0, |high: f32, v| high.max(*v));
+    let scale = if high == low { 1.0 } else { (high - low) / 255.0 };
+    let zero = (-low / scale).round_ties_even().clamp(0.0, 255.0);
+    let integer = |v: f32| Ok(Sym::from(((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) as i64));
+    let integers = x.map(&mut call.builder.budget, integer)?;
+    call.more = vec![Const::scalar(scale).into(), Const::scalar(Sym::from(zero as i64)).into()];
+    Ok(integers.into())
 }
 
 /// Input 0, integers with the zero point of input 2, as floats, and their scale.
