@@ -1,7 +1,9 @@
 //! Methods of many runs: against other programs' arrays, and by their own definitions.
 
 use ndarray::{ArrayD, Axis};
-use relc::{Compiler, Engine, Explainer, Explanations, METHODS, Method, MethodOptions, Preset, Targets};
+use relc::{
+    Compiler, Engine, Explainer, Explanations, METHODS, Method, MethodOptions, Preset, Seed, Targets,
+};
 use relc_tests::shared::{Npz, max_abs, max_difference, shared};
 
 fn explainer(model: &str, engine: Engine) -> Explainer {
@@ -85,6 +87,43 @@ fn integrated_gradients_are_complete() {
     let difference = result.logits[(0, target)] - zero[(0, target)];
     let sum: f64 = result.explanations[0].relevance.iter().map(|v| f64::from(*v)).sum();
     assert!((sum - difference).abs() < 5e-3 * difference.abs(), "{sum} for {difference}");
+}
+
+/// The methods of a layer's channels are what their formulas say of its activations and gradients.
+#[test]
+fn layer_cam_and_grad_cam_plus_plus_follow_their_formulas() {
+    let explainer = explainer(DEMO, Engine::InterpF64);
+    let x = input(&explainer, 1);
+    let graph = explainer.graph();
+    let order = graph.forward_order().unwrap();
+    let node = order.iter().find(|n| graph.node(**n).types()[0].bind(1) == [1, 16, 32, 32]).unwrap();
+    let layer = graph.node(*node).name.clone();
+    let plain = run(&explainer, &"grad_cam".parse().unwrap(), &x, 1);
+    let target = plain.explanations[0].targets.clone();
+    let onehot = ArrayD::from_shape_fn(vec![1, 8], |i| if i[1] == target[0] { 1.0 } else { 0.0 });
+    let tap = &explainer.tap(x.view(), &Seed::Tensor(onehot), &target, &layer).unwrap()[0];
+    let channels = || {
+        let of = |a: &ArrayD<f32>, c: usize| a.index_axis(Axis(0), 0).index_axis(Axis(0), c).mapv(f64::from);
+        (0..16).map(move |c| (of(&tap.activation, c), of(&tap.relevance, c)))
+    };
+    let mut layer_cam = ArrayD::<f64>::zeros(vec![32, 32]);
+    let mut plus_plus = layer_cam.clone();
+    for (a, g) in channels() {
+        layer_cam += &(&a * &g.mapv(|v| v.max(0.0)));
+        let sum = a.sum();
+        let alpha = g.mapv(|g| if g == 0.0 { 0.0 } else { g * g / (2.0 * g * g + g * g * g * sum) });
+        plus_plus += &(&a * (&alpha * &g.mapv(|v| v.max(0.0))).sum());
+    }
+    let options = MethodOptions { layer: Some(layer.clone()), ..MethodOptions::default() };
+    for (name, expected) in [("layer_cam", layer_cam), ("grad_cam_plus_plus", plus_plus)] {
+        let result = run(&explainer, &Method::new(name, &options).unwrap(), &x, 1);
+        let map = result.explanations[0].map.as_ref().unwrap().index_axis(Axis(0), 0);
+        let small = expected.mapv(|v| v.max(0.0) as f32).into_dimensionality().unwrap();
+        let large = relc::map::resize_bilinear(small.view(), [64, 64]);
+        let most = large.fold(0.0f32, |m, v| m.max(*v));
+        let off = (&map - &large).fold(0.0f32, |m, v| m.max(v.abs()));
+        assert!(most > 0.0 && off <= 1e-5 * most, "{name}: {off} of {most}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Methods that weigh a layer's channels: Grad-CAM and Score-CAM.
+//! Methods that weigh a layer's channels: Grad-CAM, LayerCAM, Grad-CAM++ and Score-CAM.
 
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewD, Axis};
 use relc_ir::spelling::nearest_node;
 use relc_ir::{Dim, NodeId};
 
@@ -74,18 +74,65 @@ pub(super) fn grad_cam(
     targets: &[usize],
     name: Option<&str>,
 ) -> Result<Array3<f32>> {
+    let mean = |_: ArrayViewD<'_, f32>, g: ArrayViewD<'_, f32>| {
+        g.iter().map(|v| f64::from(*v)).sum::<f64>() / g.len().max(1) as f64
+    };
+    weighted(method, runner, targets, name, mean)
+}
+
+pub(super) fn grad_cam_plus_plus(
+    method: &Method,
+    runner: &mut Runner<'_>,
+    targets: &[usize],
+    name: Option<&str>,
+) -> Result<Array3<f32>> {
+    let weight = |a: ArrayViewD<'_, f32>, g: ArrayViewD<'_, f32>| {
+        let sum: f64 = a.iter().map(|v| f64::from(*v)).sum();
+        let place = |g: &f32| {
+            let g = f64::from(*g);
+            // `g^2 / (2 g^2 + g^3 sum A)`, which has no value where the gradient is 0 and none is needed.
+            let denominator = 2.0 + g * sum;
+            if g > 0.0 && denominator != 0.0 { g / denominator } else { 0.0 }
+        };
+        g.iter().map(place).sum()
+    };
+    weighted(method, runner, targets, name, weight)
+}
+
+/// Channels by a weight that is a function of the channel's activation and gradient.
+fn weighted(
+    method: &Method,
+    runner: &Runner<'_>,
+    targets: &[usize],
+    name: Option<&str>,
+    weight: impl Fn(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> f64,
+) -> Result<Array3<f32>> {
     let size = method.picture(runner.explainer)?;
     let tap = tapped(method, runner, targets, name)?;
     let maps: Vec<Array2<f32>> = (0..runner.samples())
         .map(|i| {
+            let activation = tap.activation.index_axis(Axis(0), i);
             let gradient = tap.relevance.index_axis(Axis(0), i);
-            let mean = |g: ndarray::ArrayViewD<'_, f32>| {
-                g.iter().map(|v| f64::from(*v)).sum::<f64>() / g.len().max(1) as f64
-            };
-            let weights: Vec<f64> = gradient.axis_iter(Axis(0)).map(mean).collect();
+            let channels = activation.axis_iter(Axis(0)).zip(gradient.axis_iter(Axis(0)));
+            let weights: Vec<f64> = channels.map(|(a, g)| weight(a, g)).collect();
             weigh(&tap.activation, i, &weights, size)
         })
         .collect();
+    Ok(stack(&maps))
+}
+
+pub(super) fn layer_cam(
+    method: &Method,
+    runner: &mut Runner<'_>,
+    targets: &[usize],
+    name: Option<&str>,
+) -> Result<Array3<f32>> {
+    let size = method.picture(runner.explainer)?;
+    let mut tap = tapped(method, runner, targets, name)?;
+    tap.activation.zip_mut_with(&tap.relevance, |a, g| *a *= g.max(0.0));
+    let ones = vec![1.0; tap.activation.shape()[1]];
+    let maps: Vec<Array2<f32>> =
+        (0..runner.samples()).map(|i| weigh(&tap.activation, i, &ones, size)).collect();
     Ok(stack(&maps))
 }
 

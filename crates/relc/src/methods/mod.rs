@@ -56,6 +56,18 @@ pub enum Method {
         /// The ONNX name of the node whose output is the layer; else the last picture before the head.
         layer: Option<String>,
     },
+    /// `ReLU(sum_k ReLU(g_k) * A_k)`, `g_k` the gradient at each place of the layer (Jiang et al., LayerCAM, IEEE TIP
+    /// 30, 2021), enlarged bilinearly.
+    LayerCam {
+        /// As for Grad-CAM.
+        layer: Option<String>,
+    },
+    /// As Grad-CAM, with `w_k = sum ReLU(g_k) g_k^2 / (2 g_k^2 + g_k^3 sum A_k)` (Chattopadhay et al., Grad-CAM++,
+    /// WACV 2018).
+    GradCamPlusPlus {
+        /// As for Grad-CAM.
+        layer: Option<String>,
+    },
     /// As Grad-CAM, with `w` the softmax of the scores of the input masked by each channel (Wang et al., CVPR
     /// workshops 2020).
     ScoreCam {
@@ -87,15 +99,24 @@ pub struct MethodOptions {
     pub samples: Option<usize>,
     /// smoothgrad's noise (0.15).
     pub sigma: Option<f64>,
-    /// The layer of grad_cam and score_cam.
+    /// The layer of grad_cam, layer_cam, grad_cam_plus_plus and score_cam.
     pub layer: Option<String>,
     /// The seed of random numbers (0).
     pub seed: Option<u64>,
 }
 
 /// Every method's name.
-pub const METHODS: [&str; 7] =
-    ["input_x_gradient", "integrated_gradients", "smoothgrad", "grad_cam", "score_cam", "rise", "random"];
+pub const METHODS: [&str; 9] = [
+    "input_x_gradient",
+    "integrated_gradients",
+    "smoothgrad",
+    "grad_cam",
+    "layer_cam",
+    "grad_cam_plus_plus",
+    "score_cam",
+    "rise",
+    "random",
+];
 
 impl FromStr for Method {
     type Err = String;
@@ -151,6 +172,14 @@ impl Method {
                 takes(false, true, false)?;
                 Method::GradCam { layer }
             }
+            "layer_cam" => {
+                takes(false, true, false)?;
+                Method::LayerCam { layer }
+            }
+            "grad_cam_plus_plus" => {
+                takes(false, true, false)?;
+                Method::GradCamPlusPlus { layer }
+            }
             "score_cam" => {
                 takes(false, true, false)?;
                 Method::ScoreCam { layer }
@@ -180,6 +209,8 @@ impl Method {
             Method::IntegratedGradients { .. } => "integrated_gradients",
             Method::SmoothGrad { .. } => "smoothgrad",
             Method::GradCam { .. } => "grad_cam",
+            Method::LayerCam { .. } => "layer_cam",
+            Method::GradCamPlusPlus { .. } => "grad_cam_plus_plus",
             Method::ScoreCam { .. } => "score_cam",
             Method::Rise { .. } => "rise",
             Method::Random { .. } => "random",
@@ -353,6 +384,10 @@ impl Method {
                 return Ok(with_map(runner.explainer, relevance));
             }
             Method::GradCam { layer } => cam::grad_cam(self, runner, targets, layer.as_deref())?,
+            Method::LayerCam { layer } => cam::layer_cam(self, runner, targets, layer.as_deref())?,
+            Method::GradCamPlusPlus { layer } => {
+                cam::grad_cam_plus_plus(self, runner, targets, layer.as_deref())?
+            }
             Method::ScoreCam { layer } => cam::score_cam(self, runner, targets, layer.as_deref())?,
             Method::Rise { masks, cells, keep, seed } => {
                 let options = masks::Rise { masks: *masks, cells: *cells, keep: *keep, seed: *seed };
