@@ -310,6 +310,12 @@ impl Explainer {
         }
     }
 
+    /// The probabilities `f64[N,K]` that belong to the logits of [`predict`](Self::predict): softmax over them, or
+    /// sigmoid if the model ended in one.
+    pub fn probabilities(&self, logits: &Array2<f64>) -> Array2<f64> {
+        probabilities(logits, self.head())
+    }
+
     /// The number of samples of an input of the model's shape that fits into the memory.
     fn check_input(&self, input: &ArrayViewD<'_, f32>) -> Result<usize, ExplainError> {
         let (name, ty) = self.input()?;
