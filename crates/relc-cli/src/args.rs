@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::eval::args::EvalArgs;
+pub use crate::eval::tune::TuneArgs;
+
 /// Compile an ONNX ResNet into an explainer: which pixels made the network decide, with conserved relevance.
 #[derive(Debug, Parser)]
 #[command(name = "relc", version, about, long_about = None, arg_required_else_help = true)]
@@ -25,6 +28,10 @@ pub struct Cli {
 pub enum Command {
     /// Explain a model's decisions on pictures.
     Explain(Box<ExplainArgs>),
+    /// Measure how good maps are, over a data set, and compare methods.
+    Eval(Box<EvalArgs>),
+    /// Search for the preset that does best on your pictures.
+    Tune(Box<TuneArgs>),
     /// Say whether a model is supported: its joins, what each skip is, and every node that is not.
     Check(CheckArgs),
     /// Print the graph after a pass, the lowered program, or the machine code of a node.
@@ -108,8 +115,8 @@ pub struct CompileArgs {
 /// Another method than one backward pass.
 #[derive(Debug, Args)]
 pub struct MethodArgs {
-    /// Explain by another method: input_x_gradient, integrated_gradients, smoothgrad, grad_cam, score_cam, rise,
-    /// random.
+    /// Explain by another method: input_x_gradient, integrated_gradients, smoothgrad, grad_cam, layer_cam,
+    /// grad_cam_plus_plus, score_cam, rise, random.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "gate", "bias", "mask"])]
     pub method: Option<String>,
     /// Quadrature nodes of integrated_gradients [50], noisy inputs of smoothgrad [25], masks of rise [1000].
@@ -118,7 +125,7 @@ pub struct MethodArgs {
     /// smoothgrad's noise, as a fraction of the input's range [0.15].
     #[arg(long, value_name = "SIGMA", requires = "method")]
     pub sigma: Option<f64>,
-    /// The node whose output grad_cam and score_cam weigh [default: the last picture before the head].
+    /// The node whose output the methods called cam weigh [default: the last picture before the head].
     #[arg(long, value_name = "NODE", requires = "method")]
     pub layer: Option<String>,
     /// The seed of random numbers [0].
@@ -401,6 +408,6 @@ pub struct EngineArgs {
     #[arg(long, value_name = "ENGINE", default_value = "jit", value_parser = ["jit", "interp-f32", "interp-f64"])]
     pub engine: String,
     /// Threads, at most one for each processor [default: one for each]; results don't depend on it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 }

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod compile;
 mod dump;
+mod eval;
 mod explain;
 mod failure;
 mod inputs;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
     start_log();
     let result = match Cli::parse().command {
         Command::Explain(args) => explain::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Tune(args) => eval::tune::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Preset(args) => presets::run(&args),
