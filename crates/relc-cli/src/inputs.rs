@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::artifact::NpyFile;
-use relc::preprocess::{Preprocess, load_picture};
+use relc::preprocess::{Layout, Preprocess, load_picture};
 use relc::{Explainer, NameGlob};
 
 use crate::failure::Failure;
@@ -120,17 +120,28 @@ pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Fai
     Ok(paths.iter().map(open).collect())
 }
 
+/// What the first input says of the sizes that a model leaves open: an array's, or height and width of a picture.
+/// `None` where the preprocessing makes every picture what the model wants, and where the input can't be read, which its
+/// turn says.
+pub fn first_size(paths: &[PathBuf], preprocess: &Preprocess) -> Option<Vec<usize>> {
+    let first = paths.first()?;
+    if has_ending(first, &["npy"]) {
+        return Some(NpyFile::open(first).ok()?.shape().to_vec());
+    }
+    let picture = load_picture(first).ok()?;
+    Some(preprocess.open_size([picture.height() as usize, picture.width() as usize])?.to_vec())
+}
+
 /// An array that fits the model, and how many samples it holds.
 fn open_array(path: &Path, explainer: &Explainer) -> Result<(usize, NpyFile), Failure> {
     let (name, ty) = explainer.input()?;
     let array = NpyFile::open(path)?;
     let shape = array.shape();
-    let per_sample = &ty.bind(1)[1..];
-    if shape == per_sample {
+    if explainer.takes(&[&[1], shape].concat()) {
         return Ok((1, array));
     }
     match shape.split_first() {
-        Some((&samples, rest)) if samples > 0 && rest == per_sample => Ok((samples, array)),
+        Some((&samples, _)) if samples > 0 && explainer.takes(shape) => Ok((samples, array)),
         _ => Err(Failure::from(format!(
             "{}: got an array of shape {shape:?}, expected {ty} for the model's input \"{name}\", or one sample of it \
              without the batch",
@@ -194,6 +205,13 @@ impl Source {
             )));
         };
         let channels = explainer.picture_channels().unwrap_or(3);
+        // Where the model leaves height and width open, a picture that is not resized keeps its own.
+        let own = preprocess.open_size([picture.height() as usize, picture.width() as usize]);
+        let shape = |[h, w]: [usize; 2]| match layout {
+            Layout::Nchw => [1, channels, h, w],
+            Layout::Nhwc => [1, h, w, channels],
+        };
+        let size = own.filter(|own| explainer.takes(&shape(*own))).unwrap_or(size);
         let prepared = preprocess
             .apply(&picture, layout, size, channels)
             .map_err(|e| Failure::from(format!("{file}: {e}")))?;

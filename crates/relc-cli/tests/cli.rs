@@ -311,15 +311,45 @@ fn outputs_and_shapes_are_options() {
     let wrong = ["check", &two, "--output", "features", "--hold", "offset"];
     check_fails(&relc(&wrong), 2, &["NAME=NUMBER or NAME=FILE.npy"]);
     let open = zoo("basic.ts-dynamic.onnx");
-    check_fails(&relc(&["check", &open]), 1, &["--input-shape"]);
+    assert!(check_ok(&relc(&["check", &open])).contains("f32[N,3,224,224]"));
     assert!(check_ok(&relc(&["check", &open, "--input-shape", "N,3,32,40"])).contains("f32[N,3,32,40]"));
     for command in [&["dump"][..], &["dump", "--after", "lower"], &["bench", "--runs", "1"], &["profile"]] {
         check_fails(&relc(&[command, &[&two]].concat()), 1, &["--output"]);
         check_ok(&relc(&[command, &[&two, "--output", "logits"]].concat()));
-        check_fails(&relc(&[command, &[&open]].concat()), 1, &["--input-shape"]);
         check_ok(&relc(&[command, &[&open, "--input-shape", "N,3,32,40"]].concat()));
     }
     check_fails(&relc(&["check", &open, "--input-shape", "3,wide"]), 2, &["N,3,224,224"]);
+}
+
+/// Where height and width are open, one explainer serves arrays and pictures of several sizes, each as it is alone.
+#[test]
+fn pictures_of_several_sizes_are_explained_in_turn() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/zoo/basic.ts-dynamic.onnx");
+    let folder = tempfile::tempdir().unwrap();
+    let mut names = Vec::new();
+    for (i, (width, height)) in [(32, 40), (48, 33), (32, 40)].into_iter().enumerate() {
+        let name = folder.path().join(format!("{i}.png"));
+        let picture =
+            image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, 7]));
+        picture.save(&name).unwrap();
+        names.push(name.display().to_string());
+    }
+    let explain = |inputs: &[String], out: &Path| {
+        let out = out.display().to_string();
+        let inputs = inputs.iter().map(String::as_str);
+        let args: Vec<&str> = ["explain", model]
+            .into_iter()
+            .chain(inputs)
+            .chain(["--preprocess", "none", "--out", &out])
+            .collect();
+        check_ok(&relc(&args));
+    };
+    let (together, alone) = (folder.path().join("together"), folder.path().join("alone"));
+    explain(&names, &together);
+    explain(&names[1..2], &alone);
+    let map = |out: &Path, stem: &str| std::fs::read(out.join(stem).join("map.npy")).unwrap();
+    assert_eq!(map(&together, "1"), map(&alone, "1"));
+    assert_eq!(map(&together, "0"), map(&together, "2"));
 }
 
 /// A model of bytes normalises them itself; the message says how to give it a picture, and that works.

@@ -240,6 +240,12 @@ impl Preprocess {
         Preprocess::from_toml(&text, name)
     }
 
+    /// Height and width for a model that leaves them open: those that the preprocessing states, else, where it resizes
+    /// nothing, those of the picture; `None` where it crops to what the model wants.
+    pub fn open_size(&self, picture: [usize; 2]) -> Option<[usize; 2]> {
+        self.size.or_else(|| self.resize_to.is_none().then_some(picture))
+    }
+
     /// The lowest and highest values that a picture's channels can take in the model's input: those of bytes 0 and
     /// 255, in the model's order of channels.
     pub fn bounds(&self, channels: usize) -> Bounds {

@@ -98,11 +98,16 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         None => picture_compiler(&args.compile, &preprocess)?,
     };
     let compiler = compiler.engine(engine).import(import_options(&args.import)?);
+    let paths = inputs::expand(&args.inputs)?;
+    let compiler = match inputs::first_size(&paths, &preprocess) {
+        Some(sizes) => compiler.sample(sizes),
+        None => compiler,
+    };
     let explainer = compiler.compile(&args.model)?;
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let explainer = if args.no_sensitivity { explainer.without_sensitivity() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
-    let sources = inputs::open(&inputs::expand(&args.inputs)?, &explainer)?;
+    let sources = inputs::open(&paths, &explainer)?;
     let samples = sources.iter().map(|s| s.samples).sum();
     check_seed_rows(&seed, samples)?;
     let files = Files::create(args, samples, Style::new(colormap))?;

@@ -59,7 +59,15 @@ impl Run<'_> {
         let size = fixed.unwrap_or(usize::from(self.args.batch)).max(1);
         for (place, (source, index)) in all.enumerate() {
             match source.sample(index, place, self.explainer, &self.preprocess) {
-                Ok(sample) => batch.push(sample),
+                Ok(sample) => {
+                    // Samples of several sizes are no batch.
+                    if batch.first().is_some_and(|first| first.values.shape() != sample.values.shape()) {
+                        self.explain_or_leave_out(&batch, &bar)?;
+                        bar.inc(batch.len() as u64);
+                        batch.clear();
+                    }
+                    batch.push(sample);
+                }
                 Err(failure) => {
                     self.fail(source.name(index), failure, &bar)?;
                     bar.inc(1);
@@ -103,23 +111,25 @@ impl Run<'_> {
 
     fn explain_batch(&mut self, batch: &[Sample], bar: &ProgressBar) -> Result<(), Failure> {
         let input = inputs::stack(batch)?;
+        let explainer = self.explainer.for_shape(input.shape())?;
+        let explainer = explainer.as_ref();
         let seed = self.batch_seed(batch).into_owned();
         let rival = self.compares_with_the_second();
         let targets = if rival { &Targets::TopK(2) } else { &self.targets };
         let result = match &self.method {
-            None => self.explainer.explain(input.view(), &seed, targets),
+            None => explainer.explain(input.view(), &seed, targets),
             Some(method) => {
                 let runs = usize::from(self.args.batch);
                 let show = &mut |done: usize, total: usize| {
                     bar.set_message(format!("{}: {done} of {total} runs", method.name()));
                 };
-                method.explain(self.explainer, input.view(), &self.targets, runs, show)
+                method.explain(explainer, input.view(), &self.targets, runs, show)
             }
         };
         let mut result = result.map_err(of_input)?;
         let labels = self.labels.as_deref();
         let report = |(i, sample): (usize, &Sample)| {
-            sample_report(self.explainer, &result, i, &sample.name, &self.seed_name, labels)
+            sample_report(explainer, &result, i, &sample.name, &self.seed_name, labels)
         };
         let mut reports: Vec<SampleReport> = batch.iter().enumerate().map(report).collect();
         for (report, sample) in reports.iter_mut().zip(batch) {
@@ -133,7 +143,7 @@ impl Run<'_> {
             result.explanations.truncate(1);
             reports.iter_mut().for_each(|report| report.explanations.truncate(1));
         }
-        let taps = self.taps(&result, input.view(), &seed)?;
+        let taps = self.taps(explainer, &result, input.view(), &seed)?;
         if let Some(levels) = self.args.heat_quantization {
             for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
                 quantize_heat(map, usize::from(levels));
@@ -176,6 +186,7 @@ impl Run<'_> {
     /// The relevance of the nodes that `--tap` names, with their names.
     fn taps(
         &self,
+        explainer: &Explainer,
         result: &Explanations,
         input: ArrayViewD<'_, f32>,
         seed: &Seed,
@@ -188,7 +199,7 @@ impl Run<'_> {
             ReduceArg::Spatial => Reduce::Spatial,
             ReduceArg::None => Reduce::None,
         };
-        let taps = self.explainer.tap(input, seed, &first.targets, glob).map_err(of_input)?;
+        let taps = explainer.tap(input, seed, &first.targets, glob).map_err(of_input)?;
         Ok(taps.into_iter().map(|t| (t.name, reduce.apply(&t.relevance))).collect())
     }
 
