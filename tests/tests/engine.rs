@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use relc::ir::rule::Bounds;
+use relc::ir::rule::{Bounds, Contract};
 use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
 use relc_ir::Graph;
 use relc_ir::op::Activation;
@@ -109,8 +109,14 @@ fn every_reference_model_agrees_with_the_oracle() {
             if samples == 1 && name.contains(' ') {
                 continue; // large: the policies are seen on the others
             }
-            println!("{path} {name}");
-            check(&Model::File(&path), name, samples);
+            let compiler = Compiler::new(preset(name)).engine(Engine::InterpF64);
+            let unbounded = Model::File(&path).compile(&compiler).leaks().iter().any(|leak| {
+                leak.1 == Contract::Unbounded // `paper` on signed inputs: there any f32 executor is off
+            });
+            println!("{path} {name}{}", if unbounded { ": unbounded" } else { "" });
+            if !unbounded {
+                check(&Model::File(&path), name, samples);
+            }
         }
     }
 }
@@ -192,13 +198,31 @@ fn values_of_unusual_signs_agree_with_the_oracle() {
         Activation::HardSigmoid { alpha: -0.4, beta: 0.3 },
         Activation::HardSwish,
         Activation::Gelu { tanh: false },
-        Activation::Abs,
         Activation::Neg,
     ] {
         let (mut runner, plans) = (proptest::test_runner::TestRunner::deterministic(), plans());
         for _ in 0..3 {
             let plan = plans.new_tree(&mut runner).unwrap().current();
             check(&Model::Graph(&build(&Plan { activation, ..plan })), "conserve", 2);
+        }
+    }
+}
+
+/// An activation that makes something of nothing leaves what lies beyond the last channel zero: the books, which add up
+/// whole vectors, balance.
+#[test]
+fn clips_that_exclude_zero_leave_the_books_balanced() {
+    let (mut runner, plans) = (proptest::test_runner::TestRunner::deterministic(), plans());
+    for activation in [Activation::Clip { min: 0.1, max: 1.5 }, Activation::Clip { min: -6.0, max: -1.0 }] {
+        for _ in 0..3 {
+            let plan = plans.new_tree(&mut runner).unwrap().current();
+            let graph = build(&Plan { activation, ..plan });
+            for isa in Isa::available() {
+                let explainer =
+                    Compiler::new(preset("epsilon half")).isa(isa).compile_graph(graph.clone()).unwrap();
+                let ledger = &explain(&explainer, &noise(&explainer, 2)).explanations[0].ledger;
+                ledger.check(1e-3).unwrap_or_else(|e| panic!("{isa}: {e} in\n{graph}"));
+            }
         }
     }
 }

@@ -122,13 +122,12 @@ impl Builder<'_> {
                 let alpha = b.const4(alpha as f32);
                 b.fma(negative, alpha, positive)
             }),
-            Activation::Clip { min, max } if !min.is_nan() && !max.is_nan() => {
-                self.map(node, x, |b, x, _| {
-                    let (low, high) = (b.const4(min as f32), b.const4(max as f32));
-                    let raised = b.max(x, low);
-                    b.min(raised, high)
-                })
-            }
+            // What lies beyond the last channel has to stay zero.
+            Activation::Clip { min, max } if min <= 0.0 && max >= 0.0 => self.map(node, x, |b, x, _| {
+                let (low, high) = (b.const4(min as f32), b.const4(max as f32));
+                let raised = b.max(x, low);
+                b.min(raised, high)
+            }),
             Activation::Identity | Activation::Dropout => self.map(node, x, |_, x, _| x),
             _ => {
                 let (input, output) = (self.buffer(x)?, self.buffer(ValueId { node, port: 0 })?);
