@@ -48,6 +48,8 @@ fn disagreement(model: &Path, folder: &Path, number: usize) -> Option<String> {
     match (checked.status.code(), explained.status.code()) {
         (Some(0), Some(0)) => None,
         (Some(1), Some(1)) if said(&checked) == said(&explained) => None,
+        // What the file leaves open, the array that is explained settles.
+        (Some(1), _) if said(&checked).contains("state the shape (--input-shape") => None,
         // Whether f32 holds the sums of a weight of 3e38 depends on the input.
         (Some(0), Some(1))
             if said(&explained).contains("expected an input and weights whose sums fit f32") =>
