@@ -77,7 +77,7 @@ fn samples() -> Vec<Kernel> {
         scale_shift("scale_shift", [wide; 2], true),
         ratio_split("ratio_split", [wide; 5]),
         multiply("multiply", [wide; 3]),
-        quotients("quotients", [wide; 2], None, &[part], Stabiliser::Signed(1e-6), Vanishing::Clipped),
+        quotients("quotients", [wide; 2], None, &[part], (Stabiliser::Signed(1e-6), Vanishing::Clipped), None),
         max_pool("max_pool", stem, wide, pool),
         max_pool_winner("max_pool_winner", stem, wide, stem, pool),
         average_pool("average_pool", last, head, global),

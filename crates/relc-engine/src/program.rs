@@ -136,6 +136,7 @@ impl Step {
             Action::Quotients { .. } => ("quotients", 0),
             Action::Move { .. } | Action::Relayout { .. } => ("move", 0),
             Action::Map { .. } => ("map", 0),
+            Action::Stabilise { .. } => ("stabiliser", 0),
             Action::Interpret(_) => ("interpret", 0),
             Action::Spread(_) | Action::Raise { .. } => ("spread", 0),
             Action::Tally { .. } | Action::Absorbed { .. } => ("ledger", 0),

@@ -146,6 +146,15 @@ pub enum Action {
         /// The flag that it raises where something is left to spread.
         flag: Option<usize>,
     },
+    /// The stabiliser of a layer whose denominators measure it: `factor` times the root of their mean square.
+    Stabilise {
+        /// The denominators.
+        input: BufferId,
+        /// One element.
+        output: BufferId,
+        /// By what their root mean square is multiplied.
+        factor: f64,
+    },
     /// A function of each element.
     Map {
         /// What is read.
@@ -250,7 +259,8 @@ impl Step {
             }
             Action::Move { input, output, .. }
             | Action::Map { input, output, .. }
-            | Action::Relayout { input, output } => {
+            | Action::Relayout { input, output }
+            | Action::Stabilise { input, output, .. } => {
                 f(Use::Read, input);
                 f(Use::Write, output);
             }

@@ -104,7 +104,7 @@ fn dense(case: &Case, rule: &LinearRule, x: &[f64], r: &[f64]) -> (Vec<f64>, Acc
         let contribution = |i: usize| parts.iter().map(|(x, w)| x[i] * w[[j, i]]).sum::<f64>();
         let bias = if rule.bias == BiasPolicy::Include { b[j] } else { 0.0 };
         let z = (0..x.len()).map(contribution).sum::<f64>() + bias;
-        let eps = rule.stabiliser.term(z);
+        let eps = rule.stabiliser.term(z, 0.0);
         let fan_in = mask.row(j).sum();
         if rule.fallback == Fallback::Flat && (z + eps).abs() < 1e-20 {
             if fan_in == 0.0 {

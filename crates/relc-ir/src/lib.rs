@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod analysis;
+mod arriving;
 mod attr;
 mod error;
 mod export;

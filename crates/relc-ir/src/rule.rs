@@ -3,15 +3,18 @@
 //! What the rules are called, where they come from and which preset asks for them is `relc-rules`' business; here
 //! is only what an executor must know to compute one.
 
+mod leak;
 mod linear;
+mod stabiliser;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub use leak::{FALLBACK_THRESHOLD, Fallback, Leak};
 pub use linear::{
-    BiasPart, BiasPolicy, Bounds, Condition, FALLBACK_THRESHOLD, Fallback, InputPart, LinearRule, Part,
-    Product, STRICT_THRESHOLD, Stabiliser, WeightPart, products,
+    BiasPart, BiasPolicy, Bounds, Condition, InputPart, LinearRule, Part, Product, WeightPart, products,
 };
+pub use stabiliser::Stabiliser;
 
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::op::{Arithmetic, Op};

@@ -15,7 +15,8 @@
 //! **Forward and backward, paired** (once relevance is derived)
 //! - Every relevance node belongs to a forward node (`of=`).
 //! - A relevance node's outputs have the types of the operands of its forward node that they are the relevance
-//!   of; a `sum` and the seed have the type of the forward node's output.
+//!   of; a `sum` and the seed have the type of the forward node's output, and so has each output of a read-out, which
+//!   belongs to the node at whose output it cuts. What a linear rule hands on is its second output, of the type of `r`.
 //! - A split belongs to an `add` and has one branch for each of its operands, in their order.
 //! - The operand `z` of a rule that reads its layer's output is the output of its forward node.
 //! - Every input has exactly one relevance value, of its own type, or none.
@@ -38,7 +39,7 @@ use std::fmt::{self, Write};
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::{Arithmetic, Op, Relevance};
-use crate::rule::Contract;
+use crate::rule::{Contract, Leak};
 use crate::types::TensorType;
 
 /// One thing that is wrong.
@@ -208,6 +209,13 @@ impl Verifier<'_> {
             Relevance::Pass if data.len() > 1 => {
                 let got = &g.node(node).types()[0];
                 if data.iter().any(|(_, v)| g.ty(*v) == got) { vec![got.clone()] } else { vec![] }
+            }
+            Relevance::Readout { .. } => vec![forward.types()[0].clone(); 2],
+            // Where it arrives is another node's output: shape inference says what it is.
+            Relevance::Upsample { .. } => g.node(node).types().to_vec(),
+            Relevance::Linear { rule, .. } if rule.leak != Leak::Lost => {
+                let own = data.iter().map(|(_, v)| g.ty(*v).clone());
+                own.chain([forward.types()[0].clone()]).collect()
             }
             Relevance::Mask { .. } => {
                 g.operands(node).first().map(|v| g.ty(*v).clone()).into_iter().collect()

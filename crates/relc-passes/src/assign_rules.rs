@@ -75,8 +75,11 @@ fn places(graph: &Graph, order: &[NodeId]) -> BTreeMap<NodeId, Place> {
             let before = places.get(&v.node).map_or(0, |p| p.depth);
             before + usize::from(graph.node(v.node).op.is_weighted())
         });
-        places.insert(node, Place { depth: depth.max().unwrap_or(0), last: true });
+        places.insert(node, Place { depth: depth.max().unwrap_or(0), layers: 0, last: true });
     }
+    let through = places.iter().map(|(n, place)| place.depth + usize::from(graph.node(*n).op.is_weighted()));
+    let layers = through.max().unwrap_or(0);
+    places.values_mut().for_each(|place| place.layers = layers);
     let mut before: BTreeSet<NodeId> = BTreeSet::new();
     for &node in order.iter().rev() {
         let is_before = before.contains(&node);

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use relc_ir::op::{AveragePool, LinearLayer, MaxPool, Relevance, Window};
-use relc_ir::rule::{GatePolicy, LinearRule, PoolWindow, Rule, Surrogate};
+use relc_ir::rule::{
+    BiasPolicy, Fallback, GatePolicy, Leak, LinearRule, PoolWindow, Rule, Stabiliser, Surrogate,
+};
+use relc_rules::leak_rule;
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 
 use crate::error::PassError;
@@ -107,10 +110,9 @@ impl Derivation<'_> {
                 self.give(x, passed);
             }
             Rule::AsAverage { window, rule } => {
-                let pool = self.stand_in(node, x, window)?;
-                let op = Relevance::Linear { layer: LinearLayer::AveragePool(pool), rule };
-                let passed = self.add(op, node, &[r, x])?;
-                self.give(x, ValueId { node: passed, port: 0 });
+                let pool = self.stand_in(node, x, window, &rule)?;
+                let passed = self.through(node, LinearLayer::AveragePool(pool), rule, &[r, x])?;
+                self.give(x, passed);
             }
             Rule::Winner => {
                 let Op::MaxPool(pool) = self.graph.node(node).op else {
@@ -219,12 +221,52 @@ impl Derivation<'_> {
         if rule.reads_output() {
             with.push(ValueId { node, port: 0 });
         }
-        let passed = self.add(Relevance::Linear { layer, rule }, node, &with)?;
-        Ok(ValueId { node: passed, port: 0 })
+        self.through(node, layer, rule, &with)
+    }
+
+    /// The relevance of a layer's input by a rule, and by the rule that takes what the first does not pass on.
+    /// `operands` are `r`, the input and what the layer has besides.
+    fn through(
+        &mut self,
+        node: NodeId,
+        layer: LinearLayer,
+        rule: LinearRule,
+        operands: &[ValueId],
+    ) -> Result<ValueId, PassError> {
+        let leak = rule.leak;
+        let op = Relevance::Linear { layer: layer.clone(), rule };
+        let passed = self.add(op, node, operands)?;
+        let [passed, lost] = [0, 1].map(|port| ValueId { node: passed, port });
+        let handed_on = match leak {
+            Leak::Lost => return Ok(passed),
+            Leak::Proportional => {
+                let joined = self.add(Relevance::Proportional, node, &[passed, lost])?;
+                return Ok(ValueId { node: joined, port: 0 });
+            }
+            Leak::Zplus | Leak::Flat => {
+                let weighted = matches!(layer, LinearLayer::Conv(_) | LinearLayer::Gemm(_));
+                let parameters = operands.get(1..if weighted { 3 } else { 2 }).unwrap_or_default();
+                let op = Relevance::Linear { layer, rule: leak_rule(leak) };
+                self.add(op, node, &[&[lost], parameters].concat())?
+            }
+        };
+        // The sum belongs to the node whose output the relevance is of.
+        let of = operands.get(1).map_or(node, |x| x.node);
+        let sum = self.add(Relevance::Sum, of, &[passed, ValueId { node: handed_on, port: 0 }])?;
+        Ok(ValueId { node: sum, port: 0 })
     }
 
     /// The average pool that stands for a MaxPool.
-    fn stand_in(&mut self, node: NodeId, x: ValueId, window: PoolWindow) -> Result<AveragePool, PassError> {
+    ///
+    /// Where nothing but the window's values is in the denominator, the divisor cancels: then every tap counts, padding
+    /// or not, which is the same and makes the pool a convolution.
+    fn stand_in(
+        &mut self,
+        node: NodeId,
+        x: ValueId,
+        window: PoolWindow,
+        rule: &LinearRule,
+    ) -> Result<AveragePool, PassError> {
         let Op::MaxPool(MaxPool { window: own }) = self.graph.node(node).op else {
             return Err(self.misfit(node, "as_average"));
         };
@@ -239,7 +281,14 @@ impl Derivation<'_> {
                 format!("a 2x2 window of stride 2 does not give {out}: the pool's own window stands in");
             self.remarks.missed(self.graph.describe(node), message);
         }
-        Ok(average(own))
+        let cancels = rule.stabiliser == Stabiliser::None && rule.bias == BiasPolicy::Exclude;
+        match self.graph.ty(x).dims() {
+            [_, _, Dim::Fixed(h), Dim::Fixed(w)] if cancels && rule.fallback == Fallback::Flat => {
+                let window = own.without_ceil([*h, *w]).unwrap_or(own);
+                Ok(AveragePool { window, count_include_pad: true })
+            }
+            _ => Ok(average(own)),
+        }
     }
 
     /// The op that undoes a change of shape.

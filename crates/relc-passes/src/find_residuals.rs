@@ -8,12 +8,11 @@
 
 use std::collections::HashMap;
 
-use petgraph::algo::dominators::{self, Dominators};
-use petgraph::graphmap::DiGraphMap;
 use relc_ir::op::Arithmetic;
 use relc_ir::residual::{Branch, BranchKind, Residual};
 use relc_ir::{Graph, NodeId, Op, ValueId};
 
+use crate::dominance::Dominance;
 use crate::error::PassError;
 use crate::gates::Gates;
 use crate::manager::{Pass, Remarks, forward_order};
@@ -94,39 +93,6 @@ fn describe(graph: &Graph, r: &Residual) -> String {
         r.skip_name(),
         graph.describe(r.fork)
     )
-}
-
-/// The dominator tree of the forward graph under one root above all inputs.
-struct Dominance {
-    /// Nodes by their index; `ROOT` stands above the inputs.
-    tree: Dominators<usize>,
-    nodes: HashMap<usize, NodeId>,
-}
-
-const ROOT: usize = usize::MAX;
-
-impl Dominance {
-    fn new(graph: &Graph) -> Self {
-        let mut flow = DiGraphMap::<usize, ()>::new();
-        let mut nodes = HashMap::new();
-        for &input in graph.inputs() {
-            flow.add_edge(ROOT, input.index(), ());
-            nodes.insert(input.index(), input);
-        }
-        for (from, to) in graph.forward_edges() {
-            flow.add_edge(from.index(), to.index(), ());
-            nodes.insert(from.index(), from);
-            nodes.insert(to.index(), to);
-        }
-        flow.add_node(ROOT);
-        Dominance { tree: dominators::simple_fast(&flow, ROOT), nodes }
-    }
-
-    /// The nearest node that every path to `join` goes through.
-    fn fork(&self, join: NodeId) -> Option<NodeId> {
-        let dominator = self.tree.immediate_dominator(join.index()).filter(|d| *d != ROOT)?;
-        self.nodes.get(&dominator).copied()
-    }
 }
 
 /// The longest path from a fork to a value: weighted layers, and nodes.

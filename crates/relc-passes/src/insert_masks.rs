@@ -39,7 +39,7 @@ impl Pass for InsertMasks {
                 .last_of_each_name(&order)
                 .into_iter()
                 .filter(|n| mask.name.is_match(&graph.node(*n).name))
-                .filter_map(|n| Some((n, arriving(graph, n)?)))
+                .filter_map(|n| Some((n, graph.arriving(n)?)))
                 .collect();
             let Some((first, _)) = matched.first() else { return Err(unmatched(graph, mask, &order)) };
             let channels = channels_of(graph, *first);
@@ -75,19 +75,6 @@ fn unmatched(graph: &Graph, mask: &Mask, order: &[NodeId]) -> PassError {
 
 fn channels_of(graph: &Graph, node: NodeId) -> Option<Dim> {
     graph.node(node).types().first()?.dims().get(1).copied()
-}
-
-/// The relevance value that arrives at a node's output.
-fn arriving(graph: &Graph, node: NodeId) -> Option<ValueId> {
-    let of_node = graph.node_ids().filter(|n| graph.node(*n).of == Some(node));
-    of_node.into_iter().find_map(|n| {
-        let operands = graph.operands(n);
-        match &graph.node(n).op {
-            Op::Relevance(Relevance::Seed | Relevance::Sum) => None,
-            Op::Relevance(Relevance::Split { branches, .. }) => operands.get(*branches).copied(),
-            _ => operands.first().copied(),
-        }
-    })
 }
 
 /// The relevance values that flow from what depends on the matched nodes to what does not.

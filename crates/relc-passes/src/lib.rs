@@ -9,11 +9,13 @@ mod channels;
 mod check_conservation;
 mod cleanup;
 mod derive_relevance;
+mod dominance;
 mod error;
 mod find_residuals;
 mod gates;
 mod infer_shapes;
 mod insert_masks;
+mod insert_readouts;
 mod insert_splits;
 mod manager;
 mod normalise_batchnorm;
@@ -27,6 +29,7 @@ pub use error::{PassError, UnsupportedNode};
 pub use find_residuals::FindResiduals;
 pub use infer_shapes::InferShapes;
 pub use insert_masks::InsertMasks;
+pub use insert_readouts::InsertReadouts;
 pub use insert_splits::InsertSplits;
 pub use manager::{Pass, PassManager, PassRecord, Remark, RemarkKind, Remarks};
 pub use normalise_batchnorm::{NormaliseBatchnorm, unfolded};
@@ -45,6 +48,7 @@ pub fn pipeline(preset: &Preset, batchnorm: BatchNormPolicy) -> Vec<Box<dyn Pass
         Box::new(AssignRules { preset: preset.clone() }),
         Box::new(InsertSplits),
         Box::new(DeriveRelevance),
+        Box::new(InsertReadouts { readouts: preset.readouts().to_vec(), masked: !preset.masks().is_empty() }),
         Box::new(InsertMasks { masks: preset.masks().to_vec() }),
         Box::new(CheckConservation),
     ]
@@ -62,7 +66,7 @@ mod tests {
     #[test]
     fn every_pass_has_a_name_and_a_description() {
         let passes = super::pass_list();
-        assert_eq!(passes.len(), 9);
+        assert_eq!(passes.len(), 10);
         assert!(passes.iter().all(|(name, description)| !name.is_empty() && !description.is_empty()));
     }
 }

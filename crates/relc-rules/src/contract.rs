@@ -1,7 +1,7 @@
 //! What each relevance op promises about conservation, from the rule alone.
 
 use relc_ir::op::{LinearLayer, Relevance, SplitKind};
-use relc_ir::rule::{Contract, Fallback, Frame, InputPart, LinearRule, Stabiliser, WeightPart};
+use relc_ir::rule::{Contract, Fallback, Frame, InputPart, Leak, LinearRule, Stabiliser, WeightPart};
 
 /// What is known about the input of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +52,17 @@ fn linear(layer: &LinearLayer, rule: &LinearRule, facts: InputFacts) -> Contract
             (InputPart::Raw, WeightPart::Raw) => pool && facts.non_negative,
             _ => false,
         });
-    let divides = rule.stabiliser != Stabiliser::None || rule.fallback != Fallback::None || rule.strict;
+    let divides = rule.stabiliser != Stabiliser::None || rule.fallback != Fallback::None;
+    // What is handed on is part of what leaves; a denominator that is measured by all others bounds the rest.
+    let bounded = non_negative || matches!(rule.stabiliser, Stabiliser::Relative(_));
+    if rule.leak != Leak::Lost {
+        return if bounded { Contract::Conserving } else { Contract::Unbounded };
+    }
     if !non_negative || !divides {
         Contract::Unbounded
-    } else if facts.has_bias && !rule.strict {
+    } else if facts.has_bias {
         Contract::LeaksToBias
-    } else if rule.stabiliser != Stabiliser::None && !rule.strict {
+    } else if rule.stabiliser != Stabiliser::None {
         Contract::LeaksToStabiliser
     } else if !facts.windows_cover_input {
         Contract::LeaksToPadding

@@ -79,6 +79,26 @@ impl Stats {
         blocks.into_iter().sum()
     }
 
+    /// The mean of the squares of a tensor's elements, in f64; as [`Stats::of`].
+    pub fn mean_square(layout: &Blocked, data: &[f32], parallel: bool) -> f64 {
+        let v = layout.block();
+        let block = |b: usize| -> f64 {
+            let channels = v.min(layout.channels() - b * v);
+            let rows = (0..layout.height()).map(|y| {
+                let start = layout.offset(b, y, 0);
+                data.get(start..start + layout.width() * v).unwrap_or(&[])
+            });
+            let pixels = rows.flat_map(|row| row.chunks_exact(v)).flat_map(|pixel| &pixel[..channels]);
+            pixels.map(|value| f64::from(*value).powi(2)).sum()
+        };
+        let blocks: Vec<f64> = if parallel {
+            (0..layout.blocks()).into_par_iter().map(block).collect()
+        } else {
+            (0..layout.blocks()).map(block).collect()
+        };
+        blocks.into_iter().sum::<f64>() / layout.dense_len().max(1) as f64
+    }
+
     fn of_block(isa: Isa, layout: &Blocked, data: &[f32], block: usize) -> Stats {
         let v = layout.block();
         let channels = v.min(layout.channels() - block * v);

@@ -2,9 +2,8 @@
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc_interp::{Element, Options};
-use relc_ir::op::Relevance;
 use relc_ir::spelling::did_you_mean_glob;
-use relc_ir::{NodeId, Op, ValueId};
+use relc_ir::{NodeId, ValueId};
 use relc_rules::NameGlob;
 
 use crate::compiler::Engine;
@@ -69,7 +68,7 @@ impl Explainer {
         let graph = self.graph();
         let order = graph.forward_order().unwrap_or_default();
         let reached = graph.last_of_each_name(&order).into_iter();
-        let reached: Vec<NodeId> = reached.filter(|n| self.arriving(*n).is_some()).collect();
+        let reached: Vec<NodeId> = reached.filter(|n| graph.arriving(*n).is_some()).collect();
         let matched = reached.iter().copied().filter(|n| matcher.is_match(&graph.node(*n).name));
         let matched: Vec<NodeId> = matched.collect();
         if matched.is_empty() {
@@ -93,19 +92,6 @@ impl Explainer {
             Engine::InterpF64 => self.run_taps(input.mapv(f64::from), seed, targets, nodes),
             _ => self.run_taps(input.to_owned(), seed, targets, nodes),
         }
-    }
-
-    /// The relevance value that arrives at a node's output.
-    fn arriving(&self, node: NodeId) -> Option<ValueId> {
-        let graph = self.graph();
-        graph.node_ids().filter(|n| graph.node(*n).of == Some(node)).find_map(|n| {
-            let operands = graph.operands(n);
-            match &graph.node(n).op {
-                Op::Relevance(Relevance::Seed | Relevance::Sum) => None,
-                Op::Relevance(Relevance::Split { branches, .. }) => operands.get(*branches).copied(),
-                _ => operands.first().copied(),
-            }
-        })
     }
 
     fn run_taps<T: Element>(
@@ -134,7 +120,7 @@ impl Explainer {
         };
         let taps = nodes.iter().filter_map(|&node| {
             let activation = forward.value(ValueId { node, port: 0 })?;
-            let relevance = backward.value(self.arriving(node)?)?;
+            let relevance = backward.value(graph.arriving(node)?)?;
             Some((node, activation, relevance))
         });
         taps.map(|(node, activation, relevance)| {

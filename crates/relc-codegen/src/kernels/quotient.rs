@@ -12,6 +12,8 @@ pub enum Stabiliser {
     Plain(f32),
     /// `eps` where `z >= 0`, `-eps` elsewhere.
     Signed(f32),
+    /// As `Signed`, with an eps that is known when the kernel runs: the one element of a buffer `eps`.
+    Given,
 }
 
 /// What becomes of relevance that no denominator can divide; `s` is 0 there.
@@ -124,23 +126,28 @@ impl QuotientPart {
 
 /// `s` of every part of a rule, from R, the layer's output `z` and the sums of the parts' products.
 ///
-/// Buffers: `r`; `z` if it is given; for each part its tensors, its constant (lies like s) and its bias
-/// (`f32[ceil(C/V) * V]`), as far as it has them; `s` of each part; then `ledger: out f64[tasks][3]`, see [`LEDGER`].
-/// All tensors share the image of `r`; halos may differ. One task per block and row.
+/// Buffers: `r`; `z` if it is given; `eps: f32[1]` of [`Stabiliser::Given`]; for each part its tensors, its constant (lies
+/// like s) and its bias (`f32[ceil(C/V) * V]`), as far as it has them; `s` of each part; `lost` if its layout is given;
+/// then `ledger: out f64[tasks][3]`, see [`LEDGER`]. All tensors share the image of `r`; halos may differ. One task per
+/// block and row.
+///
+/// Where `lost` is given, it is what is not passed on, `R - sum_p s_p (den_p - bias_p)`, and the ledger stays 0.
 pub fn quotients(
     name: &str,
     [r, s]: [Blocked; 2],
     z: Option<Blocked>,
     parts: &[QuotientPart],
-    stabiliser: Stabiliser,
-    vanishing: Vanishing,
+    (stabiliser, vanishing): (Stabiliser, Vanishing),
+    lost: Option<Blocked>,
 ) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let relevance = k.input("r", r.len());
     let output = z.map(|z| (k.input("z", z.len()), z));
+    let eps = (stabiliser == Stabiliser::Given).then(|| k.input("eps", 1));
     let operands: Vec<Operands> =
         parts.iter().enumerate().map(|(index, part)| part.declare(&mut k, index, &s)).collect();
     let outs: Vec<Buf> = (0..parts.len()).map(|index| k.output(&format!("s{index}"), s.len())).collect();
+    let lost = lost.map(|layout| (k.output("lost", layout.len()), layout));
     let slots = LEDGER.len() as i64;
     let rows = r.blocks().saturating_mul(i64::from(r.height));
     let len = usize::try_from(rows.saturating_mul(slots)).unwrap_or(usize::MAX);
@@ -154,6 +161,9 @@ pub fn quotients(
             let z = output.map(|(buffer, layout)| b.load4(buffer, at.of(&layout)));
             // Where no part's condition holds, R goes nowhere.
             let mut nowhere = rel;
+            // What no part passes on.
+            let mut rest = rel;
+            let given = eps.map(|eps| b.load_splat(eps, 0));
             for ((part, operands), out) in parts.iter().zip(&operands).zip(&outs) {
                 let scaled = if part.scale == 1.0 {
                     rel
@@ -192,16 +202,24 @@ pub fn quotients(
                         all.reduce(|sum, value| b.add(sum, value)).unwrap_or(zero)
                     }
                 };
-                let eps = stabiliser.emit(b, den);
+                let eps = stabiliser.emit(b, den, given);
                 let d = eps.map_or(den, |eps| b.add(den, eps));
                 let mut quotient = b.div(share, d);
                 if let Some(vanishes) = vanishing.emit(b, d, stabiliser) {
                     quotient = b.select(vanishes, zero, quotient);
-                    let lost = b.select(vanishes, share, zero);
-                    let lost = if vanishing == Vanishing::Clipped { lost } else { b.abs(lost) };
-                    clipped.add(b, lost);
+                    if lost.is_none() {
+                        let clip = b.select(vanishes, share, zero);
+                        let clip = if vanishing == Vanishing::Clipped { clip } else { b.abs(clip) };
+                        clipped.add(b, clip);
+                    }
                 }
                 b.store(quotient, *out, at.of(&s));
+                if lost.is_some() {
+                    let sum = bias.map_or(den, |bias| b.sub(den, bias));
+                    let passed = b.mul(quotient, sum);
+                    rest = b.sub(rest, passed);
+                    continue;
+                }
                 if let Some(bias) = bias {
                     bias_loss.add_product(b, quotient, bias);
                 }
@@ -209,7 +227,9 @@ pub fn quotients(
                     eps_loss.add_product(b, quotient, eps);
                 }
             }
-            if parts.iter().all(|part| part.on != Condition::Always) {
+            if let Some((lost, layout)) = &lost {
+                b.store(rest, *lost, at.of(layout));
+            } else if parts.iter().all(|part| part.on != Condition::Always) {
                 clipped.add(b, nowhere);
             }
         });
@@ -239,16 +259,17 @@ impl Vanishing {
 }
 
 impl Stabiliser {
-    /// What is added to the denominator; nothing if there is no stabiliser.
-    fn emit(self, b: &mut Body, z: Val) -> Option<Val> {
-        match self {
-            Stabiliser::None => None,
-            Stabiliser::Plain(eps) => Some(b.const4(eps)),
-            Stabiliser::Signed(eps) => {
-                let (zero, plus, minus) = (b.const4(0.0), b.const4(eps), b.const4(-eps));
-                let positive = b.compare(Compare::Ge, z, zero);
-                Some(b.select(positive, plus, minus))
-            }
-        }
+    /// What is added to the denominator; nothing if there is no stabiliser. `given` is the eps that is known when the
+    /// kernel runs.
+    fn emit(self, b: &mut Body, z: Val, given: Option<Val>) -> Option<Val> {
+        let zero = b.const4(0.0);
+        let (plus, minus) = match (self, given) {
+            (Stabiliser::None, _) | (Stabiliser::Given, None) => return None,
+            (Stabiliser::Plain(eps), _) => return Some(b.const4(eps)),
+            (Stabiliser::Signed(eps), _) => (b.const4(eps), b.const4(-eps)),
+            (Stabiliser::Given, Some(eps)) => (eps, b.sub(zero, eps)),
+        };
+        let positive = b.compare(Compare::Ge, z, zero);
+        Some(b.select(positive, plus, minus))
     }
 }

@@ -5,12 +5,16 @@ use relc_codegen::kir::Data;
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
 use crate::{dense, halo, shape, vector};
 
+/// The stabiliser that the kernel reads when it runs.
+const GIVEN: f32 = 0.375;
+
 fn eps(stabiliser: Stabiliser, z: f32) -> f32 {
     match stabiliser {
         Stabiliser::None => 0.0,
         Stabiliser::Plain(eps) => eps,
         Stabiliser::Signed(eps) if z >= 0.0 => eps,
         Stabiliser::Signed(eps) => -eps,
+        Stabiliser::Given => if z >= 0.0 { GIVEN } else { -GIVEN },
     }
 }
 
@@ -51,11 +55,15 @@ proptest! {
         vector in vector(),
         stabiliser in prop_oneof![
             Just(Stabiliser::None), Just(Stabiliser::Plain(0.25)), Just(Stabiliser::Signed(0.125)),
+            Just(Stabiliser::Given),
         ],
         vanishing in prop_oneof![Just(Vanishing::Clipped), Just(Vanishing::Spread(0.3))],
         parts in prop::collection::vec(part(), 1..3),
-        biased in any::<bool>(),
+        (biased, hands_on) in any::<(bool, bool)>(),
     ) {
+        // A derivative divides nothing: there is nothing that it does not pass on.
+        let hands_on = hands_on && parts.iter().all(|(_, _, by)| !matches!(by, By::Nothing));
+        let vanishing = if hands_on { Vanishing::Clipped } else { vanishing };
         let [lr, lz, ls] = halos.map(|halo| blocked(r.shape, vector, halo));
         let described: Vec<QuotientPart> = parts.iter().map(|&(scale, on, by)| {
             let denominator = match by {
@@ -67,10 +75,15 @@ proptest! {
             };
             QuotientPart { scale, on, denominator }
         }).collect();
-        let kernel = quotients("quotients", [lr, ls], Some(lz), &described, stabiliser, vanishing);
+        let kernel = quotients(
+            "quotients", [lr, ls], Some(lz), &described, (stabiliser, vanishing), hands_on.then_some(lz),
+        );
         let channels = ls.blocks() as usize * vector as usize;
         let per_channel: Vec<f32> = (0..channels).map(|c| bias.data.get(c).copied().unwrap_or(0.0)).collect();
         let mut buffers = vec![to_blocked(&r, &lr, f32::NAN), to_blocked(&z, &lz, f32::NAN)];
+        if stabiliser == Stabiliser::Given {
+            buffers.push(Data::F32(vec![GIVEN]));
+        }
         for (_, _, by) in &parts {
             if let By::Sum { tensors, constant } = by {
                 buffers.extend((0..*tensors).map(|_| to_blocked(&den, &lz, f32::NAN)));
@@ -82,10 +95,12 @@ proptest! {
         }
         let first = buffers.len();
         buffers.extend(parts.iter().map(|_| unwritten(&ls)));
+        buffers.extend(hands_on.then(|| unwritten(&lz)));
         buffers.push(Data::F64(vec![f64::NAN; kernel.task_count() * LEDGER.len()]));
         let results = check_disjoint(&kernel, &buffers);
 
         let mut lost = [0.0f64; LEDGER.len()];
+        let mut rest = r.clone();
         for (index, &(scale, on, by)) in parts.iter().enumerate() {
             let expected = Dense::from_fn(r.shape, |at| {
                 if !holds(on, z.at(at)) {
@@ -113,6 +128,7 @@ proptest! {
                 let s = share / (sum + e);
                 lost[0] += f64::from(s * b);
                 lost[1] += f64::from(s * e);
+                *rest.at_mut(at) -= s * (sum - b);
                 s
             });
             assert_close(&from_written(&results[first + index], &ls), &expected, 1e-5);
@@ -124,6 +140,10 @@ proptest! {
                 }
                 0.0
             });
+        }
+        if hands_on {
+            assert_close(&from_written(&results[first + parts.len()], &lz), &rest, 1e-5);
+            lost = [0.0; LEDGER.len()];
         }
         let Some(Data::F64(ledger)) = results.last() else { panic!("no ledger") };
         for (slot, (name, expected)) in LEDGER.iter().zip(lost).enumerate() {

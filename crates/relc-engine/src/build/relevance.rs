@@ -1,7 +1,7 @@
 //! Relevance nodes.
 
 use relc_codegen::kernels::{self, Condition, Denominator, Operand, QuotientPart};
-use relc_codegen::kir::Compare;
+use relc_codegen::kir::{Compare, Kernel};
 use relc_ir::op::{Activation, Relevance, SIGNED_EPS, SplitKind};
 use relc_ir::rule::Surrogate;
 use relc_ir::{NodeId, Op, ValueId};
@@ -40,6 +40,14 @@ impl Builder<'_> {
                 self.split(node, *kind, *branches, *skip)?;
                 self.tally(node)
             }
+            Relevance::Readout { share } => {
+                self.readout(node, *share as f32)?;
+                self.tally(node)
+            }
+            Relevance::Upsample { .. } | Relevance::Proportional => {
+                self.interpret(node)?;
+                self.tally(node)
+            }
             Relevance::Sum => {
                 let ids = operands.iter().map(|v| self.buffer(*v)).collect::<Result<Vec<_>, _>>()?;
                 let sum = self.buffer(out)?;
@@ -61,6 +69,18 @@ impl Builder<'_> {
                 self.tally(node)
             }
         }
+    }
+
+    /// A share that stops, and the rest.
+    fn readout(&mut self, node: NodeId, share: f32) -> Result<(), EngineError> {
+        let r = self.buffer(self.graph.operands(node)[0])?;
+        let [stops, rest] = [0, 1].map(|port| ValueId { node, port });
+        let (stops, rest) = (self.buffer(stops)?, self.buffer(rest)?);
+        let layout = |b: &Self, id| b.kernel_layout(node, id);
+        let outs = [("r_stops", layout(self, stops)?), ("r_rest", layout(self, rest)?)];
+        let reads = [Operand::Tensor("r", layout(self, r)?)];
+        let kernel = shared_out("readout", reads, outs, share);
+        self.kernel(kernel, vec![Bind::Read(r), Bind::Write(stops), Bind::Write(rest)])
     }
 
     /// A residual join of two branches.
@@ -101,12 +121,7 @@ impl Builder<'_> {
                     SplitKind::Only(_) => 0.0,
                     _ => 0.5,
                 };
-                let kernel = kernels::elementwise("split", [Operand::Tensor("r", lr)], outs, |b, [r]| {
-                    let share = b.const4(share);
-                    let first = b.mul(r, share);
-                    let rest = b.sub(r, first);
-                    [first, rest]
-                });
+                let kernel = shared_out("split", [Operand::Tensor("r", lr)], outs, share);
                 self.kernel(kernel, [vec![Bind::Read(r)], writes.to_vec()].concat())?;
             }
         }
@@ -133,8 +148,8 @@ impl Builder<'_> {
         let denominator = Denominator::Sum { tensors: parts, constant: false, biased: false };
         let part = QuotientPart { scale: 1.0, on: Condition::Always, denominator: Some(denominator) };
         let stabiliser = kernels::Stabiliser::Signed(SIGNED_EPS as f32);
-        let kernel =
-            kernels::quotients("quotients", [lr, ls], None, &[part], stabiliser, kernels::Vanishing::Clipped);
+        let how = (stabiliser, kernels::Vanishing::Clipped);
+        let kernel = kernels::quotients("quotients", [lr, ls], None, &[part], how, None);
         let mut binds = vec![Bind::Read(r)];
         binds.extend(summed.iter().map(|id| Bind::Read(*id)));
         binds.push(Bind::Write(s));
@@ -180,4 +195,19 @@ impl Builder<'_> {
         });
         self.kernel(kernel, vec![Bind::Read(r), Bind::Read(x), Bind::Write(out)])
     }
+}
+
+/// A kernel that gives a share of `r` to the first of two outputs, and the rest to the second.
+fn shared_out(
+    name: &str,
+    reads: [Operand<'_>; 1],
+    outs: [(&str, kernels::Blocked); 2],
+    share: f32,
+) -> Kernel {
+    kernels::elementwise(name, reads, outs, |b, [r]| {
+        let share = b.const4(share);
+        let first = b.mul(r, share);
+        let rest = b.sub(r, first);
+        [first, rest]
+    })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use relc_codegen::kernels::{self, Condition, Denominator, Operand, QuotientPart};
 use relc_ir::op::LinearLayer;
 use relc_ir::rule::{
-    self, BiasPart, FALLBACK_THRESHOLD, Fallback, InputPart, LinearRule, Product, Stabiliser, WeightPart,
+    self, BiasPart, FALLBACK_THRESHOLD, Fallback, InputPart, Leak, LinearRule, Product, Stabiliser, WeightPart,
 };
 use relc_ir::{NodeId, ValueId};
 use relc_runtime::conv::Direction;
@@ -62,17 +62,21 @@ impl Builder<'_> {
         let is_pool = matches!(layer, LinearLayer::AveragePool(_) | LinearLayer::GlobalAveragePool);
         let is_plane = || matches!(self.layer(node, layer), Ok(Some(Layer { plane: Some(_), .. })));
         let stable = matches!(rule.stabiliser, Stabiliser::Plus(eps) | Stabiliser::Signed(eps) if eps > 0.0);
-        if rule.strict {
+        let (hands_on, relative) = (rule.leak != Leak::Lost, matches!(rule.stabiliser, Stabiliser::Relative(_)));
+        if relative && !self.has_one_denominator(node, rule, positive) {
             return None;
         }
         let plain = |p: &rule::Part| p.scale == 1.0 && p.on == rule::Condition::Always && p.divides;
         let compiled = match (rule.fallback, &rule.parts[..]) {
-            (Fallback::None, parts) => stable || parts.iter().all(|p| !p.divides),
+            (Fallback::None, parts) => stable || relative || hands_on || parts.iter().all(|p| !p.divides),
             // What is spread is all that arrives where the one denominator vanishes.
             (Fallback::Flat, parts) => matches!(parts, [part] if plain(part)),
         };
         let general = compiled.then_some(Form::General);
         let [part] = &rule.parts[..] else { return general };
+        if hands_on || relative {
+            return general;
+        }
         let live: Vec<&Product> = live_terms(part, positive).collect();
         let (true, [term]) = (plain(part) && (stable || rule.fallback == Fallback::Flat), &live[..]) else {
             return general;
@@ -101,6 +105,14 @@ impl Builder<'_> {
             }
             _ => general,
         }
+    }
+
+    /// Whether all denominators of a rule lie in one tensor as they are, so that their mean square can be taken.
+    fn has_one_denominator(&self, node: NodeId, rule: &LinearRule, positive: bool) -> bool {
+        let [part] = &rule.parts[..] else { return false };
+        let live: Vec<&Product> = live_terms(part, positive).collect();
+        let summed = matches!(live[..], [term] if constant_input(rule, term.input).is_none());
+        rule.is_output(part) || (summed && self.rule_bias(node, rule).is_none())
     }
 
     /// Whether a rule on a layer takes its input, and gives its relevance, in pixels of a few channels: kernels of
@@ -172,8 +184,8 @@ impl Builder<'_> {
         let a = self.buffer(ruled.act)?;
         let channels = ruled.layer.spec.channels_out;
         let eps = match rule.stabiliser {
-            Stabiliser::None => 0.0,
             Stabiliser::Plus(eps) | Stabiliser::Signed(eps) => eps as f32,
+            Stabiliser::None | Stabiliser::Relative(_) => 0.0,
         };
         // A bias is let in only as its positive part.
         let bias: Option<Vec<f32>> =
@@ -206,7 +218,7 @@ impl Builder<'_> {
         let out = [quotient.height(), quotient.width()];
         let sums = ruled.layer.constant_sums(&weights, |_| 1.0, size, out);
         let inverse = sums.into_iter().map(|sum| {
-            let den = sum + rule.stabiliser.term(sum);
+            let den = sum + rule.stabiliser.term(sum, 0.0);
             let vanishes = match rule.fallback {
                 Fallback::Flat => den.abs() < FALLBACK_THRESHOLD,
                 Fallback::None => den == 0.0,
@@ -266,8 +278,9 @@ impl Builder<'_> {
         let operands = self.graph.operands(node);
         let z = operands.last().copied().filter(|_| rule.reads_output());
         let z = z.map(|z| self.buffer(z)).transpose()?;
-        let mut reads = vec![Bind::Read(ruled.relevance)];
-        reads.extend(z.map(Bind::Read));
+        let mut first = vec![Bind::Read(ruled.relevance)];
+        first.extend(z.map(Bind::Read));
+        let mut reads = Vec::new();
         let mut parts = Vec::with_capacity(rule.parts.len());
         for part in &rule.parts {
             let denominator = self.part_denominator(ruled, part, size, &mut reads)?;
@@ -283,18 +296,33 @@ impl Builder<'_> {
             Some(s) => [self.kernel_layout(node, ruled.relevance)?, self.kernel_layout(node, *s)?],
             None => return Err(self.unsupported(node, "its rule has no part")),
         };
+        if let Stabiliser::Relative(factor) = rule.stabiliser {
+            let denominators = match (z, &reads[..]) {
+                (Some(z), _) => z,
+                (None, [Bind::Read(sum)]) => *sum,
+                _ => return Err(self.unsupported(node, "its denominators lie in several places")),
+            };
+            let eps = self.scratch(Blocked::new(1, 1, 1, 1, Halo::NONE)?);
+            self.push(Action::Stabilise { input: denominators, output: eps, factor });
+            first.push(Bind::Read(eps));
+        }
         let z = z.map(|z| self.kernel_layout(node, z)).transpose()?;
+        let lost = if rule.leak == Leak::Lost { None } else { Some(self.buffer(ValueId { node, port: 1 })?) };
+        let lost_layout = lost.map(|lost| self.kernel_layout(node, lost)).transpose()?;
         let stabiliser = match rule.stabiliser {
             Stabiliser::None => kernels::Stabiliser::None,
             Stabiliser::Plus(eps) => kernels::Stabiliser::Plain(eps as f32),
             Stabiliser::Signed(eps) => kernels::Stabiliser::Signed(eps as f32),
+            Stabiliser::Relative(_) => kernels::Stabiliser::Given,
         };
         let (vanishing, flag) = match rule.fallback {
             Fallback::Flat => (kernels::Vanishing::Spread(FALLBACK_THRESHOLD as f32), Some(self.flag())),
             Fallback::None => (kernels::Vanishing::Clipped, None),
         };
-        let kernel = kernels::quotients("quotients", layouts, z, &parts, stabiliser, vanishing);
-        let binds = reads.into_iter().chain(quotients.iter().map(|s| Bind::Write(*s))).collect();
+        let how = (stabiliser, vanishing);
+        let kernel = kernels::quotients("quotients", layouts, z, &parts, how, lost_layout);
+        let written = quotients.iter().copied().chain(lost).map(Bind::Write);
+        let binds = first.into_iter().chain(reads).chain(written).collect();
         let kernel = self.known_kernel(kernel)?;
         self.push(Action::Quotients { kernel, binds, flag });
         self.products(ruled, &quotients)?;

@@ -187,6 +187,12 @@ impl<'a> Sample<'a> {
                 self.put(*output, target);
                 Ok(())
             }
+            Action::Stabilise { input, output, factor } => {
+                let layout = self.executable.layout(*input);
+                let square = Stats::mean_square(layout, self.slot(*input), self.parallel);
+                let eps = (factor * square.sqrt()) as f32;
+                self.load(*output, &[eps])
+            }
             Action::Interpret(interpret) => self.interpret(step.node, interpret),
             Action::Spread(spread) => {
                 self.spread(step.node, spread);

@@ -2,13 +2,14 @@
 //!
 //! Where `|den_j|` is below [`FALLBACK_THRESHOLD`] and the rule has the flat fallback, the part's relevance goes
 //! evenly to the inputs that its receptive field has inside the input. Where `den_j` is exactly 0 and the rule has
-//! none, it goes nowhere and is booked as clipped. Where there is no input to go to, it is booked as padding.
+//! none, it goes nowhere and is booked as clipped. Where there is no input to go to, it is booked as padding. A rule whose
+//! leak is handed on books none of that: what it does not pass on is its second output.
 
 use std::borrow::Cow;
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
-use relc_ir::rule::{BiasPart, FALLBACK_THRESHOLD, Fallback, InputPart, LinearRule, Part, STRICT_THRESHOLD};
+use relc_ir::rule::{BiasPart, FALLBACK_THRESHOLD, Fallback, InputPart, Leak, LinearRule, Part, Stabiliser};
 
 use super::{Losses, Propagated};
 use crate::element::Element;
@@ -60,6 +61,8 @@ struct Quotients<T> {
     parts: Vec<Vec<T>>,
     /// Each output's share of what is spread evenly.
     flat: Option<Vec<T>>,
+    /// What each output does not pass on, if another node takes it.
+    lost: Option<Vec<T>>,
     losses: Losses,
 }
 
@@ -74,11 +77,18 @@ impl<T: Element> Linear<'_, T> {
         let rows = r.as_slice()?.par_chunks_exact(outputs).zip(act.as_slice()?.par_chunks_exact(inputs));
         let rows = rows.zip(out.as_slice_mut()?.par_chunks_exact_mut(inputs)).enumerate();
         let z_row = |row: usize| z.and_then(|z| z.get(row * outputs..(row + 1) * outputs));
-        let losses = rows.map(|(row, ((r, a), out))| self.row(r, a, z_row(row), out)).collect();
-        Some(Propagated { outputs: vec![out], losses })
+        let rows = rows.map(|(row, ((r, a), out))| self.row(r, a, z_row(row), out));
+        let (losses, lost): (Vec<Losses>, Vec<Option<Vec<T>>>) = rows.unzip();
+        let mut all = vec![out];
+        if self.rule.leak != Leak::Lost {
+            let lost = lost.into_iter().flatten().flatten().collect();
+            all.push(ArrayD::from_shape_vec(r.raw_dim(), lost).ok()?);
+        }
+        Some(Propagated { outputs: all, losses })
     }
 
-    fn row(&self, r: &[T], a: &[T], z: Option<&[T]>, out: &mut [T]) -> Losses {
+    /// What is booked, and what another node takes.
+    fn row(&self, r: &[T], a: &[T], z: Option<&[T]>, out: &mut [T]) -> (Losses, Option<Vec<T>>) {
         let inputs: Vec<_> = self.rule.terms().map(|term| input_part(self.rule, a, term.input)).collect();
         let mut first = 0;
         let parts: Vec<_> = self
@@ -121,7 +131,7 @@ impl<T: Element> Linear<'_, T> {
         if let Some(flat) = quotients.flat {
             self.layer.spread(&flat, out);
         }
-        quotients.losses
+        (quotients.losses, quotients.lost)
     }
 
     /// The bias of output `j`; 0 if biases don't enter.
@@ -136,26 +146,27 @@ impl<T: Element> Linear<'_, T> {
         let mut q = Quotients {
             parts: sums.iter().map(|_| zeros()).collect(),
             flat: None,
+            lost: (self.rule.leak != Leak::Lost).then(zeros),
             losses: Losses::default(),
         };
+        let rms: Vec<f64> = self.rule.parts.iter().zip(sums).map(|(part, sum)| self.rms(part, sum)).collect();
         for (j, &r) in r.iter().enumerate().filter(|(_, r)| !r.is_zero()) {
             let z = z.map_or(T::zero(), |z| z[j]);
             let shares: Vec<_> = self
                 .rule
                 .parts
                 .iter()
-                .zip(sums)
-                .map(|(part, sum)| {
-                    part.on.holds(z.widen()).then(|| self.share(part, r, sum[j], self.bias_of(j)))
+                .zip(sums.iter().zip(&rms))
+                .map(|(part, (sum, rms))| {
+                    part.on.holds(z.widen()).then(|| self.share(part, r, sum[j], self.bias_of(j), *rms))
                 })
                 .collect();
+            if q.lost.is_some() {
+                hand_on(r, j, &shares, &mut q);
+                continue;
+            }
             let inputs = fan_in[j % fan_in.len()];
-            let spread = if self.rule.strict {
-                strict(r, j, &shares, &mut q)
-            } else {
-                self.lose(r, j, &shares, inputs, &mut q)
-            };
-            match spread {
+            match self.lose(r, j, &shares, inputs, &mut q) {
                 None => {}
                 Some(r) if inputs == 0 => q.losses.padding += r.widen(),
                 Some(r) => {
@@ -167,17 +178,31 @@ impl<T: Element> Linear<'_, T> {
         q
     }
 
-    fn share(&self, part: &Part, r: T, sum: T, bias: T) -> Share<T> {
+    /// The root of the mean square of a part's denominators, if the stabiliser is measured by it.
+    fn rms(&self, part: &Part, sum: &[T]) -> f64 {
+        if !matches!(self.rule.stabiliser, Stabiliser::Relative(_)) {
+            return 0.0;
+        }
+        let square = |(j, sum): (usize, &T)| (*sum + self.part_bias(part, self.bias_of(j))).widen().powi(2);
+        (sum.iter().enumerate().map(square).sum::<f64>() / sum.len().max(1) as f64).sqrt()
+    }
+
+    /// The form of a bias that enters a part.
+    fn part_bias(&self, part: &Part, bias: T) -> T {
+        match part.bias {
+            BiasPart::Raw => bias,
+            form => T::narrow(form.of(bias.widen(), self.rule.gamma)),
+        }
+    }
+
+    fn share(&self, part: &Part, r: T, sum: T, bias: T, rms: f64) -> Share<T> {
         let r = if part.scale == 1.0 { r } else { r * T::narrow(part.scale) };
         if !part.divides {
             return Share::Quotient { s: r, sum: T::zero(), bias: T::zero(), eps: T::zero() };
         }
-        let bias = match part.bias {
-            BiasPart::Raw => bias,
-            form => T::narrow(form.of(bias.widen(), self.rule.gamma)),
-        };
+        let bias = self.part_bias(part, bias);
         let z = sum + bias;
-        let eps = T::narrow(self.rule.stabiliser.term(z.widen()));
+        let eps = T::narrow(self.rule.stabiliser.term(z.widen(), rms));
         let d = z + eps;
         let vanishes = self.rule.fallback == Fallback::Flat && d.abs().widen() < FALLBACK_THRESHOLD;
         if vanishes || d.is_zero() {
@@ -218,20 +243,16 @@ impl<T: Element> Linear<'_, T> {
     }
 }
 
-/// Scales what is passed on up to what arrived; what can't be is returned, to be spread evenly.
-fn strict<T: Element>(r: T, j: usize, shares: &[Option<Share<T>>], q: &mut Quotients<T>) -> Option<T> {
-    let passed = shares.iter().flatten().map(|share| match share {
-        Share::Quotient { s, sum, .. } => s.widen() * sum.widen(),
-        Share::Vanished(_) => 0.0,
-    });
-    let fraction = passed.sum::<f64>() / r.widen();
-    if fraction.is_nan() || fraction.abs() < STRICT_THRESHOLD {
-        return Some(r);
-    }
+/// Passes on what the denominators divide; the rest of what arrived is for another node.
+fn hand_on<T: Element>(r: T, j: usize, shares: &[Option<Share<T>>], q: &mut Quotients<T>) {
+    let mut rest = r;
     for (share, part) in shares.iter().zip(&mut q.parts) {
-        if let Some(Share::Quotient { s, .. }) = share {
-            part[j] = T::narrow(s.widen() / fraction);
+        if let Some(Share::Quotient { s, sum, .. }) = share {
+            part[j] = *s;
+            rest = rest - *s * *sum;
         }
     }
-    None
+    if let Some(lost) = &mut q.lost {
+        lost[j] = rest;
+    }
 }

@@ -3,6 +3,7 @@
 mod derivative;
 mod linear;
 mod mask;
+mod readout;
 mod shaping;
 mod split;
 mod winner;
@@ -113,6 +114,16 @@ pub(crate) fn propagate<T: Element>(
         Relevance::Pass => Some(operands.into_iter().next()?.into_relevance()?.into()),
         Relevance::Gate { signal, .. } => {
             split::halves(*signal, operands.into_iter().next()?.into_relevance()?, shapes)
+        }
+        Relevance::Proportional => {
+            let mut operands = operands.into_iter().map(Operand::into_relevance);
+            readout::proportional(operands.next()??, &operands.next()??, batch)
+        }
+        Relevance::Readout { share } => {
+            Some(readout::readout(*share, operands.into_iter().next()?.into_relevance()?))
+        }
+        Relevance::Upsample { .. } => {
+            readout::upsample(&operands.into_iter().next()?.into_relevance()?, shape).map(Into::into)
         }
         Relevance::Mask { channels } => {
             Some(mask::mask(channels, operands.into_iter().next()?.into_relevance()?))

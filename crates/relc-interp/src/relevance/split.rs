@@ -49,7 +49,7 @@ fn signed<T: Element>(branches: &[&ArrayD<T>], r: &ArrayD<T>, batch: usize) -> P
     let mut s = r.clone();
     let len = r.len() / batch.max(1);
     for (i, (s, sum)) in s.iter_mut().zip(&sum).enumerate() {
-        let eps = T::narrow(Stabiliser::Signed(SIGNED_EPS).term(sum.widen()));
+        let eps = T::narrow(Stabiliser::Signed(SIGNED_EPS).term(sum.widen(), 0.0));
         *s = *s / (*sum + eps);
         taken[i / len].stabiliser += s.widen() * eps.widen();
     }

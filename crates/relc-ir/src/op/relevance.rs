@@ -9,7 +9,7 @@ use super::{
     MeanVarianceNormalization, Pad, Reshape, Slice, Softmax, Transpose,
 };
 use crate::attr::{Attr, AttrMap, Attrs};
-use crate::rule::{Frame, LinearRule, Surrogate};
+use crate::rule::{Frame, Leak, LinearRule, Surrogate};
 use crate::types::{Dim, TensorType};
 
 /// A linear layer that relevance passes through by a [`LinearRule`].
@@ -49,12 +49,28 @@ pub const SIGNED_EPS: f64 = 1e-6;
 pub enum Relevance {
     /// The relevance that the user puts on the output; operand: the explained output, for its shape.
     Seed,
-    /// A linear layer's rule.
+    /// A linear layer's rule. A rule whose leak is not [`Leak::Lost`] has a second output, of the type of `r`: what
+    /// it does not pass on.
     Linear {
         /// The layer.
         layer: LinearLayer,
         /// The rule.
         rule: LinearRule,
+    },
+    /// Operands `r`, the relevance of a layer's input, and `lost`, what its rule did not pass on: the sum of `lost` over
+    /// the sample joins `r` in proportion to `|r|`, evenly where that is 0 everywhere.
+    Proportional,
+    /// A cut at which a share of the relevance stops, to be read out there: outputs `share * r` and the rest.
+    Readout {
+        /// Which share stops, in `[0,1]`.
+        share: f64,
+    },
+    /// What stopped at a cut, `f32[N,C,h,w]`, summed over channels and spread over another grid `f32[N,C',H,W]`: each
+    /// pixel's relevance goes to the pixels there in proportion to the bilinear weights by which it would be
+    /// upsampled (half-pixel centres, clamped at the edge), and evenly to the channels.
+    Upsample {
+        /// The shape of the other grid.
+        shape: Vec<Dim>,
     },
     /// A MaxPool's winner takes all; operands `r, act`.
     Winner(MaxPool),
@@ -157,6 +173,9 @@ impl Relevance {
                 };
                 format!("{layer}.{}", rule.name)
             }
+            Relevance::Proportional => "proportional".into(),
+            Relevance::Readout { .. } => "split.readout".into(),
+            Relevance::Upsample { .. } => "upsample.bilinear".into(),
             Relevance::Winner(_) => "max_pool.winner".into(),
             Relevance::Split { kind: SplitKind::Ratio, .. } => "split.ratio".into(),
             Relevance::Split { kind: SplitKind::Half, .. } => "split.half".into(),
@@ -200,7 +219,9 @@ impl Relevance {
 
     pub(super) fn attrs(&self) -> Attrs {
         match self {
-            Relevance::Seed | Relevance::Pass | Relevance::Sum => Attrs::new(),
+            Relevance::Seed | Relevance::Pass | Relevance::Sum | Relevance::Proportional => Attrs::new(),
+            Relevance::Readout { share } => vec![("share", Attr::Float(*share))],
+            Relevance::Upsample { shape } => vec![("shape", Attr::dims(shape))],
             Relevance::Linear { layer, rule } => {
                 let mut attrs = match layer {
                     LinearLayer::Conv(conv) => conv.attrs(),
@@ -267,6 +288,9 @@ impl Relevance {
             "seed" => Relevance::Seed,
             "pass" => Relevance::Pass,
             "sum" => Relevance::Sum,
+            "proportional" => Relevance::Proportional,
+            "split.readout" => Relevance::Readout { share: attrs.float("share")? },
+            "upsample.bilinear" => Relevance::Upsample { shape: attrs.dims("shape")? },
             "max_pool.winner" => Relevance::Winner(MaxPool::from_attrs(attrs)?),
             "split.ratio" => split(SplitKind::Ratio, attrs)?,
             "split.half" => split(SplitKind::Half, attrs)?,
@@ -348,6 +372,15 @@ impl Relevance {
                 _ => Err(format!("got {} operands, expected 1", operands.len())),
             },
             Relevance::Linear { layer, rule } => infer_linear(layer, rule, operands),
+            Relevance::Proportional => match operands {
+                [r, _] => Ok(vec![(*r).clone()]),
+                _ => Err(format!("got {} operands, expected r and lost", operands.len())),
+            },
+            Relevance::Readout { share } => match operands {
+                [r] if (0.0..=1.0).contains(share) => Ok(vec![(*r).clone(); 2]),
+                _ => Err(format!("got {} operands and share={share}, expected 1 and 0 to 1", operands.len())),
+            },
+            Relevance::Upsample { shape } => infer_upsample(shape, operands),
             Relevance::Winner(pool) => {
                 let [r, act] = operands else {
                     return Err(format!("got {} operands, expected 2", operands.len()));
@@ -482,7 +515,22 @@ fn infer_linear(
             bounds.low.len()
         ));
     }
-    undo("r", r, &output, act)
+    let mut types = undo("r", r, &output, act)?;
+    if rule.leak != Leak::Lost {
+        types.push((*r).clone());
+    }
+    Ok(types)
+}
+
+fn infer_upsample(shape: &[Dim], operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
+    let is_image = |dims: &[Dim]| matches!(dims, [_, _, Dim::Fixed(_), Dim::Fixed(_)]);
+    match operands {
+        [r] if is_image(r.dims()) && is_image(shape) && r.dims()[0] == shape[0] => {
+            Ok(vec![TensorType::new(shape.iter().copied())])
+        }
+        [r] => Err(format!("got {r} to spread over {shape:?}, expected two images f32[N,C,H,W]")),
+        _ => Err(format!("got {} operands, expected 1", operands.len())),
+    }
 }
 
 fn infer_split(

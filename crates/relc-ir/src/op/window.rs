@@ -66,6 +66,18 @@ impl Window {
         Ok(count)
     }
 
+    /// The window whose output size is the same without rounding up, over an input of `size` (height, width): the
+    /// padding at the end is as large as the last window needs. `None` if no window fits.
+    pub fn without_ceil(&self, size: [usize; 2]) -> Option<Window> {
+        let mut window = Window { ceil: false, ..*self };
+        for (axis, size) in size.into_iter().enumerate().filter(|_| self.ceil) {
+            let last = (self.output_size(axis, size).ok()? - 1).checked_mul(self.strides[axis])?;
+            let end = last.checked_add(self.extent(axis))?.saturating_sub(size.checked_add(self.pads[axis])?);
+            window.pads[axis + 2] = end.max(self.pads[axis + 2]);
+        }
+        Some(window)
+    }
+
     /// Height and width of the output for an input `f32[N,C,H,W]`.
     ///
     /// # Errors
@@ -155,6 +167,19 @@ mod tests {
             Window::new([3, 3], [1, 1]).output_size(0, 2).unwrap_err().contains("expected one that fits")
         );
         assert!(Window::new([3, 3], [0, 1]).output_size(0, 2).unwrap_err().contains("stride"));
+    }
+
+    #[test]
+    fn padding_stands_for_rounding_up() {
+        for (kernel, stride) in (1..4).flat_map(|k| (1..4).map(move |s| (k, s))) {
+            for (size, end) in (3..9).flat_map(|size| (0..kernel).map(move |end| (size, end))) {
+                let pads = [0, 0, end, 0];
+                let ceil = Window { ceil: true, pads, ..Window::new([kernel, 1], [stride, 1]) };
+                let plain = ceil.without_ceil([size, 3]).unwrap();
+                assert!(!plain.ceil);
+                assert_eq!(plain.output_size(0, size), ceil.output_size(0, size), "{ceil:?} over {size}");
+            }
+        }
     }
 
     #[test]

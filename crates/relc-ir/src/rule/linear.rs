@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{name_of, named};
+use super::{Fallback, Leak, Stabiliser, name_of, named};
 use crate::attr::{Attr, AttrMap, Attrs};
 
 /// Which form of the layer's input enters a product.
@@ -170,28 +170,6 @@ impl Condition {
     }
 }
 
-/// What is added to a denominator.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stabiliser {
-    /// Nothing.
-    None,
-    /// `z + eps`, whatever the sign of `z`.
-    Plus(f64),
-    /// `z + eps * (z >= 0 ? 1 : -1)`.
-    Signed(f64),
-}
-
-impl Stabiliser {
-    /// What is added to the denominator `z`.
-    pub fn term(self, z: f64) -> f64 {
-        match self {
-            Stabiliser::None => 0.0,
-            Stabiliser::Plus(eps) => eps,
-            Stabiliser::Signed(eps) => eps.copysign(if z >= 0.0 { 1.0 } else { -1.0 }),
-        }
-    }
-}
-
 /// Whether the layer's bias enters the denominators (and so takes relevance away).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BiasPolicy {
@@ -221,26 +199,6 @@ impl BiasPolicy {
         name_of(&POLICIES, self)
     }
 }
-
-/// What happens to relevance that arrives where the denominator is too small to divide by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fallback {
-    /// Nothing: the quotient is taken as it comes.
-    None,
-    /// It is distributed evenly over the valid inputs of the receptive field (the flat rule), and counted.
-    Flat,
-}
-
-/// Denominators of smaller magnitude take the fallback: `2^-126 / 2^-46`, about `8.3e-25`.
-///
-/// `2^-126` is the smallest normal f32 and `2^-23` its relative precision. A denominator above the threshold is at
-/// least `2^46` times any product that was lost to underflow, so it has all its digits, and a relevance below
-/// `2^48` divided by it does not overflow. The f64 interpreter uses the same number, so that every executor takes
-/// the same branch.
-pub const FALLBACK_THRESHOLD: f64 = f32::MIN_POSITIVE as f64 / (f32::EPSILON as f64 * f32::EPSILON as f64);
-
-/// Below this fraction of what arrived, what a strict rule would pass on is too little to be scaled up: `2^-46`.
-pub const STRICT_THRESHOLD: f64 = f32::EPSILON as f64 * f32::EPSILON as f64;
 
 /// One part of a rule.
 ///
@@ -354,10 +312,8 @@ fn parse_numbers(name: &str, text: &str) -> Result<Vec<f64>, String> {
 /// Relevance `scale_p R_j` goes nowhere and is booked as clipped where `den_pj` is exactly 0 and there is no
 /// fallback, and so does `R_j` where no part's condition holds.
 ///
-/// A [`strict`](Self::strict) rule loses nothing: with `t_j = sum_p (s_pj / R_j) sum_q sum_i x_q,i w_q,ij`, the
-/// fraction that the formula passes on, every `s_pj` is divided by `t_j`; where `|t_j|` is below
-/// [`STRICT_THRESHOLD`], `R_j` goes evenly to the valid inputs of the receptive field. So what bias, stabiliser and
-/// clipping would take is given back in proportion, and evenly where there is none.
+/// What the formula does not pass on is the rule's [`leak`](Self::leak): where that is not [`Leak::Lost`], the relevance
+/// node has a second output, `lost_j`, which another node hands on, so that nothing is lost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearRule {
     /// The rule's name, as the user knows it: `zplus`, `epsilon`, ...
@@ -374,8 +330,8 @@ pub struct LinearRule {
     pub gamma: f64,
     /// The box of [`InputPart::MinusLow`] and [`InputPart::MinusHigh`].
     pub bounds: Option<Bounds>,
-    /// Whether what would be lost is given back.
-    pub strict: bool,
+    /// Where what it does not pass on goes.
+    pub leak: Leak,
 }
 
 impl LinearRule {
@@ -389,15 +345,15 @@ impl LinearRule {
             fallback: Fallback::None,
             gamma: 0.0,
             bounds: None,
-            strict: false,
+            leak: Leak::Lost,
         }
     }
 
     /// The products of the only part, if it is one that divides, with scale 1, the bias itself, and for all
-    /// outputs, and the rule is not strict: the form that most rules have.
+    /// outputs: the form that most rules have.
     pub fn single(&self) -> Option<&[Product]> {
         match &self.parts[..] {
-            [part] if !self.strict && *part == Part { terms: part.terms.clone(), ..Part::new(vec![]) } => {
+            [part] if *part == Part { terms: part.terms.clone(), ..Part::new(vec![]) } => {
                 Some(&part.terms)
             }
             _ => None,
@@ -434,6 +390,7 @@ impl LinearRule {
             Stabiliser::None => {}
             Stabiliser::Plus(eps) => attrs.push(("plus_eps", Attr::Float(eps))),
             Stabiliser::Signed(eps) => attrs.push(("signed_eps", Attr::Float(eps))),
+            Stabiliser::Relative(k) => attrs.push(("relative_eps", Attr::Float(k))),
         }
         if self.bias != BiasPolicy::Exclude {
             attrs.push(("bias", Attr::Word(self.bias.name().into())));
@@ -448,8 +405,8 @@ impl LinearRule {
             attrs.push(("low", numbers(&bounds.low)));
             attrs.push(("high", numbers(&bounds.high)));
         }
-        if self.strict {
-            attrs.push(("strict", Attr::flag(true)));
+        if self.leak != Leak::Lost {
+            attrs.push(("leak", Attr::Word(self.leak.name().into())));
         }
         attrs
     }
@@ -462,12 +419,9 @@ impl LinearRule {
         let text = attrs.text("terms")?;
         let parts = text.split('|').map(str::parse).collect::<Result<Vec<Part>, _>>()?;
         let mut rule = LinearRule::new(name, parts);
-        rule.stabiliser = match (attrs.float("plus_eps"), attrs.float("signed_eps")) {
-            (Ok(eps), Err(_)) => Stabiliser::Plus(eps),
-            (Err(_), Ok(eps)) => Stabiliser::Signed(eps),
-            (Err(_), Err(_)) => Stabiliser::None,
-            (Ok(_), Ok(_)) => return Err("got both plus_eps and signed_eps, expected one".into()),
-        };
+        let [plus, signed, relative] =
+            ["plus_eps", "signed_eps", "relative_eps"].map(|name| attrs.float(name).ok());
+        rule.stabiliser = Stabiliser::of(plus, signed, relative)?;
         if let Ok(word) = attrs.word("bias") {
             rule.bias = named("bias", &POLICIES, &word)?;
         }
@@ -482,7 +436,9 @@ impl LinearRule {
             (Err(_), Err(_)) => None,
             _ => return Err("got one of low and high, expected both or none".into()),
         };
-        rule.strict = attrs.flag("strict").unwrap_or(false);
+        if let Ok(word) = attrs.word("leak") {
+            rule.leak = word.parse()?;
+        }
         rule.check()?;
         Ok(rule)
     }
@@ -503,8 +459,14 @@ impl LinearRule {
         if !(self.gamma.is_finite() && self.gamma >= 0.0) {
             return Err(format!("got gamma {}, expected a number that is not negative", self.gamma));
         }
-        if self.is_derivative() && (self.strict || self.parts.len() > 1) {
-            return Err("got a derivative with other parts or strict, expected it alone".into());
+        if self.is_derivative() && (self.leak != Leak::Lost || self.parts.len() > 1) {
+            return Err("got a derivative with other parts or a leak, expected it alone".into());
+        }
+        if self.leak != Leak::Lost && self.fallback != Fallback::None {
+            return Err(format!(
+                "got leak = \"{}\" with a fallback, expected one of them: the leak takes what the fallback would",
+                self.leak.name()
+            ));
         }
         Ok(())
     }
@@ -550,7 +512,7 @@ mod tests {
             fallback: Fallback::Flat,
             gamma: 0.25,
             bounds: Some(Bounds { low: vec![-1.5, -3.0], high: vec![1.0, 2.0] }),
-            strict: true,
+            leak: Leak::Lost,
             ..LinearRule::new(
                 "mixed",
                 vec!["a*w -l*w+ -h*w-".parse().unwrap(), "a+*w+gw+ z>0 b+gb+".parse().unwrap()],
@@ -565,9 +527,19 @@ mod tests {
     }
 
     #[test]
-    fn the_signed_stabiliser_moves_away_from_zero() {
-        assert_eq!(Stabiliser::Signed(0.5).term(-1.0), -0.5);
-        assert_eq!(Stabiliser::Signed(0.5).term(0.0), 0.5);
-        assert_eq!(Stabiliser::Plus(0.5).term(-1.0), 0.5);
+    fn leaks_and_relative_stabilisers_print_and_parse() {
+        for (_, leak) in Leak::ALL {
+            let stabiliser = Stabiliser::Relative(0.25);
+            let rule = LinearRule { stabiliser, leak, ..LinearRule::new("e", vec!["a*w".parse().unwrap()]) };
+            let mut attrs = AttrMap::default();
+            rule.attrs().into_iter().for_each(|(name, value)| attrs.insert(name.into(), value).unwrap());
+            assert_eq!(LinearRule::from_attrs("e", &mut attrs), Ok(rule));
+        }
+        let both = LinearRule {
+            leak: Leak::Zplus,
+            fallback: Fallback::Flat,
+            ..LinearRule::new("e", vec!["a*w".parse().unwrap()])
+        };
+        assert!(both.check().unwrap_err().contains("expected one of them"));
     }
 }

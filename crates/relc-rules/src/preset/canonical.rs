@@ -3,13 +3,13 @@
 
 use std::fmt::{self, Write};
 
-use relc_ir::rule::{Bounds, Fallback, PoolWindow, Stabiliser};
+use relc_ir::rule::{Bounds, Fallback, Leak, PoolWindow, Stabiliser};
 use serde::Serialize;
 use toml::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::line::{RawRule, RuleLine};
-use super::{Line, Preset};
+use super::{Line, Preset, ReadoutPlace};
 use crate::glob::NameGlob;
 
 impl Preset {
@@ -59,7 +59,19 @@ impl Preset {
         for mask in &self.masks {
             writeln!(text, "\n[[mask]]\nname = {}\nchannels = {:?}", quoted(&mask.name), mask.channels)?;
         }
+        for readout in &self.readouts {
+            writeln!(text, "\n[[readout]]\nat = {}\nshare = {:?}", readout.at.toml(), readout.share)?;
+        }
         Ok(())
+    }
+}
+
+impl ReadoutPlace {
+    fn toml(&self) -> Value {
+        match self {
+            ReadoutPlace::LastFeatureMap => Value::String(super::LAST_FEATURE_MAP.into()),
+            ReadoutPlace::Node(glob) => quoted(glob),
+        }
     }
 }
 
@@ -84,7 +96,7 @@ impl Line {
             writeln!(text, "position = \"{}\"", if self.first { "first" } else { "last" })?;
         }
         if let Some(depth) = self.depth {
-            writeln!(text, "depth = {depth:?}")?;
+            writeln!(text, "depth = {depth}")?;
         }
         self.rule.write(text, bounds)
     }
@@ -118,6 +130,7 @@ impl RuleLine {
             Stabiliser::None => {}
             Stabiliser::Plus(eps) => writeln!(text, "plus_eps = {eps:?}")?,
             Stabiliser::Signed(eps) => writeln!(text, "signed_eps = {eps:?}")?,
+            Stabiliser::Relative(k) => writeln!(text, "relative_eps = {k:?}")?,
         }
         if let Some(bias) = self.bias {
             writeln!(text, "bias = \"{}\"", bias.name())?;
@@ -125,8 +138,8 @@ impl RuleLine {
         if self.fallback == Fallback::Flat {
             writeln!(text, "fallback = \"flat\"")?;
         }
-        if self.strict {
-            writeln!(text, "strict = true")?;
+        if self.leak != Leak::Lost {
+            writeln!(text, "leak = \"{}\"", self.leak.name())?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::line::RawLine;
-use super::{BatchNormPolicy, Mask, Preset, PresetError, SplitLine};
+use super::{BatchNormPolicy, Mask, Preset, PresetError, ReadoutLine, SplitLine};
 use crate::glob::NameGlob;
 use crate::seed::SeedKind;
 
@@ -28,6 +28,14 @@ struct RawPreset {
     split_at: Vec<Spanned<RawSplit>>,
     #[serde(default)]
     mask: Vec<Spanned<RawMask>>,
+    readout: Option<Vec<Spanned<RawReadout>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReadout {
+    at: String,
+    share: f64,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -97,6 +105,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
             lines: Vec::new(),
             splits: Vec::new(),
             masks: Vec::new(),
+            readouts: Vec::new(),
         },
     };
     if let Some(split) = split {
@@ -131,6 +140,16 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
         let RawMask { name: glob, channels } = spanned.into_inner();
         let name = NameGlob::new(&glob).map_err(|e| malformed(number, e))?;
         preset.masks.push(Mask { name, channels });
+    }
+    if let Some(readouts) = raw.readout {
+        // They add up to one way of reading: those of a preset that is extended are replaced, not added to.
+        preset.readouts.clear();
+        for spanned in readouts {
+            let number = line_of(spanned.span().start);
+            let RawReadout { at, share } = spanned.into_inner();
+            let line = ReadoutLine::new(&at, share, format!("preset {from}, line {number}"));
+            preset.readouts.push(line.map_err(|e| malformed(number, e))?);
+        }
     }
     preset.name = name;
     Ok(preset)

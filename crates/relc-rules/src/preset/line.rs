@@ -2,13 +2,14 @@
 
 use relc_ir::Op;
 use relc_ir::rule::{
-    BiasPolicy, Bounds, Fallback, Frame, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
+    BiasPolicy, Bounds, Fallback, Frame, Leak, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
 };
 use relc_ir::spelling::did_you_mean;
 use serde::{Deserialize, Serialize};
 
-use super::Line;
+use super::depth::Depth;
 use super::file::RawBias;
+use super::Line;
 use crate::glob::NameGlob;
 use crate::rules::{InputForm, alpha_beta, epsilon, flat, gamma, gradient, norm, wsquare, zbox, zplus};
 
@@ -125,7 +126,7 @@ pub(super) struct RawLine {
     op: Option<OneOrMany<String>>,
     name: Option<String>,
     position: Option<RawPosition>,
-    depth: Option<[usize; 2]>,
+    depth: Option<Depth>,
     rule: RawRule,
     input: Option<InputForm>,
     alpha: Option<f64>,
@@ -135,9 +136,10 @@ pub(super) struct RawLine {
     high: Option<OneOrMany<f64>>,
     plus_eps: Option<f64>,
     signed_eps: Option<f64>,
+    relative_eps: Option<f64>,
     bias: Option<RawBias>,
     fallback: Option<RawFallback>,
-    strict: Option<bool>,
+    leak: Option<String>,
     window: Option<RawWindow>,
     spread: Option<bool>,
 }
@@ -153,7 +155,7 @@ pub(super) struct RuleLine {
     pub stabiliser: Stabiliser,
     pub bias: Option<BiasPolicy>,
     pub fallback: Fallback,
-    pub strict: bool,
+    pub leak: Leak,
     pub window: PoolWindow,
     pub spread: bool,
 }
@@ -162,7 +164,8 @@ impl RawLine {
     /// The line, if its keys fit its rule; `origin` is what `--explain-rules` says.
     pub fn check(self, origin: String) -> Result<Line, String> {
         self.check_keys()?;
-        let stabiliser = self.stabiliser()?;
+        let stabiliser = Stabiliser::of(self.plus_eps, self.signed_eps, self.relative_eps)?;
+        let leak: Leak = self.leak.as_deref().map_or(Ok(Leak::Lost), str::parse)?;
         let bounds = match (self.low, self.high) {
             (None, None) => None,
             (Some(low), Some(high)) => Some(Bounds { low: low.into(), high: high.into() }),
@@ -186,19 +189,18 @@ impl RawLine {
                 Some(RawFallback::Flat) => Fallback::Flat,
                 _ => Fallback::None,
             },
-            strict: self.strict.unwrap_or(false),
+            leak,
             window: match self.window {
                 Some(RawWindow::Paper) => PoolWindow::Paper,
                 _ => PoolWindow::Own,
             },
             spread: self.spread.unwrap_or(false),
         };
-        let open = rule.stabiliser == Stabiliser::None && rule.fallback == Fallback::None && !rule.strict;
-        if rule.divides() && open {
-            return Err(
-                "expected plus_eps, signed_eps, fallback = \"flat\" or strict = true: a denominator can be 0"
-                    .into(),
-            );
+        let open = rule.stabiliser == Stabiliser::None && rule.fallback == Fallback::None;
+        if rule.divides() && open && rule.leak == Leak::Lost {
+            return Err("expected plus_eps, signed_eps, relative_eps, fallback = \"flat\" or a leak: a denominator can \
+                        be 0"
+                .into());
         }
         Ok(Line {
             ops,
@@ -245,42 +247,28 @@ impl RawLine {
         if rule != RawRule::Zbox && (self.low.is_some() || self.high.is_some()) {
             return wrong("no low and no high");
         }
-        if let Some([from, to]) = self.depth
-            && from > to
-        {
-            return Err(format!("got depth = [{from}, {to}], expected [from, to] with from <= to"));
+        if self.leak.is_some() && !rule.divides() {
+            return wrong("no leak, which only rules that divide have");
         }
         Ok(())
     }
+}
 
-    fn stabiliser(&self) -> Result<Stabiliser, String> {
-        let stabiliser = match (self.plus_eps, self.signed_eps) {
-            (None, None) => Stabiliser::None,
-            (Some(eps), None) => Stabiliser::Plus(eps),
-            (None, Some(eps)) => Stabiliser::Signed(eps),
-            (Some(_), Some(_)) => return Err("got both plus_eps and signed_eps, expected one".into()),
-        };
-        match stabiliser {
-            Stabiliser::Plus(eps) | Stabiliser::Signed(eps) if !(eps > 0.0 && eps.is_finite()) => {
-                Err(format!("got a stabiliser of {eps}, expected a positive number"))
-            }
-            stabiliser => Ok(stabiliser),
-        }
+impl RawRule {
+    /// Whether the rule has a denominator.
+    fn divides(self) -> bool {
+        !matches!(self, RawRule::Winner | RawRule::Pass | RawRule::Crop) && !self.is_derivative()
+    }
+
+    fn is_derivative(self) -> bool {
+        matches!(self, RawRule::Gradient | RawRule::ReluGuided | RawRule::ReluDeconv)
     }
 }
 
 impl RuleLine {
     /// Whether the rule has a denominator.
     pub fn divides(&self) -> bool {
-        !matches!(
-            self.rule,
-            RawRule::Winner
-                | RawRule::Pass
-                | RawRule::Crop
-                | RawRule::Gradient
-                | RawRule::ReluGuided
-                | RawRule::ReluDeconv
-        )
+        self.rule.divides()
     }
 
     /// Whether the preset's bias policy reaches the line.
@@ -298,7 +286,7 @@ impl RuleLine {
             stabiliser: self.stabiliser,
             bias,
             fallback: self.fallback,
-            strict: self.strict,
+            leak: self.leak,
             ..LinearRule::new(name, parts)
         }
     }

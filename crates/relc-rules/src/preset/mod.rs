@@ -16,7 +16,8 @@
 //! op = ["Conv", "Gemm"]     # optional: ONNX's names
 //! name = "layer4*"          # optional: a glob on the node's name
 //! position = "first"        # optional: first | last: no weighted layer before, or after
-//! depth = [0, 3]            # optional: from how many to how many weighted layers come before
+//! depth = "0.6.."           # optional: from which fraction of the network's weighted layers on (or "0.2..0.6"), or
+//!                           # [0, 3]: from how many to how many weighted layers come before
 //! rule = "zplus"            # see docs/rules
 //! input = "signed"          # zplus, average: signed | raw | ones
 //! alpha = 2.0               # alpha_beta
@@ -24,10 +25,12 @@
 //! gamma = 0.25              # gamma
 //! low = -3.0                # zbox: a number, or one per channel; without it the bounds that the user gives
 //! high = 3.0
-//! signed_eps = 1e-6         # added to the denominator, with its sign; or plus_eps, whatever its sign
+//! signed_eps = 1e-6         # added to the denominator, with its sign; or plus_eps, whatever its sign; or relative_eps,
+//!                           # a factor of the root of the mean square of the sample's denominators, with its sign
 //! bias = "exclude"          # optional
 //! fallback = "flat"         # optional: none | flat
-//! strict = true             # optional: give back in proportion what bias, stabiliser and clipping would take
+//! leak = "zplus"            # optional: lost | proportional | zplus | flat: who gets what bias, stabiliser and clipping
+//!                           # would take
 //! window = "own"            # average: own | paper
 //! spread = true             # crop
 //!
@@ -38,9 +41,15 @@
 //! [[mask]]                  # only these channels pass, of the nodes whose name matches and of what flows past them
 //! name = "/layer4/*"
 //! channels = [3, 17]
+//!
+//! [[readout]]               # a share of the relevance stops at a cut and is spread from there over the input
+//! at = "last-feature-map"   # or a glob on a node's name
+//! share = 0.65              # in [0,1]
 //! ```
 
+
 mod canonical;
+mod depth;
 mod error;
 mod file;
 mod line;
@@ -89,6 +98,8 @@ impl BatchNormPolicy {
 pub struct Place {
     /// How many weighted layers come before it, on the longest path; 0: it is a first one.
     pub depth: usize,
+    /// How many weighted layers the longest path through the network has.
+    pub layers: usize,
     /// Whether none comes after it.
     pub last: bool,
 }
@@ -119,6 +130,44 @@ pub struct Preset {
     lines: Vec<Line>,
     splits: Vec<SplitLine>,
     masks: Vec<Mask>,
+    readouts: Vec<ReadoutLine>,
+}
+
+/// A read-out: this share of the relevance at a cut stops there and is spread from there over the input.
+#[derive(Clone, Debug)]
+pub struct ReadoutLine {
+    /// Where.
+    pub at: ReadoutPlace,
+    /// The share that stops, in `[0,1]`.
+    pub share: f64,
+    /// The line of the preset, or the option, that asks for it.
+    pub origin: String,
+}
+
+/// Where a read-out is.
+#[derive(Clone, Debug)]
+pub enum ReadoutPlace {
+    /// At the last value with more than one pixel that every path crosses.
+    LastFeatureMap,
+    /// At the output of the one node whose ONNX name matches.
+    Node(NameGlob),
+}
+
+/// The name of [`ReadoutPlace::LastFeatureMap`].
+const LAST_FEATURE_MAP: &str = "last-feature-map";
+
+impl ReadoutLine {
+    fn new(at: &str, share: f64, origin: String) -> Result<ReadoutLine, String> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(format!("got a read-out of the share {share}, expected 0 to 1"));
+        }
+        let at = if at == LAST_FEATURE_MAP {
+            ReadoutPlace::LastFeatureMap
+        } else {
+            ReadoutPlace::Node(NameGlob::new(at)?)
+        };
+        Ok(ReadoutLine { at, share, origin })
+    }
 }
 
 /// A mask at a cut: only these channels of the nodes whose name matches pass, and of what flows past them.
@@ -137,7 +186,7 @@ struct Line {
     name: Option<NameGlob>,
     first: bool,
     last: bool,
-    depth: Option<[usize; 2]>,
+    depth: Option<depth::Depth>,
     rule: RuleLine,
     origin: String,
 }
@@ -154,7 +203,7 @@ impl Line {
         (self.ops.is_empty() || self.ops.iter().any(|o| o == op.onnx_name()))
             && (!self.first || place.depth == 0)
             && (!self.last || place.last)
-            && self.depth.is_none_or(|[from, to]| (from..=to).contains(&place.depth))
+            && self.depth.is_none_or(|depth| depth.holds(place))
             && self.name.as_ref().is_none_or(|glob| glob.is_match(name))
     }
 }
@@ -165,7 +214,8 @@ macro_rules! shipped {
     };
 }
 
-const SHIPPED: [(&str, &str); 12] = shipped![
+const SHIPPED: [(&str, &str); 13] = shipped![
+    "two_level",
     "conserve",
     "paper",
     "epsilon",
@@ -264,6 +314,28 @@ impl Preset {
         let name = NameGlob::new(glob)?;
         self.masks.push(Mask { name, channels: channels.ok_or_else(wrong)? });
         Ok(self)
+    }
+
+    /// The preset with other read-outs than its own, from `AT=SHARE`: `last-feature-map=0.65`, or a glob on a node's
+    /// name in place of `last-feature-map`. None of them: no read-out.
+    ///
+    /// # Errors
+    /// If a text has another form, a glob is malformed or a share is not in `[0,1]`.
+    pub fn with_readouts(mut self, texts: &[String]) -> Result<Preset, String> {
+        self.readouts.clear();
+        for text in texts {
+            let wrong =
+                || format!("got the read-out \"{text}\", expected AT=SHARE, such as {LAST_FEATURE_MAP}=0.65");
+            let (at, share) = text.rsplit_once('=').ok_or_else(wrong)?;
+            let share = share.trim().parse().map_err(|_| wrong())?;
+            self.readouts.push(ReadoutLine::new(at.trim(), share, format!("option readout = {text}"))?);
+        }
+        Ok(self)
+    }
+
+    /// The read-outs.
+    pub fn readouts(&self) -> &[ReadoutLine] {
+        &self.readouts
     }
 
     /// The masks.

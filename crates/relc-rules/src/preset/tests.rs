@@ -6,7 +6,7 @@ use super::*;
 use crate::rules::{InputForm, zplus};
 use relc_ir::op::{Conv, Window};
 
-const LATER: Place = Place { depth: 1, last: false };
+const LATER: Place = Place { depth: 1, layers: 2, last: false };
 
 fn conv() -> Op {
     let window = Window::new([3, 3], [1, 1]);

@@ -5,6 +5,7 @@ pub mod epsilon;
 pub mod flat;
 pub mod gamma;
 pub mod gradient;
+pub mod leak;
 pub mod norm;
 pub mod pool;
 pub mod split;

@@ -1,0 +1,157 @@
+//! `insert-readouts`: a share of the relevance stops at a cut, and is spread from there over the input.
+//!
+//! A cut is a value that every path from the input to the explained output crosses, so that all relevance passes it: a
+//! dominator of the output. What stops there, a share of each value, is spread over the input's pixels as the cut would be
+//! upsampled; the rest goes on by the rules. Rules are linear in the relevance, so the map becomes a weighted mean of the
+//! relevance at the cuts and at the input, each of which sums to the seed.
+
+use relc_ir::op::Relevance;
+use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
+use relc_rules::{ReadoutLine, ReadoutPlace};
+
+use crate::dominance::Dominance;
+use crate::error::PassError;
+use crate::manager::{Pass, Remarks, ir};
+
+const NAME: &str = "insert-readouts";
+
+/// Puts the preset's read-outs at their cuts.
+pub struct InsertReadouts {
+    /// The read-outs.
+    pub readouts: Vec<ReadoutLine>,
+    /// Whether masks follow: they ask what went through some channels, past which a read-out would go.
+    pub masked: bool,
+}
+
+impl Pass for InsertReadouts {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn description(&self) -> &'static str {
+        "let a share of the relevance stop at a cut, and spread it over the input"
+    }
+
+    fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        for readout in self.readouts.iter().filter(|readout| readout.share > 0.0) {
+            if self.masked {
+                remarks.missed("", format!("{}: left out, since it would go past the masks", readout.origin));
+                continue;
+            }
+            let Some(cut) = find(graph, readout)? else {
+                let why = "no value with several pixels is crossed by every path";
+                remarks.missed("", format!("{}: left out, since {why}", readout.origin));
+                continue;
+            };
+            let Some(grid) = input_grid(graph) else {
+                remarks.missed("", format!("{}: left out, since the input is no image", readout.origin));
+                continue;
+            };
+            insert(graph, cut, grid, readout.share)?;
+            let message = format!("{} of the relevance stops here", readout.share);
+            remarks.applied(graph.describe(cut), message);
+        }
+        Ok(())
+    }
+}
+
+/// The cut of a read-out; `None` if the network has none of the kind.
+fn find(graph: &Graph, readout: &ReadoutLine) -> Result<Option<NodeId>, PassError> {
+    let Some((_, output)) = graph.outputs().first() else { return Ok(None) };
+    let cuts = Dominance::new(graph).cuts(output.node);
+    let mut images = cuts.iter().copied().filter(|n| is_image(graph, *n) && graph.arriving(*n).is_some());
+    match &readout.at {
+        ReadoutPlace::LastFeatureMap => Ok(images.find(|n| pixels(graph, *n) > 1)),
+        ReadoutPlace::Node(glob) => {
+            let images: Vec<NodeId> = images.collect();
+            let mut matched = images.iter().filter(|n| glob.is_match(&graph.node(**n).name));
+            match (matched.next(), matched.next()) {
+                (Some(cut), None) => Ok(Some(*cut)),
+                (found, _) => {
+                    let name = |n: &NodeId| format!("\"{}\"", graph.node(*n).name);
+                    let (got, names) = (
+                        if found.is_some() { "several" } else { "none" },
+                        images.iter().map(name).collect::<Vec<_>>().join(", "),
+                    );
+                    let message = format!(
+                        "{}: the glob \"{}\" matches {got} of the images that every path crosses, expected one of \
+                         {names}",
+                        readout.origin,
+                        glob.glob()
+                    );
+                    Err(PassError::Unmatched { messages: vec![message] })
+                }
+            }
+        }
+    }
+}
+
+/// Whether a node's output is `f32[N,C,H,W]`: made by a layer that looks at pixels, or element by element from such.
+fn is_image(graph: &Graph, node: NodeId) -> bool {
+    let mut node = node;
+    loop {
+        if !matches!(graph.node(node).types(), [ty] if ty.rank() == 4) {
+            return false;
+        }
+        match &graph.node(node).op {
+            Op::Input | Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_) => return true,
+            Op::Reshape(_) | Op::Transpose(_) | Op::Softmax(_) => return false,
+            _ => match graph.data_operands(node).first() {
+                Some((_, value)) => node = value.node,
+                None => return false,
+            },
+        }
+    }
+}
+
+fn pixels(graph: &Graph, node: NodeId) -> usize {
+    match graph.node(node).types().first().map(|ty| ty.dims()) {
+        Some(&[_, _, Dim::Fixed(h), Dim::Fixed(w)]) => h.saturating_mul(w),
+        _ => 0,
+    }
+}
+
+/// The value that pixels are spread over: the input, or what it is after its axes were put in order.
+fn input_grid(graph: &Graph) -> Option<ValueId> {
+    let &[(input, _)] = &graph.relevance_outputs[..] else { return None };
+    let mut value = ValueId { node: input, port: 0 };
+    let moves = |node: NodeId| matches!(graph.node(node).op, Op::Transpose(_) | Op::Reshape(_));
+    loop {
+        let users = graph.forward_users(value);
+        match users[..] {
+            [(user, _)] if moves(user) => value = ValueId { node: user, port: 0 },
+            _ if users.iter().any(|(user, _)| moves(*user)) => return None,
+            _ => break,
+        }
+    }
+    let is_image = matches!(graph.ty(value).dims(), [Dim::Batch, _, Dim::Fixed(_), Dim::Fixed(_)]);
+    is_image.then_some(value)
+}
+
+/// Lets `share` of what arrives at the cut stop, and adds it to what arrives at the grid.
+fn insert(graph: &mut Graph, cut: NodeId, grid: ValueId, share: f64) -> Result<(), PassError> {
+    let Some(r) = graph.arriving(cut) else { return Ok(()) };
+    let readout = add(graph, Relevance::Readout { share }, cut, &[r])?;
+    let [stops, rest] = [0, 1].map(|port| ValueId { node: readout, port });
+    graph.replace_uses(r, rest);
+    let shape = graph.ty(grid).dims().to_vec();
+    let spread = add(graph, Relevance::Upsample { shape }, cut, &[stops])?;
+    let spread = ValueId { node: spread, port: 0 };
+    let returned = graph.relevance_outputs.iter().position(|(input, _)| *input == grid.node);
+    let arriving = match returned {
+        Some(index) => Some(graph.relevance_outputs[index].1),
+        None => graph.arriving(grid.node),
+    };
+    let Some(arriving) = arriving else { return Ok(()) };
+    let sum = add(graph, Relevance::Sum, grid.node, &[arriving, spread])?;
+    let sum = ValueId { node: sum, port: 0 };
+    match returned {
+        Some(index) => graph.relevance_outputs[index].1 = sum,
+        None => graph.replace_uses(arriving, sum),
+    }
+    Ok(())
+}
+
+fn add(graph: &mut Graph, op: Relevance, of: NodeId, operands: &[ValueId]) -> Result<NodeId, PassError> {
+    graph.add_relevance(Op::Relevance(op), of, operands).map_err(ir(NAME))
+}
