@@ -3,7 +3,7 @@
 //! A file is a header of lines that start with `;`, a graph, a line `; ----`, the expected graph (or the expected
 //! error), another `; ----`, and what the pass said. The header knows
 //! `; preset: NAME`, `; split: POLICY`, `; gate: POLICY`, `; batchnorm: keep | fold | fold-as-zennit`,
-//! `; mask: GLOB=CHANNELS`, and `; after: pipeline`, which runs the passes that come before. `RELC_BLESS=1` rewrites
+//! `; mask: GLOB=CHANNELS`, `; readout: AT=SHARE`, and `; after: pipeline`, which runs the passes that come before. `RELC_BLESS=1` rewrites
 //! the expectations.
 
 use std::fmt::Write;
@@ -39,6 +39,9 @@ fn parse(text: &str) -> Case {
     }
     if let Some(mask) = option("mask") {
         preset = preset.with_mask(&mask).unwrap();
+    }
+    if let Some(readout) = option("readout") {
+        preset = preset.with_readouts(&[readout]).unwrap();
     }
     let batchnorm = option("batchnorm").unwrap_or("keep".into());
     let named = BatchNormPolicy::ALL.into_iter().find(|(name, _)| *name == batchnorm);

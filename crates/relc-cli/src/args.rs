@@ -88,6 +88,10 @@ pub struct CompileArgs {
     /// Whether BatchNormalization stays a layer that relevance passes, or is folded first [default: the preset's].
     #[arg(long, value_name = "POLICY")]
     pub batchnorm: Option<BatchNorm>,
+    /// This share of the relevance at a cut stops there and is spread from there over the input, in place of the
+    /// preset's read-outs: last-feature-map=0.65, or a glob on a node's name; none: no read-out [default: the preset's].
+    #[arg(long, value_name = "AT=SHARE")]
+    pub readout: Vec<String>,
     /// Only these channels of the nodes whose name matches pass, and of what flows past them; several are taken
     /// together.
     #[arg(long, value_name = "GLOB=CHANNELS")]
@@ -117,7 +121,7 @@ pub struct CompileArgs {
 pub struct MethodArgs {
     /// Explain by another method: input_x_gradient, integrated_gradients, smoothgrad, grad_cam, layer_cam,
     /// grad_cam_plus_plus, score_cam, rise, random.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "gate", "bias", "mask"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["preset", "split", "gate", "bias", "mask", "readout"])]
     pub method: Option<String>,
     /// Quadrature nodes of integrated_gradients [50], noisy inputs of smoothgrad [25], masks of rise [1000].
     #[arg(long, value_name = "N", requires = "method")]

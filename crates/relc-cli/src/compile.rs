@@ -33,6 +33,9 @@ fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
         };
         preset = preset.with_bias(policy).map_err(Failure::usage)?;
     }
+    if !args.readout.is_empty() {
+        preset = preset.with_readouts(&args.readout).map_err(Failure::usage)?;
+    }
     for mask in &args.mask {
         preset = preset.with_mask(mask).map_err(Failure::usage)?;
     }

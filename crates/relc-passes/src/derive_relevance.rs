@@ -9,8 +9,8 @@ use relc_ir::op::{AveragePool, LinearLayer, MaxPool, Relevance, Window};
 use relc_ir::rule::{
     BiasPolicy, Fallback, GatePolicy, Leak, LinearRule, PoolWindow, Rule, Stabiliser, Surrogate,
 };
-use relc_rules::leak_rule;
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
+use relc_rules::leak_rule;
 
 use crate::error::PassError;
 use crate::manager::{Pass, Remarks, forward_order, ir};

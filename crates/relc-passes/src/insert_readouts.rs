@@ -77,7 +77,7 @@ fn find(graph: &Graph, readout: &ReadoutLine) -> Result<Option<NodeId>, PassErro
                         "{}: the glob \"{}\" matches {got} of the images that every path crosses, expected one of \
                          {names}",
                         readout.origin,
-                        glob.glob()
+                        glob.as_str()
                     );
                     Err(PassError::Unmatched { messages: vec![message] })
                 }

@@ -14,7 +14,13 @@ fn eps(stabiliser: Stabiliser, z: f32) -> f32 {
         Stabiliser::Plain(eps) => eps,
         Stabiliser::Signed(eps) if z >= 0.0 => eps,
         Stabiliser::Signed(eps) => -eps,
-        Stabiliser::Given => if z >= 0.0 { GIVEN } else { -GIVEN },
+        Stabiliser::Given => {
+            if z >= 0.0 {
+                GIVEN
+            } else {
+                -GIVEN
+            }
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use relc_codegen::kernels::{self, Condition, Denominator, Operand, QuotientPart};
 use relc_ir::op::LinearLayer;
 use relc_ir::rule::{
-    self, BiasPart, FALLBACK_THRESHOLD, Fallback, InputPart, Leak, LinearRule, Product, Stabiliser, WeightPart,
+    self, BiasPart, FALLBACK_THRESHOLD, Fallback, InputPart, Leak, LinearRule, Product, Stabiliser,
+    WeightPart,
 };
 use relc_ir::{NodeId, ValueId};
 use relc_runtime::conv::Direction;
@@ -62,7 +63,8 @@ impl Builder<'_> {
         let is_pool = matches!(layer, LinearLayer::AveragePool(_) | LinearLayer::GlobalAveragePool);
         let is_plane = || matches!(self.layer(node, layer), Ok(Some(Layer { plane: Some(_), .. })));
         let stable = matches!(rule.stabiliser, Stabiliser::Plus(eps) | Stabiliser::Signed(eps) if eps > 0.0);
-        let (hands_on, relative) = (rule.leak != Leak::Lost, matches!(rule.stabiliser, Stabiliser::Relative(_)));
+        let (hands_on, relative) =
+            (rule.leak != Leak::Lost, matches!(rule.stabiliser, Stabiliser::Relative(_)));
         if relative && !self.has_one_denominator(node, rule, positive) {
             return None;
         }

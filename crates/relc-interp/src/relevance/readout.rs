@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn lost_relevance_returns_in_proportion() {
-        let array = |values: &[f64], n| ArrayD::from_shape_vec(IxDyn(&[n, values.len() / n]), values.to_vec());
+        let array =
+            |values: &[f64], n| ArrayD::from_shape_vec(IxDyn(&[n, values.len() / n]), values.to_vec());
         let (r, lost) = (array(&[1.0, -3.0, 0.0, 0.0], 2).unwrap(), array(&[2.0, 4.0], 2).unwrap());
         let given = proportional(r, &lost, 2).unwrap();
         assert_eq!(given.outputs[0], array(&[1.5, -1.5, 2.0, 2.0], 2).unwrap());

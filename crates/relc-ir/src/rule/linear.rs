@@ -353,9 +353,7 @@ impl LinearRule {
     /// outputs: the form that most rules have.
     pub fn single(&self) -> Option<&[Product]> {
         match &self.parts[..] {
-            [part] if *part == Part { terms: part.terms.clone(), ..Part::new(vec![]) } => {
-                Some(&part.terms)
-            }
+            [part] if *part == Part { terms: part.terms.clone(), ..Part::new(vec![]) } => Some(&part.terms),
             _ => None,
         }
     }

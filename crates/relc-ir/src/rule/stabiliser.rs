@@ -28,7 +28,8 @@ impl Stabiliser {
             (None, None, Some(k)) => Stabiliser::Relative(k),
             _ => return Err("got several of plus_eps, signed_eps and relative_eps, expected one".into()),
         };
-        let (Stabiliser::Plus(size) | Stabiliser::Signed(size) | Stabiliser::Relative(size)) = stabiliser else {
+        let (Stabiliser::Plus(size) | Stabiliser::Signed(size) | Stabiliser::Relative(size)) = stabiliser
+        else {
             return Ok(stabiliser);
         };
         if size > 0.0 && size.is_finite() {

@@ -58,7 +58,8 @@ enum Raw {
 
 impl<'de> Deserialize<'de> for Depth {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "expected [from, to] in weighted layers or \"0.6..\", \"0.2..0.6\" in fractions of the depth";
+        let expected =
+            "expected [from, to] in weighted layers or \"0.6..\", \"0.2..0.6\" in fractions of the depth";
         match Raw::deserialize(deserializer).map_err(|_| D::Error::custom(format!("depth: {expected}")))? {
             Raw::Layers([from, to]) if from > to => {
                 Err(D::Error::custom(format!("got depth = [{from}, {to}], {expected}")))

@@ -7,9 +7,9 @@ use relc_ir::rule::{
 use relc_ir::spelling::did_you_mean;
 use serde::{Deserialize, Serialize};
 
+use super::Line;
 use super::depth::Depth;
 use super::file::RawBias;
-use super::Line;
 use crate::glob::NameGlob;
 use crate::rules::{InputForm, alpha_beta, epsilon, flat, gamma, gradient, norm, wsquare, zbox, zplus};
 

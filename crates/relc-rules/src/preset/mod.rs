@@ -47,7 +47,6 @@
 //! share = 0.65              # in [0,1]
 //! ```
 
-
 mod canonical;
 mod depth;
 mod error;
@@ -317,13 +316,13 @@ impl Preset {
     }
 
     /// The preset with other read-outs than its own, from `AT=SHARE`: `last-feature-map=0.65`, or a glob on a node's
-    /// name in place of `last-feature-map`. None of them: no read-out.
+    /// name in place of `last-feature-map`; `none` stands for none of them.
     ///
     /// # Errors
     /// If a text has another form, a glob is malformed or a share is not in `[0,1]`.
     pub fn with_readouts(mut self, texts: &[String]) -> Result<Preset, String> {
         self.readouts.clear();
-        for text in texts {
+        for text in texts.iter().filter(|text| *text != "none") {
             let wrong =
                 || format!("got the read-out \"{text}\", expected AT=SHARE, such as {LAST_FEATURE_MAP}=0.65");
             let (at, share) = text.rsplit_once('=').ok_or_else(wrong)?;
