@@ -30,9 +30,6 @@ struct Dense {
 type Matrix = Array2<f64>;
 type Vector = Array1<f64>;
 
-/// A part of a rule: its products, what is added to its denominators, its scale.
-type Part<'a> = (&'a [(&'a Vector, &'a Matrix)], Vector, f64);
-
 fn pos<D: ndarray::Dimension>(x: &ndarray::Array<f64, D>) -> ndarray::Array<f64, D> {
     x.mapv(|v| v.max(0.0))
 }
