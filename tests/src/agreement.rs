@@ -160,9 +160,9 @@ fn batch_is_no_loop(
     for (sample, one) in x.axis_chunks_iter(Axis(0), 1).enumerate() {
         let single = explain(explainer, &one.to_owned())?;
         let pairs = whole.explanations.iter().zip(&single.explanations);
-        let same =
+        let mut same =
             pairs.map(|(a, b)| a.relevance.index_axis(Axis(0), sample) == b.relevance.index_axis(Axis(0), 0));
-        if !same.fold(true, |all, same| all && same) {
+        if !same.all(|same| same) {
             wrong.push(format!("sample {sample} of the batch is not what it is alone"));
         }
     }

@@ -114,10 +114,10 @@ pub fn preprocess(bytes: &[u8]) {
 /// temporary files takes no file.
 pub fn picture(bytes: &[u8]) {
     let size = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map(ImageReader::into_dimensions);
-    if let Ok(Ok((width, height))) = size {
-        if u64::from(width) * u64::from(height) > u64::from(PATIENCE[0]) {
-            return;
-        }
+    if let Ok(Ok((width, height))) = size
+        && u64::from(width) * u64::from(height) > u64::from(PATIENCE[0])
+    {
+        return;
     }
     let file = tempfile::Builder::new().prefix("fuzzed").tempfile().expect("a temporary file");
     std::fs::write(file.path(), bytes).expect("a temporary file can be written");

@@ -1,5 +1,7 @@
 //! What `relc_ir::analysis` claims about values, against the values.
 
+use std::cmp::Ordering;
+
 use ndarray::ArrayD;
 use relc_interp::{Element, InterpError, forward_all};
 use relc_ir::analysis::{Sign, Signs};
@@ -20,7 +22,12 @@ fn check<T: Element>(graph: &Graph, x: &ArrayD<T>) -> Result<usize, InterpError>
         let Some(array) = values.value(value) else { continue };
         let sign = signs.sign(value);
         claims += usize::from(sign != Sign::ANY);
-        let fits = |v: &T| (sign.negative || !(*v < T::zero())) && (sign.positive || !(*v > T::zero()));
+        // What is no number is neither.
+        let fits = |v: &T| match v.partial_cmp(&T::zero()) {
+            Some(Ordering::Less) => sign.negative,
+            Some(Ordering::Greater) => sign.positive,
+            _ => true,
+        };
         let wrong = array.iter().find(|v| !fits(v));
         assert!(wrong.is_none(), "{}: got {wrong:?}, claimed {sign:?} in\n{graph}", graph.describe(node));
     }
@@ -56,7 +63,11 @@ fn signs_hold_for_every_activation_and_parameter() {
         let activation = relc_tests::soup::activation(&mut rng);
         for sign in [Sign::ANY, Sign::NON_NEGATIVE, Sign::NON_POSITIVE, Sign::ZERO] {
             let claimed = sign.through(&activation);
-            let fits = |sign: Sign, v: f64| (sign.negative || !(v < 0.0)) && (sign.positive || !(v > 0.0));
+            let fits = |sign: Sign, v: f64| match v.partial_cmp(&0.0) {
+                Some(Ordering::Less) => sign.negative,
+                Some(Ordering::Greater) => sign.positive,
+                _ => true,
+            };
             for x in NUMBERS.into_iter().filter(|x| fits(sign, *x)) {
                 let (wide, narrow) =
                     (relc_interp::activation(&activation, x), relc_interp::activation(&activation, x as f32));

@@ -90,7 +90,7 @@ pub enum EngineError {
 pub enum StepError {
     /// A convolution's operands don't fit it.
     #[error(transparent)]
-    Conv(#[from] ConvError),
+    Conv(Box<ConvError>),
     /// A kernel's operands don't fit it.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -104,4 +104,10 @@ pub enum StepError {
         /// What it wants.
         expected: Vec<usize>,
     },
+}
+
+impl From<ConvError> for StepError {
+    fn from(source: ConvError) -> Self {
+        StepError::Conv(Box::new(source))
+    }
 }

@@ -62,7 +62,10 @@ impl Program {
                     Finish::Product { factor, addend } => [*factor].into_iter().chain(*addend).collect(),
                 };
                 let operands = operands.into_iter().filter_map(layout);
-                layout(conv.output).map_or(Ok(()), |output| fits(output, operands)).map_err(StepError::from)
+                match layout(conv.output) {
+                    Some(output) => Ok(fits(output, operands)?),
+                    None => Ok(()),
+                }
             }
             Action::Kernel { kernel, binds } | Action::Quotients { kernel, binds, .. } => {
                 let Some(kernel) = self.kernels.get(*kernel) else { return Ok(()) };

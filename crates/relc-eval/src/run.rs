@@ -90,6 +90,9 @@ pub struct Progress<'a> {
 /// What a run gave: for each method, the records of the pictures, in the order of the data set.
 pub type Outcome = Vec<Vec<Record>>;
 
+/// A picture as the network saw it, and its map by each method.
+pub type Maps = (RgbImage, Vec<Vec<f32>>);
+
 impl Bench<'_> {
     /// How the model takes pictures.
     ///
@@ -358,7 +361,7 @@ impl Bench<'_> {
         dataset: &Dataset,
         settings: &Settings,
         pictures: usize,
-    ) -> Result<Vec<(RgbImage, Vec<Vec<f32>>)>, EvalError> {
+    ) -> Result<Vec<Maps>, EvalError> {
         let geometry = self.geometry()?;
         let one = |item: &Item| {
             let prepared = self.prepare(item, geometry, settings)?;

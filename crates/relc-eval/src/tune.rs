@@ -169,12 +169,11 @@ fn key(candidate: &Candidate) -> String {
     preset(candidate).lines().filter(|line| !line.starts_with("description")).collect()
 }
 
+/// The score of a candidate, if it has one; `None` outside if the budget ended before.
+type Scored<'a> = dyn FnMut(&Candidate) -> Result<Option<Option<f64>>, EvalError> + 'a;
+
 /// Improves one choice after the other until none can be; `None` if the budget ended before.
-fn descend(
-    mut at: Candidate,
-    free: &[usize],
-    scored: &mut dyn FnMut(&Candidate) -> Result<Option<Option<f64>>, EvalError>,
-) -> Result<Option<()>, EvalError> {
+fn descend(mut at: Candidate, free: &[usize], scored: &mut Scored<'_>) -> Result<Option<()>, EvalError> {
     let Some(mut score) = scored(&at)? else { return Ok(None) };
     loop {
         let before = score;

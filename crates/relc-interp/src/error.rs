@@ -4,6 +4,31 @@ use relc_ir::{Graph, NodeId, Op, VerifyErrors};
 
 use crate::element::Element;
 
+/// What is expected where a value is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// An input of numbers.
+    Finite,
+    /// Sums that f32 holds.
+    FitsF32,
+    /// Sums that f64 holds.
+    FitsF64,
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Expected::Finite => "finite numbers",
+            Expected::FitsF32 => {
+                "an input and weights whose sums fit f32 (check the preprocessing, or try --engine interp-f64)"
+            }
+            Expected::FitsF64 => {
+                "an input and weights whose sums fit f64 (check the preprocessing and the weights)"
+            }
+        })
+    }
+}
+
 /// What a non-finite value was meant to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
@@ -75,8 +100,8 @@ pub enum InterpError {
         op: String,
         /// How many values are not finite.
         count: usize,
-        /// What is expected, and what to do.
-        expected: &'static str,
+        /// What is expected.
+        expected: Expected,
     },
     /// A tensor is too large for this machine's address space.
     #[error(
@@ -125,11 +150,9 @@ impl InterpError {
     ) -> Self {
         let n = graph.node(node);
         let expected = match (&n.op, size_of::<T>()) {
-            (Op::Input, _) => "finite numbers",
-            (_, 4) => {
-                "an input and weights whose sums fit f32 (check the preprocessing, or try --engine interp-f64)"
-            }
-            _ => "an input and weights whose sums fit f64 (check the preprocessing and the weights)",
+            (Op::Input, _) => Expected::Finite,
+            (_, 4) => Expected::FitsF32,
+            _ => Expected::FitsF64,
         };
         InterpError::NonFinite {
             quantity,

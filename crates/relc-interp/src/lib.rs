@@ -30,7 +30,7 @@ mod span;
 
 pub use backward::{Backward, Options, backward};
 pub use element::Element;
-pub use error::{InterpError, Quantity};
+pub use error::{Expected, InterpError, Quantity};
 pub use forward::{Forward, forward, forward_all};
 pub use ledger::{Account, Entry, Join, Ledger, LedgerError, Residue, Total};
 pub use node::{DataOperands, evaluate_node, propagate_node};

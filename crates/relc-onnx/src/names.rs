@@ -137,10 +137,10 @@ fn order(
 ) -> Result<Vec<usize>, ImportError> {
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
     let mut waiting = vec![0usize; graph.node.len()];
-    for i in 0..graph.node.len() {
+    for (i, waiting) in waiting.iter_mut().enumerate() {
         for producer in producers(graph, origins, i, sources) {
             users[producer].push(i);
-            waiting[i] += 1;
+            *waiting += 1;
         }
     }
     let mut ready: BinaryHeap<Reverse<usize>> =

@@ -228,7 +228,7 @@ fn products_of_integer_matrices() {
             .collect()
     };
     let by_column = vec![0.5, 2.0, 1.5, 4.0];
-    assert_eq!(weights(head("QLinearMatMul", "q,s,z,w,sc,zw,s,z", vec![])), [by_column.clone()]);
+    assert_eq!(weights(head("QLinearMatMul", "q,s,z,w,sc,zw,s,z", vec![])), std::slice::from_ref(&by_column));
     // The bias has the scale 0.5 * [0.5, 1].
     assert_eq!(weights(head("QGemm", "q,s,z,w,sc,zw,b", vec![])), [by_column.clone(), vec![1.0, 4.0]]);
     let transposed = weights(head("QGemm", "q,s,z,w,sc,zw,b", vec![ai("transB", 1), af("alpha", 2.0)]));

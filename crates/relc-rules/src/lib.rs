@@ -14,9 +14,7 @@ mod seed;
 
 pub use contract::{InputFacts, contract};
 pub use glob::NameGlob;
-pub use preset::{
-    BatchNormPolicy, Given, Mask, Place, Preset, PresetError, ReadoutLine, ReadoutPlace,
-};
+pub use preset::{BatchNormPolicy, Given, Mask, Place, Preset, PresetError, ReadoutLine, ReadoutPlace};
 pub use rules::leak::leak_rule;
 pub use rules::{Description, RULES};
 pub use seed::SeedKind;

@@ -78,6 +78,9 @@ pub struct Compiled {
     pub input_limits: Option<(f64, f64)>,
 }
 
+/// For each dimension of the input, the size that the model fixes.
+type FixedSizes = Vec<Option<usize>>;
+
 impl Compiler {
     /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
@@ -175,7 +178,7 @@ impl Compiler {
     }
 
     /// The model, and what it fixes of its input's sizes if it leaves others open: these are assumed then.
-    fn read(&self, model: &Path) -> Result<(Imported, Option<Vec<Option<usize>>>), ImportError> {
+    fn read(&self, model: &Path) -> Result<(Imported, Option<FixedSizes>), ImportError> {
         let imported =
             relc_onnx::import_path_with(model, &self.import).and_then(|imported| match imported.mixed {
                 Some(mixed) => Err(mixed.into()),

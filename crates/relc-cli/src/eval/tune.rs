@@ -173,7 +173,13 @@ impl Tuning<'_> {
         };
         let bench = self.opened.bench(&attribution, &[]);
         let outcome = bench.run(self.half, self.settings, self.results, &mut |_| {})?;
-        let table = Table::new(&[name.clone()], &outcome, &self.settings.metrics, None, self.settings.seed);
+        let table = Table::new(
+            std::slice::from_ref(&name),
+            &outcome,
+            &self.settings.metrics,
+            None,
+            self.settings.seed,
+        );
         let mean = table.get(&name, column).and_then(|cell| cell.mean).map(|m| m.mean);
         Ok(mean.map(|m| if better == Better::Lower { -m } else { m }))
     }

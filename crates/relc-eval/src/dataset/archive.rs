@@ -127,7 +127,10 @@ mod tests {
     use npyz::npz::NpzWriter;
     use std::path::Path;
 
-    fn write(path: &Path, images: Result<(&[u64], Vec<u8>), (&[u64], Vec<f32>)>, labels: &[i64]) {
+    /// A shape and values.
+    type Of<'a, T> = (&'a [u64], Vec<T>);
+
+    fn write(path: &Path, images: Result<Of<'_, u8>, Of<'_, f32>>, labels: &[i64]) {
         let mut archive = NpzWriter::create(path).unwrap();
         match images {
             Ok((shape, values)) => {

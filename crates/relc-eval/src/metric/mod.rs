@@ -37,6 +37,9 @@ pub type Fill<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 /// The scores of some inputs: how many, and what writes each. A score is the probability of the explained class.
 pub type Score<'a> = dyn Fn(usize, &Fill<'_>) -> Result<Vec<f64>, EvalError> + 'a;
 
+/// The map of an input.
+pub type Explain<'a> = dyn Fn(&[f32]) -> Result<Vec<f32>, EvalError> + 'a;
+
 /// What a metric found, by column; `None` where it has no value (a correlation with a constant, a mask that is empty).
 pub type Values = Vec<(&'static str, Option<f64>)>;
 
@@ -315,7 +318,7 @@ pub struct Subject<'a> {
     /// Scores inputs.
     pub score: &'a Score<'a>,
     /// The map of the same class by the same method for other inputs.
-    pub explain: &'a dyn Fn(&[f32]) -> Result<Vec<f32>, EvalError>,
+    pub explain: &'a Explain<'a>,
     /// The map of the second largest output; `None` if there is none.
     pub rival: &'a dyn Fn() -> Result<Option<Vec<f32>>, EvalError>,
     /// The maps of the same method for models whose parameters were drawn again; `None` if it looks at no model.

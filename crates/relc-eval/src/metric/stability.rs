@@ -1,6 +1,6 @@
 //! How much a map changes when its input hardly does.
 
-use super::rng;
+use super::{Explain, rng};
 use crate::error::EvalError;
 
 /// Max-sensitivity (Yeh et al., NeurIPS 2019), relative to the map: the largest `||R(x + d) - R(x)|| / ||R(x)||` over
@@ -15,7 +15,7 @@ pub fn max_sensitivity(
     neighbours: usize,
     radius: f64,
     seed: u64,
-    explain: &dyn Fn(&[f32]) -> Result<Vec<f32>, EvalError>,
+    explain: &Explain<'_>,
 ) -> Result<Option<f64>, EvalError> {
     let min = values.iter().copied().fold(f32::INFINITY, f32::min);
     let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -135,7 +135,7 @@ fn scaled(call: &mut Call, sums: &Accumulator, factor: &Const<f32>) -> Result<Va
     let weight = call.new_weight("weight", &weight)?;
     let y = match &sums.layer {
         Layer::Conv(op, row) => {
-            let y = call.node(Op::Conv(op.clone()), &[sums.x, weight])?;
+            let y = call.node(Op::Conv(*op), &[sums.x, weight])?;
             from_picture(call, y, *row)?
         }
         Layer::MatMul => call.emit(Op::MatMul, &[sums.x, weight])?,
