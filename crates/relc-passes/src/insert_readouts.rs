@@ -86,22 +86,28 @@ fn find(graph: &Graph, readout: &ReadoutLine) -> Result<Option<NodeId>, PassErro
     }
 }
 
-/// Whether a node's output is `f32[N,C,H,W]`: made by a layer that looks at pixels, or element by element from such.
+/// Whether a node's output is `f32[N,C,H,W]`: made by a layer that looks at pixels, or from such without moving them.
 fn is_image(graph: &Graph, node: NodeId) -> bool {
-    let mut node = node;
-    loop {
-        if !matches!(graph.node(node).types(), [ty] if ty.rank() == 4) {
-            return false;
-        }
+    let dims = |node: NodeId| graph.node(node).types().first().map(|ty| ty.dims()).unwrap_or_default();
+    let (mut node, mut shape) = (node, dims(node));
+    while shape.len() == 4 {
         match &graph.node(node).op {
-            Op::Input | Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_) => return true,
-            Op::Reshape(_) | Op::Transpose(_) | Op::Softmax(_) => return false,
-            _ => match graph.data_operands(node).first() {
-                Some((_, value)) => node = value.node,
-                None => return false,
-            },
+            Op::Input | Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_) => return dims(node) == shape,
+            Op::Transpose(_) | Op::Softmax(_) => return false,
+            op => {
+                let Some((_, value)) = graph.data_operands(node).first().copied() else { return false };
+                // A Reshape moves nothing, if another one undoes it; what else changes the shape starts from a picture.
+                if !matches!(op, Op::Reshape(_)) && dims(value.node) != dims(node) {
+                    if dims(node) != shape {
+                        return false;
+                    }
+                    shape = dims(value.node);
+                }
+                node = value.node;
+            }
         }
     }
+    false
 }
 
 fn pixels(graph: &Graph, node: NodeId) -> usize {
