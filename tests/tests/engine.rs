@@ -7,6 +7,7 @@ use relc::ir::rule::{Bounds, Contract};
 use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
 use relc_ir::Graph;
 use relc_ir::op::Activation;
+use relc_tests::agreement::{Model, presets};
 use relc_tests::graphs::{Plan, build, plans};
 use relc_tests::odd::{Link, chain, input_is_a_skip, many_branches, many_users, several_stems, small};
 use relc_tests::shared::{max_abs, max_difference, shared};
@@ -15,21 +16,6 @@ use relc_tests::shared::{max_abs, max_difference, shared};
 const AGREEMENT: f64 = 1e-4;
 /// What `conserve` promises in f32.
 const CONSERVATION: f64 = 1e-5;
-
-/// Something that can be compiled: a file or a graph.
-enum Model<'a> {
-    File(&'a str),
-    Graph(&'a Graph),
-}
-
-impl Model<'_> {
-    fn compile(&self, compiler: &Compiler) -> Explainer {
-        match self {
-            Model::File(path) => compiler.compile(path).unwrap(),
-            Model::Graph(graph) => compiler.compile_graph((*graph).clone()).unwrap(),
-        }
-    }
-}
 
 fn preset(name: &str) -> Preset {
     let (name, split) = name.split_once(' ').unwrap_or((name, "ratio"));
@@ -52,11 +38,11 @@ fn noise(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
 #[track_caller]
 fn check(model: &Model<'_>, name: &str, samples: usize) {
     let compiler = Compiler::new(preset(name));
-    let oracle = model.compile(&compiler.clone().engine(Engine::InterpF64));
+    let oracle = model.compile(&compiler.clone().engine(Engine::InterpF64)).unwrap();
     let x = noise(&oracle, samples);
     let expected = explain(&oracle, &x);
     for isa in Isa::available() {
-        let explainer = model.compile(&compiler.clone().isa(isa));
+        let explainer = model.compile(&compiler.clone().isa(isa)).unwrap();
         let got = explain(&explainer, &x);
         let difference = max_difference(
             &got.logits.mapv(|v| v as f32).into_dyn(),
@@ -110,12 +96,12 @@ fn every_reference_model_agrees_with_the_oracle() {
                 continue; // large: the policies are seen on the others
             }
             let compiler = Compiler::new(preset(name)).engine(Engine::InterpF64);
-            let unbounded = Model::File(&path).compile(&compiler).leaks().iter().any(|leak| {
+            let unbounded = Model::File(&model).compile(&compiler).unwrap().leaks().iter().any(|leak| {
                 leak.1 == Contract::Unbounded // `paper` on signed inputs: there any f32 executor is off
             });
             println!("{path} {name}{}", if unbounded { ": unbounded" } else { "" });
             if !unbounded {
-                check(&Model::File(&path), name, samples);
+                check(&Model::File(&model), name, samples);
             }
         }
     }
@@ -341,14 +327,18 @@ fn threads_share_an_explainer() {
 /// Without a ledger the same relevance comes out, and the totals still say how well it is conserved.
 #[test]
 fn the_ledger_can_be_dropped() {
-    let explainer = Compiler::new(preset("conserve")).compile(demo()).unwrap();
-    let x = noise(&explainer, 2);
-    let with = explain(&explainer, &x);
-    let without = explain(&explainer.without_ledger(), &x);
-    for (a, b) in with.explanations.iter().zip(&without.explanations) {
-        assert_eq!(a.relevance, b.relevance);
-        assert!(b.ledger.entries.is_empty() && !a.ledger.entries.is_empty());
-        assert_eq!(a.conservation_error(0), b.conservation_error(0));
+    for (name, preset) in presets() {
+        let explainer = Compiler::new(preset).compile(demo()).unwrap();
+        let x = noise(&explainer, 2);
+        let with = explain(&explainer, &x);
+        let without = explain(&explainer.without_ledger(), &x);
+        for (a, b) in with.explanations.iter().zip(&without.explanations) {
+            assert_eq!(a.relevance, b.relevance, "{name}");
+            assert!(b.ledger.entries.is_empty() && !a.ledger.entries.is_empty(), "{name}");
+            for sample in [0, 1] {
+                assert_eq!(a.conservation_error(sample), b.conservation_error(sample), "{name}");
+            }
+        }
     }
 }
 

@@ -26,42 +26,41 @@ fn main() -> Result<()> {
         .map(|e| e.map(|e| e.path()))
         .collect::<std::io::Result<_>>()?;
     pictures.sort();
-    let explainers = ["conserve", "paper"].map(|name| {
-        let preset = Preset::named(name)?;
-        Ok::<_, Box<dyn Error>>(Compiler::new(preset).compile(demo.join("model.onnx"))?)
-    });
-    let [conserve, paper] = explainers;
-    let (conserve, paper) = (conserve?, paper?);
+    let presets = [Preset::DEFAULT, "conserve", "paper"];
+    let explainers = presets
+        .map(|name| Ok(Compiler::new(Preset::named(name)?).compile(demo.join("model.onnx"))?))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
 
-    println!("| picture | object's area | `conserve` inside | `paper` inside |\n|---|---|---|---|");
+    println!("| picture | object's area | {} |", presets.map(|name| format!("`{name}` inside")).join(" | "));
+    println!("|---|---{}|", "|---".repeat(presets.len()));
     let style = Style::new(ColorMap::Seismic);
     let mut sheet = Vec::new();
-    let mut sums = [0.0f64; 3];
+    let mut sums = vec![0.0; 1 + presets.len()];
     for picture in &pictures {
         let name = picture.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mask = load_picture(&demo.join("masks").join(&name))?;
         let inside =
             |x: usize, y: usize| mask.as_luma8().is_some_and(|m| m.get_pixel(x as u32, y as u32).0[0] > 127);
-        let (seen, map) = explain(&conserve, &preprocess, picture)?;
-        let (_, paper_map) = explain(&paper, &preprocess, picture)?;
-        let area = share(ndarray::Array2::ones(map.raw_dim()).view(), inside);
-        let shares = [area, share(map.view(), inside), share(paper_map.view(), inside)];
-        let percent = shares.map(|s| format!("{:.1} %", s * 100.0));
-        println!("| {name} | {} |", percent.join(" | "));
+        let explained = explainers.iter().map(|explainer| explain(explainer, &preprocess, picture));
+        let explained = explained.collect::<Result<Vec<_>>>()?;
+        let (seen, map) = explained.first().ok_or("there is a preset")?;
+        let mut shares = vec![share(ndarray::Array2::ones(map.raw_dim()).view(), inside)];
+        shares.extend(explained.iter().map(|(_, map)| share(map.view(), inside)));
+        println!("| {name} | {} |", percent(shares.iter().copied()));
         sums.iter_mut().zip(shares).for_each(|(sum, s)| *sum += s);
         if sheet.len() < 4 {
             let side = style.min_side;
             let large = |p: &RgbImage| resize(p, side, side, FilterType::Nearest);
             sheet.push(vec![
-                large(&seen),
+                large(seen),
                 heat_map(map.view(), &style)?,
-                overlay(&seen, map.view(), &style)?,
+                overlay(seen, map.view(), &style)?,
                 large(&mask.to_rgb8()),
             ]);
         }
     }
-    let means = sums.map(|s| format!("{:.1} %", s / pictures.len() as f64 * 100.0));
-    println!("| mean | {} |", means.join(" | "));
+    println!("| mean | {} |", percent(sums.iter().map(|s| s / pictures.len() as f64)));
     let sheet = contact_sheet(&sheet, 8)?;
     let half = resize(&sheet, sheet.width() / 2, sheet.height() / 2, FilterType::Triangle);
     half.save(root.join("docs/images/demo.png"))?;
@@ -81,6 +80,11 @@ fn explain(
     let mut result = explainer.explain(input.view(), &seed, &Targets::Argmax)?;
     let map = result.explanations.swap_remove(0).map.ok_or("the demo's input is a picture")?;
     Ok((prepared.picture, map.index_axis_move(Axis(0), 0)))
+}
+
+/// The cells of a line of the table.
+fn percent(shares: impl Iterator<Item = f64>) -> String {
+    shares.map(|s| format!("{:.1} %", s * 100.0)).collect::<Vec<_>>().join(" | ")
 }
 
 /// The share of the map's positive relevance that lies inside the mask.

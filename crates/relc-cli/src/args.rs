@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use relc::Preset;
 
 pub use crate::eval::args::EvalArgs;
 pub use crate::eval::tune::TuneArgs;
@@ -48,7 +49,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   relc preset list
-  relc preset show conserve > mine.toml
+  relc preset show two_level > mine.toml
   relc explain model.onnx cat.jpg --preset mine.toml")]
 pub struct PresetArgs {
     /// What to do.
@@ -63,7 +64,7 @@ pub enum PresetCommand {
     #[command(after_help = "Example:\n  relc preset list")]
     List,
     /// The file of one.
-    #[command(after_help = "Example:\n  relc preset show conserve > mine.toml")]
+    #[command(after_help = "Example:\n  relc preset show two_level > mine.toml")]
     Show {
         /// Its name.
         name: String,
@@ -73,8 +74,8 @@ pub enum PresetCommand {
 /// How a model is compiled.
 #[derive(Debug, Args)]
 pub struct CompileArgs {
-    /// Preset of rules: conserve, paper, epsilon_plus, ... (relc preset list), or a .toml file.
-    #[arg(long, value_name = "NAME", default_value = "conserve")]
+    /// Preset of rules: two_level, conserve, paper, epsilon_plus, ... (relc preset list), or a .toml file.
+    #[arg(long, value_name = "NAME", default_value = Preset::DEFAULT)]
     pub preset: String,
     /// How a residual join shares its relevance [default: the preset's, ratio in both].
     #[arg(long, value_name = "POLICY", value_parser = ["ratio", "half", "half-at-projection", "ratio-at-projection", "signed", "main-only", "skip-only", "gradient"])]

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(
             |_| "usage: explain MODEL PICTURE PREPROCESS (imagenet, cifar10, none or a .toml file)",
         )?;
-    let explainer = Compiler::new(Preset::named("conserve")?).compile(model)?;
+    let explainer = Compiler::new(Preset::named("two_level")?).compile(model)?;
     let (layout, size) = explainer.picture_input().ok_or("the model's input is no picture")?;
     let channels = explainer.picture_channels().unwrap_or(3);
     let prepared =

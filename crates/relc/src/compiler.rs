@@ -49,7 +49,7 @@ impl FromStr for Engine {
 /// Compiles models into explainers.
 ///
 /// ```no_run
-/// let preset = relc::Preset::named("conserve")?;
+/// let preset = relc::Preset::named("two_level")?;
 /// let explainer = relc::Compiler::new(preset).compile("model.onnx")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -93,7 +93,7 @@ impl Compiler {
     /// ```no_run
     /// # use relc::{Compiler, ImportOptions, Preset};
     /// let options = ImportOptions { output: Some("logits".into()), ..ImportOptions::default() };
-    /// let explainer = Compiler::new(Preset::named("conserve")?).import(options).compile("model.onnx")?;
+    /// let explainer = Compiler::new(Preset::named("two_level")?).import(options).compile("model.onnx")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

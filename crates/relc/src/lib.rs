@@ -6,7 +6,7 @@
 //! ```no_run
 //! use relc::{Compiler, Preset, Seed, SeedKind, Targets};
 //!
-//! let explainer = Compiler::new(Preset::named("conserve")?).compile("examples/demo/model.onnx")?;
+//! let explainer = Compiler::new(Preset::named("two_level")?).compile("examples/demo/model.onnx")?;
 //! let input = ndarray::ArrayD::<f32>::zeros(vec![1, 3, 64, 64]);
 //! let result = explainer.explain(input.view(), &Seed::Named(SeedKind::Logit), &Targets::Argmax)?;
 //! let explanation = &result.explanations[0];

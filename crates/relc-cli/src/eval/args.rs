@@ -72,8 +72,8 @@ pub struct SubjectArgs {
 /// `relc eval`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  relc eval resnet18.onnx imagenet/labels.csv --methods conserve,grad_cam,rise:400 --baseline grad_cam
-  relc eval resnet20.onnx cifar10 --preprocess cifar10 --methods conserve,paper:half,mine.toml --base blur
+  relc eval resnet18.onnx imagenet/labels.csv --methods two_level,grad_cam,rise:400 --baseline grad_cam
+  relc eval resnet20.onnx cifar10 --preprocess cifar10 --methods two_level,paper:half,mine.toml --base blur
   relc eval examples/demo/model.onnx examples/demo/images --preprocess examples/demo/preprocess.toml \\
       --masks examples/demo/masks --metrics id,pointing_game,relevance_mass --grid grid.png
 A run that was stopped goes on where it was when the same command is given again.")]
@@ -83,7 +83,7 @@ pub struct EvalArgs {
     /// What is compared: presets and .toml files of them (NAME:SPLIT with another split policy), methods (rise:400,
     /// integrated_gradients:20 with a number of samples, grad_cam:NODE with a layer). The controls random, constant
     /// and centre are always there.
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "conserve,paper,grad_cam")]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "two_level,conserve,paper,grad_cam")]
     pub methods: Vec<String>,
     /// What is measured: id (insertion, deletion and their difference), insertion, deletion, road, average_drop,
     /// pixel_flipping, sensitivity_n, infidelity, max_sensitivity, pointing_game, relevance_mass, relevance_rank,

@@ -22,7 +22,7 @@ use crate::print;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   relc tune resnet18.onnx imagenet/labels.csv --budget 60 --out mine.toml
-  relc eval resnet18.onnx other/labels.csv --methods mine.toml,conserve --baseline grad_cam
+  relc eval resnet18.onnx other/labels.csv --methods mine.toml,two_level --baseline grad_cam
 A search that was stopped goes on where it was when the same command is given again.")]
 pub struct TuneArgs {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct TuneArgs {
     /// How many presets are tried.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
     pub budget: u16,
-    /// What else stands in the table of the other half, beside conserve, the baseline and the controls.
+    /// What else stands in the table of the other half, beside the default, conserve, the baseline and the controls.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub methods: Vec<String>,
     /// The method that the others are compared with, picture by picture.
@@ -71,7 +71,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
     let name = args.out.display().to_string();
     let mut methods = vec![Named::preset(&name, Preset::parse(&text, &name)?)];
     let controls = Control::ALL.iter().map(|(name, _)| *name);
-    let others = args.methods.iter().map(String::as_str).chain(["conserve", &args.baseline]).chain(controls);
+    let others = args.methods.iter().map(String::as_str).chain([Preset::DEFAULT, "conserve", &args.baseline]).chain(controls);
     for other in others {
         if methods.iter().all(|m| m.name != other) {
             methods.push(Named::parse(other).map_err(Failure::usage)?);

@@ -71,11 +71,15 @@ impl<'a> Sample<'a> {
             self.load(program.seed, &seed)?;
             self.arena.flags.iter_mut().for_each(|flag| *flag.get_mut() = false);
             let ledger = self.ledger;
+            let ends = executable.books.ends();
+            if !ledger {
+                self.tally(ends[0], program.seed); // now: the seed's memory is given to others later
+            }
             for step in backward.iter().filter(|step| ledger || !step.is_bookkeeping()) {
                 self.step(step)?;
             }
             if !ledger {
-                self.take_totals();
+                self.tally(ends[1], program.relevance);
             }
             let books = std::mem::take(&mut self.books);
             if let Some(node) = executable.books.non_finite(&books) {
@@ -106,14 +110,6 @@ impl<'a> Sample<'a> {
         }
         self.books = Books::default();
         Ok(times)
-    }
-
-    /// The sums of the seed and of the input's relevance.
-    fn take_totals(&mut self) {
-        let program = &self.executable.program;
-        for (value, slot) in self.executable.books.ends().into_iter().zip([program.seed, program.relevance]) {
-            self.tally(value, slot);
-        }
     }
 
     fn load(&mut self, slot: BufferId, dense: &[f32]) -> Result<(), EngineError> {

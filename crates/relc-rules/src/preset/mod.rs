@@ -233,6 +233,9 @@ const SHIPPED: [(&str, &str); 13] = shipped![
 pub type Given = Result<(Rule, String), String>;
 
 impl Preset {
+    /// The name of the preset that every command takes if none is given.
+    pub const DEFAULT: &'static str = "two_level";
+
     /// The names of the presets that come with relc.
     pub fn names() -> Vec<&'static str> {
         SHIPPED.iter().map(|(name, _)| *name).collect()
