@@ -81,13 +81,20 @@ fn the_references_are_reproduced() {
 fn conserve_is_reproduced_on_signals() {
     let Some(shared) = shared() else { return };
     let npz = Npz::open(shared.path("refs/signal12.npz"));
-    let (x, reference) = (npz.f32("x"), npz.f32("conserve.winner"));
-    for (engine, tolerance) in [(Engine::InterpF64, F64), (Engine::Jit, 1e-4)] {
-        let compiler = Compiler::new(Preset::named("conserve").unwrap()).engine(engine);
-        let explainer = compiler.compile(shared.path("refs/signal12.onnx")).unwrap();
-        let result = explainer.explain(x.view(), &Seed::Named(SeedKind::Logit), &Targets::Argmax).unwrap();
-        let off = max_difference(&result.explanations[0].relevance, &reference) / max_abs(&reference);
-        assert!(off <= tolerance, "{}: differs by {off:e} of the maximum", engine.name());
+    let winner = include_str!("../../examples/presets/conserve_winner.toml");
+    let winner = Preset::parse(winner, "conserve_winner.toml").unwrap();
+    for (array, preset) in
+        [("conserve.average", Preset::named("conserve").unwrap()), ("conserve.winner", winner)]
+    {
+        let (x, reference) = (npz.f32("x"), npz.f32(array));
+        for (engine, tolerance) in [(Engine::InterpF64, F64), (Engine::Jit, 1e-4)] {
+            let compiler = Compiler::new(preset.clone()).engine(engine);
+            let explainer = compiler.compile(shared.path("refs/signal12.onnx")).unwrap();
+            let seed = Seed::Named(SeedKind::Logit);
+            let result = explainer.explain(x.view(), &seed, &Targets::Argmax).unwrap();
+            let off = max_difference(&result.explanations[0].relevance, &reference) / max_abs(&reference);
+            assert!(off <= tolerance, "{array}, {}: differs by {off:e} of the maximum", engine.name());
+        }
     }
 }
 

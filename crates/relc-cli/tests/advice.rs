@@ -198,7 +198,8 @@ fn seeds_that_are_advised_do_what_is_promised() {
     assert!(negative["note"].as_str().unwrap().contains("--seed onehot"), "{negative}");
     assert!(of(&report(&["--seed", "onehot"]))["sums"]["relevance"].as_f64().unwrap() > 0.0);
     let hint = |more: &[&str]| {
-        let text = check_ok(&explain(&[&picture()], more));
+        let conserve = [&["--preset", "conserve"], more].concat();
+        let text = check_ok(&explain(&[&picture()], &conserve));
         text.contains("the seed contrast (--seed contrast)")
     };
     assert!(hint(&[]) && !hint(&["--seed", "contrast"]));

@@ -255,7 +255,8 @@ fn two_targets_are_compared_and_the_contrast_seed_tells_them_apart() {
         sensitivity["cosine"].as_f64().unwrap()
     };
     let report = |more: &[&str]| -> Value {
-        serde_json::from_str(&check_ok(&explain(&[&picture], &[&["--json", "-"], more].concat()))).unwrap()
+        let more = [&["--json", "-", "--preset", "conserve"], more].concat();
+        serde_json::from_str(&check_ok(&explain(&[&picture], &more))).unwrap()
     };
     let (with, without) = (report(&[]), report(&["--no-class-sensitivity"]));
     let [with, without] = [&with["results"][0], &without["results"][0]];
@@ -405,7 +406,7 @@ fn the_lowered_program_names_its_slots_and_steps() {
         assert!(has(steps[0], what), "no {what} forward: {text}");
     }
     for what in
-        ["conv, quotient ", "conv, product ", "winograd, quotient ", "kernel @split ", "kernel @winner "]
+        ["conv, quotient ", "conv, product ", "winograd, quotient ", "kernel @split ", "kernel @readout "]
     {
         assert!(has(steps[1], what), "no {what} backward: {text}");
     }
@@ -449,7 +450,7 @@ fn bench_reports_what_it_promises() {
     assert!(report["peak_rss_bytes"].as_u64() > report["arena_bytes"].as_u64(), "{report}");
     assert!(relc::Isa::available().iter().any(|isa| report["isa"] == isa.name()), "{report}");
     assert_eq!((&report["threads"], &report["batch"]), (&2.into(), &3.into()));
-    assert_eq!((&report["preset"], &report["engine"]), (&"conserve".into(), &"jit".into()));
+    assert_eq!((&report["preset"], &report["engine"]), (&"two_level".into(), &"jit".into()));
     // As many samples run at a time as there are threads, or fewer.
     let alone = bench(&["--batch", "3", "--threads", "1"]);
     assert_eq!(report["arena_bytes"].as_u64(), alone["arena_bytes"].as_u64().map(|bytes| bytes * 2));

@@ -187,7 +187,7 @@ fn the_preprocessing_is_named_and_a_default_that_can_not_be_right_is_warned_of()
 
 #[test]
 fn maps_that_are_turned_around_are_called_so() {
-    let text = check_ok(&explain(&[&picture()], &[]));
+    let text = check_ok(&explain(&[&picture()], &["--preset", "conserve"]));
     assert!(text.contains("the maps are opposite"), "{text}");
     assert!(!text.contains("hardly depend"), "{text}");
     let text = check_ok(&explain(&[&picture()], &["--target", "3"]));

@@ -57,7 +57,8 @@ pub fn pipeline(preset: &Preset, batchnorm: BatchNormPolicy) -> Vec<Box<dyn Pass
 /// The names and descriptions of the passes, in order.
 pub fn pass_list() -> Vec<(&'static str, &'static str)> {
     // The names don't depend on the preset; the shipped default always parses, which a test asserts.
-    let passes = Preset::named(Preset::DEFAULT).map(|p| pipeline(&p, BatchNormPolicy::Keep)).unwrap_or_default();
+    let passes =
+        Preset::named(Preset::DEFAULT).map(|p| pipeline(&p, BatchNormPolicy::Keep)).unwrap_or_default();
     passes.iter().map(|p| (p.name(), p.description())).collect()
 }
 

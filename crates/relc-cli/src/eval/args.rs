@@ -83,7 +83,12 @@ pub struct EvalArgs {
     /// What is compared: presets and .toml files of them (NAME:SPLIT with another split policy), methods (rise:400,
     /// integrated_gradients:20 with a number of samples, grad_cam:NODE with a layer). The controls random, constant
     /// and centre are always there.
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "two_level,conserve,paper,grad_cam")]
+    #[arg(
+        long,
+        value_name = "NAME,..",
+        value_delimiter = ',',
+        default_value = "two_level,conserve,paper,grad_cam"
+    )]
     pub methods: Vec<String>,
     /// What is measured: id (insertion, deletion and their difference), insertion, deletion, road, average_drop,
     /// pixel_flipping, sensitivity_n, infidelity, max_sensitivity, pointing_game, relevance_mass, relevance_rank,

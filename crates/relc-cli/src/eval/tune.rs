@@ -71,7 +71,12 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
     let name = args.out.display().to_string();
     let mut methods = vec![Named::preset(&name, Preset::parse(&text, &name)?)];
     let controls = Control::ALL.iter().map(|(name, _)| *name);
-    let others = args.methods.iter().map(String::as_str).chain([Preset::DEFAULT, "conserve", &args.baseline]).chain(controls);
+    let others = args
+        .methods
+        .iter()
+        .map(String::as_str)
+        .chain([Preset::DEFAULT, "conserve", &args.baseline])
+        .chain(controls);
     for other in others {
         if methods.iter().all(|m| m.name != other) {
             methods.push(Named::parse(other).map_err(Failure::usage)?);

@@ -273,7 +273,7 @@ impl RuleLine {
 
     /// Whether the preset's bias policy reaches the line.
     pub fn leaves_bias_open(&self) -> bool {
-        self.bias.is_none() && self.divides()
+        self.bias.is_none() && self.divides() && self.rule != RawRule::Average // pools have no bias
     }
 
     /// Whether the line needs a box from the user.
