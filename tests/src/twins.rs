@@ -15,19 +15,22 @@ pub enum Form {
     Normalised,
     /// With each BatchNormalization folded into the layer before it, as exporters do.
     Folded,
-    /// As `Folded`, with each weight changed by 6e-8 of itself at most: what rounding a weight to f32 does.
-    Nudged,
+    /// As `Folded`, with each weight changed by 6e-8 of itself at most: what rounding a weight to f32 does. Each number stands for other changes.
+    Nudged(u8),
     /// With the channels between a layer and its BatchNormalization in another unit.
     Rescaled,
     /// With Identity, Dropout and Reshapes between a layer and its BatchNormalization.
     Padded,
     /// As `Normalised`, with biases and padding as nodes of their own, and MatMul for Gemm.
     Apart,
+    /// With each BatchNormalization as a Mul and an Add of constants.
+    WrittenOut,
 }
 
 impl Form {
     /// The forms that all write one network.
-    pub const TWINS: [Form; 5] = [Form::Normalised, Form::Folded, Form::Rescaled, Form::Padded, Form::Apart];
+    pub const TWINS: [Form; 6] =
+        [Form::Normalised, Form::Folded, Form::Rescaled, Form::Padded, Form::Apart, Form::WrittenOut];
 }
 
 /// What the blocks are made of.
@@ -98,7 +101,8 @@ type Norm = [Vec<f32>; 4];
 pub fn build(plan: &Plan, form: Form) -> Graph {
     let input: &[usize] = if plan.row { &[2, 19] } else { &[2, 7, 8] };
     let (b, x) = Builder::of("twin", plan.seed, input);
-    let mut w = Writer { b, plan, form, rng: fastrand::Rng::with_seed(plan.seed ^ 7) };
+    let way = if let Form::Nudged(way) = form { u64::from(way) } else { 0 };
+    let mut w = Writer { b, plan, form, rng: fastrand::Rng::with_seed(plan.seed ^ 7 ^ (way << 8)) };
     let stem = w.conv(x, 4, 3, 1, true);
     let mut x = w.b.relu(stem);
     if plan.pooled {
@@ -199,6 +203,25 @@ impl Writer<'_> {
     }
 
     fn normalise(&mut self, x: ValueId, [scale, bias, mean, var]: Norm) -> ValueId {
+        if self.form == Form::WrittenOut {
+            let factor = scale
+                .iter()
+                .zip(&var)
+                .map(|(s, v)| f64::from(*s) / (f64::from(*v) + self.plan.epsilon).sqrt());
+            let factor: Vec<f64> = factor.collect();
+            let shift = bias
+                .iter()
+                .zip(&mean)
+                .zip(&factor)
+                .map(|((b, m), f)| (f64::from(*b) - f64::from(*m) * f) as f32);
+            let shift = shift.collect();
+            let mut shape = vec![1; self.b.sizes(x).len()];
+            shape[0] = factor.len();
+            let factor = self.b.constant(&shape, factor.into_iter().map(|f| f as f32).collect());
+            let shift = self.b.constant(&shape, shift);
+            let product = self.b.node(Op::Arithmetic(Arithmetic::Mul), &[x, factor]);
+            return self.b.node(Op::Arithmetic(Arithmetic::Add), &[shift, product]);
+        }
         let parameters = [scale, bias, mean, var].map(|values| self.b.constant(&[values.len()], values));
         let op = Op::BatchNormalization(BatchNormalization { epsilon: self.plan.epsilon });
         self.b.node(op, &[&[x], &parameters[..]].concat())
@@ -216,7 +239,7 @@ impl Writer<'_> {
         let mut bias = self.b.values(outputs, -0.3, 0.3);
         let mut norm = normalised.then(|| self.norm(outputs));
         match (self.form, &mut norm) {
-            (Form::Folded | Form::Nudged, Some([scale, shift, mean, var])) => {
+            (Form::Folded | Form::Nudged(_), Some([scale, shift, mean, var])) => {
                 for o in 0..outputs {
                     let wide = |v: &[f32]| f64::from(v[o]);
                     let factor = wide(scale) / (wide(var) + self.plan.epsilon).sqrt();
@@ -239,7 +262,7 @@ impl Writer<'_> {
             }
             _ => {}
         }
-        if self.form == Form::Nudged {
+        if matches!(self.form, Form::Nudged(_)) {
             let nudge = |v: &mut f32| {
                 let change = 6e-8 * if self.rng.bool() { 1.0 } else { -1.0 };
                 *v = (f64::from(*v) * (1.0 + change)) as f32;

@@ -7,8 +7,8 @@ use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
 use relc_ir::Graph;
 use relc_tests::twins::{Form, Plan, build, plans};
 
-/// How many times what a change of 6e-8 in the weights did once is allowed: two forms differ by several such changes,
-/// of which the one that was tried is a sample.
+/// How many times what a change of 6e-8 in the weights did is allowed: two forms differ by several such changes, of which
+/// those that were tried are a sample.
 const SLACK: f64 = 30.0;
 
 /// The maps are rounded to f32.
@@ -56,8 +56,12 @@ fn check(plan: &Plan) {
             continue;
         }
         let map = |form| explain(&preset, build(plan, form), plan.seed);
-        let (folded, nudged) = (map(Form::Folded), map(Form::Nudged));
-        let allowed: Vec<f64> = off(&folded, &nudged).iter().map(|d| d * SLACK + ROUNDING).collect();
+        let folded = map(Form::Folded);
+        let mut allowed = vec![ROUNDING; 2];
+        for way in 0..3 {
+            let nudged = off(&folded, &map(Form::Nudged(way)));
+            allowed.iter_mut().zip(nudged).for_each(|(a, d)| *a = a.max(d * SLACK + ROUNDING));
+        }
         for form in Form::TWINS {
             for (sample, (off, allowed)) in off(&folded, &map(form)).into_iter().zip(&allowed).enumerate() {
                 assert!(off <= *allowed, "{name}, {form:?}, sample {sample}: off by {off:e} of {allowed:e}");

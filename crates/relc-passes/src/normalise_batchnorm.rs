@@ -1,6 +1,6 @@
 //! `normalise-batchnorm`: BatchNormalization stays a layer of its own, or goes into the layer before it.
 
-use relc_ir::op::{BatchNormalization, Conv, Gemm};
+use relc_ir::op::{Arithmetic, BatchNormalization, Conv, Gemm};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 use relc_rules::BatchNormPolicy;
 
@@ -12,7 +12,8 @@ const NAME: &str = "normalise-batchnorm";
 
 /// With the policy `fold`, merges each BatchNormalization into the `Conv` or `Gemm` before it, also where Reshapes,
 /// Transposes and Slices lie between:
-/// `w' = w * scale / sqrt(var + epsilon)`, `b' = (b - mean) * scale / sqrt(var + epsilon) + bias`, in f64.
+/// `w' = w * scale / sqrt(var + epsilon)`, `b' = (b - mean) * scale / sqrt(var + epsilon) + bias`, in f64. The same holds
+/// for one that an exporter wrote as a constant Mul and Add.
 ///
 /// The new bias is marked: whatever the preset says, it stays out of denominators.
 pub struct NormaliseBatchnorm {
@@ -32,7 +33,12 @@ impl Pass for NormaliseBatchnorm {
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
         let (mut negative, mut left) = (0, Vec::new());
         for node in forward_order(graph, NAME)? {
-            let Op::BatchNormalization(norm) = graph.node(node).op else { continue };
+            let Op::BatchNormalization(norm) = graph.node(node).op else {
+                if self.policy != BatchNormPolicy::Keep {
+                    fold_written_out(graph, node, remarks)?;
+                }
+                continue;
+            };
             negative += negative_scales(graph, node);
             if self.policy == BatchNormPolicy::Keep {
                 remarks.missed(graph.describe(node), "kept, as the policy says");
@@ -41,8 +47,9 @@ impl Pass for NormaliseBatchnorm {
             match foldable(graph, node) {
                 Ok(channels) => {
                     let label = graph.describe(node);
-                    let unit = self.policy == BatchNormPolicy::FoldAsZennit;
-                    let folded = fold(graph, channels, node, norm, unit)?;
+                    let affine = Affine::of(graph, node, norm)?;
+                    let unit = (self.policy == BatchNormPolicy::FoldAsZennit).then_some(norm);
+                    let folded = fold(graph, channels, node, &affine, unit)?;
                     remarks.applied(label, format!("folded into {}", graph.describe(folded)));
                 }
                 Err(reason) => {
@@ -126,27 +133,85 @@ fn values(graph: &Graph, value: ValueId) -> Result<Vec<f64>, PassError> {
     Ok(data.iter().map(|v| f64::from(*v)).collect())
 }
 
+/// What a normalisation does to each channel: `x * factor + shift`.
+struct Affine {
+    factor: Vec<f64>,
+    shift: Vec<f64>,
+}
+
+impl Affine {
+    fn of(graph: &Graph, norm: NodeId, op: BatchNormalization) -> Result<Affine, PassError> {
+        let parameters = graph.operands(norm);
+        let parameter = |i: usize| values(graph, parameters[i]);
+        let (scale, bias, mean, var) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
+        let factor: Vec<f64> = scale.iter().zip(&var).map(|(s, v)| s / (v + op.epsilon).sqrt()).collect();
+        if let Some(i) = factor.iter().position(|f| !f.is_finite()) {
+            let (v, e) = (var[i], op.epsilon);
+            let message = format!(
+                "{}: channel {i}: got var={v}, epsilon={e}, expected a positive sum",
+                graph.describe(norm)
+            );
+            return Err(PassError::Malformed { pass: NAME, message });
+        }
+        let shift = bias.iter().zip(&mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
+        Ok(Affine { factor, shift })
+    }
+}
+
+/// A constant operand of an Add or Mul, the other operand, and the axis of the output along which the constant differs.
+fn constant_operand(graph: &Graph, node: NodeId) -> Option<(ValueId, ValueId, Option<usize>)> {
+    let &[a, b] = &graph.operands(node)[..] else { return None };
+    let (x, constant) = match (graph.weight(a), graph.weight(b)) {
+        (None, Some(_)) => (a, b),
+        (Some(_), None) => (b, a),
+        _ => return None,
+    };
+    let (dims, output) = (graph.ty(constant).dims(), graph.node(node).types().first()?.dims());
+    let first = output.len().checked_sub(dims.len())?;
+    let mut wide = (0..dims.len()).filter(|i| dims[*i] != Dim::Fixed(1));
+    let axis = wide.next().map(|i| i + first);
+    (wide.next().is_none() && axis.is_none_or(|axis| output[axis] == dims[axis - first]))
+        .then_some((x, constant, axis))
+}
+
+/// Folds a Mul by a constant of each channel and an Add of another, if `add` is their end and a layer lies before them.
+fn fold_written_out(graph: &mut Graph, add: NodeId, remarks: &mut Remarks) -> Result<(), PassError> {
+    let is = |graph: &Graph, node: NodeId, op| graph.node(node).op == Op::Arithmetic(op);
+    if !is(graph, add, Arithmetic::Add) {
+        return Ok(());
+    }
+    let Some((product, shift, Some(axis))) = constant_operand(graph, add) else { return Ok(()) };
+    let alone = graph.users(product).len() == 1 && graph.outputs().iter().all(|(_, v)| *v != product);
+    if !alone || !is(graph, product.node, Arithmetic::Mul) {
+        return Ok(());
+    }
+    let Some((x, factor, Some(of_factor))) = constant_operand(graph, product.node) else { return Ok(()) };
+    let same_shape =
+        graph.ty(x) == graph.ty(product) && graph.ty(product) == graph.ty(ValueId { node: add, port: 0 });
+    let Ok(channels) = channels(graph, x, axis) else { return Ok(()) };
+    if of_factor != axis || !same_shape {
+        return Ok(());
+    }
+    let affine = Affine { factor: values(graph, factor)?, shift: values(graph, shift)? };
+    let label = graph.describe(add);
+    // What follows the Mul follows its operand, so that the Add is all that is left to fold away.
+    graph.replace_uses(product, x);
+    graph.remove(product.node).map_err(ir(NAME))?;
+    let folded = fold(graph, channels, add, &affine, None)?;
+    remarks.applied(label, format!("folded with the Mul before it into {}", graph.describe(folded)));
+    Ok(())
+}
+
 /// Puts a new layer in the place of both, and returns it; with `unit`, a normalisation with unit statistics follows.
 fn fold(
     graph: &mut Graph,
     channels: Channels,
     norm: NodeId,
-    op: BatchNormalization,
-    unit: bool,
+    affine: &Affine,
+    unit: Option<BatchNormalization>,
 ) -> Result<NodeId, PassError> {
     let layer = channels.layer;
     let malformed = |message| PassError::Malformed { pass: NAME, message };
-    let parameters = graph.operands(norm);
-    let parameter = |i: usize| values(graph, parameters[i]);
-    let (scale, bias, mean, var) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
-    let factor: Vec<f64> = scale.iter().zip(&var).map(|(s, v)| s / (v + op.epsilon).sqrt()).collect();
-    if let Some(i) = factor.iter().position(|f| !f.is_finite()) {
-        let (v, e) = (var[i], op.epsilon);
-        return Err(malformed(format!(
-            "{}: channel {i}: got var={v}, epsilon={e}, expected a positive sum",
-            graph.describe(norm)
-        )));
-    }
     let operands = graph.operands(layer);
     let mut weight = values(graph, operands[1])?;
     let columns_are_outputs = matches!(graph.node(layer).op, Op::Gemm(Gemm { trans_b: false, .. }));
@@ -155,12 +220,12 @@ fn fold(
     let per_output = weight.len() / outputs.max(1);
     for (i, w) in weight.iter_mut().enumerate() {
         let output = if columns_are_outputs { i % outputs } else { i / per_output };
-        *w *= factor[channels.of(output)];
+        *w *= affine.factor[channels.of(output)];
     }
     let old_bias = operands.get(2).map(|b| values(graph, *b)).transpose()?.unwrap_or(vec![0.0; outputs]);
     let folded_bias = |(output, old): (usize, &f64)| {
         let c = channels.of(output);
-        ((old - mean[c]) * factor[c] + bias[c]) as f32
+        (old * affine.factor[c] + affine.shift[c]) as f32
     };
     let new_bias: Vec<f32> = old_bias.iter().enumerate().map(folded_bias).collect();
 
@@ -184,8 +249,11 @@ fn fold(
     // The moves between layer and normalisation stay behind the new layer.
     graph.replace_uses(layer_output, result);
     graph.remove(layer).map_err(ir(NAME))?;
-    let mut normalised = graph.operands(norm)[0];
-    if unit {
+    let is_weight = |v: &ValueId| graph.weight(*v).is_some();
+    let operands = graph.operands(norm);
+    let mut normalised =
+        operands.iter().copied().find(|v| !is_weight(v)).ok_or_else(|| malformed("no operand".into()))?;
+    if let Some(op) = unit {
         let ty = TensorType::new([Dim::Fixed(channels.count)]);
         let ones = add(graph, "unit", ty.clone(), vec![1.0; channels.count])?;
         let zeros = add(graph, "zero", ty, vec![0.0; channels.count])?;
@@ -278,6 +346,41 @@ mod tests {
             // (0 - 1) * 1 + 10 and (0 - 2) * -2 + 20.
             check(&graph, &folded, &[9.0, 24.0]);
         }
+    }
+
+    /// `x * scale + shift` of a convolution with the weights 1 and 2, which have other users or none.
+    fn written_out(shape: &[usize], used_twice: bool) -> Graph {
+        let mut g = Graph::new("t");
+        let x = g.add_input("x", TensorType::batched(&[1, 4, 4])).unwrap();
+        let w = add(&mut g, "w", &[2, 1, 1, 1], &[1.0, 2.0]);
+        let b = add(&mut g, "b", &[2], &[5.0, 7.0]);
+        let conv = Op::Conv(Conv { window: Window::new([1, 1], [1, 1]), group: 1, folded_bias: false });
+        let conv = g.add_node(conv, "conv", &[x, w, b]).unwrap();
+        let (scale, shift) =
+            (add(&mut g, "scale", shape, &[3.0, -1.0]), add(&mut g, "shift", shape, &[10.0, 20.0]));
+        let of = |node| ValueId { node, port: 0 };
+        let mul = g.add_node(Op::Arithmetic(Arithmetic::Mul), "mul", &[scale, of(conv)]).unwrap();
+        let sum = g.add_node(Op::Arithmetic(Arithmetic::Add), "add", &[of(mul), shift]).unwrap();
+        g.add_output("y", of(sum));
+        if used_twice {
+            g.add_output("z", of(mul));
+        }
+        let pass = NormaliseBatchnorm { policy: BatchNormPolicy::Fold };
+        PassManager::new(vec![Box::new(pass)]).run(&mut g, |_, _| {}).unwrap();
+        g
+    }
+
+    #[test]
+    fn a_normalisation_that_is_written_as_mul_and_add() {
+        for shape in [&[1, 2, 1, 1][..], &[2, 1, 1]] {
+            check(&written_out(shape, false), &[3.0, -2.0], &[25.0, 13.0]);
+        }
+        let of_output = |graph: &Graph| graph.node(graph.outputs()[0].1.node).op.clone();
+        assert_eq!(
+            of_output(&written_out(&[2, 1, 1], true)),
+            Op::Arithmetic(Arithmetic::Add),
+            "the product is an output"
+        );
     }
 
     #[test]
