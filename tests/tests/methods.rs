@@ -55,6 +55,28 @@ fn input(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
     })
 }
 
+/// A black picture has nothing to hide: every mask leaves it as it is, and the map is the mean mask times the probability.
+#[test]
+fn what_rise_hides_is_black() {
+    let explainer = explainer(DEMO, Engine::Jit);
+    let black = vec![-1.7, 0.3, 1.1];
+    let shape = explainer.input().unwrap().1.bind(1);
+    let x = ArrayD::from_shape_fn(shape, |i| black[i[1]]);
+    let options = MethodOptions { samples: Some(6), ..MethodOptions::default() };
+    let rise = Method::new("rise", &options).unwrap();
+    let maps = |method: &Method| {
+        let targets = Targets::Outputs(vec![0, 3]);
+        let result = method.explain(&explainer, x.view(), &targets, 4, &mut |_, _| {}).unwrap();
+        let of = |k: usize| {
+            let p = result.probabilities[(0, [0, 3][k])] as f32;
+            result.explanations[k].map.clone().unwrap().into_dyn().mapv(|v| v / p)
+        };
+        max_difference(&of(0), &of(1)) / max_abs(&of(0))
+    };
+    assert!(maps(&rise.clone().with_black(black.clone())) < 1e-5);
+    assert!(maps(&rise) > 1e-2, "what is hidden is 0");
+}
+
 /// Every method gives finite maps, the same whatever the batch, and the same again.
 #[test]
 fn methods_are_deterministic_and_do_not_depend_on_the_batch() {

@@ -136,7 +136,13 @@ impl Named {
             Some(compiler) => Some(compiler.compile(model)?.without_ledger().without_sensitivity()),
             None => None,
         };
-        let identity = match (&self.source, &explainer) {
+        let source = match (&self.source, options.preprocess) {
+            (Source::Method(method), Some(preprocess)) => {
+                Source::Method(method.clone().with_black(preprocess.black(3)))
+            }
+            (source, _) => source.clone(),
+        };
+        let identity = match (&source, &explainer) {
             (Source::Preset(preset), Some(explainer)) => {
                 let mut graph = explainer.graph().clone();
                 graph.rules.clear(); // they say which line of which file gave a rule, too
@@ -145,7 +151,7 @@ impl Named {
             (source, _) => format!("{source:?}"),
         };
         let key = xxh3_64(identity.as_bytes());
-        Ok(Attribution { name: self.name.clone(), key, source: self.source.clone(), explainer })
+        Ok(Attribution { name: self.name.clone(), key, source, explainer })
     }
 }
 

@@ -246,10 +246,20 @@ impl Preprocess {
         self.size.or_else(|| self.resize_to.is_none().then_some(picture))
     }
 
+    /// What black is in the model's input, for each of its channels, in its order.
+    pub fn black(&self, channels: usize) -> Vec<f32> {
+        (0..channels.min(3)).map(|c| self.value(0.0, c)).collect()
+    }
+
+    /// What a byte of a channel is in the model's input.
+    fn value(&self, byte: f32, c: usize) -> f32 {
+        (byte * self.scale - self.mean[c]) / self.std[c]
+    }
+
     /// The lowest and highest values that a picture's channels can take in the model's input: those of bytes 0 and
     /// 255, in the model's order of channels.
     pub fn bounds(&self, channels: usize) -> Bounds {
-        let value = |byte: f32, c: usize| f64::from((byte * self.scale - self.mean[c]) / self.std[c]);
+        let value = |byte: f32, c: usize| f64::from(self.value(byte, c));
         let all = 0..channels.min(3);
         let (dark, light): (Vec<f64>, Vec<f64>) = all.map(|c| (value(0.0, c), value(255.0, c))).unzip();
         let pick = |f: fn(f64, f64) -> f64| dark.iter().zip(&light).map(|(a, b)| f(*a, *b)).collect();

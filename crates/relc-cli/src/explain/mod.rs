@@ -108,6 +108,8 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let explainer = if args.no_sensitivity { explainer.without_sensitivity() } else { explainer };
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&paths, &explainer)?;
+    let pictures = sources.iter().any(inputs::Source::is_picture);
+    let method = method.map(|method| if pictures { method.with_black(preprocess.black(3)) } else { method });
     let samples = sources.iter().map(|s| s.samples).sum();
     check_seed_rows(&seed, samples)?;
     let files = Files::create(args, samples, Style::new(colormap))?;
@@ -119,9 +121,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     for warning in &warnings {
         print::note(format!("warning: {warning}")); // so that JSON on standard output stays JSON alone
     }
-    let prepared = sources
-        .iter()
-        .any(inputs::Source::is_picture)
+    let prepared = pictures
         .then(|| PreprocessReport::new(&explainer, &preprocess, preprocess_name, args.preprocess.is_none()));
     let prepared = prepared.flatten();
     if let Some(prepared) = &prepared {

@@ -14,6 +14,7 @@ pub(super) struct Rise {
     pub cells: usize,
     pub keep: f64,
     pub seed: u64,
+    pub black: Vec<f32>,
 }
 
 /// Mask `k`: a random grid, one cell larger than the picture, enlarged bilinearly and shifted by less than a cell.
@@ -42,8 +43,9 @@ pub(super) fn rise(
     let masked = |job: usize| {
         let mask = mask(&options, job % masks, size);
         let mut x = input.index_axis(Axis(0), job / masks).to_owned();
-        for mut plane in x.axis_iter_mut(Axis(axis - 1)) {
-            plane.iter_mut().zip(&mask).for_each(|(x, m)| *x *= m);
+        for (channel, mut plane) in x.axis_iter_mut(Axis(axis - 1)).enumerate() {
+            let black = options.black.get(channel).copied().unwrap_or(0.0);
+            plane.iter_mut().zip(&mask).for_each(|(x, m)| *x = black + (*x - black) * m);
         }
         x
     };

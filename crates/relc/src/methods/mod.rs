@@ -75,6 +75,8 @@ pub enum Method {
         layer: Option<String>,
     },
     /// The mean of random masks weighted by the target's probability under them (Petsiuk et al., BMVC 2018).
+    ///
+    /// What a mask hides is black: `m x + (1 - m) black`, the paper's product of mask and picture.
     Rise {
         /// How many masks.
         masks: usize,
@@ -84,6 +86,8 @@ pub enum Method {
         keep: f64,
         /// The seed of the masks.
         seed: u64,
+        /// What black is in the input, for each channel; 0 where it says nothing.
+        black: Vec<f32>,
     },
     /// Random numbers in `[0,1)`: a baseline for metrics.
     Random {
@@ -186,7 +190,8 @@ impl Method {
             }
             "rise" => {
                 takes(true, false, true)?;
-                Method::Rise { masks: samples.unwrap_or(1000), cells: 7, keep: 0.5, seed: seed_or }
+                let masks = samples.unwrap_or(1000);
+                Method::Rise { masks, cells: 7, keep: 0.5, seed: seed_or, black: Vec::new() }
             }
             "random" => {
                 takes(false, false, true)?;
@@ -200,6 +205,15 @@ impl Method {
                 ));
             }
         })
+    }
+
+    /// The method for inputs in which black is this, for each channel.
+    #[must_use]
+    pub fn with_black(mut self, value: Vec<f32>) -> Method {
+        if let Method::Rise { black, .. } = &mut self {
+            *black = value;
+        }
+        self
     }
 
     /// The name.
@@ -389,8 +403,9 @@ impl Method {
                 cam::grad_cam_plus_plus(self, runner, targets, layer.as_deref())?
             }
             Method::ScoreCam { layer } => cam::score_cam(self, runner, targets, layer.as_deref())?,
-            Method::Rise { masks, cells, keep, seed } => {
-                let options = masks::Rise { masks: *masks, cells: *cells, keep: *keep, seed: *seed };
+            Method::Rise { masks, cells, keep, seed, black } => {
+                let (masks, cells, keep, seed) = (*masks, *cells, *keep, *seed);
+                let options = masks::Rise { masks, cells, keep, seed, black: black.clone() };
                 masks::rise(self, runner, targets, options)?
             }
             Method::Random { seed } => masks::random(self, runner, *seed)?,
