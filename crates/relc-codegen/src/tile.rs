@@ -124,9 +124,19 @@ impl Callee for TileCallee {
             used.iter().max().map_or(0, |&tap| u64::from(tap).saturating_add(row).saturating_add(lanes));
         let weights =
             [lanes, blocks, vector].iter().fold(count, |product, &factor| product.saturating_mul(factor));
-        let out = across("out_pixel_stride", pixels)?
-            .saturating_add(across("out_block_stride", blocks)?)
-            .saturating_add(vector);
+        // Of what several outputs share, the machine and the interpreter would keep different ones.
+        let (by_pixel, by_block) = (args.imm("out_pixel_stride")?, args.imm("out_block_stride")?);
+        let holds = |count: u64, stride: u64, within: u64| count == 1 || stride >= within;
+        let row = across("out_pixel_stride", pixels)?.saturating_add(vector);
+        let column = across("out_block_stride", blocks)?.saturating_add(vector);
+        let apart = holds(blocks, by_block, vector) && holds(pixels, by_pixel, column)
+            || holds(pixels, by_pixel, vector) && holds(blocks, by_block, row);
+        if !apart {
+            return Err(format!(
+                "got out_pixel_stride={by_pixel}, out_block_stride={by_block}, expected outputs that don't overlap"
+            ));
+        }
+        let out = row.saturating_add(column).saturating_sub(vector);
         Ok(vec![input, weights, out, count, 0, 0, 0, 0, 0, 0])
     }
 
