@@ -137,18 +137,19 @@ fn input_grid(graph: &Graph) -> Option<ValueId> {
 /// Lets `share` of what arrives at the cut stop, and adds it to what arrives at the grid.
 fn insert(graph: &mut Graph, cut: NodeId, grid: ValueId, share: f64) -> Result<(), PassError> {
     let Some(r) = graph.arriving(cut) else { return Ok(()) };
-    let readout = add(graph, Relevance::Readout { share }, cut, &[r])?;
-    let [stops, rest] = [0, 1].map(|port| ValueId { node: readout, port });
-    graph.replace_uses(r, rest);
-    let shape = graph.ty(grid).dims().to_vec();
-    let spread = add(graph, Relevance::Upsample { shape }, cut, &[stops])?;
-    let spread = ValueId { node: spread, port: 0 };
     let returned = graph.relevance_outputs.iter().position(|(input, _)| *input == grid.node);
     let arriving = match returned {
-        Some(index) => Some(graph.relevance_outputs[index].1),
+        Some(index) => graph.relevance_outputs.get(index).map(|(_, value)| *value),
         None => graph.arriving(grid.node),
     };
     let Some(arriving) = arriving else { return Ok(()) };
+    let readout = add(graph, Relevance::Readout { share }, cut, &[r])?;
+    let [stops, rest] = [0, 1].map(|port| ValueId { node: readout, port });
+    graph.replace_uses(r, rest);
+    let arriving = if arriving == r { rest } else { arriving };
+    let shape = graph.ty(grid).dims().to_vec();
+    let spread = add(graph, Relevance::Upsample { shape }, cut, &[stops])?;
+    let spread = ValueId { node: spread, port: 0 };
     let sum = add(graph, Relevance::Sum, grid.node, &[arriving, spread])?;
     let sum = ValueId { node: sum, port: 0 };
     match returned {
