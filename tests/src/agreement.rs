@@ -36,7 +36,7 @@ impl Model<'_> {
     pub fn compile(&self, compiler: &Compiler) -> Result<Explainer, String> {
         let compiled = match self {
             Model::File(path) => compiler.compile(path),
-            Model::Graph(graph) => compiler.compile_graph((*graph).clone()),
+            Model::Graph(graph) => compiler.compile((*graph).clone()),
         };
         compiled.map_err(|e| chain(&e))
     }

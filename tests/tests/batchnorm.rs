@@ -37,7 +37,7 @@ fn gemm(b: &mut Builder, x: ValueId, outputs: usize) -> ValueId {
 
 fn compile(graph: Graph, policy: BatchNormPolicy) -> Explainer {
     let preset = Preset::named("epsilon_plus").unwrap();
-    Compiler::new(preset).batchnorm(policy).engine(Engine::InterpF64).compile_graph(graph).unwrap()
+    Compiler::new(preset).batchnorm(policy).engine(Engine::InterpF64).compile(graph).unwrap()
 }
 
 fn network(input: &[usize], body: impl Fn(&mut Builder, ValueId) -> ValueId) -> Graph {

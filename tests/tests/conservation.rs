@@ -113,7 +113,7 @@ fn a_network_without_joins_works_with_a_warning() {
     let gemm = graph.add_node(gemm, "fc", &[value(flat), fc]).unwrap();
     graph.add_output("y", value(gemm));
 
-    let explainer = Compiler::new(Preset::named("conserve").unwrap()).compile_graph(graph).unwrap();
+    let explainer = Compiler::new(Preset::named("conserve").unwrap()).compile(graph).unwrap();
     let remarks: Vec<String> =
         explainer.compiled().passes.iter().flat_map(|p| &p.remarks).map(ToString::to_string).collect();
     assert!(remarks.iter().any(|r| r.starts_with("warning: no residual join found")), "{remarks:?}");

@@ -132,7 +132,7 @@ proptest! {
     fn a_batch_is_a_loop_on_any_number_of_threads(plan in plans()) {
         for isa in Isa::available() {
             let compiler = Compiler::new(preset("conserve")).isa(isa);
-            let explainer = compiler.compile_graph(build(&plan)).unwrap();
+            let explainer = compiler.compile(build(&plan)).unwrap();
             let x = noise(&explainer, 3);
             let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let whole = pool(1).install(|| explain(&explainer, &x));
@@ -159,7 +159,7 @@ proptest! {
 fn two_sided_denominators_that_vanish_agree_with_the_oracle() {
     let graph = relc_tests::graphs::sees_zeros();
     check(&Model::Graph(&graph), "conserve", 2);
-    let explainer = Compiler::new(preset("conserve")).compile_graph(graph).unwrap();
+    let explainer = Compiler::new(preset("conserve")).compile(graph).unwrap();
     let spread: f64 = explain(&explainer, &noise(&explainer, 1)).explanations[0]
         .ledger
         .entries
@@ -205,7 +205,7 @@ fn clips_that_exclude_zero_leave_the_books_balanced() {
             let graph = build(&Plan { activation, ..plan });
             for isa in Isa::available() {
                 let explainer =
-                    Compiler::new(preset("epsilon half")).isa(isa).compile_graph(graph.clone()).unwrap();
+                    Compiler::new(preset("epsilon half")).isa(isa).compile(graph.clone()).unwrap();
                 let ledger = &explain(&explainer, &noise(&explainer, 2)).explanations[0].ledger;
                 ledger.check(1e-3).unwrap_or_else(|e| panic!("{isa}: {e} in\n{graph}"));
             }
@@ -220,7 +220,7 @@ fn runs_under_every_preset(graph: &Graph) {
         let bounds = Bounds { low: vec![-2.0], high: vec![2.0] };
         let preset = Preset::named(name).unwrap().with_bounds(bounds);
         for isa in Isa::available() {
-            let explainer = Compiler::new(preset.clone()).isa(isa).compile_graph(graph.clone()).unwrap();
+            let explainer = Compiler::new(preset.clone()).isa(isa).compile(graph.clone()).unwrap();
             explainer.rehearse().unwrap_or_else(|e| panic!("{name} on {isa}: {e} in\n{graph}"));
             let explanations = explain(&explainer, &noise(&explainer, 1));
             assert!(explanations.explanations[0].relevance.iter().all(|v| v.is_finite()), "{name} on {isa}");
@@ -261,7 +261,7 @@ fn values_of_many_users_agree_with_the_oracle() {
             check(&Model::Graph(&graph), name, 1);
         }
         let compiler = Compiler::new(preset("epsilon_plus"));
-        compiler.compile_graph(graph).unwrap().rehearse().unwrap();
+        compiler.compile(graph).unwrap().rehearse().unwrap();
     }
 }
 
@@ -273,7 +273,7 @@ fn means_over_large_pictures_are_linear() {
         for name in Preset::names() {
             let bounds = Bounds { low: vec![-2.0], high: vec![2.0] };
             let preset = Preset::named(name).unwrap().with_bounds(bounds);
-            let explainer = Compiler::new(preset).compile_graph(graph.clone()).unwrap();
+            let explainer = Compiler::new(preset).compile(graph.clone()).unwrap();
             // Dense, that would be an exabyte.
             assert!(explainer.executable().unwrap().weights_bytes() < 64 << 20, "{name}");
             explainer.rehearse().unwrap();
@@ -297,7 +297,7 @@ fn long_chains_compile() {
     for link in links {
         let start = std::time::Instant::now();
         let compile = move || {
-            let explainer = Compiler::new(preset("conserve")).compile_graph(chain(10_000, link)).unwrap();
+            let explainer = Compiler::new(preset("conserve")).compile(chain(10_000, link)).unwrap();
             explainer.rehearse().unwrap();
         };
         std::thread::Builder::new().stack_size(512 << 10).spawn(compile).unwrap().join().unwrap();

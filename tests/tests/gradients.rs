@@ -15,7 +15,7 @@ use relc_tests::graphs::{build, plans};
 fn check(graph: Graph, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let preset = Preset::named("gradient").unwrap();
-    let explainer = Compiler::new(preset).engine(Engine::InterpF64).compile_graph(graph).unwrap();
+    let explainer = Compiler::new(preset).engine(Engine::InterpF64).compile(graph).unwrap();
     let graph = explainer.graph();
     let shape = explainer.input().unwrap().1.bind(1);
     let x = ArrayD::from_shape_simple_fn(shape, || rng.f32() * 4.0 - 2.0);

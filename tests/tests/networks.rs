@@ -25,7 +25,7 @@ fn input(plan: &Plan, samples: usize) -> ArrayD<f32> {
 
 fn explainer(plan: &Plan, engine: Engine) -> Explainer {
     let compiler = Compiler::new(Preset::named("conserve").unwrap()).engine(engine);
-    compiler.compile_graph(build(plan)).unwrap()
+    compiler.compile(build(plan)).unwrap()
 }
 
 proptest! {

@@ -15,7 +15,7 @@ fn compile(net: &Net, preset: &str, engine: Engine) -> Result<Explainer, String>
     let graph = net.import().map_err(|e| e.to_string())?.graph;
     let preset = Preset::named(preset).unwrap();
     let preset = preset.with_bounds(Bounds { low: vec![-3.0], high: vec![3.0] });
-    Compiler::new(preset).engine(engine).compile_graph(graph).map_err(|e| e.to_string())
+    Compiler::new(preset).engine(engine).compile(graph).map_err(|e| e.to_string())
 }
 
 /// Values of both signs.
@@ -240,7 +240,7 @@ fn held_features_take_their_share() {
     let options = ImportOptions { hold, ..ImportOptions::default() };
     let graph = relc_onnx::import_bytes_with(net.output("y").bytes(), None, &options).unwrap().graph;
     let compiler = Compiler::new(Preset::named("conserve").unwrap()).engine(Engine::InterpF64);
-    let explainer = compiler.compile_graph(graph).unwrap();
+    let explainer = compiler.compile(graph).unwrap();
     assert!(explainer.leaks().iter().any(|(_, contract)| *contract == Contract::LeaksToBias));
     let x = ArrayD::from_shape_vec(IxDyn(&[1, 3]), vec![1.0, 2.0, 0.5]).unwrap();
     let explanation = explain(&explainer, &x);

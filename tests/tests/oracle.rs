@@ -292,8 +292,7 @@ fn check(case: &Case, rule: &Rule) {
     let input = ArrayD::from_shape_vec([&[1], &case.input[..]].concat(), a).unwrap();
     let seed = Seed::Tensor(ArrayD::from_shape_vec(IxDyn(&[1, rows]), r).unwrap());
     for (engine, tolerance) in ENGINES {
-        let explainer =
-            Compiler::new(preset.clone()).engine(engine).compile_graph(case.graph(false)).unwrap();
+        let explainer = Compiler::new(preset.clone()).engine(engine).compile(case.graph(false)).unwrap();
         let result = explainer.explain(input.view(), &seed, &Targets::Argmax).unwrap();
         let explanation = &result.explanations[0];
         for (i, (got, expected)) in explanation.relevance.iter().zip(&expected).enumerate() {
@@ -362,7 +361,7 @@ fn leaks_conserve_and_the_claim_says_so() {
         );
         let explainer = Compiler::new(Preset::parse(&text, "leak").unwrap())
             .engine(Engine::InterpF64)
-            .compile_graph(case.graph(false))
+            .compile(case.graph(false))
             .unwrap();
         assert!(explainer.is_conserving(), "{:?}", explainer.leaks());
         for zeros in [false, true] {

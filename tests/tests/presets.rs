@@ -113,7 +113,7 @@ fn activations_other_than_relu_keep_their_derivative() {
             name: "net".into(),
         };
         let compiler = Compiler::new(Preset::named(preset).unwrap()).engine(Engine::InterpF64);
-        let explainer = compiler.compile_graph(build(&plan)).unwrap();
+        let explainer = compiler.compile(build(&plan)).unwrap();
         let x = ArrayD::from_shape_fn(vec![1, 2, 8, 9], |i| ((i[1] * 72 + i[2] * 9 + i[3]) as f32).sin());
         let seed = Seed::Named(SeedKind::OneHot);
         explainer

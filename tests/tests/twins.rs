@@ -17,7 +17,7 @@ const ROUNDING: f64 = 2e-7;
 /// The explanation of output 1 of two samples, by the f64 interpreter.
 fn explain(preset: &Preset, graph: Graph, seed: u64) -> ArrayD<f32> {
     let compiler = Compiler::new(preset.clone()).engine(Engine::InterpF64);
-    let explainer = compiler.compile_graph(graph).unwrap().without_sensitivity();
+    let explainer = compiler.compile(graph).unwrap().without_sensitivity();
     let mut rng = fastrand::Rng::with_seed(seed);
     let shape = explainer.input().unwrap().1.bind(2);
     let x = ArrayD::from_shape_simple_fn(shape, || rng.f32() * 4.0 - 2.0);

@@ -7,7 +7,7 @@ use relc_ir::{Graph, Op, ValueId};
 use relc_tests::builder::Builder;
 
 fn compile(preset: &str, engine: Engine, graph: Graph) -> Explainer {
-    Compiler::new(Preset::named(preset).unwrap()).engine(engine).compile_graph(graph).unwrap()
+    Compiler::new(Preset::named(preset).unwrap()).engine(engine).compile(graph).unwrap()
 }
 
 fn gemm(b: &mut Builder, x: ValueId, outputs: usize, weight: Vec<f32>) -> ValueId {

@@ -250,7 +250,7 @@ impl Attribution {
     ) -> Result<Attribution, EvalError> {
         let named = Named { name: self.name.clone(), source: self.source.clone() };
         let explainer = match named.compiler(options) {
-            Some(compiler) => Some(compiler.compile_graph(graph)?.without_ledger().without_sensitivity()),
+            Some(compiler) => Some(compiler.compile(graph)?.without_ledger().without_sensitivity()),
             None => None,
         };
         Ok(Attribution { name: named.name, key: self.key, source: named.source, explainer })

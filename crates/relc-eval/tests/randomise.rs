@@ -62,7 +62,7 @@ fn drawn_weights_keep_their_scale_and_the_model_runs() {
     for (old, new) in rms(&graph).into_iter().zip(rms(last)) {
         assert!((0.8..1.25).contains(&(new / old)), "{old} {new}");
     }
-    let model = Method::compiler().unwrap().compile_graph(last.clone()).unwrap();
+    let model = Method::compiler().unwrap().compile(last.clone()).unwrap();
     let input = ndarray::ArrayD::<f32>::from_elem(vec![1, 3, 64, 64], 0.3);
     assert!(model.predict(input.view()).unwrap().iter().all(|v| v.is_finite()));
 }

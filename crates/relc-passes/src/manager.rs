@@ -1,6 +1,7 @@
 //! Running passes.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relc_ir::{Graph, IrError, verify};
@@ -20,6 +21,20 @@ pub trait Pass: Send + Sync {
     /// # Errors
     /// If the graph has not the form that the pass needs.
     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError>;
+}
+
+impl<P: Pass + ?Sized> Pass for Arc<P> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn description(&self) -> &'static str {
+        (**self).description()
+    }
+
+    fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        (**self).run(graph, remarks)
+    }
 }
 
 /// What kind of thing a pass has to say.

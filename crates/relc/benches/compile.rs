@@ -13,7 +13,7 @@ fn main() {
 
 fn time(bencher: Bencher<'_, '_>, model: Model, compiler: &Compiler) {
     let graph = model.graph();
-    let compile = |graph| compiler.compile_graph(graph).expect("the benchmarks' models compile");
+    let compile = |graph| compiler.compile(graph).expect("the benchmarks' models compile");
     bencher.with_inputs(|| graph.clone()).bench_local_values(compile);
 }
 

@@ -1,19 +1,20 @@
 //! From a model to an explainer: the pipeline in one screen.
 
-use std::path::Path;
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use relc_engine::{Executable, Isa};
-use relc_ir::{Dim, Graph, TensorType};
+use relc_ir::{Dim, Graph, TensorType, verify};
 use relc_onnx::{ImportError, ImportOptions, Imported};
-use relc_passes::{PassManager, PassRecord, pipeline};
+use relc_passes::{Pass, PassManager, PassRecord, pipeline};
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::error::CompileError;
 use crate::explainer::Explainer;
 use crate::sizes::{OpenSizes, assumed};
+use crate::source::Source;
 
 /// What executes the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,20 @@ pub struct Compiler {
     import: ImportOptions,
     /// What a sample is like, where the model leaves its sizes open.
     sample: Option<Vec<usize>>,
+    added: Vec<Added>,
+}
+
+/// A pass of the user's, and after which it runs.
+#[derive(Clone)]
+struct Added {
+    after: String,
+    pass: Arc<dyn Pass>,
+}
+
+impl fmt::Debug for Added {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} after {}", self.pass.name(), self.after)
+    }
 }
 
 /// A compiled graph, and what the passes said on the way.
@@ -78,6 +93,9 @@ pub struct Compiled {
     pub input_limits: Option<(f64, f64)>,
 }
 
+/// Imports a model with some options.
+type Importer<'a> = &'a dyn Fn(&ImportOptions) -> Result<Imported, ImportError>;
+
 /// For each dimension of the input, the size that the model fixes.
 type FixedSizes = Vec<Option<usize>>;
 
@@ -85,7 +103,7 @@ impl Compiler {
     /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
         let import = ImportOptions::default();
-        Compiler { preset, engine: Engine::Jit, isa: None, import, sample: None }
+        Compiler { preset, engine: Engine::Jit, isa: None, import, sample: None, added: Vec::new() }
     }
 
     /// With what models leave open: the output to explain, the input's shape.
@@ -138,52 +156,102 @@ impl Compiler {
         self
     }
 
-    /// Compiles an ONNX file.
+    /// With a pass of one's own, which runs after that of the name `after`, and after what was added there before. The
+    /// names are those of `relc dump --after`; the graph is verified after each.
+    ///
+    /// ```no_run
+    /// # use relc::{Compiler, Pass, PassError, Preset, Remarks, ir::Graph};
+    /// struct Count;
+    ///
+    /// impl Pass for Count {
+    ///     fn name(&self) -> &'static str {
+    ///         "count"
+    ///     }
+    ///     fn description(&self) -> &'static str {
+    ///         "say how many nodes there are"
+    ///     }
+    ///     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+    ///         remarks.applied("", format!("{} nodes", graph.nodes().count()));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let compiler = Compiler::new(Preset::named("two_level")?).pass_after("insert-splits", Count);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn pass_after(mut self, after: &str, pass: impl Pass + 'static) -> Self {
+        self.added.push(Added { after: after.to_string(), pass: Arc::new(pass) });
+        self
+    }
+
+    /// Compiles a model: the path of an ONNX file, the bytes of one, or a graph.
     ///
     /// # Errors
     /// If the file can't be read, is no model that relc supports, or relevance can't pass through some of its
     /// nodes (all are listed), or the engine can't run it on this machine.
-    pub fn compile(&self, model: impl AsRef<Path>) -> Result<Explainer, CompileError> {
-        let compiled = self.passes(model.as_ref(), |_, _| {})?;
-        let sizes = compiled.open.clone().map(|fixed| OpenSizes::new(self, model.as_ref(), fixed));
+    pub fn compile(&self, model: impl Into<Source>) -> Result<Explainer, CompileError> {
+        let model = model.into();
+        let compiled = self.passes(model.clone(), |_, _| {})?;
+        let sizes = compiled.open.clone().map(|fixed| OpenSizes::new(self, model, fixed));
         Ok(self.explainer(compiled)?.with_sizes(sizes))
     }
 
-    /// Compiles a graph that is at hand already.
-    ///
-    /// # Errors
-    /// If relevance can't pass through some of its nodes (all are listed), or the engine can't run it on this machine.
-    pub fn compile_graph(&self, graph: Graph) -> Result<Explainer, CompileError> {
-        let compiled = self.run_passes(graph, Duration::ZERO, |_, _| {})?;
-        self.explainer(compiled)
-    }
-
-    /// Imports an ONNX file and runs the passes, and calls `after` with the name of each (`import` first) and the
+    /// Imports a model and runs the passes, and calls `after` with the name of each (`import` first) and the
     /// graph that it left.
     ///
     /// # Errors
     /// As [`compile`](Self::compile).
     pub fn passes(
         &self,
-        model: &Path,
+        model: impl Into<Source>,
         mut after: impl FnMut(&'static str, &Graph),
     ) -> Result<Compiled, CompileError> {
         let start = std::time::Instant::now();
+        let model = model.into();
+        let read = match &model {
+            Source::Path(path) => self.read(&|options| relc_onnx::import_path_with(path, options)),
+            Source::Bytes(bytes) => {
+                self.read(&|options| relc_onnx::import_bytes_with(bytes.clone(), None, options))
+            }
+            Source::Graph(graph) => return self.run_passes(graph.as_ref().clone(), Duration::ZERO, after),
+        };
         let (imported, open) =
-            self.read(model).map_err(|source| CompileError::Import { model: model.to_path_buf(), source })?;
+            read.map_err(|source| CompileError::Import { model: model.to_string(), source })?;
         let Imported { graph, input_limits, .. } = imported;
         let import_time = start.elapsed();
         after("import", &graph);
         Ok(Compiled { open, input_limits, ..self.run_passes(graph, import_time, after)? })
     }
 
+    /// Makes an explainer of a graph that the passes have been run on already, such as one that [`Self::passes`] gave and
+    /// that was changed since; it is verified again. The preset gives the explanations their seed.
+    ///
+    /// # Errors
+    /// If the graph is malformed or has no relevance, or the engine can't run it on this machine.
+    pub fn finish(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
+        let graph = &compiled.graph;
+        let wrong = |got: String, expected| {
+            Err(CompileError::Graph { graph: format!("the graph @{}", graph.name()), got, expected })
+        };
+        if graph.relevance_outputs.is_empty() {
+            return wrong(
+                "a graph without relevance".into(),
+                "one that derive-relevance has run on (Compiler::passes)",
+            );
+        }
+        if let Err(errors) = verify(graph) {
+            return wrong(errors.to_string(), "a graph that verifies");
+        }
+        self.explainer(compiled)
+    }
+
     /// The model, and what it fixes of its input's sizes if it leaves others open: these are assumed then.
-    fn read(&self, model: &Path) -> Result<(Imported, Option<FixedSizes>), ImportError> {
-        let imported =
-            relc_onnx::import_path_with(model, &self.import).and_then(|imported| match imported.mixed {
-                Some(mixed) => Err(mixed.into()),
-                None => Ok(imported),
-            });
+    fn read(&self, import: Importer<'_>) -> Result<(Imported, Option<FixedSizes>), ImportError> {
+        let imported = import(&self.import).and_then(|imported| match imported.mixed {
+            Some(mixed) => Err(mixed.into()),
+            None => Ok(imported),
+        });
         let error = match imported {
             Ok(imported) => return Ok((imported, None)),
             Err(error) => error,
@@ -195,7 +263,7 @@ impl Compiler {
         };
         let ty = TensorType::new(shape.iter().copied());
         let options = ImportOptions { input_shape: Some(shape), ..self.import.clone() };
-        let mut imported = relc_onnx::import_path_with(model, &options)?;
+        let mut imported = import(&options)?;
         imported.graph.notes.push(format!(
             "the model leaves sizes of its input \"{input}\" open, which is taken as {ty}; other sizes run too, or state \
              one (--input-shape)"
@@ -221,8 +289,28 @@ impl Compiler {
         import_time: Duration,
         after: impl FnMut(&'static str, &Graph),
     ) -> Result<Compiled, CompileError> {
-        let manager = PassManager::new(pipeline(&self.preset, self.preset.batchnorm));
+        if !graph.relevance_outputs.is_empty() {
+            let (got, graph) =
+                ("a graph that has relevance already".into(), format!("the graph @{}", graph.name()));
+            let expected = "a forward graph; make an explainer of this one with Compiler::finish";
+            return Err(CompileError::Graph { graph, got, expected });
+        }
+        let manager = PassManager::new(self.pipeline()?);
         let passes = manager.run(&mut graph, after).map_err(CompileError::Pass)?;
         Ok(Compiled { graph, passes, import_time, open: None, input_limits: None })
+    }
+
+    /// The passes of the preset, and those that were added.
+    fn pipeline(&self) -> Result<Vec<Box<dyn Pass>>, CompileError> {
+        let mut passes = pipeline(&self.preset, self.preset.batchnorm);
+        // From the last one, so that those after the same pass run in the order in which they were added.
+        for Added { after, pass } in self.added.iter().rev() {
+            let Some(at) = passes.iter().position(|p| p.name() == after) else {
+                let known = passes.iter().map(|p| p.name()).collect();
+                return Err(CompileError::NoPass { pass: pass.name(), after: after.clone(), known });
+            };
+            passes.insert(at + 1, Box::new(pass.clone()));
+        }
+        Ok(passes)
     }
 }

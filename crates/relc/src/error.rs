@@ -1,9 +1,8 @@
 //! Errors of the facade.
 
-use std::path::PathBuf;
-
 use relc_engine::{EngineError, IsaError};
 use relc_interp::InterpError;
+use relc_ir::spelling::did_you_mean;
 use relc_onnx::ImportError;
 use relc_passes::PassError;
 
@@ -13,17 +12,37 @@ use crate::request::RequestError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompileError {
-    /// The file can't be imported.
-    #[error("can't import {}", model.display())]
+    /// The model can't be imported.
+    #[error("can't import {model}")]
     Import {
-        /// The file.
-        model: PathBuf,
+        /// The file, or what the model is in place of one.
+        model: String,
         /// Why not.
         source: ImportError,
     },
     /// A pass failed.
     #[error(transparent)]
     Pass(PassError),
+    /// A pass was to run after one that there is not.
+    #[error("got the pass \"{pass}\" to run after \"{after}\", expected to run it after one of {}{}", known.join(", "), did_you_mean(after, known.iter().copied()))]
+    NoPass {
+        /// The pass that was to run.
+        pass: &'static str,
+        /// After which.
+        after: String,
+        /// The passes that there are.
+        known: Vec<&'static str>,
+    },
+    /// The graph is not what is expected of it: a forward graph to compile, or one with relevance to make an explainer of.
+    #[error("{graph}: got {got}, expected {expected}")]
+    Graph {
+        /// The graph.
+        graph: String,
+        /// What it is.
+        got: String,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// The environment asks for an instruction set that there is not.
     #[error(transparent)]
     Isa(#[from] IsaError),

@@ -29,6 +29,7 @@ pub mod report;
 mod request;
 mod sensitivity;
 mod sizes;
+mod source;
 mod tap;
 mod warning;
 
@@ -37,13 +38,16 @@ pub use error::{CompileError, ExplainError};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use methods::{METHODS, Method, MethodOptions};
 pub use request::{RequestError, Seed, Targets};
+pub use source::Source;
 pub use tap::{Reduce, Tap};
 pub use warning::{SENSITIVE, Warning};
 
+pub use ndarray;
 pub use relc_engine as engine;
-pub use relc_engine::Isa;
-pub use relc_interp::Ledger;
+pub use relc_engine::{EngineError, Isa, IsaError};
+pub use relc_interp::{Account, Entry, InterpError, Join, Ledger, Total};
 pub use relc_ir as ir;
-pub use relc_onnx::{Held, ImportOptions};
+pub use relc_onnx::{Held, ImportError, ImportOptions};
 pub use relc_passes as passes;
+pub use relc_passes::{Pass, PassError, PassRecord, Remark, RemarkKind, Remarks};
 pub use relc_rules::{BatchNormPolicy, Description, NameGlob, Preset, PresetError, RULES, SeedKind};

@@ -1,7 +1,6 @@
 //! Models that leave their picture's height and width (or a signal's length) open: one explainer serves several sizes.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use relc_ir::Dim;
@@ -9,6 +8,7 @@ use relc_ir::Dim;
 use crate::compiler::Compiler;
 use crate::error::{CompileError, ExplainError};
 use crate::explainer::Explainer;
+use crate::source::Source;
 
 /// The most sizes whose programs are kept; the one that was used longest ago goes first.
 const KEPT: usize = 4;
@@ -20,7 +20,7 @@ const USUAL: usize = 224;
 #[derive(Debug)]
 pub(crate) struct OpenSizes {
     compiler: Compiler,
-    model: PathBuf,
+    model: Source,
     /// For each dimension of the input, the size that the model fixes.
     fixed: Vec<Option<usize>>,
     /// The one that was used last comes last.
@@ -28,9 +28,9 @@ pub(crate) struct OpenSizes {
 }
 
 impl OpenSizes {
-    pub fn new(compiler: &Compiler, model: &Path, fixed: Vec<Option<usize>>) -> Arc<Self> {
+    pub fn new(compiler: &Compiler, model: Source, fixed: Vec<Option<usize>>) -> Arc<Self> {
         let programs = Mutex::new(Vec::new());
-        Arc::new(OpenSizes { compiler: compiler.clone(), model: model.to_path_buf(), fixed, programs })
+        Arc::new(OpenSizes { compiler: compiler.clone(), model, fixed, programs })
     }
 
     /// Whether a sample of these sizes is one that the model takes.
@@ -47,7 +47,8 @@ impl OpenSizes {
             Some(program) => program,
             None => {
                 let dims = std::iter::once(Dim::Batch).chain(sample.iter().copied().map(Dim::Fixed));
-                let explainer = self.compiler.clone().input_shape(dims.collect()).compile(&self.model)?;
+                let explainer =
+                    self.compiler.clone().input_shape(dims.collect()).compile(self.model.clone())?;
                 (sample.to_vec(), explainer)
             }
         };

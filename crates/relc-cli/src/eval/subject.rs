@@ -58,7 +58,7 @@ impl<'a> Subject<'a> {
             }
         })?;
         let graph = read.unwrap_or_else(|| Graph::new("model")); // the first pass is always import
-        let model = compiler.compile_graph(graph.clone())?;
+        let model = compiler.compile(graph.clone())?;
         Ok(Subject { args, engine, import, preprocess, model, graph, dataset })
     }
 
@@ -107,7 +107,7 @@ impl<'a> Subject<'a> {
     /// The model and the methods at each stage of the randomisation of its parameters.
     fn randomised(&self, methods: &[Attribution]) -> Result<Vec<(Explainer, Vec<Attribution>)>, Failure> {
         let stage = |graph: Graph| {
-            let model = Method::compiler()?.engine(self.engine).compile_graph(graph.clone())?;
+            let model = Method::compiler()?.engine(self.engine).compile(graph.clone())?;
             let again = |m: &Attribution| self.with_options(|options| m.of_graph(graph.clone(), options));
             let methods = methods.iter().map(again).collect::<Result<Vec<_>, _>>()?;
             Ok((model, methods))

@@ -47,7 +47,7 @@ impl Model {
 
     /// Compiles it.
     pub fn compile(self, compiler: &Compiler) -> Explainer {
-        compiler.compile_graph(self.graph()).expect("the benchmarks' models compile")
+        compiler.compile(self.graph()).expect("the benchmarks' models compile")
     }
 }
 

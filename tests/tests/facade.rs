@@ -1,0 +1,88 @@
+//! The library's front door: where models come from, passes of one's own, and graphs that were changed by hand.
+
+use std::sync::{Arc, Mutex};
+
+use relc::ir::Graph;
+use relc::ndarray::ArrayD;
+use relc::{CompileError, Compiler, Explainer, Pass, PassError, Preset, Remarks, Seed, SeedKind, Targets};
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/demo/model.onnx");
+
+fn compiler() -> Compiler {
+    Compiler::new(Preset::named(Preset::DEFAULT).unwrap())
+}
+
+fn relevance(explainer: &Explainer) -> ArrayD<f32> {
+    let x = ArrayD::from_shape_fn(vec![1, 3, 64, 64], |i| ((i[1] * 5 + i[2] * 3 + i[3]) as f32 * 0.7).sin());
+    let seed = Seed::Named(SeedKind::Logit);
+    explainer.explain(x.view(), &seed, &Targets::Argmax).unwrap().explanations.remove(0).relevance
+}
+
+#[test]
+fn a_path_its_bytes_and_its_graph_are_one_model() {
+    let from_path = compiler().compile(DEMO).unwrap();
+    let bytes = std::fs::read(DEMO).unwrap();
+    assert_eq!(relevance(&compiler().compile(bytes.clone()).unwrap()), relevance(&from_path));
+    let graph = relc_onnx::import_bytes(bytes, None).unwrap().graph;
+    assert_eq!(relevance(&compiler().compile(graph).unwrap()), relevance(&from_path));
+}
+
+#[test]
+fn what_is_no_model_is_named() {
+    let said = |error: CompileError| relc_tests::zoo::chain(&error);
+    let bytes = said(compiler().compile(b"no model".to_vec()).unwrap_err());
+    assert!(bytes.starts_with("can't import the model of 8 bytes"), "{bytes}");
+    let path = said(compiler().compile("no/such.onnx").unwrap_err());
+    assert!(path.starts_with("can't import no/such.onnx"), "{path}");
+}
+
+/// Notes that it ran.
+struct Note(&'static str, Arc<Mutex<Vec<&'static str>>>);
+
+impl Pass for Note {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn description(&self) -> &'static str {
+        "note that it ran"
+    }
+
+    fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
+        self.1.lock().unwrap().push(self.0);
+        remarks.applied("", format!("{} nodes", graph.forward_order().map_or(0, |nodes| nodes.len())));
+        Ok(())
+    }
+}
+
+#[test]
+fn passes_of_ones_own_run_where_they_are_put() {
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let note = |name| Note(name, ran.clone());
+    let compiler = compiler()
+        .pass_after("insert-splits", note("first"))
+        .pass_after("infer-shapes", note("early"))
+        .pass_after("insert-splits", note("second"));
+    let explainer = compiler.compile(DEMO).unwrap();
+    assert_eq!(*ran.lock().unwrap(), ["early", "first", "second"]);
+    let names: Vec<&str> = explainer.compiled().passes.iter().map(|p| p.name).collect();
+    let at = names.iter().position(|name| *name == "insert-splits").unwrap();
+    assert_eq!(names[at + 1..at + 3], ["first", "second"]);
+    assert_eq!(explainer.compiled().passes[at + 1].remarks.len(), 1);
+    let error = compiler.pass_after("insert-split", note("lost")).compile(DEMO).unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, CompileError::NoPass { pass: "lost", .. }), "{said}");
+    assert!(said.contains("did you mean \"insert-splits\"?"), "{said}");
+}
+
+#[test]
+fn a_graph_with_relevance_is_finished_and_not_compiled_again() {
+    let compiled = compiler().passes(DEMO, |_, _| {}).unwrap();
+    let error = compiler().compile(compiled.graph.clone()).unwrap_err();
+    assert!(error.to_string().contains("Compiler::finish"), "{error}");
+    let expected = relevance(&compiler().compile(DEMO).unwrap());
+    assert_eq!(relevance(&compiler().finish(compiled.clone()).unwrap()), expected);
+    let forward = relc_onnx::import_path(DEMO).unwrap().graph;
+    let error = compiler().finish(relc::Compiled { graph: forward, ..compiled }).unwrap_err();
+    assert!(error.to_string().contains("a graph without relevance"), "{error}");
+}
