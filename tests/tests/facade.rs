@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use relc::ir::Graph;
 use relc::ndarray::ArrayD;
-use relc::{CompileError, Compiler, Explainer, Pass, PassError, Preset, Remarks, Seed, SeedKind, Targets};
+use relc::{
+    CompileError, Compiler, Engine, Explainer, Pass, PassError, Preset, Remarks, Seed, SeedKind, Targets,
+};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/demo/model.onnx");
 
@@ -73,6 +75,37 @@ fn passes_of_ones_own_run_where_they_are_put() {
     let said = error.to_string();
     assert!(matches!(error, CompileError::NoPass { pass: "lost", .. }), "{said}");
     assert!(said.contains("did you mean \"insert-splits\"?"), "{said}");
+}
+
+/// z+ as a rule of one's own is z+, under every engine; another one is another map.
+#[test]
+fn rules_of_ones_own_are_lines_of_a_preset() {
+    let preset = |parts: &str| {
+        let rule = format!("{{ name = \"mine\", parts = [{parts}] }}");
+        let line = format!(
+            "[[rule]]\nop = [\"Conv\", \"Gemm\"]\nrule = {rule}\nbias = \"exclude\"\nfallback = \"flat\"\n"
+        );
+        Preset::parse(&format!("extends = \"conserve\"\nname = \"mine\"\n\n{line}"), "mine.toml")
+    };
+    let zplus = "extends = \"conserve\"\nname = \"zplus\"\n\n[[rule]]\nop = [\"Conv\", \"Gemm\"]\nrule = \"zplus\"\n\
+                 input = \"signed\"\nbias = \"exclude\"\nfallback = \"flat\"\n";
+    let zplus = Preset::parse(zplus, "zplus.toml").unwrap();
+    for (_, engine) in Engine::ALL {
+        let map = |preset: Preset| relevance(&Compiler::new(preset).engine(engine).compile(DEMO).unwrap());
+        let mine = preset("\"a+*w+ + a-*w-\"").unwrap();
+        assert_eq!(map(mine.clone()), map(zplus.clone()), "{}", engine.name());
+        let again = Preset::parse(&mine.canonical(), "canonical").unwrap();
+        assert_eq!((again.hash(), map(again)), (mine.hash(), map(mine)), "{}", engine.name());
+        assert_ne!(map(preset("\"a*w^2\"").unwrap()), map(zplus.clone()), "{}", engine.name());
+    }
+    for (parts, says) in [
+        ("", "expected one or more"),
+        ("\"a+*w++\"", "expected one of w, w+"),
+        ("\"a*w+gw+\"", "expected gamma"),
+    ] {
+        let said = relc_tests::zoo::chain(&preset(parts).unwrap_err());
+        assert!(said.contains(says), "{said}");
+    }
 }
 
 #[test]

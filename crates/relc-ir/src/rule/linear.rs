@@ -203,7 +203,7 @@ impl BiasPolicy {
 /// One part of a rule.
 ///
 /// Its text is its products, then, where they are not the usual ones, the scale (`x2.0`), the bias (`b+`), the
-/// condition (`z>0`) and `undivided`: `a+*w+ a-*w- x2.0 b+`.
+/// condition (`z>0`) and `undivided`: `a+*w+ a-*w- x2.0 b+`. Read, it may have a `+` between products.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// The products that make up the denominator.
@@ -258,7 +258,9 @@ impl FromStr for Part {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut part = Part::new(Vec::new());
         for token in text.split_whitespace() {
-            if token.contains('*') {
+            if token == "+" {
+                continue; // products are added up, whether that is written or not
+            } else if token.contains('*') {
                 part.terms.push(token.parse()?);
             } else if let Some(scale) = token.strip_prefix('x') {
                 let number = scale.parse().ok().filter(|v: &f64| v.is_finite());

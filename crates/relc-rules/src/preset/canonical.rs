@@ -104,7 +104,13 @@ impl Line {
 
 impl RuleLine {
     fn write(&self, text: &mut String, bounds: Option<&Bounds>) -> fmt::Result {
-        writeln!(text, "rule = {}", word(self.rule))?;
+        match &self.own {
+            None => writeln!(text, "rule = {}", word(self.rule))?,
+            Some(own) => {
+                let parts: Vec<String> = own.parts.iter().map(ToString::to_string).collect();
+                writeln!(text, "rule = {{ name = {:?}, parts = {parts:?} }}", own.name)?;
+            }
+        }
         if matches!(self.rule, RawRule::Zplus | RawRule::Average) {
             writeln!(text, "input = {}", word(self.input))?;
         }
@@ -114,8 +120,8 @@ impl RuleLine {
                 writeln!(text, "window = \"{window}\"")?;
             }
             RawRule::AlphaBeta => writeln!(text, "alpha = {:?}\nbeta = {:?}", self.alpha, self.alpha - 1.0)?,
-            RawRule::Gamma => writeln!(text, "gamma = {:?}", self.gamma)?,
-            RawRule::Zbox => {
+            RawRule::Gamma | RawRule::Own if self.gamma != 0.0 => writeln!(text, "gamma = {:?}", self.gamma)?,
+            RawRule::Zbox | RawRule::Own => {
                 if let Some(Bounds { low, high }) = self.bounds.as_ref().or(bounds) {
                     writeln!(text, "low = {low:?}\nhigh = {high:?}")?;
                 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Line;
 use super::depth::Depth;
 use super::file::RawBias;
+use super::own::{Asked, OwnRule};
 use crate::glob::NameGlob;
 use crate::rules::{InputForm, alpha_beta, epsilon, flat, gamma, gradient, norm, wsquare, zbox, zplus};
 
@@ -88,6 +89,9 @@ pub(super) enum RawRule {
     Gradient,
     ReluGuided,
     ReluDeconv,
+    /// One of the user's own.
+    #[serde(skip)]
+    Own,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -127,7 +131,7 @@ pub(super) struct RawLine {
     name: Option<String>,
     position: Option<RawPosition>,
     depth: Option<Depth>,
-    rule: RawRule,
+    rule: Asked,
     input: Option<InputForm>,
     alpha: Option<f64>,
     beta: Option<f64>,
@@ -148,6 +152,7 @@ pub(super) struct RawLine {
 #[derive(Clone, Debug)]
 pub(super) struct RuleLine {
     pub rule: RawRule,
+    pub own: Option<OwnRule>,
     pub input: InputForm,
     pub alpha: f64,
     pub gamma: f64,
@@ -178,7 +183,8 @@ impl RawLine {
         }
         let name = self.name.map(|n| NameGlob::new(&n)).transpose()?;
         let rule = RuleLine {
-            rule: self.rule,
+            rule: self.rule.rule,
+            own: self.rule.own,
             input: self.input.unwrap_or(InputForm::Signed),
             alpha: self.alpha.unwrap_or(1.0),
             gamma: self.gamma.unwrap_or(0.0),
@@ -215,8 +221,11 @@ impl RawLine {
 
     /// Whether the keys that only some rules have are there where they belong, and have sense.
     fn check_keys(&self) -> Result<(), String> {
-        let rule = self.rule;
-        let name = toml::Value::try_from(rule).map_or_else(|_| String::new(), |name| name.to_string());
+        let (rule, own) = (self.rule.rule, self.rule.own.as_ref());
+        let name = match own {
+            Some(own) => format!("\"{}\"", own.name),
+            None => toml::Value::try_from(rule).map_or_else(|_| String::new(), |name| name.to_string()),
+        };
         let wrong = |expected: &str| Err(format!("rule = {name}: expected {expected}"));
         if matches!(rule, RawRule::Zplus | RawRule::Average) != self.input.is_some() {
             let uses = self.input.is_none();
@@ -238,13 +247,14 @@ impl RawLine {
             (_, None, None) => {}
             _ => return wrong("no alpha and no beta"),
         }
-        match (rule, self.gamma) {
-            (RawRule::Gamma, Some(gamma)) if gamma > 0.0 && gamma.is_finite() => {}
-            (RawRule::Gamma, _) => return wrong("gamma, a positive number"),
-            (_, None) => {}
+        match (rule == RawRule::Gamma || own.is_some_and(OwnRule::takes_gamma), self.gamma) {
+            (true, Some(gamma)) if gamma > 0.0 && gamma.is_finite() => {}
+            (true, _) => return wrong("gamma, a positive number"),
+            (false, None) => {}
             _ => return wrong("no gamma"),
         }
-        if rule != RawRule::Zbox && (self.low.is_some() || self.high.is_some()) {
+        let boxed = rule == RawRule::Zbox || own.is_some_and(OwnRule::takes_bounds);
+        if !boxed && (self.low.is_some() || self.high.is_some()) {
             return wrong("no low and no high");
         }
         if self.leak.is_some() && !rule.divides() {
@@ -278,7 +288,8 @@ impl RuleLine {
 
     /// Whether the line needs a box from the user.
     pub fn wants_bounds(&self) -> bool {
-        self.rule == RawRule::Zbox && self.bounds.is_none()
+        let boxed = self.rule == RawRule::Zbox || self.own.as_ref().is_some_and(OwnRule::takes_bounds);
+        boxed && self.bounds.is_none()
     }
 
     fn linear(&self, name: &str, parts: Vec<Part>, bias: BiasPolicy) -> LinearRule {
@@ -291,6 +302,15 @@ impl RuleLine {
         }
     }
 
+    fn bounds_or(&self, bounds: Option<&Bounds>, rule: &str) -> Result<Bounds, String> {
+        self.bounds.as_ref().or(bounds).cloned().ok_or_else(|| {
+            format!(
+                "the {rule} rule needs the lowest and highest values of the model's input: give low and high in the \
+                 rule line (or --low and --high)"
+            )
+        })
+    }
+
     /// The rule for a node of op `op`, where `bias` is for lines that don't say, and `bounds` for those without.
     pub fn build(&self, op: &Op, bias: BiasPolicy, bounds: Option<&Bounds>) -> Result<Rule, String> {
         let bias = self.bias.unwrap_or(bias);
@@ -301,11 +321,14 @@ impl RuleLine {
             RawRule::AlphaBeta => self.linear("alpha_beta", alpha_beta::parts(self.alpha), bias),
             RawRule::Gamma => LinearRule { gamma: self.gamma, ..self.linear("gamma", gamma::parts(), bias) },
             RawRule::Zbox => {
-                let bounds = self.bounds.as_ref().or(bounds).cloned();
-                let missing = "the zbox rule needs the lowest and highest values of the model's input: give low and \
-                               high in the rule line (or --low and --high)";
-                let bounds = Some(bounds.ok_or(missing)?);
+                let bounds = Some(self.bounds_or(bounds, "zbox")?);
                 LinearRule { bounds, ..self.linear("zbox", zbox::parts(), BiasPolicy::Exclude) }
+            }
+            RawRule::Own => {
+                let own = self.own.as_ref().ok_or("the rule has no parts")?;
+                let bounds = own.takes_bounds().then(|| self.bounds_or(bounds, &own.name)).transpose()?;
+                let rule = self.linear(&own.name, own.parts.clone(), bias);
+                LinearRule { gamma: self.gamma, bounds, ..rule }
             }
             RawRule::Wsquare => self.linear("wsquare", wsquare::parts(), BiasPolicy::Exclude),
             RawRule::Flat => self.linear("flat", flat::parts(), BiasPolicy::Exclude),

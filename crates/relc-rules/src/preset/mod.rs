@@ -18,7 +18,8 @@
 //! position = "first"        # optional: first | last: no weighted layer before, or after
 //! depth = "0.6.."           # optional: from which fraction of the network's weighted layers on (or "0.2..0.6"), or
 //!                           # [0, 3]: from how many to how many weighted layers come before
-//! rule = "zplus"            # see docs/rules
+//! rule = "zplus"            # see docs/rules; or one's own: { name = "mine", parts = ["a+*w+ a-*w-"] }, whose parts are
+//!                           # those of a LinearRule
 //! input = "signed"          # zplus, average: signed | raw | ones
 //! alpha = 2.0               # alpha_beta
 //! beta = 1.0                # alpha_beta: alpha - 1
@@ -52,6 +53,7 @@ mod depth;
 mod error;
 mod file;
 mod line;
+mod own;
 
 pub use error::PresetError;
 
