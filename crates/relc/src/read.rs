@@ -126,7 +126,7 @@ pub fn bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, ReadError> {
 /// The text of a regular file, without the byte-order mark that some editors put first.
 ///
 /// # Errors
-/// As [`bytes`], and if the file is no UTF-8.
+/// As [`bytes()`], and if the file is no UTF-8.
 pub fn text(path: &Path, kind: Kind) -> Result<String, ReadError> {
     let text = String::from_utf8(bytes(path, kind)?).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
