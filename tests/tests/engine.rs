@@ -26,7 +26,7 @@ fn explain(explainer: &Explainer, x: &ArrayD<f32>) -> Explanations {
     explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::TopK(2)).unwrap()
 }
 
-/// An input of the model's shape. Noise, because a MaxPool's winner takes all: where a smooth picture has pixels that
+/// An input of the model's shape. Noise, because in many presets a MaxPool's winner takes all: where a smooth picture has pixels that
 /// agree to f32's last digits, any f32 executor, the interpreter included, may choose another one than f64 does.
 fn noise(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
     let shape = explainer.input().unwrap().1.bind(samples);

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use relc::ir::Graph;
+use relc::ir::op::Relevance;
+use relc::ir::{Graph, Op, ValueId};
 use relc::ndarray::ArrayD;
 use relc::{
     CompileError, Compiler, Engine, Explainer, Pass, PassError, Preset, Remarks, Seed, SeedKind, Targets,
@@ -97,7 +98,15 @@ fn rules_of_ones_own_are_lines_of_a_preset() {
         let again = Preset::parse(&mine.canonical(), "canonical").unwrap();
         assert_eq!((again.hash(), map(again)), (mine.hash(), map(mine)), "{}", engine.name());
         assert_ne!(map(preset("\"a*w^2\"").unwrap()), map(zplus.clone()), "{}", engine.name());
+        // Behind a Relu, nothing is left of this one: all goes to the fallback.
+        let flat = map(preset("\"a-*w-\"").unwrap());
+        assert!(flat.iter().all(|v| v.is_finite()) && flat.iter().any(|v| *v != 0.0), "{}", engine.name());
     }
+    let claims = |parts: &str| Compiler::new(preset(parts).unwrap()).compile(DEMO).unwrap().is_conserving();
+    assert!(
+        claims("\"a+*w+ a-*w-\"") && !claims("\"a+*w+ a-*w- z>0\""),
+        "what a condition leaves out is lost"
+    );
     for (parts, says) in [
         ("", "expected one or more"),
         ("\"a+*w++\"", "expected one of w, w+"),
@@ -118,4 +127,15 @@ fn a_graph_with_relevance_is_finished_and_not_compiled_again() {
     let forward = relc_onnx::import_path(DEMO).unwrap().graph;
     let error = compiler().finish(relc::Compiled { graph: forward, ..compiled }).unwrap_err();
     assert!(error.to_string().contains("a graph without relevance"), "{error}");
+    // The claim is that of the graph that is finished.
+    let compiled = compiler().passes(DEMO, |_, _| {}).unwrap();
+    let mut graph = compiled.graph.clone();
+    graph.claim.as_mut().unwrap().leaks.clear();
+    let (input, arriving) = graph.relevance_outputs[0];
+    let mask = Op::Relevance(Relevance::Mask { channels: vec![0] });
+    let masked = graph.add_relevance(mask, input, &[arriving]).unwrap();
+    graph.relevance_outputs[0].1 = ValueId { node: masked, port: 0 };
+    assert!(compiler().finish(compiled.clone()).unwrap().is_conserving());
+    let masked = compiler().finish(relc::Compiled { graph, ..compiled }).unwrap();
+    assert!(!masked.is_conserving());
 }

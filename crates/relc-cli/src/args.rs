@@ -77,7 +77,7 @@ pub struct CompileArgs {
     /// Preset of rules: two_level, conserve, paper, epsilon_plus, ... (relc preset list), or a .toml file.
     #[arg(long, value_name = "NAME", default_value = Preset::DEFAULT)]
     pub preset: String,
-    /// How a residual join shares its relevance [default: the preset's, ratio in both].
+    /// How a residual join shares its relevance [default: the preset's].
     #[arg(long, value_name = "POLICY", value_parser = ["ratio", "half", "half-at-projection", "ratio-at-projection", "signed", "main-only", "skip-only", "gradient"])]
     pub split: Option<String>,
     /// What a gate takes of the relevance of its product with a signal: nothing (signal), or half [default: the preset's].

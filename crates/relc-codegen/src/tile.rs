@@ -133,7 +133,7 @@ impl Callee for TileCallee {
             || holds(pixels, by_pixel, vector) && holds(blocks, by_block, row);
         if !apart {
             return Err(format!(
-                "got out_pixel_stride={by_pixel}, out_block_stride={by_block}, expected outputs that don't overlap"
+                "got out_pixel_stride={by_pixel}, out_block_stride={by_block}, expected a pixel's blocks, or a block's pixels, side by side without overlap"
             ));
         }
         let out = row.saturating_add(column).saturating_sub(vector);

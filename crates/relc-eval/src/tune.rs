@@ -21,9 +21,9 @@ pub struct Choice {
 /// The search space. Options that matter most come first.
 pub const SPACE: [Choice; 9] = [
     Choice { name: "readout", options: &["0", "0.35", "0.5", "0.65", "0.8"] },
-    Choice { name: "upper", options: &["zplus", "0.45", "0.6", "0.75"] },
+    Choice { name: "upper", options: &["zplus", "0.45", "0.62", "0.75"] },
     Choice { name: "k", options: &["0.25", "0.1", "0.5", "1"] },
-    Choice { name: "leak", options: &["zplus", "proportional", "lost"] },
+    Choice { name: "leak", options: &["flat", "zplus", "proportional", "lost"] },
     Choice { name: "classifier", options: &["zplus", "epsilon"] },
     Choice { name: "first", options: &["ones", "wsquare", "flat", "zplus"] },
     Choice { name: "max_pool", options: &["average", "winner", "flat"] },
@@ -50,8 +50,10 @@ pub fn describe(candidate: &Candidate) -> String {
 /// The candidate as a preset's file.
 pub fn preset(candidate: &Candidate) -> String {
     let is = |name: &str| option(candidate, name);
+    // Signed contributions are those of the layer that computes, its normalisation included.
+    let batchnorm = if is("upper") == "zplus" { "keep" } else { "fold" };
     let mut text = format!(
-        "name = \"tuned\"\ndescription = \"{}\"\nextends = \"conserve\"\nsplit = \"{}\"\nseed = \"{}\"\n",
+        "name = \"tuned\"\ndescription = \"{}\"\nextends = \"conserve\"\nsplit = \"{}\"\nseed = \"{}\"\nbatchnorm = \"{batchnorm}\"\n",
         describe(candidate),
         is("split"),
         is("seed")
@@ -81,7 +83,7 @@ pub fn preset(candidate: &Candidate) -> String {
     let first = ["op = \"Conv\"", "position = \"first\""];
     match is("first") {
         "wsquare" => rule(&[first[0], first[1], "rule = \"wsquare\"", "fallback = \"flat\""]),
-        "flat" => rule(&[first[0], first[1], "rule = \"flat\""]),
+        "flat" => rule(&[first[0], first[1], "rule = \"flat\"", "fallback = \"flat\""]),
         name => {
             let input = if name == "zplus" { "input = \"signed\"" } else { "input = \"ones\"" };
             rule(&[
@@ -254,5 +256,20 @@ mod tests {
         let text = preset(&Candidate::default());
         assert!(!text.contains("readout") && !text.contains("epsilon"), "{text}");
         relc::Preset::parse(&text, "tuned.toml").unwrap();
+    }
+
+    #[test]
+    fn every_option_can_be_tried() {
+        for (choice, options) in SPACE.iter().map(|choice| choice.options).enumerate() {
+            for option in 0..options.len() {
+                // In the upper layers, so that what concerns them is written.
+                let mut candidate = Candidate::default();
+                candidate[1] = 1;
+                candidate[choice] = option;
+                let text = preset(&candidate);
+                let parsed = relc::Preset::parse(&text, "tuned.toml");
+                assert!(parsed.is_ok(), "{parsed:?}\n{text}");
+            }
+        }
     }
 }

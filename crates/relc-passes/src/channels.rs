@@ -53,6 +53,19 @@ pub(crate) fn channels(graph: &Graph, value: ValueId, axis: usize) -> Result<Cha
     }
 }
 
+/// The one axis of `value` along which a constant that is added to it, or multiplied with it, differs; of a scalar, the channels'.
+pub(crate) fn axis_of(graph: &Graph, constant: ValueId, value: ValueId) -> Option<usize> {
+    let dims = graph.weight(constant)?.ty().fixed_dims()?;
+    // The constant's axes count from the last.
+    let missing = graph.ty(value).rank().checked_sub(dims.len())?;
+    let mut long = (0..dims.len()).filter(|i| dims[*i] != 1);
+    match (long.next(), long.next()) {
+        (Some(only), None) => Some(only + missing),
+        (None, _) => Some(1),
+        _ => None,
+    }
+}
+
 /// What a node that only moves elements moves, and the axis and step along which its operand counts what its output
 /// counts along `axis` by `step`.
 fn moved(

@@ -53,8 +53,8 @@ pub enum PassError {
         /// What was got and what is expected.
         message: String,
     },
-    /// A pass left a graph that the verifier refuses: a defect of relc.
-    #[error("pass {pass} left a malformed graph, which is a defect of relc:\n{errors}")]
+    /// A pass left a graph that the verifier refuses: a defect of the pass.
+    #[error("pass {pass} left a malformed graph, which is a defect of the pass:\n{errors}")]
     Verify {
         /// The pass.
         pass: &'static str,

@@ -4,7 +4,7 @@ use relc_ir::op::{Arithmetic, BatchNormalization, Conv, Gemm};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 use relc_rules::BatchNormPolicy;
 
-use crate::channels::{Channels, channels};
+use crate::channels::{Channels, axis_of, channels};
 use crate::error::PassError;
 use crate::manager::{Pass, PassRecord, Remark, RemarkKind, Remarks, forward_order, ir};
 
@@ -15,7 +15,7 @@ const NAME: &str = "normalise-batchnorm";
 /// `w' = w * scale / sqrt(var + epsilon)`, `b' = (b - mean) * scale / sqrt(var + epsilon) + bias`, in f64. The same holds
 /// for one that an exporter wrote as a constant Mul and Add.
 ///
-/// The new bias is marked: whatever the preset says, it stays out of denominators.
+/// The new bias is marked: it stays out of denominators but where a rule asks for all biases (`bias = "all"`).
 pub struct NormaliseBatchnorm {
     /// What to do.
     pub policy: BatchNormPolicy,
@@ -34,8 +34,9 @@ impl Pass for NormaliseBatchnorm {
         let (mut negative, mut left) = (0, Vec::new());
         for node in forward_order(graph, NAME)? {
             let Op::BatchNormalization(norm) = graph.node(node).op else {
-                if self.policy != BatchNormPolicy::Keep {
-                    fold_written_out(graph, node, remarks)?;
+                // zennit knows modules, not what is written out.
+                if self.policy == BatchNormPolicy::Fold {
+                    negative += fold_written_out(graph, node, remarks)?;
                 }
                 continue;
             };
@@ -158,48 +159,49 @@ impl Affine {
     }
 }
 
-/// A constant operand of an Add or Mul, the other operand, and the axis of the output along which the constant differs.
-fn constant_operand(graph: &Graph, node: NodeId) -> Option<(ValueId, ValueId, Option<usize>)> {
+/// The other operand of an Add or Mul by a constant that differs along one axis at most, the constant, and that axis (of a
+/// scalar, the channels'). None where the constant's values are not known or the output has another shape.
+fn constant_operand(graph: &Graph, node: NodeId) -> Option<(ValueId, ValueId, usize)> {
     let &[a, b] = &graph.operands(node)[..] else { return None };
     let (x, constant) = match (graph.weight(a), graph.weight(b)) {
         (None, Some(_)) => (a, b),
         (Some(_), None) => (b, a),
         _ => return None,
     };
-    let (dims, output) = (graph.ty(constant).dims(), graph.node(node).types().first()?.dims());
-    let first = output.len().checked_sub(dims.len())?;
-    let mut wide = (0..dims.len()).filter(|i| dims[*i] != Dim::Fixed(1));
-    let axis = wide.next().map(|i| i + first);
-    (wide.next().is_none() && axis.is_none_or(|axis| output[axis] == dims[axis - first]))
-        .then_some((x, constant, axis))
+    graph.weight(constant)?.data()?;
+    let axis = axis_of(graph, constant, x)?;
+    (graph.ty(x) == graph.ty(ValueId { node, port: 0 })).then_some((x, constant, axis))
 }
 
-/// Folds a Mul by a constant of each channel and an Add of another, if `add` is their end and a layer lies before them.
-fn fold_written_out(graph: &mut Graph, add: NodeId, remarks: &mut Remarks) -> Result<(), PassError> {
+/// Folds a Mul by a constant of each channel and an Add of another, if `add` is their end and a layer lies before them;
+/// returns how many channels it turns around.
+fn fold_written_out(graph: &mut Graph, add: NodeId, remarks: &mut Remarks) -> Result<usize, PassError> {
     let is = |graph: &Graph, node: NodeId, op| graph.node(node).op == Op::Arithmetic(op);
     if !is(graph, add, Arithmetic::Add) {
-        return Ok(());
+        return Ok(0);
     }
-    let Some((product, shift, Some(axis))) = constant_operand(graph, add) else { return Ok(()) };
+    let Some((product, shift, axis)) = constant_operand(graph, add) else { return Ok(0) };
     let alone = graph.users(product).len() == 1 && graph.outputs().iter().all(|(_, v)| *v != product);
     if !alone || !is(graph, product.node, Arithmetic::Mul) {
-        return Ok(());
+        return Ok(0);
     }
-    let Some((x, factor, Some(of_factor))) = constant_operand(graph, product.node) else { return Ok(()) };
-    let same_shape =
-        graph.ty(x) == graph.ty(product) && graph.ty(product) == graph.ty(ValueId { node: add, port: 0 });
-    let Ok(channels) = channels(graph, x, axis) else { return Ok(()) };
-    if of_factor != axis || !same_shape {
-        return Ok(());
+    let Some((x, factor, of_factor)) = constant_operand(graph, product.node) else { return Ok(0) };
+    let Ok(channels) = channels(graph, x, axis) else { return Ok(0) };
+    if of_factor != axis {
+        return Ok(0);
     }
-    let affine = Affine { factor: values(graph, factor)?, shift: values(graph, shift)? };
+    let spread = |constant| -> Result<Vec<f64>, PassError> {
+        let known = values(graph, constant)?;
+        Ok(if let [scalar] = known[..] { vec![scalar; channels.count] } else { known })
+    };
+    let affine = Affine { factor: spread(factor)?, shift: spread(shift)? };
     let label = graph.describe(add);
     // What follows the Mul follows its operand, so that the Add is all that is left to fold away.
     graph.replace_uses(product, x);
     graph.remove(product.node).map_err(ir(NAME))?;
     let folded = fold(graph, channels, add, &affine, None)?;
     remarks.applied(label, format!("folded with the Mul before it into {}", graph.describe(folded)));
-    Ok(())
+    Ok(affine.factor.iter().filter(|factor| **factor < 0.0).count())
 }
 
 /// Puts a new layer in the place of both, and returns it; with `unit`, a normalisation with unit statistics follows.
@@ -348,38 +350,76 @@ mod tests {
         }
     }
 
-    /// `x * scale + shift` of a convolution with the weights 1 and 2, which have other users or none.
-    fn written_out(shape: &[usize], used_twice: bool) -> Graph {
+    /// A convolution of the weights 1 and 2 on pictures of 2 x 2, what `moves` makes of it, and `x * scale + shift` of that.
+    fn written_out(
+        policy: BatchNormPolicy,
+        shapes: [&[usize]; 2],
+        moves: impl Fn(&mut Graph, ValueId) -> ValueId,
+    ) -> (Graph, Vec<String>) {
         let mut g = Graph::new("t");
-        let x = g.add_input("x", TensorType::batched(&[1, 4, 4])).unwrap();
+        let x = g.add_input("x", TensorType::batched(&[1, 2, 2])).unwrap();
         let w = add(&mut g, "w", &[2, 1, 1, 1], &[1.0, 2.0]);
         let b = add(&mut g, "b", &[2], &[5.0, 7.0]);
         let conv = Op::Conv(Conv { window: Window::new([1, 1], [1, 1]), group: 1, folded_bias: false });
         let conv = g.add_node(conv, "conv", &[x, w, b]).unwrap();
-        let (scale, shift) =
-            (add(&mut g, "scale", shape, &[3.0, -1.0]), add(&mut g, "shift", shape, &[10.0, 20.0]));
-        let of = |node| ValueId { node, port: 0 };
-        let mul = g.add_node(Op::Arithmetic(Arithmetic::Mul), "mul", &[scale, of(conv)]).unwrap();
-        let sum = g.add_node(Op::Arithmetic(Arithmetic::Add), "add", &[of(mul), shift]).unwrap();
-        g.add_output("y", of(sum));
-        if used_twice {
-            g.add_output("z", of(mul));
-        }
-        let pass = NormaliseBatchnorm { policy: BatchNormPolicy::Fold };
-        PassManager::new(vec![Box::new(pass)]).run(&mut g, |_, _| {}).unwrap();
-        g
+        let x = moves(&mut g, ValueId { node: conv, port: 0 });
+        let values = |shape: &[usize], values: &[f32]| values[..shape.iter().product()].to_vec();
+        let scale = add(&mut g, "scale", shapes[0], &values(shapes[0], &[3.0, -1.0]));
+        let shift = add(&mut g, "shift", shapes[1], &values(shapes[1], &[10.0, 20.0]));
+        let mul = g.add_node(Op::Arithmetic(Arithmetic::Mul), "mul", &[scale, x]).unwrap();
+        let mul = ValueId { node: mul, port: 0 };
+        let sum = g.add_node(Op::Arithmetic(Arithmetic::Add), "add", &[mul, shift]).unwrap();
+        g.add_output("y", ValueId { node: sum, port: 0 });
+        let records = PassManager::new(vec![Box::new(NormaliseBatchnorm { policy })]).run(&mut g, |_, _| {});
+        let said = records.unwrap().iter().flat_map(|r| &r.remarks).map(ToString::to_string).collect();
+        (g, said)
     }
 
     #[test]
     fn a_normalisation_that_is_written_as_mul_and_add() {
-        for shape in [&[1, 2, 1, 1][..], &[2, 1, 1]] {
-            check(&written_out(shape, false), &[3.0, -2.0], &[25.0, 13.0]);
+        let stay = |_: &mut Graph, x| x;
+        let nhwc = |g: &mut Graph, x| {
+            let transpose = Op::Transpose(relc_ir::op::Transpose { perm: vec![0, 2, 3, 1] });
+            ValueId { node: g.add_node(transpose, "nhwc", &[x]).unwrap(), port: 0 }
+        };
+        let layer = |graph: &Graph| {
+            let mut convs = graph.node_ids().filter(|id| matches!(graph.node(*id).op, Op::Conv(_)));
+            let operands = graph.operands(convs.next().unwrap());
+            [1, 2].map(|i| graph.weight(operands[i]).unwrap().data().unwrap().to_vec())
+        };
+        let is_add = |graph: &Graph, id| graph.node(id).op == Op::Arithmetic(Arithmetic::Add);
+        let adds = |graph: &Graph| graph.node_ids().any(|id| is_add(graph, id));
+        let per_channel = [vec![3.0, -2.0], vec![25.0, 13.0]];
+        for (shapes, expected) in [
+            ([&[1, 2, 1, 1][..], &[1, 2, 1, 1]], per_channel.clone()),
+            ([&[2, 1, 1], &[2, 1, 1]], per_channel.clone()),
+            ([&[1], &[2, 1, 1]], [vec![3.0, 6.0], vec![25.0, 41.0]]),
+            ([&[2, 1, 1], &[1]], [vec![3.0, -2.0], vec![25.0, 3.0]]),
+        ] {
+            let (graph, said) = written_out(BatchNormPolicy::Fold, shapes, stay);
+            assert!(!adds(&graph), "{graph}");
+            assert_eq!(layer(&graph), expected, "{shapes:?}");
+            let turned =
+                said.iter().any(|s| s.contains("1 channel(s) of BatchNormalizations have a negative scale"));
+            assert_eq!(turned, shapes[0] != [1], "{said:?}");
         }
-        let of_output = |graph: &Graph| graph.node(graph.outputs()[0].1.node).op.clone();
-        assert_eq!(
-            of_output(&written_out(&[2, 1, 1], true)),
-            Op::Arithmetic(Arithmetic::Add),
-            "the product is an output"
+        let (graph, _) = written_out(BatchNormPolicy::Fold, [&[2], &[2]], nhwc);
+        assert!(!adds(&graph) && layer(&graph) == per_channel, "{graph}");
+        // Columns are no channels, rows and channels are two axes, and zennit knows modules alone.
+        for (policy, shapes) in [
+            (BatchNormPolicy::Fold, [&[2][..], &[2]]),
+            (BatchNormPolicy::Fold, [&[2, 1, 1], &[2, 1]]),
+            (BatchNormPolicy::FoldAsZennit, [&[2, 1, 1], &[2, 1, 1]]),
+        ] {
+            assert!(adds(&written_out(policy, shapes, stay).0), "{policy:?} {shapes:?}");
+        }
+        let seen = |g: &mut Graph, x| {
+            g.add_output("z", x);
+            x
+        };
+        assert!(
+            adds(&written_out(BatchNormPolicy::Fold, [&[2, 1, 1]; 2], seen).0),
+            "the layer's output is asked for"
         );
     }
 

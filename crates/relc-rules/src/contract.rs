@@ -1,7 +1,9 @@
 //! What each relevance op promises about conservation, from the rule alone.
 
 use relc_ir::op::{LinearLayer, Relevance, SplitKind};
-use relc_ir::rule::{Contract, Fallback, Frame, InputPart, Leak, LinearRule, Stabiliser, WeightPart};
+use relc_ir::rule::{
+    Condition, Contract, Fallback, Frame, InputPart, Leak, LinearRule, Stabiliser, WeightPart,
+};
 
 /// What is known about the input of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,10 @@ fn linear(layer: &LinearLayer, rule: &LinearRule, facts: InputFacts) -> Contract
     let bounded = non_negative || matches!(rule.stabiliser, Stabiliser::Relative(_));
     if rule.leak != Leak::Lost {
         return if bounded { Contract::Conserving } else { Contract::Unbounded };
+    }
+    // Outputs that a lone part does not count for lose what arrives.
+    if matches!(&rule.parts[..], [part] if part.on != Condition::Always) {
+        return Contract::NotConserving;
     }
     if !non_negative || !divides {
         Contract::Unbounded

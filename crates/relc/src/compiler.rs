@@ -8,7 +8,7 @@ use std::time::Duration;
 use relc_engine::{Executable, Isa};
 use relc_ir::{Dim, Graph, TensorType, verify};
 use relc_onnx::{ImportError, ImportOptions, Imported};
-use relc_passes::{Pass, PassManager, PassRecord, pipeline};
+use relc_passes::{CheckConservation, Pass, PassManager, PassRecord, pipeline};
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::error::CompileError;
@@ -157,7 +157,9 @@ impl Compiler {
     }
 
     /// With a pass of one's own, which runs after that of the name `after`, and after what was added there before. The
-    /// names are those of `relc dump --after`; the graph is verified after each.
+    /// names are those of [`passes::pass_list`](relc_passes::pass_list) and of passes that were added; the graph is
+    /// verified after each. After passes behind `check-conservation`, that runs again, so that its claim is of the graph
+    /// that there is.
     ///
     /// ```no_run
     /// # use relc::{Compiler, Pass, PassError, Preset, Remarks, ir::Graph};
@@ -171,7 +173,7 @@ impl Compiler {
     ///         "say how many nodes there are"
     ///     }
     ///     fn run(&self, graph: &mut Graph, remarks: &mut Remarks) -> Result<(), PassError> {
-    ///         remarks.applied("", format!("{} nodes", graph.nodes().count()));
+    ///         remarks.applied("", format!("{} nodes", graph.node_ids().count()));
     ///         Ok(())
     ///     }
     /// }
@@ -214,7 +216,18 @@ impl Compiler {
             Source::Bytes(bytes) => {
                 self.read(&|options| relc_onnx::import_bytes_with(bytes.clone(), None, options))
             }
-            Source::Graph(graph) => return self.run_passes(graph.as_ref().clone(), Duration::ZERO, after),
+            Source::Graph(graph) => {
+                if let Err(errors) = verify(graph) {
+                    let expected = "a graph that verifies";
+                    return Err(CompileError::Graph {
+                        graph: model.to_string(),
+                        got: errors.to_string(),
+                        expected,
+                    });
+                }
+                after("import", graph);
+                return self.run_passes(graph.as_ref().clone(), Duration::ZERO, after);
+            }
         };
         let (imported, open) =
             read.map_err(|source| CompileError::Import { model: model.to_string(), source })?;
@@ -225,11 +238,13 @@ impl Compiler {
     }
 
     /// Makes an explainer of a graph that the passes have been run on already, such as one that [`Self::passes`] gave and
-    /// that was changed since; it is verified again. The preset gives the explanations their seed.
+    /// that was changed since; it is verified, and its claim made, again. The preset gives the explanations their seed. Of
+    /// a model that leaves sizes open, it explains the one that was assumed.
     ///
     /// # Errors
     /// If the graph is malformed or has no relevance, or the engine can't run it on this machine.
     pub fn finish(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
+        let mut compiled = Compiled { open: None, ..compiled };
         let graph = &compiled.graph;
         let wrong = |got: String, expected| {
             Err(CompileError::Graph { graph: format!("the graph @{}", graph.name()), got, expected })
@@ -243,6 +258,8 @@ impl Compiler {
         if let Err(errors) = verify(graph) {
             return wrong(errors.to_string(), "a graph that verifies");
         }
+        let check = PassManager::new(vec![Box::new(CheckConservation)]);
+        compiled.passes.extend(check.run(&mut compiled.graph, |_, _| {}).map_err(CompileError::Pass)?);
         self.explainer(compiled)
     }
 
@@ -302,14 +319,21 @@ impl Compiler {
 
     /// The passes of the preset, and those that were added.
     fn pipeline(&self) -> Result<Vec<Box<dyn Pass>>, CompileError> {
-        let mut passes = pipeline(&self.preset, self.preset.batchnorm);
-        // From the last one, so that those after the same pass run in the order in which they were added.
-        for Added { after, pass } in self.added.iter().rev() {
-            let Some(at) = passes.iter().position(|p| p.name() == after) else {
-                let known = passes.iter().map(|p| p.name()).collect();
+        let own = pipeline(&self.preset, self.preset.batchnorm);
+        // Each with the pass that it was put behind.
+        let mut passes: Vec<(Option<&str>, Box<dyn Pass>)> =
+            own.into_iter().map(|pass| (None, pass)).collect();
+        for Added { after, pass } in &self.added {
+            let Some(at) = passes.iter().position(|(_, p)| p.name() == after) else {
+                let known = passes.iter().map(|(_, p)| p.name()).collect();
                 return Err(CompileError::NoPass { pass: pass.name(), after: after.clone(), known });
             };
-            passes.insert(at + 1, Box::new(pass.clone()));
+            let behind = passes.iter().skip(at + 1).take_while(|(anchor, _)| *anchor == Some(after)).count();
+            passes.insert(at + 1 + behind, (Some(after), Box::new(pass.clone())));
+        }
+        let mut passes: Vec<Box<dyn Pass>> = passes.into_iter().map(|(_, pass)| pass).collect();
+        if passes.last().is_some_and(|last| last.name() != CheckConservation.name()) {
+            passes.push(Box::new(CheckConservation));
         }
         Ok(passes)
     }

@@ -109,7 +109,10 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let (seed, seed_name) = seed(args, &explainer)?;
     let sources = inputs::open(&paths, &explainer)?;
     let pictures = sources.iter().any(inputs::Source::is_picture);
-    let method = method.map(|method| if pictures { method.with_black(preprocess.black(3)) } else { method });
+    // Arrays of a model of pictures are prepared pictures.
+    let of_pictures = explainer.picture_input().is_some();
+    let method =
+        method.map(|method| if of_pictures { method.with_black(preprocess.black(3)) } else { method });
     let samples = sources.iter().map(|s| s.samples).sum();
     check_seed_rows(&seed, samples)?;
     let files = Files::create(args, samples, Style::new(colormap))?;

@@ -60,6 +60,10 @@ impl Builder<'_> {
     pub(super) fn form(&self, node: NodeId, layer: &LinearLayer, rule: &LinearRule) -> Option<Form> {
         let operands = self.graph.operands(node);
         let positive = self.is_non_negative(*operands.get(1)?);
+        // All goes to the fallback or the leak, which the interpreter knows how to do.
+        if rule.parts.iter().all(|part| live_terms(part, positive).next().is_none()) {
+            return None;
+        }
         let is_pool = matches!(layer, LinearLayer::AveragePool(_) | LinearLayer::GlobalAveragePool);
         let is_plane = || matches!(self.layer(node, layer), Ok(Some(Layer { plane: Some(_), .. })));
         let stable = matches!(rule.stabiliser, Stabiliser::Plus(eps) | Stabiliser::Signed(eps) if eps > 0.0);

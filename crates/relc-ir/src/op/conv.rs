@@ -11,7 +11,8 @@ pub struct Conv {
     pub window: Window,
     /// The number of groups.
     pub group: usize,
-    /// Whether the bias was made by folding a BatchNormalization: it then never enters a denominator.
+    /// Whether the bias was made by folding a BatchNormalization: it then enters a denominator only
+    /// where a rule asks for all biases.
     pub folded_bias: bool,
 }
 

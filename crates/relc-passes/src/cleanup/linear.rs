@@ -4,7 +4,7 @@ use relc_ir::op::{Arithmetic, Conv, Gemm, MaxPool, Pad, Reshape, Transpose, Wind
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 
 use super::{NAME, bypass, output, substitute};
-use crate::channels::{Channels, channels};
+use crate::channels::{Channels, axis_of, channels};
 use crate::error::PassError;
 use crate::manager::{forward_order, ir};
 use crate::ranges::ranges;
@@ -91,19 +91,6 @@ pub(super) fn add_to_bias(graph: &mut Graph, node: NodeId) -> Result<Option<Stri
     let x = graph.operands(node)[index];
     bypass(graph, node, x)?;
     Ok(Some(format!("is the bias of {}", graph.describe(with_bias))))
-}
-
-/// The one axis of `value` along which a constant that is added to it differs; of a scalar, the channels'.
-fn axis_of(graph: &Graph, constant: ValueId, value: ValueId) -> Option<usize> {
-    let dims = graph.weight(constant)?.ty().fixed_dims()?;
-    // The constant's axes count from the last.
-    let missing = graph.ty(value).rank().checked_sub(dims.len())?;
-    let mut long = (0..dims.len()).filter(|i| dims[*i] != 1);
-    match (long.next(), long.next()) {
-        (Some(only), None) => Some(only + missing),
-        (None, _) => Some(1),
-        _ => None,
-    }
 }
 
 /// A constant as the bias `f32[channels]` of the layer that it is added behind.

@@ -120,14 +120,16 @@ impl RuleLine {
                 writeln!(text, "window = \"{window}\"")?;
             }
             RawRule::AlphaBeta => writeln!(text, "alpha = {:?}\nbeta = {:?}", self.alpha, self.alpha - 1.0)?,
-            RawRule::Gamma | RawRule::Own if self.gamma != 0.0 => writeln!(text, "gamma = {:?}", self.gamma)?,
-            RawRule::Zbox | RawRule::Own => {
-                if let Some(Bounds { low, high }) = self.bounds.as_ref().or(bounds) {
-                    writeln!(text, "low = {low:?}\nhigh = {high:?}")?;
-                }
-            }
             RawRule::Crop if self.spread => writeln!(text, "spread = true")?,
             _ => {}
+        }
+        if self.gamma != 0.0 {
+            writeln!(text, "gamma = {:?}", self.gamma)?;
+        }
+        if self.takes_bounds() {
+            if let Some(Bounds { low, high }) = self.bounds.as_ref().or(bounds) {
+                writeln!(text, "low = {low:?}\nhigh = {high:?}")?;
+            }
         }
         if !self.divides() {
             return Ok(()); // no denominator: the keys below say nothing

@@ -257,7 +257,7 @@ impl RawLine {
         if !boxed && (self.low.is_some() || self.high.is_some()) {
             return wrong("no low and no high");
         }
-        if self.leak.is_some() && !rule.divides() {
+        if self.leak.is_some() && !own.map_or(rule.divides(), OwnRule::divides) {
             return wrong("no leak, which only rules that divide have");
         }
         Ok(())
@@ -278,7 +278,12 @@ impl RawRule {
 impl RuleLine {
     /// Whether the rule has a denominator.
     pub fn divides(&self) -> bool {
-        self.rule.divides()
+        self.own.as_ref().map_or(self.rule.divides(), OwnRule::divides)
+    }
+
+    /// Whether the rule has the lowest and highest values of the input.
+    pub fn takes_bounds(&self) -> bool {
+        self.rule == RawRule::Zbox || self.own.as_ref().is_some_and(OwnRule::takes_bounds)
     }
 
     /// Whether the preset's bias policy reaches the line.
@@ -288,8 +293,7 @@ impl RuleLine {
 
     /// Whether the line needs a box from the user.
     pub fn wants_bounds(&self) -> bool {
-        let boxed = self.rule == RawRule::Zbox || self.own.as_ref().is_some_and(OwnRule::takes_bounds);
-        boxed && self.bounds.is_none()
+        self.takes_bounds() && self.bounds.is_none()
     }
 
     fn linear(&self, name: &str, parts: Vec<Part>, bias: BiasPolicy) -> LinearRule {

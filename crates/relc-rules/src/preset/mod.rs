@@ -23,8 +23,8 @@
 //! input = "signed"          # zplus, average: signed | raw | ones
 //! alpha = 2.0               # alpha_beta
 //! beta = 1.0                # alpha_beta: alpha - 1
-//! gamma = 0.25              # gamma
-//! low = -3.0                # zbox: a number, or one per channel; without it the bounds that the user gives
+//! gamma = 0.25              # gamma, and rules of one's own with gamma forms
+//! low = -3.0                # zbox, and rules of one's own with -l and -h: a number, or one per channel; without it the bounds that the user gives
 //! high = 3.0
 //! signed_eps = 1e-6         # added to the denominator, with its sign; or plus_eps, whatever its sign; or relative_eps,
 //!                           # a factor of the root of the mean square of the sample's denominators, with its sign

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use relc_ir::rule::{InputPart, Part, WeightPart};
+use relc_ir::rule::{BiasPart, InputPart, Part, WeightPart};
 use relc_ir::spelling::did_you_mean;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
@@ -31,6 +31,9 @@ struct Raw {
     parts: Vec<String>,
 }
 
+/// What the text of a graph calls other things than a linear rule.
+const TAKEN: [&str; 3] = ["as_average", "gate", "derivative"];
+
 impl OwnRule {
     fn new(raw: Raw) -> Result<OwnRule, String> {
         let Raw { name, parts } = raw;
@@ -38,23 +41,34 @@ impl OwnRule {
         if !starts || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
             return Err(format!("got the rule's name {name:?}, expected small letters, digits and _"));
         }
-        if RULES.iter().any(|rule| rule.name == name) {
+        if RULES.iter().any(|rule| rule.name == name) || TAKEN.contains(&name.as_str()) {
             return Err(format!(
-                "got the rule's name \"{name}\", which is that of a rule of relc's; expected another name, or rule = \
-                 \"{name}\" alone"
+                "got the rule's name \"{name}\", which is that of a rule of relc's; expected another name"
             ));
         }
         if parts.is_empty() {
             return Err("got no parts, expected one or more, such as \"a+*w+ a-*w-\"".into());
         }
-        let parts = parts.iter().map(|part| part.parse()).collect::<Result<_, _>>()?;
+        let parts = parts.iter().map(|part| part.parse()).collect::<Result<Vec<Part>, _>>()?;
+        if parts.len() > 1 && parts.iter().any(|part| !part.divides) {
+            return Err("got several parts of which one is undivided, expected such a part alone".into());
+        }
         Ok(OwnRule { name, parts })
     }
 
-    /// Whether a part has the weights' gamma forms.
+    /// Whether a part has gamma forms, of weights or biases.
     pub fn takes_gamma(&self) -> bool {
-        let forms = [WeightPart::GammaPositive, WeightPart::GammaNegative];
-        self.parts.iter().flat_map(|part| &part.terms).any(|term| forms.contains(&term.weight))
+        let weights = [WeightPart::GammaPositive, WeightPart::GammaNegative];
+        let biases = [BiasPart::GammaPositive, BiasPart::GammaNegative];
+        let has = |part: &Part| {
+            biases.contains(&part.bias) || part.terms.iter().any(|term| weights.contains(&term.weight))
+        };
+        self.parts.iter().any(has)
+    }
+
+    /// Whether relevance is divided by a denominator.
+    pub fn divides(&self) -> bool {
+        self.parts.iter().any(|part| part.divides)
     }
 
     /// Whether a part has the lowest or highest values of the input.

@@ -57,6 +57,37 @@ fn the_bias_option_reaches_only_lines_that_leave_it_open() {
 }
 
 #[test]
+fn rules_of_ones_own_have_a_canonical_form() {
+    let parse = |rule: &str| {
+        Preset::parse(&format!("extends = \"conserve\"\n\n[[rule]]\nop = \"Conv\"\n{rule}"), "own")
+    };
+    let boxed = |low: f64| {
+        let rule = "rule = { name = \"mine\", parts = [\"a*w -l*w+gw+ b+gb+\"] }\nfallback = \"flat\"";
+        parse(&format!("{rule}\ngamma = 0.25\nlow = {low:?}\nhigh = 1.0")).unwrap()
+    };
+    assert_ne!(boxed(-1.0).hash(), boxed(-9.0).hash());
+    let plain = parse("rule = { name = \"mine\", parts = [\"a+*w+\"] }\nfallback = \"flat\"").unwrap();
+    let bounds = Bounds { low: vec![-1.0], high: vec![1.0] };
+    assert_eq!(plain.hash(), plain.clone().with_bounds(bounds).hash());
+    for preset in [boxed(-1.0), plain] {
+        assert_eq!(Preset::parse(&preset.canonical(), "again").unwrap().hash(), preset.hash());
+    }
+    for (rule, says) in [
+        ("rule = { name = \"gate\", parts = [\"a*w\"] }", "expected another name"),
+        ("rule = { name = \"zplus\", parts = [\"a*w\"] }", "expected another name"),
+        ("rule = { name = \"Mine\", parts = [\"a*w\"] }", "small letters"),
+        ("rule = { name = \"mine\", parts = [\"a*w b+gb+\"] }\nfallback = \"flat\"", "expected gamma"),
+        ("rule = { name = \"mine\", parts = [\"a*w\", \"a*w undivided\"] }", "such a part alone"),
+        ("rule = { name = \"mine\", parts = [\"a*w\"] }", "a denominator can be 0"),
+        ("rule = \"zpluss\"", "did you mean \"zplus\"?"),
+    ] {
+        let error = parse(rule).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    parse("rule = { name = \"mine\", parts = [\"a*w undivided\"] }").unwrap();
+}
+
+#[test]
 fn errors_name_the_line_and_what_is_expected() {
     check_error(
         "[[rule]]\nop='Conv'\nrule='zplus'\nplus_eps=1e-5\n",

@@ -87,6 +87,7 @@ pub enum Method {
         /// The seed of the masks.
         seed: u64,
         /// What black is in the input, for each channel; 0 where it says nothing.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         black: Vec<f32>,
     },
     /// Random numbers in `[0,1)`: a baseline for metrics.
