@@ -76,7 +76,8 @@ pub enum Method {
     },
     /// The mean of random masks weighted by the target's probability under them (Petsiuk et al., BMVC 2018).
     ///
-    /// What a mask hides is black: `m x + (1 - m) black`, the paper's product of mask and picture.
+    /// What a mask hides is black: `m x + (1 - m) black`, the paper's product of mask and picture. Its equation 6 with
+    /// the masks' own mean in place of `E[M]`, from which few masks differ: `sum_k p_k m_k / sum_k m_k`.
     Rise {
         /// How many masks.
         masks: usize,
