@@ -126,10 +126,9 @@ impl RuleLine {
         if self.gamma != 0.0 {
             writeln!(text, "gamma = {:?}", self.gamma)?;
         }
-        if self.takes_bounds() {
-            if let Some(Bounds { low, high }) = self.bounds.as_ref().or(bounds) {
-                writeln!(text, "low = {low:?}\nhigh = {high:?}")?;
-            }
+        let boxed = self.bounds.as_ref().or(bounds).filter(|_| self.takes_bounds());
+        if let Some(Bounds { low, high }) = boxed {
+            writeln!(text, "low = {low:?}\nhigh = {high:?}")?;
         }
         if !self.divides() {
             return Ok(()); // no denominator: the keys below say nothing
