@@ -39,7 +39,7 @@ fn example(rule: &str) -> Result<String> {
         "relu_guided" => "extends = \"guided_backprop\"\n".into(),
         "relu_deconv" => "extends = \"deconvnet\"\n".into(),
         "winner" => "extends = \"conserve\"\n\n[[rule]]\nop = \"MaxPool\"\nrule = \"winner\"\n".into(),
-        "average" => "extends = \"conserve\"\n\n[[rule]]\nop = \"MaxPool\"\nrule = \"average\"\nwindow = \"paper\"   # 2x2; conserve takes the pool's own\n\
+        "average" => "extends = \"conserve\"\n\n[[rule]]\nop = \"MaxPool\"\nrule = \"average\"\nwindow = \"own\"\n\
                       input = \"signed\"\nfallback = \"flat\"\n"
             .into(),
         "pass" => "extends = \"conserve\"\n\n[[rule]]\nop = [\"Relu\", \"BatchNormalization\"]\nrule = \"pass\"\n".into(),
