@@ -52,7 +52,6 @@ pub(super) fn rise(
     let mut sum = Array3::<f64>::zeros((runner.samples(), size[0], size[1]));
     // How much each pixel was shown, in place of its expectation `masks * keep`: few masks show some pixels more often.
     let mut shown = Array2::<f64>::zeros((size[0], size[1]));
-    (0..masks).for_each(|k| shown.zip_mut_with(&mask(&options, k, size), |sum, m| *sum += f64::from(*m)));
     runner.predictions(runner.samples() * masks, masked, |job, _, probabilities, row| {
         let sample = job / masks;
         let target = targets.get(sample).copied().unwrap_or(0);
@@ -60,6 +59,9 @@ pub(super) fn rise(
         let mask = mask(&options, job % masks, size);
         let mut map = sum.index_axis_mut(Axis(0), sample);
         map.zip_mut_with(&mask, |sum, m| *sum += p * f64::from(*m));
+        if sample == 0 {
+            shown.zip_mut_with(&mask, |sum, m| *sum += f64::from(*m));
+        }
     })?;
     let shown = shown.insert_axis(Axis(0));
     Ok((sum / shown.mapv(|s| s.max(f64::MIN_POSITIVE))).mapv(|v| v as f32))
