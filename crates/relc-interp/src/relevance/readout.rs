@@ -1,6 +1,7 @@
 //! Read-outs at a cut, and what a rule does not pass on, given back in proportion.
 
 use ndarray::{ArrayD, IxDyn};
+use relc_ir::op::bilinear_shares;
 
 use super::Propagated;
 use crate::element::Element;
@@ -36,7 +37,7 @@ pub(super) fn proportional<T: Element>(
 /// Spreads an image, summed over its channels, over another of `shape`.
 pub(super) fn upsample<T: Element>(r: &ArrayD<T>, shape: &[usize]) -> Option<ArrayD<T>> {
     let (&[_, _, h, w], &[n, c, height, width]) = (r.shape(), shape) else { return None };
-    let (rows, columns) = (Axis::new(h, height), Axis::new(w, width));
+    let (rows, columns) = (bilinear_shares(h, height), bilinear_shares(w, width));
     let channels = c as f64;
     let mut out = Vec::with_capacity(n * c * height * width);
     for sample in r.as_slice()?.chunks_exact(r.len() / n) {
@@ -45,83 +46,29 @@ pub(super) fn upsample<T: Element>(r: &ArrayD<T>, shape: &[usize]) -> Option<Arr
             sums.iter_mut().zip(plane).for_each(|(sum, r)| *sum += r.widen());
         }
         // First along the rows, then across them: the weights are products of one for each axis.
-        let wide: Vec<f64> = sums.chunks_exact(w).flat_map(|row| columns.spread(row, 1)).collect();
-        let image = rows.spread(&wide, width);
+        let wide: Vec<f64> = sums.chunks_exact(w).flat_map(|row| spread(&columns, row, 1)).collect();
+        let image = spread(&rows, &wide, width);
         let plane: Vec<T> = image.into_iter().map(|v| T::narrow(v / channels)).collect();
         (0..c).for_each(|_| out.extend_from_slice(&plane));
     }
     ArrayD::from_shape_vec(IxDyn(shape), out).ok()
 }
 
-/// How the pixels along one axis share what they have among the pixels of another grid.
-struct Axis {
-    /// For each pixel of the other grid, from which pixels it takes which share.
-    taken: Vec<Vec<(usize, f64)>>,
-}
-
-impl Axis {
-    /// From `from` to `to` pixels; each pixel's shares add up to 1.
-    fn new(from: usize, to: usize) -> Self {
-        let mut taken: Vec<Vec<(usize, f64)>> = (0..to)
-            .map(|q| {
-                let at = (q as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-                let at = at.clamp(0.0, (from - 1) as f64);
-                let (low, part) = (at.floor() as usize, at.fract());
-                let high = (low + 1).min(from - 1);
-                if part > 0.0 { vec![(low, 1.0 - part), (high, part)] } else { vec![(low, 1.0)] }
-            })
-            .collect();
-        let mut sums = vec![0.0; from];
-        taken.iter().flatten().for_each(|(p, weight)| sums[*p] += weight);
-        for (p, sum) in sums.iter_mut().enumerate().filter(|(_, sum)| **sum == 0.0) {
-            // A coarser grid does not look at this pixel: the nearest one there takes all.
-            let nearest = ((p as f64 + 0.5) * to as f64 / from as f64) as usize;
-            taken[nearest.min(to - 1)].push((p, 1.0));
-            *sum = 1.0;
+/// What the pixels along one axis, of `stride` values each, give to those of another grid.
+fn spread(shares: &[Vec<(usize, f64)>], values: &[f64], stride: usize) -> Vec<f64> {
+    let mut out = vec![0.0; shares.len() * stride];
+    for (to, taken) in out.chunks_exact_mut(stride).zip(shares) {
+        for (p, weight) in taken {
+            let from = &values[p * stride..(p + 1) * stride];
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from);
         }
-        taken.iter_mut().flatten().for_each(|(p, weight)| *weight /= sums[*p]);
-        Axis { taken }
     }
-
-    /// Spreads values of `stride` neighbours each.
-    fn spread(&self, values: &[f64], stride: usize) -> Vec<f64> {
-        let mut out = vec![0.0; self.taken.len() * stride];
-        for (to, taken) in out.chunks_exact_mut(stride).zip(&self.taken) {
-            for (p, weight) in taken {
-                let from = &values[p * stride..(p + 1) * stride];
-                to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from);
-            }
-        }
-        out
-    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(from: usize, to: usize) {
-        let axis = Axis::new(from, to);
-        let mut sums = vec![0.0; from];
-        axis.taken.iter().flatten().for_each(|(p, weight)| sums[*p] += weight);
-        sums.iter().for_each(|sum| assert!((sum - 1.0f64).abs() < 1e-12, "{from} -> {to}: {sums:?}"));
-    }
-
-    #[test]
-    fn every_pixel_gives_all_it_has() {
-        for from in 1..9 {
-            for to in 1..20 {
-                check(from, to);
-            }
-        }
-    }
-
-    #[test]
-    fn twice_as_many_pixels_take_by_quarters() {
-        // Bilinear upsampling of (a, b) to four pixels: a, (3a + b)/4, (a + 3b)/4, b; each column adds up to 2.
-        assert_eq!(Axis::new(2, 4).spread(&[8.0, 0.0], 1), [4.0, 3.0, 1.0, 0.0]);
-    }
 
     #[test]
     fn lost_relevance_returns_in_proportion() {

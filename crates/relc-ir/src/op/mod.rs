@@ -1,6 +1,7 @@
 //! The ops: one enum, one file per family, each with its attributes, text form and shape inference.
 
 mod activation;
+mod bilinear;
 mod conv;
 mod elementwise;
 mod gemm;
@@ -11,6 +12,7 @@ mod shaping;
 mod window;
 
 pub use activation::Activation;
+pub use bilinear::bilinear_shares;
 pub use conv::Conv;
 pub use elementwise::Arithmetic;
 pub use gemm::Gemm;
