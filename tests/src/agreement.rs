@@ -17,7 +17,7 @@ pub const AGREEMENT: f64 = 1e-4;
 const CONSERVATION: [f64; 2] = [1e-5, 1e-10];
 /// How much further than a plain f32 run, or a run in f64 from an input changed in its last digit, the compiled engine
 /// may be off where a rule's denominators nearly cancel: it adds up in another order.
-const SLACK: f64 = 10.0;
+pub const SLACK: f64 = 10.0;
 
 /// Something that can be compiled: a file or a graph.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ fn explain(explainer: &Explainer, x: &ArrayD<f32>) -> Result<Explanations, Strin
 }
 
 /// How far the samples' relevance is off at most, in units of the sample's maximum.
-fn off(got: &Explanations, expected: &Explanations) -> f64 {
+pub fn off(got: &Explanations, expected: &Explanations) -> f64 {
     let explanations = got.explanations.iter().zip(&expected.explanations);
     let samples = explanations.flat_map(|(got, expected)| {
         got.relevance.axis_iter(Axis(0)).zip(expected.relevance.axis_iter(Axis(0)))
@@ -87,7 +87,7 @@ fn unbalanced(ledger: &Ledger, tolerance: f64, conserving: bool) -> Option<Strin
 }
 
 /// The input with every value changed in its last digit, to and fro.
-fn nudged(x: &ArrayD<f32>) -> ArrayD<f32> {
+pub fn nudged(x: &ArrayD<f32>) -> ArrayD<f32> {
     let mut up = false;
     x.mapv(|v| {
         up = !up;

@@ -7,6 +7,7 @@ use relc::Preset;
 
 pub use crate::eval::args::EvalArgs;
 pub use crate::eval::tune::TuneArgs;
+pub use crate::export::ExportArgs;
 
 /// Compile an ONNX ResNet into an explainer: which pixels made the network decide, with conserved relevance.
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ pub enum Command {
     Tune(Box<TuneArgs>),
     /// Say whether a model is supported: its joins, what each skip is, and every node that is not.
     Check(CheckArgs),
+    /// Write the explainer as an ONNX file, which runs wherever ONNX runs.
+    Export(Box<ExportArgs>),
     /// Print the graph after a pass, the lowered program, or the machine code of a node.
     Dump(DumpArgs),
     /// List the presets that come with relc, or print one to start your own from.

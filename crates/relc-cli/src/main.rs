@@ -8,6 +8,7 @@ mod compile;
 mod dump;
 mod eval;
 mod explain;
+mod export;
 mod failure;
 mod inputs;
 mod labels;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Tune(args) => eval::tune::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Preset(args) => presets::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -1,0 +1,179 @@
+//! The network itself.
+
+use relc_ir::op::{Activation, Arithmetic, AveragePool, MaxPool, MeanVarianceNormalization, Window};
+use relc_ir::{Dim, NodeId, Op};
+use relc_onnx::proto::AttributeProto;
+
+use crate::ExportError;
+use crate::layer::Layer;
+use crate::writer::{Writer, float, int, ints};
+
+/// Writes a forward node.
+pub(crate) fn write(w: &mut Writer<'_>, node: NodeId) -> Result<(), ExportError> {
+    if w.graph.node(node).op == Op::Input {
+        return Ok(());
+    }
+    let operands = w.operands(node)?;
+    let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+    let x = operands.first().copied().unwrap_or_default();
+    let types = w.graph.operands(node).into_iter().map(|v| w.graph.ty(v).clone()).collect::<Vec<_>>();
+    let n = w.graph.node(node);
+    let ty = n.types().first().cloned();
+    let name = match &n.op {
+        Op::Input | Op::Constant | Op::Relevance(_) => return Ok(()),
+        Op::Conv(conv) => {
+            let mut attributes = window(&conv.window);
+            attributes.push(int("group", conv.group));
+            w.op_with("Conv", &operands, attributes)
+        }
+        Op::Gemm(gemm) => w.op_with("Gemm", &operands, vec![int("transB", gemm.trans_b.into())]),
+        Op::MatMul => w.op("MatMul", &operands),
+        Op::BatchNormalization(op) => {
+            w.op_with("BatchNormalization", &operands, vec![float("epsilon", op.epsilon)])
+        }
+        Op::MeanVarianceNormalization(op) => {
+            let (centred, root) = standardise(w, op, x);
+            w.op("Div", &[&centred, &root])
+        }
+        Op::Activation(op) => activation(w, op, x),
+        Op::Arithmetic(Arithmetic::Add) if operands.len() > 2 => w.op("Sum", &operands),
+        Op::Arithmetic(op) => w.op(op.onnx_name(), &operands),
+        Op::MaxPool(pool) => max_pool(w, pool, x, 1).swap_remove(0),
+        Op::AveragePool(pool) if pool.window.ceil || pool.window.dilations != [1; 2] => {
+            // What of a rounded-up window counts has changed between ONNX's versions; opset 17 has no dilations.
+            let [Some(input), Some(output)] = [types.first(), ty.as_ref()] else { return Ok(()) };
+            let layer = Layer::average(pool, input, output);
+            layer.apply(w, relc_ir::rule::WeightPart::Raw, x)
+        }
+        Op::AveragePool(pool) => average_pool(w, pool, x),
+        Op::GlobalAveragePool => w.op("GlobalAveragePool", &operands),
+        Op::ReduceMean(op) => {
+            let keepdims = int("keepdims", op.keepdims.into());
+            w.op_with("ReduceMean", &operands, vec![ints("axes", &op.axes), keepdims])
+        }
+        Op::Softmax(op) => {
+            let name = if op.log { "LogSoftmax" } else { "Softmax" };
+            w.op_with(name, &operands, vec![int("axis", op.axis)])
+        }
+        Op::Reshape(op) => w.reshape(x, &op.shape),
+        Op::Expand(op) => {
+            let batched = types.first().is_some_and(|ty| ty.is_batched());
+            if op.shape.first() == Some(&Dim::Batch) && !batched {
+                let message = "got an Expand along the batch, expected a value that has it already".into();
+                return Err(ExportError::Node { node: w.graph.describe(node), message });
+            }
+            w.expand(x, &op.shape)
+        }
+        Op::Transpose(op) => w.op_with("Transpose", &operands, vec![ints("perm", &op.perm)]),
+        Op::Pad(op) => {
+            let (pads, value) = (w.sizes(&op.pads), w.scalar(op.value));
+            w.op("Pad", &[x, &pads, &value])
+        }
+        Op::Slice(op) => {
+            let fixed = |d: &Dim| d.fixed().map_or(i64::MAX, |n| n as i64);
+            let ends = op.sizes.iter().zip(&op.starts).zip(&op.steps);
+            let ends: Vec<i64> = ends
+                .map(|((size, start), step)| match fixed(size) {
+                    i64::MAX => i64::MAX,
+                    size => (size - 1) * *step as i64 + *start as i64 + 1,
+                })
+                .collect();
+            let axes: Vec<usize> = (0..op.starts.len()).collect();
+            let (starts, ends) = (w.sizes(&op.starts), w.integers(&ends));
+            let (axes, steps) = (w.sizes(&axes), w.sizes(&op.steps));
+            w.op("Slice", &[x, &starts, &ends, &axes, &steps])
+        }
+        Op::Concat(op) => w.op_with("Concat", &operands, vec![int("axis", op.axis)]),
+    };
+    w.bind(node, [name]);
+    Ok(())
+}
+
+/// The attributes that convolutions and pools share.
+pub(crate) fn window(window: &Window) -> Vec<AttributeProto> {
+    vec![
+        ints("kernel_shape", &window.kernel),
+        ints("strides", &window.strides),
+        ints("pads", &window.pads),
+        ints("dilations", &window.dilations),
+    ]
+}
+
+/// A MaxPool; its second output is where each maximum came from, the first of equal ones.
+pub(crate) fn max_pool(w: &mut Writer<'_>, pool: &MaxPool, x: &str, outputs: usize) -> Vec<String> {
+    let mut attributes = window(&pool.window);
+    attributes.push(int("ceil_mode", pool.window.ceil.into()));
+    w.ops_with("MaxPool", &[x], attributes, outputs)
+}
+
+/// An AveragePool whose sizes are not rounded up, without dilations.
+fn average_pool(w: &mut Writer<'_>, pool: &AveragePool, x: &str) -> String {
+    let mut attributes = window(&pool.window);
+    attributes.truncate(3);
+    attributes.push(int("count_include_pad", pool.count_include_pad.into()));
+    w.op_with("AveragePool", &[x], attributes)
+}
+
+/// The operand less its mean, and the root of its variance.
+pub(crate) fn standardise(w: &mut Writer<'_>, op: &MeanVarianceNormalization, x: &str) -> (String, String) {
+    let mean = w.reduce_mean(x, &op.axes);
+    let centred = w.op("Sub", &[x, &mean]);
+    let square = w.op("Mul", &[&centred, &centred]);
+    let variance = w.reduce_mean(&square, &op.axes);
+    let epsilon = w.scalar(op.epsilon);
+    let variance = w.op("Add", &[&variance, &epsilon]);
+    let root = w.op("Sqrt", &[&variance]);
+    (centred, root)
+}
+
+/// An elementwise function of one operand.
+pub(crate) fn activation(w: &mut Writer<'_>, op: &Activation, x: &str) -> String {
+    match *op {
+        Activation::LeakyRelu { alpha } => w.op_with("LeakyRelu", &[x], vec![float("alpha", alpha)]),
+        Activation::Elu { alpha } => w.op_with("Elu", &[x], vec![float("alpha", alpha)]),
+        Activation::Celu { alpha } => w.op_with("Celu", &[x], vec![float("alpha", alpha)]),
+        Activation::ThresholdedRelu { alpha } => {
+            w.op_with("ThresholdedRelu", &[x], vec![float("alpha", alpha)])
+        }
+        Activation::Selu { alpha, gamma } => {
+            w.op_with("Selu", &[x], vec![float("alpha", alpha), float("gamma", gamma)])
+        }
+        Activation::HardSigmoid { alpha, beta } => {
+            w.op_with("HardSigmoid", &[x], vec![float("alpha", alpha), float("beta", beta)])
+        }
+        Activation::Clip { min, max } => {
+            let mut bound = |v: f64| if v.is_finite() { w.scalar(v) } else { String::new() };
+            let (min, max) = (bound(min), bound(max));
+            w.op("Clip", &[x, &min, &max])
+        }
+        Activation::Swish { alpha } => {
+            let slope = w.scaled(x, alpha);
+            let gate = w.op("Sigmoid", &[&slope]);
+            w.op("Mul", &[x, &gate])
+        }
+        Activation::Gelu { tanh } => {
+            let inner = if tanh { gelu_inner(w, x) } else { w.scaled(x, std::f64::consts::FRAC_1_SQRT_2) };
+            let bent = w.op(if tanh { "Tanh" } else { "Erf" }, &[&inner]);
+            let one = w.scalar(1.0);
+            let gate = w.op("Add", &[&bent, &one]);
+            let product = w.op("Mul", &[x, &gate]);
+            w.scaled(&product, 0.5)
+        }
+        Activation::Mish => {
+            let softplus = w.op("Softplus", &[x]);
+            let gate = w.op("Tanh", &[&softplus]);
+            w.op("Mul", &[x, &gate])
+        }
+        Activation::Dropout => w.op("Identity", &[x]),
+        _ => w.op(op.onnx_name(), &[x]),
+    }
+}
+
+/// `sqrt(2 / pi) (x + 0.044715 x^3)`.
+pub(crate) fn gelu_inner(w: &mut Writer<'_>, x: &str) -> String {
+    let square = w.op("Mul", &[x, x]);
+    let cube = w.op("Mul", &[&square, x]);
+    let cube = w.scaled(&cube, 0.044715);
+    let sum = w.op("Add", &[x, &cube]);
+    w.scaled(&sum, std::f64::consts::FRAC_2_PI.sqrt())
+}

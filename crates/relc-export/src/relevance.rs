@@ -1,0 +1,243 @@
+//! The relevance ops.
+
+use relc_ir::op::{MaxPool, Pad, Relevance, SIGNED_EPS, Slice, SplitKind, bilinear_shares};
+use relc_ir::rule::Frame;
+use relc_ir::{Dim, NodeId, Op, TensorType};
+
+use crate::forward::max_pool;
+use crate::writer::{Writer, int, ints, word};
+use crate::{ExportError, derivative, linear};
+
+/// Writes a relevance node; `seed` is what the backward pass starts from, `f32[N,K]`.
+pub(crate) fn write(w: &mut Writer<'_>, node: NodeId, seed: &str) -> Result<(), ExportError> {
+    let graph = w.graph;
+    let n = graph.node(node);
+    let Op::Relevance(op) = &n.op else { return Ok(()) };
+    let operands = w.operands(node)?;
+    let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+    let types: Vec<&TensorType> = graph.operands(node).into_iter().map(|v| graph.ty(v)).collect();
+    let ([r, rest @ ..], [ty, ..], [out, ..]) = (&operands[..], &types[..], n.types()) else {
+        let message = "got no operands, expected the relevance first".into();
+        return Err(ExportError::Node { node: graph.describe(node), message });
+    };
+    let outputs = match op {
+        Relevance::Seed => vec![w.reshape(seed, out.dims())],
+        Relevance::Linear { layer, rule } => linear::write(w, node, layer, rule)?,
+        Relevance::Proportional => {
+            let lost = rest.first().copied().unwrap_or_default();
+            vec![proportional(w, r, ty, lost, types.last().copied().unwrap_or(ty))]
+        }
+        Relevance::Readout { share } => {
+            let stops = w.scaled(r, *share);
+            let goes_on = w.op("Sub", &[r, &stops]);
+            vec![stops, goes_on]
+        }
+        Relevance::Upsample { shape } => vec![upsample(w, r, ty.dims(), shape)],
+        Relevance::Winner(pool) => {
+            let act = rest.first().copied().unwrap_or_default();
+            vec![winner(w, pool, r, act, out.dims())]
+        }
+        Relevance::Split { kind, branches, skip } => {
+            let (Some(branches), Some(r)) = (operands.get(..*branches), operands.get(*branches)) else {
+                let message = "got no relevance, expected it behind the branches".into();
+                return Err(ExportError::Node { node: graph.describe(node), message });
+            };
+            split(w, *kind, *skip, branches, r)
+        }
+        Relevance::Gate { signal, gate } => {
+            let half = w.scaled(r, 0.5);
+            let to_gate = unexpand(w, &half, ty.dims(), gate);
+            let mut outputs = vec![half, to_gate];
+            outputs.rotate_left(*signal);
+            outputs
+        }
+        Relevance::Pass => vec![r.to_string()],
+        Relevance::Reshape(_) => vec![w.reshape(r, out.dims())],
+        Relevance::Expand { from, .. } => vec![unexpand(w, r, ty.dims(), from)],
+        Relevance::Transpose(op) => vec![w.op_with("Transpose", &[r], vec![ints("perm", &op.perm)])],
+        Relevance::Slice { slice, shape } => vec![unslice(w, slice, r, shape)],
+        Relevance::Pad { pad, shape, frame } => vec![unpad(w, pad, *frame, r, shape)],
+        Relevance::Concat { concat, sizes } => {
+            let parts = w.sizes(sizes);
+            w.ops_with("Split", &[r, &parts], vec![int("axis", concat.axis)], sizes.len())
+        }
+        Relevance::Sum => vec![w.op("Sum", &operands)],
+        Relevance::Mask { channels } => {
+            let count = ty.dims().get(1).map_or(1, |d| d.bind(1));
+            let mask: Vec<f64> = (0..count).map(|c| f64::from(u8::from(channels.contains(&c)))).collect();
+            let dims: Vec<usize> = (0..ty.rank()).map(|i| if i == 1 { count } else { 1 }).collect();
+            let mask = w.numbers(&dims, &mask);
+            vec![w.op("Mul", &[r, &mask])]
+        }
+        Relevance::Activation { .. }
+        | Relevance::BatchNormalization(_)
+        | Relevance::MeanVarianceNormalization(_)
+        | Relevance::Softmax(_)
+        | Relevance::Arithmetic { .. } => derivative::write(w, op, &operands, &types),
+    };
+    w.bind(node, outputs);
+    Ok(())
+}
+
+/// All axes but the first.
+fn behind_the_batch(rank: usize) -> Vec<usize> {
+    (1..rank).collect()
+}
+
+/// The elements of one sample.
+fn elements(dims: &[Dim]) -> f64 {
+    dims.iter().skip(1).map(|d| d.bind(1) as f64).product()
+}
+
+/// `r_i + |r_i| / sum |r| * sum lost`, sample by sample; evenly where `r` is 0 everywhere.
+fn proportional(w: &mut Writer<'_>, r: &str, ty: &TensorType, lost: &str, lost_type: &TensorType) -> String {
+    let lost = w.reduce_sum(lost, &behind_the_batch(lost_type.rank()), false);
+    let scalar: Vec<Dim> = (0..ty.rank()).map(|i| if i == 0 { Dim::Batch } else { 1.into() }).collect();
+    let lost = w.reshape(&lost, &scalar);
+    let magnitude = w.op("Abs", &[r]);
+    let sum = w.reduce_sum(&magnitude, &behind_the_batch(ty.rank()), true);
+    let zero = w.scalar(0.0);
+    let some = w.op("Greater", &[&sum, &zero]);
+    let share = w.op("Div", &[&magnitude, &sum]);
+    let share = w.op("Mul", &[&share, &lost]);
+    let even = w.scaled(&lost, elements(ty.dims()).recip());
+    let share = w.choose(&some, &share, &even);
+    w.op("Add", &[r, &share])
+}
+
+/// Spreads an image, summed over its channels, over another of `shape`: by rows and by columns, each a matrix product.
+fn upsample(w: &mut Writer<'_>, r: &str, from: &[Dim], shape: &[Dim]) -> String {
+    let size = |dims: &[Dim], axis: usize| dims.get(axis).map_or(1, |d| d.bind(1));
+    // f32[to,from]
+    let matrix = |axis: usize| -> Vec<f64> {
+        let (from, to) = (size(from, axis), size(shape, axis));
+        let mut matrix = vec![0.0; from * to];
+        for (row, shares) in matrix.chunks_exact_mut(from).zip(bilinear_shares(from, to)) {
+            shares.into_iter().for_each(|(p, weight)| row[p] += weight);
+        }
+        matrix
+    };
+    let rows = w.numbers(&[size(shape, 2), size(from, 2)], &matrix(2));
+    let columns = w.numbers(&[size(shape, 3), size(from, 3)], &matrix(3));
+    let columns = w.op_with("Transpose", &[&columns], vec![ints("perm", &[1, 0])]);
+    let sums = w.reduce_sum(r, &[1], true);
+    let tall = w.op("MatMul", &[&rows, &sums]);
+    let image = w.op("MatMul", &[&tall, &columns]);
+    let image = w.scaled(&image, (size(shape, 1) as f64).recip());
+    w.expand(&image, shape)
+}
+
+/// Each window's relevance to the pixel that won it.
+fn winner(w: &mut Writer<'_>, pool: &MaxPool, r: &str, act: &str, dims: &[Dim]) -> String {
+    let places = max_pool(w, pool, act, 2).swap_remove(1);
+    let shape = w.op("Shape", &[act]);
+    let zeros = w.op("ConstantOfShape", &[&shape]);
+    let flat = |w: &mut Writer<'_>, x: &str| w.reshape(x, &[Dim::Batch]);
+    let (zeros, places, r) = (flat(w, &zeros), flat(w, &places), flat(w, r));
+    let attributes = vec![int("axis", 0), word("reduction", "add")];
+    let sums = w.op_with("ScatterElements", &[&zeros, &places, &r], attributes);
+    w.reshape(&sums, dims)
+}
+
+/// The relevance of each branch of a join.
+fn split(w: &mut Writer<'_>, kind: SplitKind, skip: usize, branches: &[&str], r: &str) -> Vec<String> {
+    let even = (branches.len() as f64).recip();
+    let zero = w.scalar(0.0);
+    let share: &dyn Fn(&mut Writer<'_>, usize) -> String = match kind {
+        SplitKind::Copy => return vec![r.to_string(); branches.len()],
+        SplitKind::Signed => {
+            let sum = w.op("Sum", branches);
+            let positive = w.op("GreaterOrEqual", &[&sum, &zero]);
+            let (plus, minus) = (w.scalar(SIGNED_EPS), w.scalar(-SIGNED_EPS));
+            let eps = w.choose(&positive, &plus, &minus);
+            let sum = w.op("Add", &[&sum, &eps]);
+            let s = w.op("Div", &[r, &sum]);
+            return branches.iter().map(|branch| w.op("Mul", &[&s, branch])).collect();
+        }
+        SplitKind::Half => &|w, _| w.scaled(r, even),
+        SplitKind::Only(only) => &move |w, k| w.scaled(r, if only == k { 1.0 } else { 0.0 }),
+        SplitKind::Ratio => {
+            let magnitudes: Vec<String> = branches.iter().map(|branch| w.op("Abs", &[branch])).collect();
+            let all: Vec<&str> = magnitudes.iter().map(String::as_str).collect();
+            let sum = w.op("Sum", &all);
+            let none = w.op("Equal", &[&sum, &zero]);
+            let even = w.scalar(even);
+            &move |w, k| {
+                let ratio = w.op("Div", &[&magnitudes[k], &sum]);
+                let ratio = w.choose(&none, &even, &ratio);
+                w.op("Mul", &[&ratio, r])
+            }
+        }
+    };
+    let mut rest = r.to_string();
+    let mut shares: Vec<Option<String>> = Vec::with_capacity(branches.len());
+    for k in 0..branches.len() {
+        let share = (k != skip).then(|| share(w, k));
+        if let Some(share) = &share {
+            rest = w.op("Sub", &[&rest, share]);
+        }
+        shares.push(share);
+    }
+    shares.into_iter().map(|share| share.unwrap_or_else(|| rest.clone())).collect()
+}
+
+/// The sum over the repetitions that made a value of sizes `to` from one of sizes `from`.
+pub(crate) fn unexpand(w: &mut Writer<'_>, x: &str, to: &[Dim], from: &[Dim]) -> String {
+    let leading = to.len().saturating_sub(from.len());
+    let mut sum = x.to_string();
+    if leading > 0 {
+        let axes: Vec<usize> = (0..leading).collect();
+        sum = w.reduce_sum(&sum, &axes, false);
+    }
+    let repeated = from.iter().zip(&to[leading..]).enumerate();
+    let axes: Vec<usize> =
+        repeated.filter(|(_, (a, b))| **a == Dim::Fixed(1) && a != b).map(|(i, _)| i).collect();
+    if axes.is_empty() { sum } else { w.reduce_sum(&sum, &axes, true) }
+}
+
+/// Relevance where a slice took its elements from, of the sizes `shape`; zeros elsewhere.
+fn unslice(w: &mut Writer<'_>, slice: &Slice, r: &str, shape: &[Dim]) -> String {
+    let rank = shape.len();
+    let mut x = r.to_string();
+    let mut dims = slice.sizes.clone();
+    for (axis, &step) in slice.steps.iter().enumerate().filter(|(_, step)| **step > 1) {
+        let Some(Dim::Fixed(count)) = dims.get(axis).copied() else { continue };
+        // step - 1 zeros behind each element, then off behind the last.
+        let mut apart = dims.clone();
+        apart.insert(axis + 1, 1.into());
+        x = w.reshape(&x, &apart);
+        let mut pads = vec![0; 2 * (rank + 1)];
+        pads[rank + 1 + axis + 1] = step - 1;
+        let pads = w.sizes(&pads);
+        x = w.op("Pad", &[&x, &pads]);
+        dims[axis] = (count * step).into();
+        x = w.reshape(&x, &dims);
+        let covered = (count - 1) * step + 1;
+        let (start, end, axes) = (w.sizes(&[0]), w.sizes(&[covered]), w.sizes(&[axis]));
+        x = w.op("Slice", &[&x, &start, &end, &axes]);
+        dims[axis] = covered.into();
+    }
+    let behind = shape.iter().zip(&dims).zip(&slice.starts);
+    let behind = behind.map(|((all, taken), start)| all.bind(1) - taken.bind(1) - start);
+    let pads: Vec<usize> = slice.starts.iter().copied().chain(behind).collect();
+    let pads = w.sizes(&pads);
+    w.op("Pad", &[&x, &pads])
+}
+
+/// What lies inside the frame passes; what lies on it is lost, or spread evenly over the sample.
+fn unpad(w: &mut Writer<'_>, pad: &Pad, frame: Frame, r: &str, shape: &[Dim]) -> String {
+    let axes: Vec<usize> = (1..shape.len()).collect();
+    let starts: Vec<usize> = axes.iter().map(|axis| pad.pads[*axis]).collect();
+    let ends: Vec<usize> = axes.iter().zip(&starts).map(|(axis, s)| s + shape[*axis].bind(1)).collect();
+    let (starts, ends, axis_list) = (w.sizes(&starts), w.sizes(&ends), w.sizes(&axes));
+    let inner = w.op("Slice", &[r, &starts, &ends, &axis_list]);
+    if frame != Frame::Spread {
+        return inner;
+    }
+    let pads = w.sizes(&pad.pads);
+    let framed = w.op("Pad", &[&inner, &pads]);
+    let frame = w.op("Sub", &[r, &framed]);
+    let dropped = w.reduce_sum(&frame, &axes, true);
+    let share = w.scaled(&dropped, elements(shape).recip());
+    w.op("Add", &[&inner, &share])
+}
