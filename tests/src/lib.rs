@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod builder;
 pub mod corpus;
 pub mod cuts;
+pub mod every;
 pub mod graphs;
 pub mod mutations;
 pub mod nodes;

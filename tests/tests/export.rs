@@ -15,6 +15,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use relc::ir::{Dim, Graph};
 use relc::{Compiler, Engine, ExportTarget, Preset, Seed, SeedKind, Targets};
 use relc_tests::agreement::{AGREEMENT, Model, SLACK, nudged, off, presets};
+use relc_tests::every::{every_activation, every_arithmetic};
 use relc_tests::parts::{build, plans};
 use relc_tests::shared::{Npz, shared, skipped};
 
@@ -227,6 +228,17 @@ fn random_networks_explain_alike_in_onnx_runtime() {
         for (name, preset) in presets() {
             suite.add(&format!("{i} {name}"), Model::Graph(graph), &preset, x, Engine::InterpF64);
         }
+    }
+    // Not every activation has a rule that conserves.
+    let derivatives = ["gradient", "guided_backprop", "deconvnet"];
+    let x = noise(&[3, 2, 5, 6], -2.0, 5);
+    for (name, preset) in presets() {
+        if derivatives.contains(&name) {
+            let graph = every_activation(3);
+            suite.add(&format!("activations {name}"), Model::Graph(&graph), &preset, &x, Engine::InterpF64);
+        }
+        let graph = every_arithmetic(3);
+        suite.add(&format!("arithmetic {name}"), Model::Graph(&graph), &preset, &x, Engine::InterpF64);
     }
     suite.run(&python);
 }

@@ -1,0 +1,99 @@
+//! Networks in which every op of a kind stands.
+
+use relc_ir::op::{Activation, Arithmetic, Concat, Conv, Gemm, Pad, ReduceMean, Slice, Window};
+use relc_ir::{Dim, Graph, Op, ValueId};
+
+use crate::builder::Builder;
+
+/// Every activation, with parameters that none has by default.
+const ACTIVATIONS: [Activation; 26] = [
+    Activation::Relu,
+    Activation::LeakyRelu { alpha: 0.2 },
+    Activation::Clip { min: -0.4, max: 0.6 },
+    Activation::Sigmoid,
+    Activation::HardSigmoid { alpha: 0.3, beta: 0.4 },
+    Activation::HardSwish,
+    Activation::Swish { alpha: 1.3 },
+    Activation::Gelu { tanh: false },
+    Activation::Gelu { tanh: true },
+    Activation::Mish,
+    Activation::Elu { alpha: 0.7 },
+    Activation::Celu { alpha: 0.6 },
+    Activation::Selu { alpha: 1.5, gamma: 1.1 },
+    Activation::ThresholdedRelu { alpha: 0.3 },
+    Activation::Softplus,
+    Activation::Softsign,
+    Activation::Tanh,
+    Activation::Erf,
+    Activation::Exp,
+    Activation::Log,
+    Activation::Sqrt,
+    Activation::Reciprocal,
+    Activation::Abs,
+    Activation::Neg,
+    Activation::Identity,
+    Activation::Dropout,
+];
+
+/// All channels of an image, averaged and weighed: 3 outputs.
+fn headed(mut b: Builder, branches: &[ValueId]) -> Graph {
+    let both = b.node(Op::Concat(Concat { axis: 1 }), branches);
+    let [channels, ..] = b.dims(both);
+    let means = b.node(Op::ReduceMean(ReduceMean { axes: vec![2, 3], keepdims: false }), &[both]);
+    let weight = b.weight(&[3, channels], -1.0, 1.0);
+    let y = b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[means, weight]);
+    b.finish(y)
+}
+
+fn convolved(b: &mut Builder, x: ValueId) -> ValueId {
+    let [c, ..] = b.dims(x);
+    let window = Window { pads: [1; 4], ..Window::new([3, 3], [1, 1]) };
+    let (weight, bias) = (b.weight(&[2, c, 3, 3], -0.4, 0.4), b.weight(&[2], -0.5, 0.5));
+    b.node(Op::Conv(Conv { window, group: 1, folded_bias: false }), &[x, weight, bias])
+}
+
+/// An image `f32[N,2,5,6]` through every activation, each behind a convolution of its own; those that want positive
+/// numbers get some.
+pub fn every_activation(seed: u64) -> Graph {
+    let (mut b, x) = Builder::new("activations", seed, [2, 5, 6]);
+    let branch = |activation: &Activation| {
+        let mut value = convolved(&mut b, x);
+        if matches!(activation, Activation::Log | Activation::Sqrt | Activation::Reciprocal) {
+            let positive = b.node(Op::Activation(Activation::Abs), &[value]);
+            let half = b.constant(&[], vec![0.5]);
+            value = b.node(Op::Arithmetic(Arithmetic::Add), &[positive, half]);
+        }
+        b.node(Op::Activation(*activation), &[value])
+    };
+    let branches: Vec<ValueId> = ACTIVATIONS.iter().map(branch).collect();
+    headed(b, &branches)
+}
+
+/// An image `f32[N,2,5,6]` through powers, bounds and slopes for each channel, and strided slices and
+/// frames.
+pub fn every_arithmetic(seed: u64) -> Graph {
+    let (mut b, x) = Builder::new("arithmetic", seed, [2, 5, 6]);
+    let (v, w) = (convolved(&mut b, x), convolved(&mut b, x));
+    let positive = b.node(Op::Activation(Activation::Softplus), &[w]);
+    let (power, slope) = (b.constant(&[], vec![1.7]), b.weight(&[2, 1, 1], 0.1, 0.4));
+    let bound = b.weight(&[2, 1, 1], -0.3, 0.3);
+    let branches = [
+        b.node(Op::Arithmetic(Arithmetic::Pow), &[positive, power]),
+        b.node(Op::Arithmetic(Arithmetic::PRelu), &[v, slope]),
+        b.node(Op::Arithmetic(Arithmetic::Max), &[v, bound]),
+        b.node(Op::Arithmetic(Arithmetic::Min), &[bound, w]),
+        b.node(Op::Arithmetic(Arithmetic::Div), &[v, positive]),
+        b.node(Op::Arithmetic(Arithmetic::Sub), &[v, w]),
+    ];
+    let slices = branches.map(|branch| {
+        // Rows 1, 3 and columns 0, 3 of both channels, in a frame.
+        let slice = Slice {
+            starts: vec![0, 0, 1, 0],
+            sizes: vec![Dim::Batch, 2.into(), 2.into(), 2.into()],
+            steps: vec![1, 1, 2, 3],
+        };
+        let part = b.node(Op::Slice(slice), &[branch]);
+        b.node(Op::Pad(Pad { pads: vec![0, 0, 1, 0, 0, 0, 0, 2], value: 0.3 }), &[part])
+    });
+    headed(b, &slices)
+}
