@@ -7,10 +7,9 @@ use image::{DynamicImage, ImageReader, RgbImage};
 use relc::passes::{PassManager, pipeline};
 use relc::preprocess::{Layout, Preprocess, load_picture};
 use relc::{BatchNormPolicy, Preset};
-use relc_codegen::interp::interpret;
+use relc_codegen::interp::{Data, interpret};
 use relc_codegen::jit::{Binding, CompileError, Target, compile};
-use relc_codegen::kir::{self, Data, Elem, Kernel, Stmt, Symbols};
-use relc_codegen::tile::{compile_tiles, portable};
+use relc_codegen::kir::{self, Elem, Kernel, Stmt};
 use relc_ir::op::{Conv, Window};
 use relc_ir::{Op, verify};
 use relc_rules::Place;
@@ -140,18 +139,14 @@ const ELEMENTS: usize = 1 << 16;
 /// See [`ELEMENTS`].
 const WORK: u64 = 1 << 16;
 
-/// Parses the text of a kernel, which may call the portable tiles. What parses prints and parses back; what verifies
+/// Parses the text of a kernel. What parses prints and parses back; what verifies
 /// does the same compiled as interpreted, to the bit, and touches nothing beside its buffers.
 ///
 /// # Panics
 /// If relc does, or any of this does not hold.
 pub fn kernel(text: &str) {
-    static MACHINE: OnceLock<(Target, Symbols)> = OnceLock::new();
-    let (target, symbols) = MACHINE.get_or_init(|| {
-        let target = Target::host().expect("Cranelift knows this machine");
-        let tiles = compile_tiles(portable(), &target).expect("the portable tiles compile");
-        (target, tiles)
-    });
+    static TARGET: OnceLock<Target> = OnceLock::new();
+    let target = TARGET.get_or_init(|| Target::host().expect("Cranelift knows this machine"));
     let Ok(kernel) = kir::parse(text) else { return };
     let printed = kernel.to_string();
     // Constants that are not a number print alike and compare unlike, so that texts are compared.
@@ -159,11 +154,11 @@ pub fn kernel(text: &str) {
     assert_eq!(again.to_string(), printed);
     let elements = kernel.buffers.iter().fold(0, |sum: usize, buffer| sum.saturating_add(buffer.len));
     let work = rounds(&kernel.body).saturating_mul(kernel.task_count() as u64);
-    let Ok(()) = kir::verify(&kernel, symbols) else { return };
+    let Ok(()) = kir::verify(&kernel) else { return };
     if elements > ELEMENTS || work > WORK {
         return;
     }
-    run(&kernel, symbols, target);
+    run(&kernel, target);
 }
 
 /// Statements that one task runs.
@@ -171,14 +166,12 @@ fn rounds(body: &[Stmt]) -> u64 {
     body.iter().fold(0, |sum: u64, stmt| {
         sum.saturating_add(match stmt {
             Stmt::For(inner) => rounds(&inner.body).saturating_add(1).saturating_mul(inner.trips()),
-            // A tile adds up some products.
-            Stmt::Call { .. } => 256,
             _ => 1,
         })
     })
 }
 
-fn run(kernel: &Kernel, symbols: &Symbols, target: &Target) {
+fn run(kernel: &Kernel, target: &Target) {
     let number = |i: usize| (i * 37 % 101) as f32 / 8.0 - 6.0;
     let buffers = kernel.buffers.iter().map(|buffer| match buffer.elem {
         Elem::F32 => Data::F32((0..buffer.len).map(number).collect()),
@@ -187,10 +180,8 @@ fn run(kernel: &Kernel, symbols: &Symbols, target: &Target) {
     let given: Vec<Data> = buffers.collect();
     let mut expected = given.clone();
     let tasks = 0..kernel.task_count();
-    if interpret(kernel, symbols, &mut expected, tasks.clone(), target.fuses()).is_err() {
-        return; // a callee refused
-    }
-    let compiled = match compile(std::slice::from_ref(kernel), symbols, target) {
+    interpret(kernel, &mut expected, tasks.clone(), target.fuses()).expect("the buffers are the kernel's");
+    let compiled = match compile(std::slice::from_ref(kernel), target) {
         // Cranelift has limits of its own.
         Err(CompileError::Backend { .. }) => return,
         compiled => compiled.expect("a verified kernel compiles"),

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use crate::kir::{
-    Arg, Binary, CallArgs, Compare, Data, Elem, FieldKind, Idx, Kernel, Op, Place, Stmt, Symbols, Ty, Unary,
-    Val, Var, VerifyErrors, verify,
+    Binary, Compare, Elem, Idx, Kernel, Op, Place, Stmt, Ty, Unary, Val, Var, VerifyErrors, verify,
 };
 
 /// Why a kernel could not be interpreted.
@@ -22,16 +21,46 @@ pub enum InterpError {
         /// "got X, expected Y".
         message: String,
     },
-    /// A callee refused.
-    #[error("kernel @{kernel}: call {callee}: {message}")]
-    Call {
-        /// The kernel's name.
-        kernel: String,
-        /// The callee's name.
-        callee: String,
-        /// What it says.
-        message: String,
-    },
+}
+
+/// The content of a buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// f32.
+    F32(Vec<f32>),
+    /// f64.
+    F64(Vec<f64>),
+}
+
+impl Data {
+    /// The f32 elements; empty for others.
+    pub fn f32s(&mut self) -> &mut [f32] {
+        match self {
+            Data::F32(data) => data,
+            Data::F64(_) => &mut [],
+        }
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(data) => data.len(),
+            Data::F64(data) => data.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of the elements.
+    pub fn elem(&self) -> Elem {
+        match self {
+            Data::F32(_) => Elem::F32,
+            Data::F64(_) => Elem::F64,
+        }
+    }
 }
 
 /// Verifies a kernel and runs a range of its tasks, in order.
@@ -40,16 +69,15 @@ pub enum InterpError {
 /// the compiled kernel to the bit, NaN payloads aside.
 ///
 /// # Errors
-/// If the kernel is not valid, the buffers have other lengths or elements than it declares, the tasks are not its
-/// own, or a callee refuses.
+/// If the kernel is not valid, the buffers have other lengths or elements than it declares, or the tasks are not its
+/// own.
 pub fn interpret(
     kernel: &Kernel,
-    symbols: &Symbols,
     buffers: &mut [Data],
     tasks: Range<usize>,
     fused: bool,
 ) -> Result<(), InterpError> {
-    verify(kernel, symbols)?;
+    verify(kernel)?;
     let binding = |message| InterpError::Binding { kernel: kernel.name.clone(), message };
     let got: Vec<_> = buffers.iter().map(|data| (data.elem(), data.len())).collect();
     let expected: Vec<_> = kernel.buffers.iter().map(|buffer| (buffer.elem, buffer.len)).collect();
@@ -61,7 +89,6 @@ pub fn interpret(
     }
     let mut machine = Machine {
         kernel,
-        symbols,
         buffers,
         fused,
         vars: vec![0; kernel.vars.len()],
@@ -73,7 +100,7 @@ pub fn interpret(
             machine.vars[dim.var.0 as usize] = (rest % dim.extent) as i64;
             rest /= dim.extent;
         }
-        machine.block(&kernel.body)?;
+        machine.block(&kernel.body);
     }
     Ok(())
 }
@@ -89,7 +116,6 @@ enum Value {
 /// The verified kernel at work: ids, types and indices are known to be right.
 struct Machine<'a> {
     kernel: &'a Kernel,
-    symbols: &'a Symbols,
     buffers: &'a mut [Data],
     fused: bool,
     vars: Vec<i64>,
@@ -113,7 +139,7 @@ impl Machine<'_> {
         self.kernel.values[value.0 as usize].ty
     }
 
-    fn block(&mut self, body: &[Stmt]) -> Result<(), InterpError> {
+    fn block(&mut self, body: &[Stmt]) {
         for stmt in body {
             match stmt {
                 Stmt::For(inner) => {
@@ -121,7 +147,7 @@ impl Machine<'_> {
                         // Below `end`; only the product may wrap.
                         let value = inner.start.wrapping_add(inner.step.wrapping_mul(trip as i64));
                         self.vars[inner.var.0 as usize] = value;
-                        self.block(&inner.body)?;
+                        self.block(&inner.body);
                     }
                 }
                 Stmt::Let { value, op } => {
@@ -129,12 +155,8 @@ impl Machine<'_> {
                 }
                 Stmt::Set { value, from } => self.values[value.0 as usize] = self.get(*from),
                 Stmt::Store { value, at } => self.store(*value, at),
-                Stmt::Call { callee, args } => self.call(callee, args).map_err(|message| {
-                    InterpError::Call { kernel: self.kernel.name.clone(), callee: callee.clone(), message }
-                })?,
             }
         }
-        Ok(())
     }
 
     fn load(&self, place: &Place, lanes: usize) -> Value {
@@ -185,35 +207,6 @@ impl Machine<'_> {
                 other => other,
             },
         }
-    }
-
-    fn call(&mut self, name: &str, args: &[(String, Arg)]) -> Result<(), String> {
-        let callee = self.symbols.callee(name).ok_or("the callee is not registered")?;
-        let known = CallArgs { kernel: self.kernel, args };
-        let extents = callee.extents(&known)?;
-        let mut spans = Vec::new();
-        for (((_, arg), field), extent) in args.iter().zip(callee.fields()).zip(extents) {
-            if let (Arg::Place(place), FieldKind::Pointer(access, _)) = (arg, field.kind) {
-                let at = self.index(&place.index);
-                spans.push((place.buffer.0 as usize, at..at + extent as usize, access));
-            }
-        }
-        let copy = |(buffer, span, _): &(usize, Range<usize>, _)| match &self.buffers[*buffer] {
-            Data::F32(data) => Data::F32(data[span.clone()].to_vec()),
-            Data::F64(data) => Data::F64(data[span.clone()].to_vec()),
-        };
-        let mut operands: Vec<Data> = spans.iter().map(copy).collect();
-        callee.interpret(&known, &mut operands)?;
-        for ((buffer, span, access), operand) in spans.into_iter().zip(operands) {
-            if access == crate::kir::Access::Write {
-                match (&mut self.buffers[buffer], operand) {
-                    (Data::F32(data), Data::F32(new)) => data[span].copy_from_slice(&new),
-                    (Data::F64(data), Data::F64(new)) => data[span].copy_from_slice(&new),
-                    (data, _) => return Err(format!("got other elements than {:?}", data.elem())),
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -7,18 +7,16 @@
 //! kernels slowly and is the oracle: compiled code agrees with it to the bit.
 //!
 //! Cranelift's vectors have four lanes of f32, which is the whole register on some machines and a quarter of it on
-//! others. So the one loop that decides the speed, the convolution's tile, is a function that kernels call: a
-//! [`kir::Callee`] with a contract that the verifier checks like a load, written in intrinsics where that pays, and
-//! generated here for every machine ([`tile`]).
+//! others. So the one loop that decides the speed, the convolution's tile, is no kernel of this kind: `relc-runtime` has
+//! it in intrinsics.
 //!
 //! ```
 //! use relc_codegen::jit::{Binding, Target, compile};
 //! use relc_codegen::kernels::{Blocked, Halo, sum_relu};
-//! use relc_codegen::kir::Symbols;
 //!
 //! let layout = Blocked { channels: 8, height: 2, width: 3, vector: 8, halo: Halo::default() };
 //! let kernel = sum_relu("add", &[layout; 2], layout, true);
-//! let compiled = compile(&[kernel], &Symbols::new(), &Target::host()?)?;
+//! let compiled = compile(&[kernel], &Target::host()?)?;
 //! let add = compiled.get(0).ok_or("one kernel was compiled")?;
 //!
 //! let (a, b, mut y) = (vec![1.0; 48], vec![-3.0; 48], vec![f32::NAN; 48]);
@@ -27,9 +25,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsafe code is in four places: turning code addresses into functions and freeing their memory (`jit/memory.rs`),
-//! vouching for what was compiled (`jit/mod.rs`), and registering foreign micro-kernels
-//! ([`kir::Symbols::define`], whose callers vouch for them).
+//! Unsafe code is in two places: turning code addresses into functions and freeing their memory (`jit/memory.rs`), and
+//! vouching for what was compiled (`jit/mod.rs`).
 //!
 //! **Invariant:** nothing here knows of graphs, rules or relevance beyond the arithmetic of a kernel.
 
@@ -37,4 +34,3 @@ pub mod interp;
 pub mod jit;
 pub mod kernels;
 pub mod kir;
-pub mod tile;

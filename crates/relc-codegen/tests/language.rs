@@ -1,82 +1,13 @@
 //! The text form, the verifier's messages, and what calling a compiled kernel checks.
 
-use std::sync::Arc;
-
-use relc_codegen::interp::{interpret, zeroed};
-use relc_codegen::jit::{Binding, CompileError, Target, compile, listing};
-use relc_codegen::kir::{
-    Access, CallArgs, Callee, Data, Elem, Field, FieldKind, Kernel, Symbols, parse, unproven_disjoint, verify,
-};
-
-/// Sums `count` elements with a stride into `out`.
-struct SumCallee;
-
-#[repr(C)]
-struct SumArgs {
-    input: *const f32,
-    count: u32,
-    stride: u64,
-    offsets: *const u32,
-    out: *mut f32,
-}
-
-const SUM_FIELDS: [Field; 5] = [
-    Field { name: "input", kind: FieldKind::Pointer(Access::Read, Elem::F32) },
-    Field { name: "count", kind: FieldKind::U32 },
-    Field { name: "stride", kind: FieldKind::U64 },
-    Field { name: "offsets", kind: FieldKind::Table },
-    Field { name: "out", kind: FieldKind::Pointer(Access::Write, Elem::F32) },
-];
-
-impl Callee for SumCallee {
-    fn name(&self) -> &str {
-        "test.sum"
-    }
-
-    fn fields(&self) -> &[Field] {
-        &SUM_FIELDS
-    }
-
-    fn extents(&self, args: &CallArgs<'_>) -> Result<Vec<u64>, String> {
-        let count = args.imm("count")?;
-        if count == 0 {
-            return Err("got count=0, expected at least 1".to_owned());
-        }
-        let reach = u64::from(*args.table("offsets")?.iter().max().unwrap_or(&0));
-        Ok(vec![reach + (count - 1) * args.imm("stride")? + 1, 0, 0, 1, 1])
-    }
-
-    fn interpret(&self, args: &CallArgs<'_>, operands: &mut [Data]) -> Result<(), String> {
-        let (count, stride) = (args.imm("count")? as usize, args.imm("stride")? as usize);
-        let start = args.table("offsets")?[0] as usize;
-        let sum = (0..count).map(|k| operands[0].f32s()[start + k * stride]).sum();
-        operands[1].f32s()[0] = sum;
-        Ok(())
-    }
-}
-
-unsafe extern "C" fn sum(args: *const SumArgs) {
-    // SAFETY: the contract of `Symbols::define`: all accesses are inside the extents of `SumCallee`.
-    unsafe {
-        let args = &*args;
-        let start = *args.offsets as usize;
-        let at = |k: usize| *args.input.add(start + k * args.stride as usize);
-        *args.out = (0..args.count as usize).map(at).sum();
-    }
-}
-
-fn symbols() -> Symbols {
-    let mut symbols = Symbols::new();
-    // SAFETY: `sum` takes the struct of `SUM_FIELDS` and keeps to the extents.
-    unsafe { symbols.define(Arc::new(SumCallee), sum as *const u8) };
-    symbols
-}
+use relc_codegen::interp::{Data, interpret, zeroed};
+use relc_codegen::jit::{Binding, Target, compile, listing};
+use relc_codegen::kir::{Kernel, parse, unproven_disjoint, verify};
 
 /// A kernel with this body, of one task variable `%t` in 0..4.
 fn text(body: &str) -> String {
     format!(
         "kernel @k (in @x: f32[64], out @y: f32[64], const @w: f32[8], out @d: f64[8]) tasks=[4] {{
-           table @offsets = [3]
            for %t in tasks {{ {body} }}
          }}"
     )
@@ -88,7 +19,7 @@ fn kernel(body: &str) -> Kernel {
 
 #[track_caller]
 fn refused(body: &str, expected: &str) {
-    let error = verify(&kernel(body), &symbols()).unwrap_err().to_string();
+    let error = verify(&kernel(body)).unwrap_err().to_string();
     assert!(error.contains(expected), "got `{error}`, expected `{expected}`");
 }
 
@@ -96,7 +27,6 @@ fn refused(body: &str, expected: &str) {
 fn text_round_trips() {
     let source = "\
 kernel @a/b.c-1 (in @x: f32[64], inout @y: f64[8]) tasks=[2, 3] {
-  table @taps = [0, 8, 4294967295]
   for %t, %u in tasks {
     for %i in -4..4 step 2 unroll {
       let %a: f32x4 = load @x[%t*16 + %u*4 + %i*-1 + 4]
@@ -109,7 +39,6 @@ kernel @a/b.c-1 (in @x: f32[64], inout @y: f64[8]) tasks=[2, 3] {
       let %h: f64 = promote %g
       store %h, @y[%u]
       set %c = %c
-      call some.kernel-1 (input=@x[%t + 1], taps=@taps, count=18446744073709551615)
     }
   }
 }
@@ -123,7 +52,7 @@ fn parse_errors_name_the_place() {
     assert_eq!(message("kernel x"), "line 1, column 8: got `x`, expected a name with `@`");
     assert_eq!(
         message("kernel @k () tasks=[1] {\n  for %t in tasks {"),
-        "line 2, column 20: got the end of the text, expected for, let, set, store, call or `}`"
+        "line 2, column 20: got the end of the text, expected for, let, set, store or `}`"
     );
     let error = message(&text("store %v, @y[0]"));
     assert!(error.ends_with("got `%v`, which is not defined, expected a value"), "{error}");
@@ -142,7 +71,7 @@ fn the_verifier_checks_bounds() {
         "let %a: f32x4 = load @x[%t*20 + 1]",
         "at `let %a: f32x4 = load @x[%t*20 + 1]`: @x: got elements 1..65, expected them within 0..64",
     );
-    verify(&kernel("let %a: f32x4 = load @x[%t*20]"), &symbols()).unwrap();
+    verify(&kernel("let %a: f32x4 = load @x[%t*20]")).unwrap();
     refused("let %a: f32 = load @x[%t*-1 + 2]", "got elements -1..3");
     refused("for %i in 0..9 step 3 { let %a: f32 = load @w[%i + 2] }", "got elements 2..9");
     refused("let %a: f64x2 = load @d[7]", "got elements 7..9, expected them within 0..8");
@@ -166,19 +95,13 @@ fn indices_that_overflow_are_refused() {
         refused(&nested(vars, &far, &load), "got elements beyond all bounds, expected them within 0..64");
         let store = format!("let %a: f32 = const 0.0 store %a, @y[{}]", sum(vars, coefficient));
         let unproven = kernel(&nested(vars, &far, &store));
-        assert_eq!(unproven_disjoint(&unproven, &symbols()), ["y"]);
+        assert_eq!(unproven_disjoint(&unproven), ["y"]);
     }
     // What saturates on the way stays refused, though the text cancels it.
     let back = format!("%t*{0} + %t + %t*-{0}", i64::MAX);
     refused(&format!("let %a: f32 = load @x[{back}]"), "got elements beyond all bounds");
     let back = format!("{0} + 1 + -{0}", i64::MAX);
     refused(&format!("let %a: f32 = load @x[{back}]"), "got elements beyond all bounds");
-    // A callee that may touch anything reaches no end.
-    let call = format!(
-        "call test.sum (input=@x[{}], count=1, stride=1, offsets=@offsets, out=@y[%t])",
-        sum(1, i64::MAX - 1)
-    );
-    refused(&nested(1, &far, &call), "argument input: @x: got elements -");
 }
 
 /// Loops of few rounds whose bounds are far apart.
@@ -190,9 +113,9 @@ fn wide_steps_do_not_overflow() {
             "for %i in {low}..{high} step {high}{unroll} {{ let %a: f32 = const 1.0 store %a, @y[%t] }}"
         );
         let kernel = kernel(&body);
-        let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &Target::host().unwrap()).unwrap();
+        let compiled = compile(std::slice::from_ref(&kernel), &Target::host().unwrap()).unwrap();
         let mut interpreted = zeroed(&kernel);
-        interpret(&kernel, &symbols(), &mut interpreted, 0..4, true).unwrap();
+        interpret(&kernel, &mut interpreted, 0..4, true).unwrap();
         let (x, w) = ([0.0; 64], [0.0; 8]);
         let (mut y, mut d) = ([0.0; 64], [0.0; 8]);
         let mut bound =
@@ -234,58 +157,22 @@ fn the_verifier_checks_structure() {
 }
 
 #[test]
-fn the_verifier_checks_calls() {
-    let call = |args: &str| format!("call test.sum ({args})");
-    let good = "input=@x[%t*3], count=8, stride=7, offsets=@offsets, out=@y[%t]";
-    verify(&kernel(&call(good)), &symbols()).unwrap();
-    refused(&call(&good.replace("stride=7", "stride=8")), "argument input: @x: got elements 0..69");
-    refused(&call(&good.replace("count=8", "count=0")), "got count=0, expected at least 1");
-    refused(&call(&good.replace("@y[%t]", "@w[%t]")), "argument out: got a write to const @w");
-    refused(&call(&good.replace("out=", "output=")), "got the arguments [input, count");
-    refused(&call(&good.replace("@offsets", "3")), "argument `offsets`: expected a table");
-    refused("call test.other ()", "got the callee test.other, expected one of [test.sum]");
-}
-
-#[test]
 fn disjointness_is_proven_where_it_is_simple() {
     let unproven = |body: &str| {
         let kernel = kernel(&format!("let %a: f32x4 = load @x[0] let %b: f32 = load @x[0] {body}"));
-        unproven_disjoint(&kernel, &symbols()).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        unproven_disjoint(&kernel).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     assert!(unproven("store %a, @y[%t*4]").is_empty());
     assert_eq!(unproven("store %a, @y[%t*3]"), ["y"]);
     assert_eq!(unproven("store %a, @y[0]"), ["y"]);
     assert_eq!(unproven("store %b, @y[%t] store %b, @y[%t + 4]"), ["y"]);
     assert!(unproven("store %b, @y[%t*8] store %b, @y[%t*8 + 4]").is_empty());
-    assert!(
-        unproven("call test.sum (input=@x[0], count=1, stride=1, offsets=@offsets, out=@y[%t])").is_empty()
-    );
-}
-
-#[test]
-fn calls_reach_registered_functions() {
-    let body = "for %i in 0..3 step 1 {
-        call test.sum (input=@x[%t*4 + %i], count=5, stride=7, offsets=@offsets, out=@y[%t*3 + %i]) }";
-    let kernel = kernel(body);
-    let target = Target::host().unwrap();
-    let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &target).unwrap();
-    let x: Vec<f32> = (0..64).map(|k| k as f32).collect();
-    let w = [0.0; 8];
-    let (mut y, mut d) = ([0.0; 64], [0.0; 8]);
-    let mut bound = [Binding::Read(&x), Binding::Write(&mut y), Binding::Read(&w), Binding::Write64(&mut d)];
-    // The function outlives the collection that it comes from.
-    let function = compiled.into_iter().next().unwrap();
-    function.call(&mut bound, 0..4).unwrap();
-    for (t, i) in (0..4).flat_map(|t| (0..3).map(move |i| (t, i))) {
-        let expected: f32 = (0..5).map(|k| x[t * 4 + i + 3 + k * 7]).sum();
-        assert_eq!(y[t * 3 + i], expected);
-    }
 }
 
 #[test]
 fn calls_are_checked() {
     let kernel = kernel("let %a: f32 = load @x[%t] store %a, @y[%t]");
-    let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &Target::host().unwrap()).unwrap();
+    let compiled = compile(std::slice::from_ref(&kernel), &Target::host().unwrap()).unwrap();
     let function = compiled.get(0).unwrap();
     let x = [1.0; 64];
     let (mut y, mut d) = ([0.0; 64], [0.0; 8]);
@@ -311,18 +198,9 @@ fn calls_are_checked() {
 }
 
 #[test]
-fn declared_symbols_cannot_be_compiled() {
-    let mut symbols = Symbols::new();
-    symbols.declare(Arc::new(SumCallee));
-    let kernel = kernel("call test.sum (input=@x[0], count=1, stride=1, offsets=@offsets, out=@y[%t])");
-    let error = compile(&[kernel], &symbols, &Target::host().unwrap()).unwrap_err();
-    assert!(matches!(error, CompileError::Unlinked { .. }), "{error}");
-}
-
-#[test]
 fn listings_show_both_levels() {
     let kernel = kernel("for %i in 0..4 step 1 { let %a: f32 = load @x[%t + %i] store %a, @y[%t] }");
-    let text = listing(&kernel, &symbols(), &Target::host().unwrap()).unwrap();
+    let text = listing(&kernel, &Target::host().unwrap()).unwrap();
     assert!(text.contains("function u0:0"), "{text}");
     assert!(text.contains("block0:"), "{text}");
 }
@@ -331,7 +209,7 @@ fn listings_show_both_levels() {
 #[test]
 fn compiled_kernels_run_on_many_threads() {
     let kernel = kernel("let %a: f32x4 = load @x[%t*4] store %a, @y[%t*4]");
-    let compiled = compile(std::slice::from_ref(&kernel), &symbols(), &Target::host().unwrap()).unwrap();
+    let compiled = compile(std::slice::from_ref(&kernel), &Target::host().unwrap()).unwrap();
     let function = compiled.get(0).unwrap().clone();
     drop(compiled);
     let x: Vec<f32> = (0..64).map(|k| k as f32).collect();

@@ -1,11 +1,10 @@
 //! Random kernels: every operation, in loops of every kind, compiled against interpreted, to the bit.
 
 use proptest::prelude::*;
-use relc_codegen::interp::interpret;
+use relc_codegen::interp::{Data, interpret};
 use relc_codegen::jit::{Binding, Target, compile};
 use relc_codegen::kir::{
-    Binary, Body, Buf, BufferKind, Compare, Data, Elem, Idx, Kernel, KernelBuilder, Symbols, Ty, Unary, Val,
-    parse,
+    Binary, Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilder, Ty, Unary, Val, parse,
 };
 
 /// Elements of each buffer. Indices below [`reach`] fit four lanes.
@@ -210,9 +209,9 @@ proptest! {
         let doubles = Data::F64(floats(43).into_iter().map(f64::from).collect());
         for target in [Target::host().unwrap(), Target::baseline().unwrap()] {
             let mut expected: Vec<Data> = data.iter().cloned().chain([doubles.clone()]).collect();
-            interpret(&kernel, &Symbols::new(), &mut expected, tasks.clone(), target.fuses()).unwrap();
+            interpret(&kernel, &mut expected, tasks.clone(), target.fuses()).unwrap();
             let mut got: Vec<Data> = data.iter().cloned().chain([doubles.clone()]).collect();
-            let compiled = compile(std::slice::from_ref(&kernel), &Symbols::new(), &target).unwrap();
+            let compiled = compile(std::slice::from_ref(&kernel), &target).unwrap();
             let mut bound: Vec<_> = got
                 .iter_mut()
                 .map(|data| match data {

@@ -166,15 +166,6 @@ impl Bench {
         let rate = self.flops / self.best / 1e9;
         (rate, rate / peak / threads as f64 * 100.0)
     }
-
-    fn kernels(&self) -> String {
-        match &self.plan {
-            Plan::Direct(plan, ..) => plan.calls().next().map_or(String::new(), |calls| {
-                format!("{} {}x{}", calls.shape.kind.name(), calls.shape.pixels, calls.shape.blocks)
-            }),
-            Plan::Winograd(..) => String::new(),
-        }
-    }
 }
 
 /// Multiply-adds on registers alone: what one core can do, in GFLOP/s.
@@ -273,7 +264,7 @@ fn table(name: &str, layers: &[Layer], isa: Isa, hot: bool, repetitions: usize) 
     let kind = if hot { "hot" } else { "cold" };
     println!("\n{name}, {isa}, {kind}: peak {peak:.1} GFLOP/s on one core, {:.1} on two", one + two);
     print!("{:<24}", "1 thread, 2 threads");
-    COLUMNS.iter().for_each(|(title, _)| print!("{title:^36}"));
+    COLUMNS.iter().for_each(|(title, _)| print!("{title:^24}"));
     println!();
     // Per column and number of threads: seconds, and FLOPs.
     let mut sums = [[(0.0, 0.0); 2]; COLUMNS.len()];
@@ -284,7 +275,7 @@ fn table(name: &str, layers: &[Layer], isa: Isa, hot: bool, repetitions: usize) 
                 continue;
             };
             let [(a, p), (b, q)] = [one.rate(peak, 1), two.rate(peak, 2)];
-            print!("{a:>7.1} {p:>3.0}% {b:>6.1} {q:>3.0}% {:<12}", one.kernels());
+            print!("{a:>7.1} {p:>3.0}% {b:>6.1} {q:>3.0}%");
             for (sum, bench) in sums.iter_mut().zip([one, two]) {
                 *sum = (sum.0 + bench.best * count as f64, sum.1 + bench.flops * count as f64);
             }
@@ -295,7 +286,7 @@ fn table(name: &str, layers: &[Layer], isa: Isa, hot: bool, repetitions: usize) 
         print!("{:<24}", format!("all, {} thread(s), ms", threads + 1));
         for (seconds, flops) in sums.map(|column| column[threads]) {
             print!(
-                "{:>9.2} {:>3.0}%{:>22}",
+                "{:>9.2} {:>3.0}%{:>10}",
                 seconds * 1e3,
                 flops / seconds / 1e7 / peak / (threads + 1) as f64,
                 ""

@@ -57,8 +57,6 @@ pub enum Epilogue<'a> {
         /// What is added.
         addend: Option<Operand<'a>>,
     },
-    /// Whatever the caller does with the row.
-    Custom(RowHook<'a>),
 }
 
 /// Checks that operands which lie like this can join an output.
@@ -75,27 +73,6 @@ pub fn fits<'a>(output: &Blocked, operands: impl IntoIterator<Item = &'a Blocked
         }
         None => Ok(()),
     }
-}
-
-/// A function of finished rows; tasks call it concurrently, for each row of each block once.
-#[derive(Clone, Copy)]
-pub struct RowHook<'a>(pub &'a (dyn Fn(FinishedRow<'_>) + Sync));
-
-impl std::fmt::Debug for RowHook<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RowHook")
-    }
-}
-
-/// A row of one block of the output.
-#[derive(Debug)]
-pub struct FinishedRow<'a> {
-    /// Which block of channels.
-    pub block: usize,
-    /// Which row of the image.
-    pub y: usize,
-    /// `f32[W][V]`.
-    pub out: &'a mut [f32],
 }
 
 /// Which row: of the image (y) and of the blocks.
@@ -126,7 +103,7 @@ impl<'a> Epilogue<'a> {
     /// The tensors that it reads.
     fn operands(&self) -> impl Iterator<Item = Operand<'a>> {
         let operands = match *self {
-            Epilogue::None | Epilogue::Custom(_) => [None, None],
+            Epilogue::None => [None, None],
             Epilogue::Activate { residual, .. } => [residual, None],
             Epilogue::Quotient { relevance, .. } => [Some(relevance), None],
             Epilogue::Product { factor, addend } => [Some(factor), addend],
@@ -136,9 +113,6 @@ impl<'a> Epilogue<'a> {
 
     /// Works on a row `f32[W][V]`.
     pub(crate) fn apply(&self, row: Row, out: &mut [f32]) {
-        if let Epilogue::Custom(RowHook(hook)) = self {
-            return hook(FinishedRow { block: row.block, y: row.y, out });
-        }
         if row.channels != row.isa.width() {
             // SAFETY: plain loops need no instruction set.
             return unsafe { apply::<[f32; 1]>(self, row, out) };
@@ -188,7 +162,7 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
     // SAFETY: each loop stays in the shortest of its slices; the rest is the contract of this function.
     unsafe {
         match epilogue {
-            Epilogue::None | Epilogue::Custom(_) => {}
+            Epilogue::None => {}
             Epilogue::Activate { bias, residual, relu } => {
                 if let Some(bias) = bias {
                     add_channels::<S>(row, bias, out);

@@ -5,9 +5,7 @@
 //! that no kernel looks at borders. The [tile kernels](tile) compute some pixels by some blocks of output
 //! channels in registers; they are the one hot loop of forward, denominators and backward alike, and are
 //! written with intrinsics, because Cranelift's x86 vectors have 128 bits. [`conv`] cuts a convolution into
-//! tiles, packs its weights in the order in which the tiles read them, and runs it; code that is compiled at
-//! run time calls the same kernels
-//! [by name](tile::symbols). [`winograd`] computes 3x3 convolutions with fewer multiplications.
+//! tiles, packs its weights in the order in which the tiles read them, and runs it. [`winograd`] computes 3x3 convolutions with fewer multiplications.
 //!
 //! **Invariant:** no graph here, and no rule: this crate knows sums of products, not relevance.
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 use relc_runtime::Isa;
 use relc_runtime::conv::{ConvError, ConvPlan, ConvSpec, Direction};
-use relc_runtime::epilogue::{Epilogue, FinishedRow, Operand, RowHook};
+use relc_runtime::epilogue::{Epilogue, Operand};
 use relc_runtime::layout::{Blocked, Halo};
-use relc_runtime::tile::{Part, TileCall};
+use relc_runtime::tile::Part;
 use support::{Case, guarded, naive, values};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Transposed];
@@ -191,8 +191,6 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
     expect(product, &|i| z[i] * other[i]);
     let product = Epilogue::Product { factor: operand, addend: Some(operand) };
     expect(product, &|i| z[i] * other[i] + other[i]);
-    let row = |row: FinishedRow<'_>| row.out.iter_mut().for_each(|out| *out *= (row.y + 1) as f32);
-    expect(Epilogue::Custom(RowHook(&row)), &|i| z[i] * (i / to[2] % to[1] + 1) as f32);
     let offset = vec![0.25; to[0]];
     let flags = [AtomicBool::new(false), AtomicBool::new(false)];
     for (floor, vanished) in [0.5, 0.0].into_iter().zip(&flags) {
@@ -229,43 +227,4 @@ fn plans_and_calls_that_do_not_fit_are_refused() {
         epilogue: Epilogue::None,
     };
     assert!(matches!(plan.run(&pass, &mut [0.0; 7]), Err(ConvError::Length(_))));
-}
-
-#[test]
-fn calls_as_data_compute_what_the_plan_does() {
-    let cases =
-        [plain(24, 40, 3, 1, 1, [6, 11]), plain(24, 40, 3, 2, 1, [7, 10]), plain(3, 20, 3, 2, 1, [9, 8])];
-    for (case, direction) in cases.iter().flat_map(|case| DIRECTIONS.map(|direction| (case, direction))) {
-        for isa in Isa::available() {
-            let parts = case.plan(direction, isa, true);
-            let dense = values(case.sizes(direction).0.iter().product(), 2);
-            let (expected, _) =
-                guarded(&parts, &case.weights(), &dense, Part::Positive, Epilogue::None, false);
-            let (plan, input, output) = &parts;
-            let mut source = vec![0.0; input.len()];
-            input.pack(&dense, &mut source).unwrap();
-            let weights = plan.pack(&case.weights()).unwrap();
-            let mut out = vec![0.0; output.len()];
-            for calls in plan.calls() {
-                for row in 0..calls.rows {
-                    let call = TileCall {
-                        shape: calls.shape,
-                        part: Part::Positive,
-                        taps: &plan.taps()[calls.taps.clone()],
-                        lanes: calls.lanes,
-                        input: &source[calls.input + row * calls.in_row_stride..],
-                        in_pixel_stride: calls.in_pixel_stride,
-                        weights: &weights.as_slice()[calls.weights..],
-                        out_pixel_stride: calls.out_pixel_stride,
-                        out_block_stride: calls.out_block_stride,
-                        accumulate: false,
-                    };
-                    call.run(&mut out[calls.out + row * calls.out_row_stride..]).unwrap();
-                }
-            }
-            let mut got = vec![0.0; output.dense_len()];
-            output.unpack(&out, &mut got).unwrap();
-            assert_eq!(got, expected, "{case:?} {direction:?} {isa}");
-        }
-    }
 }

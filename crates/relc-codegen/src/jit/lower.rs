@@ -4,26 +4,14 @@ use std::collections::HashMap;
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::immediates::Offset32;
-use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8, I8X16, I32, I32X4, I64};
-use cranelift_codegen::ir::{
-    Block, BlockArg, FuncRef, GlobalValue, InstBuilder, StackSlot, StackSlotData, StackSlotKind, Type, Value,
-};
+use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8, I8X16, I32X4, I64};
+use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, Type, Value};
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, Variable};
 
 use super::address::{Scopes, Stream};
 use super::simd::{bitcast, fma, max, min, plain, select};
-use crate::kir::{
-    Arg, Binary, Buf, BufferKind, Compare, FieldKind, For, Kernel, Op, Place, Stmt, Symbols, Ty, Unary, Val,
-    field_offsets, walk,
-};
-
-/// What the function refers to outside itself.
-pub(super) struct Externals {
-    pub callees: HashMap<String, FuncRef>,
-    /// One per table of the kernel.
-    pub tables: Vec<GlobalValue>,
-}
+use crate::kir::{Binary, Buf, BufferKind, Compare, For, Kernel, Op, Place, Stmt, Ty, Unary, Val};
 
 /// Where a value of the kernel is.
 #[derive(Clone, Copy)]
@@ -32,25 +20,15 @@ enum Slot {
     Mutable(Variable),
 }
 
-/// The struct of arguments of one call, and the byte offset of each field.
-struct Site {
-    slot: StackSlot,
-    offsets: Vec<u32>,
-}
-
 /// One function in the making. Ids and types of the kernel are verified, so looking them up cannot fail.
 pub(super) struct Lowering<'a, 'f> {
     kernel: &'a Kernel,
-    symbols: &'a Symbols,
-    externals: Externals,
     fb: FunctionBuilder<'f>,
     fuses: bool,
     scopes: Scopes,
     /// The base address of each buffer.
     bases: Vec<Value>,
     values: Vec<Option<Slot>>,
-    /// By the address of the statement, which is unique and stable while the kernel is borrowed.
-    sites: HashMap<*const Stmt, Site>,
 }
 
 fn clif_type(ty: Ty) -> Type {
@@ -65,16 +43,9 @@ fn clif_type(ty: Ty) -> Type {
 }
 
 impl<'a, 'f> Lowering<'a, 'f> {
-    pub fn new(
-        kernel: &'a Kernel,
-        symbols: &'a Symbols,
-        externals: Externals,
-        fb: FunctionBuilder<'f>,
-        fuses: bool,
-    ) -> Self {
+    pub fn new(kernel: &'a Kernel, fb: FunctionBuilder<'f>, fuses: bool) -> Self {
         let values = vec![None; kernel.values.len()];
-        let (scopes, bases, sites) = (Scopes::default(), Vec::new(), HashMap::new());
-        Lowering { kernel, symbols, externals, fb, fuses, scopes, bases, values, sites }
+        Lowering { kernel, fb, fuses, scopes: Scopes::default(), bases: Vec::new(), values }
     }
 
     /// Generates `fn(buffers, lo, hi)`: the body for each task of the range.
@@ -89,8 +60,6 @@ impl<'a, 'f> Lowering<'a, 'f> {
             let base = self.fb.ins().load(I64, flags, buffers, Offset32::new(offset));
             self.bases.push(base);
         }
-        let kernel = self.kernel;
-        walk(&kernel.body, &mut |stmt| self.prepare_call(stmt));
 
         let [header, body, exit] = [(); 3].map(|()| self.fb.create_block());
         let task = self.fb.append_block_param(header, I64);
@@ -195,7 +164,6 @@ impl<'a, 'f> Lowering<'a, 'f> {
                     let (pointer, offset) = self.address(at);
                     self.fb.ins().store(plain(), value, pointer, offset);
                 }
-                Stmt::Call { callee, args } => self.call(stmt, callee, args),
             }
         }
     }
@@ -361,43 +329,5 @@ impl<'a, 'f> Lowering<'a, 'f> {
         }
         let high = pair(2);
         self.fb.ins().fadd(low, high)
-    }
-
-    /// Reserves the struct of a call's arguments in the entry block, and writes there what never changes.
-    fn prepare_call(&mut self, stmt: &'a Stmt) {
-        let Stmt::Call { callee, args } = stmt else { return };
-        let Some(callee) = self.symbols.callee(callee) else { return };
-        let (offsets, size) = field_offsets(callee.fields());
-        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, size, 3);
-        let slot = self.fb.create_sized_stack_slot(slot);
-        for (((_, arg), field), offset) in args.iter().zip(callee.fields()).zip(&offsets) {
-            let value = match (arg, field.kind) {
-                (Arg::Imm(value), FieldKind::U32) => self.fb.ins().iconst(I32, *value as i64),
-                (Arg::Imm(value), _) => self.fb.ins().iconst(I64, *value as i64),
-                (Arg::Table(table), _) => {
-                    self.fb.ins().symbol_value(I64, self.externals.tables[table.0 as usize])
-                }
-                (Arg::Place(_), _) => continue,
-            };
-            self.fb.ins().stack_store(I64, value, slot, *offset as i32);
-        }
-        self.sites.insert(std::ptr::from_ref(stmt), Site { slot, offsets });
-    }
-
-    fn call(&mut self, stmt: &Stmt, callee: &str, args: &[(String, Arg)]) {
-        let Some(site) = self.sites.get(&std::ptr::from_ref(stmt)) else { return };
-        let slot = site.slot;
-        let fields: Vec<(&Place, u32)> = args
-            .iter()
-            .zip(&site.offsets)
-            .filter_map(|((_, arg), offset)| Some((arg.place()?, *offset)))
-            .collect();
-        for (place, field) in fields {
-            let (pointer, offset) = self.address(place);
-            let pointer = self.shifted(pointer, offset.into());
-            self.fb.ins().stack_store(I64, pointer, slot, field as i32);
-        }
-        let argument = self.fb.ins().stack_addr(I64, slot, 0);
-        self.fb.ins().call(self.externals.callees[callee], &[argument]);
     }
 }

@@ -1,6 +1,5 @@
 //! Compiled code and the ways to call it.
 
-use std::any::Any;
 use std::fmt;
 use std::mem;
 use std::ops::Range;
@@ -15,14 +14,12 @@ use crate::kir::{Buffer, Elem, Kernel};
 pub(crate) struct CodeMemory {
     /// Behind a lock only because the module is not [`Sync`]; nobody takes it before the end. Empty only in `drop`.
     module: Mutex<Option<JITModule>>,
-    /// Code that this code calls.
-    _owners: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 impl CodeMemory {
     /// Takes a finalized module.
-    pub fn new(module: JITModule, owners: Vec<Arc<dyn Any + Send + Sync>>) -> Arc<Self> {
-        Arc::new(CodeMemory { module: Mutex::new(Some(module)), _owners: owners })
+    pub fn new(module: JITModule) -> Arc<Self> {
+        Arc::new(CodeMemory { module: Mutex::new(Some(module)) })
     }
 }
 
@@ -33,8 +30,8 @@ impl Drop for CodeMemory {
             Err(poisoned) => poisoned.into_inner().take(),
         };
         if let Some(module) = module {
-            // SAFETY: every `CompiledFn` and `Symbol` with an address in this memory holds an `Arc` of `self`, and
-            // code runs only through one of them, so no code of the module runs now or later.
+            // SAFETY: every `CompiledFn` with an address in this memory holds an `Arc` of `self`, and
+            // code runs only through them, so no code of the module runs now or later.
             unsafe { module.free_memory() }
         }
     }
@@ -244,8 +241,7 @@ impl CompiledFn {
     ///   of the same kernel with other tasks, if its tasks write disjoint elements and read none that others write.
     /// - Buffers overlap only where the kernel's author allows it, and never one that is written with a `const`.
     pub unsafe fn call_raw(&self, buffers: *const *mut u8, lo: usize, hi: usize) {
-        // SAFETY: the kernel was verified: it touches only elements inside its buffers, and calls only symbols whose
-        // definition vouches for the same.
+        // SAFETY: the kernel was verified: it touches only elements inside its buffers.
         unsafe { (self.entry)(buffers, lo as u64, hi as u64) }
     }
 }

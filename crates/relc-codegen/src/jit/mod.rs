@@ -11,10 +11,10 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_module::ModuleError;
 
 pub use memory::{Binding, CallError, CompiledFn};
-pub(crate) use session::Session;
-pub(crate) use simd::{fma, max, min, plain};
 
-use crate::kir::{Kernel, Symbols, VerifyErrors, unproven_disjoint};
+use session::Session;
+
+use crate::kir::{Kernel, VerifyErrors, unproven_disjoint};
 
 /// Why kernels could not be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -23,21 +23,13 @@ pub enum CompileError {
     /// A kernel is not valid.
     #[error(transparent)]
     Verify(#[from] VerifyErrors),
-    /// A kernel calls a symbol that has no code.
-    #[error("kernel @{kernel}: calls {callee}, which is declared without code; define it before compiling")]
-    Unlinked {
-        /// The kernel's name.
-        kernel: String,
-        /// The symbol's name.
-        callee: String,
-    },
     /// Cranelift does not support this machine.
     #[error("this machine cannot run compiled kernels: {0}; try --engine interp-f32, the interpreter")]
     Machine(String),
     /// Cranelift failed.
     #[error("{name}: {source}")]
     Backend {
-        /// The kernel or tile.
+        /// The kernel.
         name: String,
         /// Why.
         #[source]
@@ -49,8 +41,6 @@ pub enum CompileError {
 #[derive(Clone)]
 pub struct Target {
     isa: OwnedTargetIsa,
-    /// The same without optimisation, which keeps instructions in the order in which they are written.
-    unoptimised: OwnedTargetIsa,
     fuses: bool,
 }
 
@@ -78,12 +68,12 @@ impl Target {
     }
 
     fn new(native: bool) -> Result<Self, CompileError> {
-        let (isa, unoptimised) = (isa(native, "speed")?, isa(native, "none")?);
+        let isa = isa(native)?;
         // x86-64 has the instruction as an extension, the others always.
         let has_fma =
             isa.isa_flags().iter().any(|flag| flag.name == "has_fma" && flag.as_bool() == Some(true));
         let fuses = isa.name() != "x64" || has_fma;
-        Ok(Target { isa, unoptimised, fuses })
+        Ok(Target { isa, fuses })
     }
 
     /// Whether `fma` rounds once.
@@ -92,11 +82,11 @@ impl Target {
     }
 }
 
-fn isa(native: bool, opt_level: &str) -> Result<OwnedTargetIsa, CompileError> {
+fn isa(native: bool) -> Result<OwnedTargetIsa, CompileError> {
     let mut flags = settings::builder();
     let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
     let choices = [
-        ("opt_level", opt_level),
+        ("opt_level", "speed"),
         ("enable_verifier", verifier),
         ("use_colocated_libcalls", "false"),
         ("is_pic", "false"),
@@ -141,17 +131,13 @@ impl IntoIterator for CompiledKernels {
 /// Verifies kernels and compiles them into one piece of memory, which lives as long as any [`CompiledFn`] of it.
 ///
 /// # Errors
-/// If a kernel is not valid, calls a symbol without code, or Cranelift fails.
-pub fn compile(
-    kernels: &[Kernel],
-    symbols: &Symbols,
-    target: &Target,
-) -> Result<CompiledKernels, CompileError> {
-    let mut session = Session::new(symbols, target);
+/// If a kernel is not valid, or Cranelift fails.
+pub fn compile(kernels: &[Kernel], target: &Target) -> Result<CompiledKernels, CompileError> {
+    let mut session = Session::new(target);
     let ids = kernels.iter().map(|kernel| session.kernel(kernel)).collect::<Result<Vec<_>, _>>()?;
     let (code, memory) = session.finish(&ids)?;
     let functions = kernels.iter().zip(code).map(|(kernel, code)| {
-        let independent = unproven_disjoint(kernel, symbols).is_empty();
+        let independent = unproven_disjoint(kernel).is_empty();
         // SAFETY: `session.kernel` verified this kernel and compiled it to this code, which lies in `memory`.
         unsafe { CompiledFn::new(code, kernel, independent, memory.clone()) }
     });
@@ -162,8 +148,8 @@ pub fn compile(
 ///
 /// # Errors
 /// As [`compile`], which this does besides.
-pub fn listing(kernel: &Kernel, symbols: &Symbols, target: &Target) -> Result<String, CompileError> {
-    let mut session = Session::new(symbols, target);
+pub fn listing(kernel: &Kernel, target: &Target) -> Result<String, CompileError> {
+    let mut session = Session::new(target);
     session.keep_text();
     let id = session.kernel(kernel)?;
     let text = session.take_text();

@@ -1,23 +1,18 @@
 //! One Cranelift module while functions are added to it.
 
-use std::any::Any;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::types::I64;
-use cranelift_codegen::ir::{AbiParam, FuncRef, GlobalValue, Signature, UserFuncName};
-use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::ir::{AbiParam, UserFuncName};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
-use cranelift_module::{
-    DataDescription, DataId, FuncId, Linkage, Module, ModuleError, default_libcall_names,
-};
+use cranelift_module::{FuncId, Module, ModuleError, default_libcall_names};
 
-use super::lower::{Externals, Lowering};
+use super::lower::Lowering;
 use super::memory::CodeMemory;
 use super::{CompileError, Target};
-use crate::kir::{Kernel, Stmt, Symbols, verify, walk};
+use crate::kir::{Kernel, verify};
 
 /// Names the function that Cranelift failed on.
 fn backend<E: Into<Box<ModuleError>>>(name: &str) -> impl Fn(E) -> CompileError {
@@ -25,43 +20,23 @@ fn backend<E: Into<Box<ModuleError>>>(name: &str) -> impl Fn(E) -> CompileError 
 }
 
 /// Compiles functions one by one, then links them all.
-pub(crate) struct Session<'a> {
-    symbols: &'a Symbols,
+pub(super) struct Session {
     fuses: bool,
     module: JITModule,
     context: Context,
     builder: FunctionBuilderContext,
-    /// Tables by content: kernels of one shape share their taps.
-    tables: HashMap<Vec<u32>, DataId>,
     text: Option<String>,
 }
 
-impl<'a> Session<'a> {
-    /// A module for kernels that may call `symbols`.
-    pub fn new(symbols: &'a Symbols, target: &Target) -> Self {
-        Self::with_isa(symbols, target, target.isa.clone())
-    }
-
-    /// A module for functions whose instructions stay in the order in which they are written.
-    pub fn in_order(symbols: &'a Symbols, target: &Target) -> Self {
-        Self::with_isa(symbols, target, target.unoptimised.clone())
-    }
-
-    fn with_isa(symbols: &'a Symbols, target: &Target, isa: OwnedTargetIsa) -> Self {
-        let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
-        for (name, symbol) in symbols.iter() {
-            if let Some(address) = symbol.address {
-                builder.symbol(name, address as *const u8);
-            }
-        }
-        let module = JITModule::new(builder);
+impl Session {
+    /// An empty module.
+    pub fn new(target: &Target) -> Self {
+        let module = JITModule::new(JITBuilder::with_isa(target.isa.clone(), default_libcall_names()));
         Session {
-            symbols,
             fuses: target.fuses,
             context: module.make_context(),
             module,
             builder: FunctionBuilderContext::new(),
-            tables: HashMap::new(),
             text: None,
         }
     }
@@ -76,36 +51,15 @@ impl<'a> Session<'a> {
         self.text.take().unwrap_or_default()
     }
 
-    fn signature(&self, params: usize) -> Signature {
-        let mut signature = self.module.make_signature();
-        signature.params.extend((0..params).map(|_| AbiParam::new(I64)));
-        signature
-    }
-
     /// Verifies and compiles a kernel.
     pub fn kernel(&mut self, kernel: &Kernel) -> Result<FuncId, CompileError> {
-        verify(kernel, self.symbols)?;
-        let externals = self.externals(kernel)?;
-        self.context.func.signature = self.signature(3);
+        verify(kernel)?;
+        let mut signature = self.module.make_signature();
+        signature.params.extend((0..3).map(|_| AbiParam::new(I64)));
+        self.context.func.signature = signature;
         let builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        let lowering = Lowering::new(kernel, self.symbols, externals, builder, self.fuses);
-        lowering.finish(self.module.target_config());
+        Lowering::new(kernel, builder, self.fuses).finish(self.module.target_config());
         self.define().map_err(backend(&kernel.name))
-    }
-
-    /// Compiles a function of `params` 64-bit parameters without result; `build` terminates its blocks.
-    pub fn function(
-        &mut self,
-        name: &str,
-        params: usize,
-        build: impl FnOnce(&mut FunctionBuilder<'_>, bool),
-    ) -> Result<FuncId, CompileError> {
-        self.context.func.signature = self.signature(params);
-        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        build(&mut builder, self.fuses);
-        builder.seal_all_blocks();
-        builder.finalize(self.module.target_config());
-        self.define().map_err(backend(name))
     }
 
     fn define(&mut self) -> Result<FuncId, Box<ModuleError>> {
@@ -124,46 +78,6 @@ impl<'a> Session<'a> {
         Ok(id)
     }
 
-    /// Declares what the kernel refers to in the function at hand.
-    fn externals(&mut self, kernel: &Kernel) -> Result<Externals, CompileError> {
-        let mut names: Vec<&str> = Vec::new();
-        walk(&kernel.body, &mut |stmt| match stmt {
-            Stmt::Call { callee, .. } if !names.contains(&callee.as_str()) => names.push(callee),
-            _ => {}
-        });
-        let mut callees: HashMap<String, FuncRef> = HashMap::new();
-        for name in names {
-            if self.symbols.iter().all(|(known, symbol)| known != name || symbol.address.is_none()) {
-                return Err(CompileError::Unlinked { kernel: kernel.name.clone(), callee: name.to_owned() });
-            }
-            let signature = self.signature(1);
-            let id = self
-                .module
-                .declare_function(name, Linkage::Import, &signature)
-                .map_err(backend(&kernel.name))?;
-            callees.insert(name.to_owned(), self.module.declare_func_in_func(id, &mut self.context.func));
-        }
-        let mut tables: Vec<GlobalValue> = Vec::new();
-        for table in &kernel.tables {
-            let id = self.table(&table.values).map_err(backend(&kernel.name))?;
-            tables.push(self.module.declare_data_in_func(id, &mut self.context.func));
-        }
-        Ok(Externals { callees, tables })
-    }
-
-    fn table(&mut self, values: &[u32]) -> Result<DataId, Box<ModuleError>> {
-        if let Some(id) = self.tables.get(values) {
-            return Ok(*id);
-        }
-        let id = self.module.declare_anonymous_data(false, false)?;
-        let mut data = DataDescription::new();
-        data.set_align(4);
-        data.define(values.iter().flat_map(|value| value.to_ne_bytes()).collect());
-        self.module.define_data(id, &data)?;
-        self.tables.insert(values.to_vec(), id);
-        Ok(id)
-    }
-
     /// Links everything: the address of each function, valid as long as the memory lives.
     pub fn finish(mut self, ids: &[FuncId]) -> Result<(Vec<*const u8>, Arc<CodeMemory>), CompileError> {
         let linked = self.module.finalize_definitions();
@@ -172,8 +86,6 @@ impl<'a> Session<'a> {
             source: Box::new(source),
         })?;
         let code = ids.iter().map(|id| self.module.get_finalized_function(*id)).collect();
-        let owners: Vec<Arc<dyn Any + Send + Sync>> =
-            self.symbols.iter().filter_map(|(_, symbol)| symbol.owner.clone()).collect();
-        Ok((code, CodeMemory::new(self.module, owners)))
+        Ok((code, CodeMemory::new(self.module)))
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use super::{
-    Arg, Binary, Buf, Buffer, BufferKind, Compare, Elem, For, Idx, Kernel, Op, Place, Stmt, Table, TableRef,
-    TaskDim, Ty, Unary, Val, ValueDecl, Var,
+    Binary, Buf, Buffer, BufferKind, Compare, Elem, For, Idx, Kernel, Op, Place, Stmt, TaskDim, Ty, Unary,
+    Val, ValueDecl, Var,
 };
 
-/// Declares buffers and tables; [`KernelBuilder::tasks`] then builds the body.
+/// Declares buffers; [`KernelBuilder::tasks`] then builds the body.
 ///
 /// ```
-/// use relc_codegen::kir::{KernelBuilder, Symbols, verify};
+/// use relc_codegen::kir::{KernelBuilder, verify};
 ///
 /// let mut k = KernelBuilder::new("relu");
 /// let (x, y) = (k.input("x", 64), k.output("y", 64));
@@ -22,7 +22,7 @@ use super::{
 ///         b.store(v, y, t * 16 + i);
 ///     });
 /// });
-/// verify(&kernel, &Symbols::new()).unwrap();
+/// verify(&kernel).unwrap();
 /// ```
 ///
 /// Building never fails: what is wrong with a kernel (types, bounds, names) the verifier reports.
@@ -37,7 +37,6 @@ impl KernelBuilder {
         let kernel = Kernel {
             name: name.into(),
             buffers: Vec::new(),
-            tables: Vec::new(),
             tasks: Vec::new(),
             vars: Vec::new(),
             values: Vec::new(),
@@ -71,13 +70,6 @@ impl KernelBuilder {
     /// A buffer of f32 that never changes while the kernel runs.
     pub fn constant(&mut self, name: &str, len: usize) -> Buf {
         self.buffer(name, BufferKind::Const, Elem::F32, len)
-    }
-
-    /// Declares a table of constant integers.
-    pub fn table(&mut self, name: &str, values: Vec<u32>) -> TableRef {
-        let tables = &mut self.body.kernel.tables;
-        tables.push(Table { name: name.to_owned(), values });
-        TableRef(index(tables.len()))
     }
 
     /// The kernel that runs `body` for every point of a grid of tasks, given by the name and extent of each
@@ -309,18 +301,5 @@ impl Body {
     /// Writes a value.
     pub fn store(&mut self, value: Val, buffer: Buf, index: impl Into<Idx>) {
         self.open.push(Stmt::Store { value, at: Place { buffer, index: index.into() } });
-    }
-
-    /// Calls a micro-kernel; the arguments are its fields in order.
-    pub fn call(&mut self, callee: impl Into<String>, args: impl IntoIterator<Item = (&'static str, Arg)>) {
-        let args = args.into_iter().map(|(name, arg)| (name.to_owned(), arg)).collect();
-        self.open.push(Stmt::Call { callee: callee.into(), args });
-    }
-}
-
-impl Buf {
-    /// A pointer argument.
-    pub fn at(self, index: impl Into<Idx>) -> Arg {
-        Arg::Place(Place { buffer: self, index: index.into() })
     }
 }

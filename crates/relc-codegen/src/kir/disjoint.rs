@@ -1,9 +1,7 @@
 //! The simple proof that tasks are independent: that no task touches what another one writes.
 
 use super::verify::Ranges;
-use super::{
-    Access, Arg, Buf, CallArgs, FieldKind, Idx, Kernel, Op, Place, Stmt, Symbols, TaskDim, Ty, Val, walk,
-};
+use super::{Buf, Idx, Kernel, Op, Place, Stmt, TaskDim, Ty, Val, walk};
 
 /// What one statement reads or writes: `len` elements from `index` on.
 struct Touch<'a> {
@@ -19,9 +17,9 @@ struct Touch<'a> {
 /// `c_k` exceeds what the faster variables span: sorted ascending, `c_1 >= S`, `c_2 >= c_1 (n_1 - 1) + S`, and so on,
 /// where `S` is the length of the range that the accesses of one task lie in. Then those ranges do not overlap. Sums
 /// that don't fit in an `i128` prove nothing.
-pub fn unproven_disjoint<'a>(kernel: &'a Kernel, symbols: &Symbols) -> Vec<&'a str> {
+pub fn unproven_disjoint(kernel: &Kernel) -> Vec<&str> {
     let mut touches = Vec::new();
-    walk(&kernel.body, &mut |stmt| collect(kernel, symbols, stmt, &mut touches));
+    walk(&kernel.body, &mut |stmt| collect(kernel, stmt, &mut touches));
     let ranges = Ranges::of(kernel);
     let buffers = kernel.buffers.iter().zip(0..);
     let unproven = buffers.filter(|(_, buffer)| {
@@ -31,7 +29,7 @@ pub fn unproven_disjoint<'a>(kernel: &'a Kernel, symbols: &Symbols) -> Vec<&'a s
     unproven.map(|(buffer, _)| buffer.name.as_str()).collect()
 }
 
-fn collect<'a>(kernel: &Kernel, symbols: &Symbols, stmt: &'a Stmt, touches: &mut Vec<Touch<'a>>) {
+fn collect<'a>(kernel: &Kernel, stmt: &'a Stmt, touches: &mut Vec<Touch<'a>>) {
     let lanes = |value: &Val| {
         let ty = kernel.values.get(value.0 as usize).map_or(Ty::F32x4, |decl| decl.ty);
         ty.in_memory().map_or(1, |(_, lanes)| lanes as i128)
@@ -43,17 +41,6 @@ fn collect<'a>(kernel: &Kernel, symbols: &Symbols, stmt: &'a Stmt, touches: &mut
         Stmt::Store { value, at } => touch(at, lanes(value), true),
         Stmt::Let { value, op: Op::Load(place) } => touch(place, lanes(value), false),
         Stmt::Let { op: Op::LoadSplat(place), .. } => touch(place, 1, false),
-        Stmt::Call { callee, args } => {
-            let Some(callee) = symbols.callee(callee) else { return };
-            let extents = callee.extents(&CallArgs { kernel, args }).unwrap_or_default();
-            for (k, ((_, arg), field)) in args.iter().zip(callee.fields()).enumerate() {
-                if let (Arg::Place(place), FieldKind::Pointer(access, _)) = (arg, field.kind) {
-                    // An extent that is not known covers everything.
-                    let len = extents.get(k).map_or(i128::from(i64::MAX), |&extent| i128::from(extent));
-                    touch(place, len, access == Access::Write);
-                }
-            }
-        }
         Stmt::For(_) | Stmt::Let { .. } | Stmt::Set { .. } => {}
     }
 }

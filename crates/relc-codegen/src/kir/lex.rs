@@ -5,7 +5,7 @@ pub(super) type Spanned<'a> = (usize, Token<'a>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
-    /// `@name`: a kernel, buffer or table.
+    /// `@name`: a kernel or buffer.
     At(&'a str),
     /// `%name`: a variable or value.
     Percent(&'a str),

@@ -2,8 +2,8 @@
 //!
 //! A kernel works on one sample. Its outermost loop runs over *tasks*, the unit of parallel work: the executor
 //! passes a range of them, in any order and from any thread. Inside are counted loops, single assignments, mutable
-//! accumulators, loads, stores, and calls of registered micro-kernels. Every bound is a constant and every index is
-//! affine in the loop variables, so that [`verify`] proves each access in bounds before anything runs.
+//! accumulators, loads and stores. Every bound is a constant and every index is affine in the loop variables, so that
+//! [`verify`] proves each access in bounds before anything runs.
 //!
 //! ```text
 //! kernel @relu (in @x: f32[64], out @y: f32[64]) tasks=[4] {
@@ -23,7 +23,6 @@
 //! `out` buffer is read only where the same task has written before.
 
 mod build;
-mod callee;
 mod disjoint;
 mod index;
 mod lex;
@@ -33,8 +32,6 @@ mod print;
 mod verify;
 
 pub use build::{Body, KernelBuilder};
-pub use callee::{Access, CallArgs, Callee, Data, Field, FieldKind, Symbols};
-pub(crate) use callee::{Symbol, offsets as field_offsets};
 pub use disjoint::unproven_disjoint;
 pub use index::{Idx, Var};
 pub use op::{Binary, Compare, Op, Unary};
@@ -146,7 +143,7 @@ impl BufferKind {
 /// A flat array that the caller binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffer {
-    /// Unique among buffers and tables.
+    /// Unique among buffers.
     pub name: String,
     /// How it is used.
     pub kind: BufferKind,
@@ -156,22 +153,9 @@ pub struct Buffer {
     pub len: usize,
 }
 
-/// Constant integers that belong to the kernel: the tap offsets of a micro-kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Unique among buffers and tables.
-    pub name: String,
-    /// The integers.
-    pub values: Vec<u32>,
-}
-
 /// A buffer of one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Buf(pub(crate) u32);
-
-/// A table of one kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TableRef(pub(crate) u32);
 
 /// A value of one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,17 +216,6 @@ impl For {
     }
 }
 
-/// An argument of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Arg {
-    /// A pointer to an element.
-    Place(Place),
-    /// A pointer to a table.
-    Table(TableRef),
-    /// An integer.
-    Imm(u64),
-}
-
 /// A statement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stmt {
@@ -269,13 +242,6 @@ pub enum Stmt {
         /// Where its first lane goes.
         at: Place,
     },
-    /// Calls a registered micro-kernel with a pointer to a struct of its arguments.
-    Call {
-        /// The name of a [`Callee`].
-        callee: String,
-        /// One per field, by the field's name, in order.
-        args: Vec<(String, Arg)>,
-    },
 }
 
 /// A kernel. Built by [`KernelBuilder`] or [`parse`]; [`std::fmt::Display`] prints its text.
@@ -285,8 +251,6 @@ pub struct Kernel {
     pub name: String,
     /// Bound by the caller in this order.
     pub buffers: Vec<Buffer>,
-    /// Compiled in.
-    pub tables: Vec<Table>,
     /// The task grid.
     pub tasks: Vec<TaskDim>,
     /// The names of the variables.
@@ -320,17 +284,6 @@ pub(crate) fn places(stmt: &Stmt) -> Vec<&Place> {
     match stmt {
         Stmt::Let { op: Op::Load(place) | Op::LoadSplat(place), .. } => vec![place],
         Stmt::Store { at, .. } => vec![at],
-        Stmt::Call { args, .. } => args.iter().filter_map(|(_, arg)| arg.place()).collect(),
         Stmt::For(_) | Stmt::Let { .. } | Stmt::Set { .. } => Vec::new(),
-    }
-}
-
-impl Arg {
-    /// The place, if it is one.
-    pub(crate) fn place(&self) -> Option<&Place> {
-        match self {
-            Arg::Place(place) => Some(place),
-            Arg::Table(_) | Arg::Imm(_) => None,
-        }
     }
 }

@@ -2,18 +2,15 @@
 //!
 //! ```text
 //! kernel    = "kernel" @name "(" [buffer {"," buffer}] ")" "tasks" "=" "[" int {"," int} "]"
-//!             "{" {table} "for" %name {"," %name} "in" "tasks" block "}"
+//!             "{" "for" %name {"," %name} "in" "tasks" block "}"
 //! buffer    = ("in" | "out" | "inout" | "const") @name ":" ("f32" | "f64") "[" int "]"
-//! table     = "table" @name "=" "[" [int {"," int}] "]"
 //! block     = "{" {statement} "}"
 //! statement = "for" %name "in" int ".." int "step" int ["unroll"] block
 //!           | "let" ["mut"] %name ":" type "=" op
 //!           | "set" %name "=" %name
 //!           | "store" %name "," place
-//!           | "call" name "(" [name "=" arg {"," name "=" arg}] ")"
 //! op        = %name | "const" number | ("load" | "load.splat") place | "extract" %name "," int
 //!           | name %name {"," %name}
-//! arg       = place | @name | int
 //! place     = @name "[" term {"+" term} "]"
 //! term      = int | %name ["*" int]
 //! ```
@@ -24,8 +21,8 @@ use std::str::FromStr;
 
 use super::lex::{Spanned, Token, lex};
 use super::{
-    Arg, Binary, Buf, Buffer, BufferKind, Compare, Elem, For, Idx, Kernel, MAX_DEPTH, Op, Place, Stmt, Table,
-    TableRef, TaskDim, Ty, Unary, Val, ValueDecl, Var,
+    Binary, Buf, Buffer, BufferKind, Compare, Elem, For, Idx, Kernel, MAX_DEPTH, Op, Place, Stmt, TaskDim,
+    Ty, Unary, Val, ValueDecl, Var,
 };
 
 /// Why a text is no kernel.
@@ -56,14 +53,13 @@ pub fn parse(text: &str) -> Result<Kernel, ParseError> {
     let kernel = Kernel {
         name: String::new(),
         buffers: Vec::new(),
-        tables: Vec::new(),
         tasks: Vec::new(),
         vars: Vec::new(),
         values: Vec::new(),
         body: Vec::new(),
     };
     let mut parser =
-        Parser { tokens: &tokens, next: 0, kernel, globals: HashMap::new(), locals: HashMap::new() };
+        Parser { tokens: &tokens, next: 0, kernel, buffers: HashMap::new(), locals: HashMap::new() };
     match parser.kernel() {
         Ok(()) => Ok(parser.kernel),
         Err(message) => {
@@ -71,12 +67,6 @@ pub fn parse(text: &str) -> Result<Kernel, ParseError> {
             Err(error(tokens.get(last).map_or(text.len(), |token| token.0), message))
         }
     }
-}
-
-#[derive(Clone, Copy)]
-enum Global {
-    Buffer(Buf),
-    Table(TableRef),
 }
 
 #[derive(Clone, Copy)]
@@ -92,7 +82,7 @@ struct Parser<'a> {
     tokens: &'a [Spanned<'a>],
     next: usize,
     kernel: Kernel,
-    globals: HashMap<&'a str, Global>,
+    buffers: HashMap<&'a str, Buf>,
     locals: HashMap<&'a str, Local>,
 }
 
@@ -201,9 +191,6 @@ impl<'a> Parser<'a> {
         self.punct('[')?;
         let extents = self.list(']', |p| p.number::<u64>("a number of tasks"))?;
         self.punct('{')?;
-        while self.accept(Token::Word("table")) {
-            self.table()?;
-        }
         self.keyword("for")?;
         for (k, extent) in extents.into_iter().enumerate() {
             if k > 0 {
@@ -222,8 +209,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn define_global(&mut self, name: &'a str, global: Global) -> Parsed<()> {
-        match self.globals.insert(name, global) {
+    fn define_buffer(&mut self, name: &'a str, buffer: Buf) -> Parsed<()> {
+        match self.buffers.insert(name, buffer) {
             None => Ok(()),
             Some(_) => Err(format!("got a second definition of `@{name}`, expected one")),
         }
@@ -258,18 +245,8 @@ impl<'a> Parser<'a> {
         self.punct('[')?;
         let len = self.number("a length")?;
         self.punct(']')?;
-        self.define_global(name, Global::Buffer(Buf(id(self.kernel.buffers.len())?)))?;
+        self.define_buffer(name, Buf(id(self.kernel.buffers.len())?))?;
         self.kernel.buffers.push(Buffer { name: name.to_owned(), kind, elem, len });
-        Ok(())
-    }
-
-    fn table(&mut self) -> Parsed<()> {
-        let name = self.at_name()?;
-        self.punct('=')?;
-        self.punct('[')?;
-        let values = self.list(']', |p| p.number("a u32"))?;
-        self.define_global(name, Global::Table(TableRef(id(self.kernel.tables.len())?)))?;
-        self.kernel.tables.push(Table { name: name.to_owned(), values });
         Ok(())
     }
 
@@ -283,7 +260,7 @@ impl<'a> Parser<'a> {
     }
 
     fn statement(&mut self, depth: usize) -> Parsed<Stmt> {
-        let expected = "for, let, set, store, call or `}`";
+        let expected = "for, let, set, store or `}`";
         match self.word(expected)? {
             "for" => self.for_loop(depth),
             "let" => self.definition(),
@@ -297,16 +274,6 @@ impl<'a> Parser<'a> {
                 self.punct(',')?;
                 let buffer = self.at_name()?;
                 Ok(Stmt::Store { value, at: self.place(buffer)? })
-            }
-            "call" => {
-                let callee = self.word("the name of a micro-kernel")?.to_owned();
-                self.punct('(')?;
-                let args = self.list(')', |p| {
-                    let name = p.word("the name of an argument")?.to_owned();
-                    p.punct('=')?;
-                    Ok((name, p.arg()?))
-                })?;
-                Ok(Stmt::Call { callee, args })
             }
             other => unexpected(Token::Word(other), expected),
         }
@@ -395,22 +362,9 @@ impl<'a> Parser<'a> {
         self.val()
     }
 
-    fn arg(&mut self) -> Parsed<Arg> {
-        match self.peek() {
-            Token::At(name) => {
-                self.next += 1;
-                match self.globals.get(name) {
-                    Some(Global::Table(table)) => Ok(Arg::Table(*table)),
-                    _ => Ok(Arg::Place(self.place(name)?)),
-                }
-            }
-            _ => Ok(Arg::Imm(self.number("a place, a table or an integer")?)),
-        }
-    }
-
     /// The place in the buffer whose name was just taken.
     fn place(&mut self, name: &str) -> Parsed<Place> {
-        let Some(Global::Buffer(buffer)) = self.globals.get(name).copied() else {
+        let Some(buffer) = self.buffers.get(name).copied() else {
             return Err(format!("got `@{name}`, expected the name of a buffer"));
         };
         self.punct('[')?;

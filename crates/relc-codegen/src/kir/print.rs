@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Arg, Idx, Kernel, Op, Place, Stmt, Ty, Val, Var};
+use super::{Idx, Kernel, Op, Place, Stmt, Ty, Val, Var};
 
 /// Names and constants of one kernel; ids of others print as `?`.
 pub(super) struct Names<'a>(pub &'a Kernel);
@@ -32,16 +32,6 @@ impl Names<'_> {
     fn place(&self, place: &Place) -> String {
         let buffer = self.0.buffers.get(place.buffer.0 as usize);
         format!("@{}[{}]", buffer.map_or("?", |buffer| &buffer.name), self.idx(&place.index))
-    }
-
-    fn arg(&self, arg: &Arg) -> String {
-        match arg {
-            Arg::Place(place) => self.place(place),
-            Arg::Table(table) => {
-                format!("@{}", self.0.tables.get(table.0 as usize).map_or("?", |table| &table.name))
-            }
-            Arg::Imm(value) => value.to_string(),
-        }
     }
 
     fn op(&self, op: &Op, ty: Ty) -> String {
@@ -75,11 +65,6 @@ impl Names<'_> {
             }
             Stmt::Set { value, from } => format!("set {} = {}", self.val(*value), self.val(*from)),
             Stmt::Store { value, at } => format!("store {}, {}", self.val(*value), self.place(at)),
-            Stmt::Call { callee, args } => {
-                let args: Vec<_> =
-                    args.iter().map(|(name, arg)| format!("{name}={}", self.arg(arg))).collect();
-                format!("call {callee} ({})", args.join(", "))
-            }
         }
     }
 
@@ -103,10 +88,6 @@ impl fmt::Display for Kernel {
         let buffers: Vec<_> = self.buffers.iter().map(buffer).collect();
         let extents: Vec<_> = self.tasks.iter().map(|dim| dim.extent.to_string()).collect();
         writeln!(f, "kernel @{} ({}) tasks=[{}] {{", self.name, buffers.join(", "), extents.join(", "))?;
-        for table in &self.tables {
-            let values: Vec<_> = table.values.iter().map(u32::to_string).collect();
-            writeln!(f, "  table @{} = [{}]", table.name, values.join(", "))?;
-        }
         let vars: Vec<_> = self.tasks.iter().map(|dim| names.var(dim.var)).collect();
         writeln!(f, "  for {} in tasks {{", vars.join(", "))?;
         names.block(f, &self.body, 4)?;

@@ -5,9 +5,7 @@ use std::fmt;
 
 use super::lex::is_name;
 use super::print::Names;
-use super::{
-    Access, Arg, CallArgs, Compare, Elem, FieldKind, For, Kernel, Op, Place, Stmt, Symbols, Ty, Val, Var,
-};
+use super::{Compare, Elem, For, Kernel, Op, Place, Stmt, Ty, Val, Var};
 
 /// Loops deeper than this are refused.
 pub const MAX_DEPTH: usize = 32;
@@ -53,10 +51,10 @@ impl std::error::Error for VerifyErrors {}
 /// Checks a kernel. A kernel that passes touches no memory outside its buffers, whatever they hold.
 ///
 /// Declarations:
-/// - names consist of letters, digits, `_`, `.`, `/`, `-` and are not empty; no two buffers or tables share one, no
-///   two variables or values;
+/// - names consist of letters, digits, `_`, `.`, `/`, `-` and are not empty; no two buffers share one, no two variables or
+///   values;
 /// - there are at most [`MAX_BUFFERS`] buffers;
-/// - a buffer's size in bytes fits in `isize`; a table's in `u32`;
+/// - a buffer's size in bytes fits in `isize`;
 /// - there is at least one task dimension, each has at least one task, all together at most 2^32.
 ///
 /// Structure:
@@ -70,20 +68,15 @@ impl std::error::Error for VerifyErrors {}
 /// - constants are not NaN and f32 holds them where the type is f32 or f32x4.
 ///
 /// Memory:
-/// - over all iterations, every element that a load, a store or a call may touch lies in its buffer; where arithmetic
-///   overflows, nothing is known, and the kernel is refused;
+/// - over all iterations, every element that a load or a store may touch lies in its buffer; where arithmetic overflows,
+///   nothing is known, and the kernel is refused;
 /// - only `out` and `inout` buffers are written.
-///
-/// Calls:
-/// - the callee is registered, the arguments are its fields, in order, and integers fit;
-/// - [`super::Callee::extents`] accepts them, and what it says lies in the buffers and tables.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the text.
-pub fn verify(kernel: &Kernel, symbols: &Symbols) -> Result<(), VerifyErrors> {
+pub fn verify(kernel: &Kernel) -> Result<(), VerifyErrors> {
     let mut verifier = Verifier {
         kernel,
-        symbols,
         ranges: Ranges(vec![None; kernel.vars.len()]),
         defined: vec![false; kernel.values.len()],
         vars: vec![false; kernel.vars.len()],
@@ -157,7 +150,6 @@ fn bounds(inner: &For) -> (i128, i128) {
 
 struct Verifier<'a> {
     kernel: &'a Kernel,
-    symbols: &'a Symbols,
     ranges: Ranges,
     /// Whether a value's definition was seen.
     defined: Vec<bool>,
@@ -202,13 +194,6 @@ impl Verifier<'_> {
             if bytes.is_none() {
                 let message = format!("got {} elements, expected a size that fits in isize", buffer.len);
                 self.report(format!("buffer @{}", buffer.name), message);
-            }
-        }
-        for table in &kernel.tables {
-            self.declared(&mut globals, "table", &table.name);
-            if u32::try_from(table.values.len()).is_err() {
-                let message = format!("got {} entries, expected fewer than 2^32", table.values.len());
-                self.report(format!("table @{}", table.name), message);
             }
         }
         let mut locals = HashSet::new();
@@ -286,7 +271,6 @@ impl Verifier<'_> {
                 self.access(at, ty)?;
                 self.writable(at)
             }
-            Stmt::Call { callee, args } => self.call(callee, args),
         }
     }
 
@@ -426,57 +410,6 @@ impl Verifier<'_> {
                 Err(format!("got a write to {} @{}, expected out or inout", buffer.kind.name(), buffer.name))
             }
             _ => Ok(()),
-        }
-    }
-
-    fn call(&self, name: &str, args: &[(String, Arg)]) -> Checked {
-        let Some(callee) = self.symbols.callee(name) else {
-            let known: Vec<_> = self.symbols.names().collect();
-            return Err(format!("got the callee {name}, expected one of [{}]", known.join(", ")));
-        };
-        let fields = callee.fields();
-        let got: Vec<_> = args.iter().map(|(name, _)| name.as_str()).collect();
-        let expected: Vec<_> = fields.iter().map(|field| field.name).collect();
-        if got != expected {
-            return Err(format!(
-                "got the arguments [{}], expected [{}]",
-                got.join(", "),
-                expected.join(", ")
-            ));
-        }
-        let extents = callee.extents(&CallArgs { kernel: self.kernel, args })?;
-        if extents.len() != fields.len() {
-            return Err(format!("got {} extents from {name}, expected {}", extents.len(), fields.len()));
-        }
-        for (((name, arg), field), extent) in args.iter().zip(fields).zip(extents) {
-            self.argument(arg, field.kind, extent)
-                .map_err(|message| format!("argument {name}: {message}"))?;
-        }
-        Ok(())
-    }
-
-    fn argument(&self, arg: &Arg, kind: FieldKind, extent: u64) -> Checked {
-        match (arg, kind) {
-            (Arg::Place(place), FieldKind::Pointer(access, elem)) => {
-                self.span(place, elem, extent)?;
-                if access == Access::Write { self.writable(place) } else { Ok(()) }
-            }
-            (Arg::Table(table), FieldKind::Table) => {
-                let len =
-                    self.kernel.tables.get(table.0 as usize).map_or(0, |table| table.values.len() as u64);
-                if extent <= len {
-                    Ok(())
-                } else {
-                    Err(format!("got a table of {len} entries, expected at least {extent}"))
-                }
-            }
-            (Arg::Imm(value), FieldKind::U32) if u32::try_from(*value).is_err() => {
-                Err(format!("got {value}, expected a u32"))
-            }
-            (Arg::Imm(_), FieldKind::U32 | FieldKind::U64) => Ok(()),
-            (_, FieldKind::Pointer(..)) => Err("expected a place".to_owned()),
-            (_, FieldKind::Table) => Err("expected a table".to_owned()),
-            (_, FieldKind::U32 | FieldKind::U64) => Err("expected an integer".to_owned()),
         }
     }
 }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
+use relc_codegen::interp::Data;
 use relc_codegen::kernels::{Operand, elementwise, multiply, ratio_split, scale_shift, sum_relu};
-use relc_codegen::kir::Data;
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
 use crate::{dense, halo, shape, vector};

@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use relc_codegen::interp::interpret;
+use relc_codegen::interp::{Data, interpret};
 use relc_codegen::jit::{Binding, Target, compile};
 use relc_codegen::kernels::{Blocked, Halo};
-use relc_codegen::kir::{Data, Elem, Kernel, Symbols, parse, unproven_disjoint};
+use relc_codegen::kir::{Elem, Kernel, parse, unproven_disjoint};
 
 pub fn targets() -> &'static [Target; 2] {
     static TARGETS: OnceLock<[Target; 2]> = OnceLock::new();
@@ -29,13 +29,13 @@ fn bind(data: &mut Data) -> Binding<'_> {
 
 /// Runs a kernel on `buffers`, in which those of kind `out` hold NaN, in every way there is; all must agree to the
 /// bit, whatever the order of the tasks. Returns the result with all of the host's instructions.
-pub fn check(kernel: &Kernel, symbols: &Symbols, buffers: &[Data]) -> Vec<Data> {
+fn check(kernel: &Kernel, buffers: &[Data]) -> Vec<Data> {
     let text = kernel.to_string();
     assert_eq!(parse(&text).as_ref(), Ok(kernel), "{text}");
     let [host, _] = targets().each_ref().map(|target| {
         let mut expected = buffers.to_vec();
-        interpret(kernel, symbols, &mut expected, 0..kernel.task_count(), target.fuses()).unwrap();
-        let compiled = compile(std::slice::from_ref(kernel), symbols, target).unwrap();
+        interpret(kernel, &mut expected, 0..kernel.task_count(), target.fuses()).unwrap();
+        let compiled = compile(std::slice::from_ref(kernel), target).unwrap();
         let compiled = compiled.get(0).unwrap();
         let mut at_once = buffers.to_vec();
         compiled.call(&mut at_once.iter_mut().map(bind).collect::<Vec<_>>(), 0..compiled.tasks()).unwrap();
@@ -56,11 +56,10 @@ pub fn check(kernel: &Kernel, symbols: &Symbols, buffers: &[Data]) -> Vec<Data> 
     host
 }
 
-/// [`check`] for kernels that call nothing and whose tasks are proven to write disjoint elements.
+/// [`check`] for kernels whose tasks are proven to write disjoint elements.
 pub fn check_disjoint(kernel: &Kernel, buffers: &[Data]) -> Vec<Data> {
-    let symbols = Symbols::new();
-    assert_eq!(unproven_disjoint(kernel, &symbols), Vec::<&str>::new(), "{kernel}");
-    check(kernel, &symbols, buffers)
+    assert_eq!(unproven_disjoint(kernel), Vec::<&str>::new(), "{kernel}");
+    check(kernel, buffers)
 }
 
 /// A dense `f32[C,H,W]`.

@@ -4,7 +4,6 @@ mod elementwise;
 mod harness;
 mod pool;
 mod quotient;
-mod tile;
 
 use harness::Dense;
 use proptest::prelude::*;

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use relc_codegen::kernels;
-use relc_codegen::kir::{Kernel, Symbols, verify};
+use relc_codegen::kir::{Kernel, verify};
 use relc_ir::analysis::Signs;
 use relc_ir::op::{Activation, Relevance};
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
@@ -389,7 +389,7 @@ impl<'g> Builder<'g> {
             return Ok(*known);
         }
         // Cranelift's front would refuse it too, but knows no nodes.
-        verify(&kernel, &Symbols::new()).map_err(|errors| self.unsupported(self.node, errors.to_string()))?;
+        verify(&kernel).map_err(|errors| self.unsupported(self.node, errors.to_string()))?;
         self.kernels.push(kernel);
         self.known.insert(text, self.kernels.len() - 1);
         Ok(self.kernels.len() - 1)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 use relc_codegen::jit::{CompiledKernels, Target, compile, listing};
-use relc_codegen::kir::{Kernel, Symbols};
+use relc_codegen::kir::Kernel;
 use relc_interp::Ledger;
 use relc_ir::{Graph, NodeId};
 use relc_runtime::layout::Blocked;
@@ -116,7 +116,7 @@ impl Executable {
             kernels,
         };
         program.check(graph)?;
-        let kernels = compile(&program.kernels, &Symbols::new(), &Target::host()?)?;
+        let kernels = compile(&program.kernels, &Target::host()?)?;
         let books = Bookkeeper::new(graph, &aliases)?;
         Ok(Executable { graph: graph.clone(), isa, program, kernels, books, arenas: Mutex::default() })
     }
@@ -154,7 +154,7 @@ impl Executable {
         let target = Target::host()?;
         let steps = self.program.steps.iter().filter(|step| step.node == node);
         let kernels = steps.filter_map(|step| self.program.kernel_of(step));
-        let text = |kernel: &Kernel| Ok(format!("{kernel}\n{}", listing(kernel, &Symbols::new(), &target)?));
+        let text = |kernel: &Kernel| Ok(format!("{kernel}\n{}", listing(kernel, &target)?));
         kernels.map(text).collect()
     }
 

@@ -5,7 +5,6 @@
 //! transposed (stride 1 and, by residues, any other), grouped and depthwise convolutions and matrix products
 //! become the same loops over tiles; only taps and the order of packed weights differ.
 
-mod calls;
 mod channels;
 mod columns;
 mod plan;
@@ -13,7 +12,6 @@ mod run;
 mod spec;
 mod weights;
 
-pub use calls::KernelCalls;
 pub(crate) use columns::balanced;
 pub use plan::ConvPlan;
 pub use run::Pass;

@@ -11,7 +11,7 @@ mod run;
 pub(crate) mod simd;
 
 pub use reference::reference;
-pub use registry::{Kernel, Symbol, find, kernels, max_pixels, symbols};
+pub use registry::{Kernel, find, kernels, max_pixels};
 pub use run::{TileCall, TileError};
 
 use crate::isa::Isa;

@@ -24,19 +24,6 @@ impl Kernel {
     }
 }
 
-/// A named kernel, for code that calls it by name.
-#[derive(Clone, Debug)]
-pub struct Symbol {
-    /// [`Shape::symbol`].
-    pub name: String,
-    /// Its constants.
-    pub shape: Shape,
-    /// Its part of the weights.
-    pub part: Part,
-    /// Its address.
-    pub function: TileFn,
-}
-
 /// The kernels of an instruction set as statics: for each kind and each number of blocks, those of 1, 2, ..
 /// pixels.
 ///
@@ -155,18 +142,6 @@ pub fn max_pixels(isa: Isa, kind: Kind, blocks: usize) -> usize {
         .unwrap_or(0)
 }
 
-/// Every kernel of an instruction set by name, such as `tile.avx512.14x2.pos`.
-pub fn symbols(isa: Isa) -> impl Iterator<Item = Symbol> {
-    kernels(isa).iter().flat_map(|kernel| {
-        Part::ALL.map(|part| Symbol {
-            name: kernel.shape.symbol(part),
-            shape: kernel.shape,
-            part,
-            function: kernel.function(part),
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -176,13 +151,18 @@ mod tests {
     #[test]
     fn names_are_unique_and_pixel_counts_have_no_gaps() {
         for isa in Isa::ALL {
-            let names: HashSet<String> = symbols(isa).map(|symbol| symbol.name).collect();
+            let symbols =
+                kernels(isa).iter().flat_map(|kernel| Part::ALL.map(|part| kernel.shape.symbol(part)));
+            let names: HashSet<String> = symbols.collect();
             assert_eq!(names.len(), kernels(isa).len() * 3);
             for Kernel { shape, .. } in kernels(isa) {
                 let all = 1..=max_pixels(isa, shape.kind, shape.blocks);
                 assert!(all.map(|pixels| Shape { pixels, ..*shape }).all(|shape| find(shape).is_some()));
             }
         }
-        assert!(symbols(Isa::Portable).any(|symbol| symbol.name == "tile.portable.2x2.neg"));
+        let shape = Shape { kind: Kind::Tile, isa: Isa::Portable, pixels: 2, blocks: 2 };
+        assert!(
+            find(shape).is_some_and(|kernel| kernel.shape.symbol(Part::Negative) == "tile.portable.2x2.neg")
+        );
     }
 }
