@@ -22,8 +22,15 @@ impl Builder {
     /// # Panics
     /// Never: the graph has no other input.
     pub fn of(name: &str, seed: u64, input: &[usize]) -> (Builder, ValueId) {
+        Builder::typed(name, seed, TensorType::batched(input))
+    }
+
+    /// With an input of this type.
+    ///
+    /// # Panics
+    /// If no tensor has it.
+    pub fn typed(name: &str, seed: u64, ty: TensorType) -> (Builder, ValueId) {
         let mut graph = Graph::new(name);
-        let ty = TensorType::batched(input);
         let input = graph.add_input(&format!("{name}/x"), ty).expect("the first input");
         (Builder { graph, name: name.to_string(), rng: fastrand::Rng::with_seed(seed), nodes: 0 }, input)
     }

@@ -1,7 +1,9 @@
 //! Networks in which every op of a kind stands.
 
-use relc_ir::op::{Activation, Arithmetic, Concat, Conv, Gemm, Pad, ReduceMean, Slice, Window};
-use relc_ir::{Dim, Graph, Op, ValueId};
+use relc_ir::op::{
+    Activation, Arithmetic, AveragePool, Concat, Conv, Gemm, MaxPool, Pad, ReduceMean, Reshape, Slice, Window,
+};
+use relc_ir::{Dim, Graph, Groups, Head, Op, TensorType, ValueId};
 
 use crate::builder::Builder;
 
@@ -96,4 +98,36 @@ pub fn every_arithmetic(seed: u64) -> Graph {
         b.node(Op::Pad(Pad { pads: vec![0, 0, 1, 0, 0, 0, 0, 2], value: 0.3 }), &[part])
     });
     headed(b, &slices)
+}
+
+/// An image of one sample whose size is fixed, and what only such a graph may do: pad what was its channels, and end in
+/// an output without a batch. On the way grouped, dilated and strided convolutions whose windows leave a rest, and pools
+/// that round up, of which the last window would start in the padding or not.
+pub fn every_window(seed: u64) -> Graph {
+    let (mut b, x) = Builder::typed("windows", seed, TensorType::new([1, 4, 12, 11]));
+    let (weight, bias) = (b.weight(&[6, 2, 3, 2], -0.4, 0.4), b.weight(&[6], -0.5, 0.5));
+    let window =
+        Window { kernel: [3, 2], strides: [2, 3], pads: [1, 0, 2, 1], dilations: [2, 1], ceil: false };
+    let x = b.node(Op::Conv(Conv { window, group: 2, folded_bias: false }), &[x, weight, bias]);
+    let x = b.relu(x);
+    let [_, c, h, w] = b.sizes(x)[..] else { unreachable!("f32[1,C,H,W]") };
+    let flat = Reshape { shape: vec![c.into(), h.into(), w.into()] };
+    let x = b.node(Op::Reshape(flat), &[x]);
+    let x = b.node(Op::Pad(Pad { pads: vec![1, 0, 0, 1, 1, 0], value: 0.2 }), &[x]);
+    let image = Reshape { shape: [1, c + 2, h + 1, w].map(Dim::from).to_vec() };
+    let x = b.node(Op::Reshape(image), &[x]);
+    let rounded = Window { ceil: true, pads: [0, 0, 1, 1], ..Window::new([2, 2], [2, 2]) };
+    let branches = [
+        b.node(Op::MaxPool(MaxPool { window: rounded }), &[x]),
+        b.node(Op::AveragePool(AveragePool { window: rounded, count_include_pad: true }), &[x]),
+    ];
+    let x = b.node(Op::Concat(Concat { axis: 1 }), &branches);
+    let features: usize = b.sizes(x).iter().product();
+    let x = b.node(Op::Reshape(Reshape { shape: vec![1.into(), features.into()] }), &[x]);
+    let weight = b.weight(&[6, features], -0.5, 0.5);
+    let x = b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[x, weight]);
+    let x = b.node(Op::Reshape(Reshape { shape: vec![6.into()] }), &[x]);
+    let mut graph = b.finish(x);
+    graph.head = Head::Softmax(Some(Groups { size: 3, stride: 2 }));
+    graph
 }

@@ -79,7 +79,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     }
     let mib = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
     print::line(format!(
-        "{out}: {} (the model: {}), preset {}, target {}, seed {seed}; gives {outputs}",
+        "{out}: {} (the model's file: {}), preset {}, target {}, seed {seed}; gives {outputs}",
         mib(bytes.len() as f64),
         mib(model as f64),
         explainer.preset().name,

@@ -1,8 +1,8 @@
 //! Derivatives of elementwise ops and normalisations, and what guided backpropagation and DeconvNet put in their place.
 
-use relc_ir::TensorType;
 use relc_ir::op::{Activation, Arithmetic, Relevance};
 use relc_ir::rule::Surrogate;
+use relc_ir::{Dim, TensorType};
 
 use crate::forward::{gelu_inner, standardise};
 use crate::relevance::unexpand;
@@ -32,9 +32,8 @@ pub(crate) fn write(
             let var = w.op("Add", &[var, &epsilon]);
             let root = w.op("Sqrt", &[&var]);
             let factor = w.op("Div", &[scale, &root]);
-            let rank = types.first().map_or(2, |ty| ty.rank());
-            let mut dims = vec![relc_ir::Dim::Fixed(1); rank];
-            dims[1] = types[0].dims()[1];
+            let own = types.first().map_or(&[][..], |ty| ty.dims()).iter().enumerate();
+            let dims: Vec<Dim> = own.map(|(i, d)| if i == 1 { *d } else { Dim::Fixed(1) }).collect();
             let factor = w.reshape(&factor, &dims);
             vec![w.op("Mul", &[r, &factor])]
         }

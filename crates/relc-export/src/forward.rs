@@ -1,7 +1,7 @@
 //! The network itself.
 
 use relc_ir::op::{Activation, Arithmetic, AveragePool, MaxPool, MeanVarianceNormalization, Window};
-use relc_ir::{Dim, NodeId, Op};
+use relc_ir::{Dim, NodeId, Op, TensorType};
 use relc_onnx::proto::AttributeProto;
 
 use crate::ExportError;
@@ -38,7 +38,10 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId) -> Result<(), ExportError>
         Op::Activation(op) => activation(w, op, x),
         Op::Arithmetic(Arithmetic::Add) if operands.len() > 2 => w.op("Sum", &operands),
         Op::Arithmetic(op) => w.op(op.onnx_name(), &operands),
-        Op::MaxPool(pool) => max_pool(w, pool, x, 1).swap_remove(0),
+        Op::MaxPool(pool) => {
+            let size = types.first().map_or([1; 2], height_and_width);
+            max_pool(w, pool, x, size, 1).swap_remove(0)
+        }
         Op::AveragePool(pool) if pool.window.ceil || pool.window.dilations != [1; 2] => {
             // What of a rounded-up window counts has changed between ONNX's versions; opset 17 has no dilations.
             let [Some(input), Some(output)] = [types.first(), ty.as_ref()] else { return Ok(()) };
@@ -99,11 +102,36 @@ pub(crate) fn window(window: &Window) -> Vec<AttributeProto> {
     ]
 }
 
-/// A MaxPool; its second output is where each maximum came from, the first of equal ones.
-pub(crate) fn max_pool(w: &mut Writer<'_>, pool: &MaxPool, x: &str, outputs: usize) -> Vec<String> {
-    let mut attributes = window(&pool.window);
-    attributes.push(int("ceil_mode", pool.window.ceil.into()));
+/// A MaxPool; its second output is where each maximum came from, the first of equal ones. `size` is the input's, height
+/// and width.
+pub(crate) fn max_pool(
+    w: &mut Writer<'_>,
+    pool: &MaxPool,
+    x: &str,
+    size: [usize; 2],
+    outputs: usize,
+) -> Vec<String> {
+    let mut plain = pool.window;
+    let mut ceil = false;
+    // Older readers of ceil_mode keep a window that starts in the padding: without that padding, all drop it.
+    for (axis, size) in size.into_iter().enumerate().filter(|_| pool.window.ceil) {
+        let down = Window { ceil: false, ..pool.window }.output_size(axis, size);
+        if down != pool.window.output_size(axis, size) {
+            ceil = true;
+        } else if let Ok(down) = down {
+            let used = (down - 1) * plain.strides[axis] + plain.extent(axis);
+            let end = used.saturating_sub(size + plain.pads[axis]);
+            plain.pads[axis + 2] = end.min(plain.pads[axis + 2]);
+        }
+    }
+    let mut attributes = window(&plain);
+    attributes.push(int("ceil_mode", ceil.into()));
     w.ops_with("MaxPool", &[x], attributes, outputs)
+}
+
+/// Height and width of an image.
+pub(crate) fn height_and_width(ty: &TensorType) -> [usize; 2] {
+    [2, 3].map(|axis| ty.dims().get(axis).map_or(1, |d| d.bind(1)))
 }
 
 /// An AveragePool whose sizes are not rounded up, without dilations.
@@ -142,9 +170,11 @@ pub(crate) fn activation(w: &mut Writer<'_>, op: &Activation, x: &str) -> String
             w.op_with("HardSigmoid", &[x], vec![float("alpha", alpha), float("beta", beta)])
         }
         Activation::Clip { min, max } => {
-            let mut bound = |v: f64| if v.is_finite() { w.scalar(v) } else { String::new() };
-            let (min, max) = (bound(min), bound(max));
-            w.op("Clip", &[x, &min, &max])
+            let mut bound = |v: f64, none: f64| if v == none { String::new() } else { w.scalar(v) };
+            let (min, max) = (bound(min, f64::NEG_INFINITY), bound(max, f64::INFINITY));
+            let operands = [x, &min, &max];
+            let given = operands.iter().rposition(|name| !name.is_empty()).map_or(1, |last| last + 1);
+            w.op("Clip", &operands[..given])
         }
         Activation::Swish { alpha } => {
             let slope = w.scaled(x, alpha);

@@ -173,20 +173,27 @@ impl Layer {
     /// Each output of an average pool times the form of its weight.
     fn weighted(&self, w: &mut Writer<'_>, part: WeightPart, x: &str) -> String {
         let ([_, in_y, in_x], [_, out_y, out_x]) = (image(&self.input), image(&self.output));
-        let weight = |divisor: usize| part.of((divisor as f64).recip(), self.gamma);
+        let weight = |divisor: usize| part.of((divisor.max(1) as f64).recip(), self.gamma);
         let pool = match &self.kind {
             Kind::Average { pool } => pool,
             _ => return w.scaled(x, weight(in_y * in_x)),
         };
-        let places = (0..out_y).flat_map(|y| (0..out_x).map(move |x| (y, x)));
-        let weights: Vec<f64> = places.map(|(y, x)| weight(pool.divisor(y, x, [in_y, in_x]))).collect();
-        match weights.first() {
-            Some(first) if weights.iter().all(|v| v == first) => w.scaled(x, *first),
-            _ => {
-                let weights = w.numbers(&[1, 1, out_y, out_x], &weights);
-                w.op("Mul", &[x, &weights])
-            }
+        // Every form is a number times a power of the weight, so that it is a product of one for each axis; where no tap
+        // counts, there is nothing to weigh.
+        let factors = |axis: usize, windows: usize, size: usize| -> Vec<f64> {
+            (0..windows).map(|i| weight(pool.counted(axis, i, size))).collect()
+        };
+        let (rows, columns) = (factors(0, out_y, in_y), factors(1, out_x, in_x));
+        let number = part.of(1.0, self.gamma);
+        let scale = |v: &f64| if number == 0.0 { 0.0 } else { v / number };
+        let columns: Vec<f64> = columns.iter().map(scale).collect();
+        let even = |values: &[f64]| values.first().copied().filter(|first| values.iter().all(|v| v == first));
+        if let (Some(row), Some(column)) = (even(&rows), even(&columns)) {
+            return w.scaled(x, row * column);
         }
+        let (rows, columns) = (w.numbers(&[1, 1, out_y, 1], &rows), w.numbers(&[1, 1, 1, out_x], &columns));
+        let weighted = w.op("Mul", &[x, &rows]);
+        w.op("Mul", &[&weighted, &columns])
     }
 
     /// The window of an average pool, its sizes not rounded up.

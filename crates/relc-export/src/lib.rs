@@ -2,7 +2,8 @@
 //!
 //! [`export`] writes each node of a derived [`Graph`] as a few nodes of opset 17, forward and relevance alike, so that
 //! relevance runs wherever ONNX runs. The file has one input, the model's, and the outputs `logits` `f32[N,K]`,
-//! `relevance` (of the input's shape) and, for pictures, `map`, the relevance summed over the channels. Each weight is
+//! `relevance` (of the input's shape) and, for pictures, `map`, the relevance summed over the channels; one whose name the
+//! model's input has gets a number behind it. Each weight is
 //! stored once: its forms (`w+`, `w^2`, ...) are operators on it. Nothing that depends on the batch is stored, which
 //! stays as open as the graph leaves it.
 //!
@@ -22,7 +23,7 @@ mod relevance;
 mod seed;
 mod writer;
 
-use relc_ir::{Dim, Graph, TensorType};
+use relc_ir::{Graph, TensorType};
 use relc_rules::SeedKind;
 
 use writer::Writer;
@@ -65,6 +66,9 @@ pub enum ExportError {
     /// The graph has no relevance.
     #[error("got a graph without relevance, expected one that derive-relevance has run on")]
     NoRelevance,
+    /// The graph has a cycle.
+    #[error("got a graph with a cycle, expected one that verifies")]
+    Cycle,
     /// The model has several inputs.
     #[error("the model has {count} inputs; expected one")]
     SeveralInputs {
@@ -111,14 +115,14 @@ pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Vec<u8>, ExportE
         return Err(ExportError::NoRelevance);
     };
     let mut writer = Writer::new(graph);
-    let order = graph.topological().ok_or(ExportError::NoRelevance)?;
+    let order = graph.topological().ok_or(ExportError::Cycle)?;
     writer.input(*input);
     // The operands of the relevance graph come first: the seed reads what the whole network gives.
     for node in order.iter().copied().filter(|node| !graph.node(*node).op.is_relevance()) {
         writer.scope(node);
         forward::write(&mut writer, node)?;
     }
-    let (logits, seed) = seed::write(&mut writer, *explained, options)?;
+    let (logits, seed) = seed::write(&mut writer, *input, *explained, options)?;
     for node in order.into_iter().filter(|node| graph.node(*node).op.is_relevance()) {
         writer.scope(node);
         relevance::write(&mut writer, node, &seed)?;
@@ -126,9 +130,8 @@ pub fn export(graph: &Graph, options: &ExportOptions) -> Result<Vec<u8>, ExportE
     let relevance_type = graph.ty(*relevance).clone();
     let relevance = writer.value(*relevance)?;
     writer.scope_of("outputs");
-    let outputs = graph.ty(*explained).elements().unwrap_or(0);
-    let batch = graph.ty(*explained).dims().first().copied().unwrap_or(Dim::Batch);
-    writer.output("logits", &logits, &TensorType::new([batch, Dim::Fixed(outputs)]));
+    let [batch, outputs] = seed::logits_dims(graph, *input, *explained);
+    writer.output("logits", &logits, &TensorType::new([batch, outputs]));
     writer.output("relevance", &relevance, &relevance_type);
     if let Some(axis) = options.channels {
         let map = writer.reduce_sum(&relevance, &[axis], false);

@@ -235,8 +235,9 @@ impl Linear<'_> {
                 (w.op("Add", &[z, &eps]), false)
             }
             Stabiliser::Signed(eps) => {
-                let eps = w.scalar(eps);
-                (signed(w, &eps), true)
+                // One that f32 can't hold is none.
+                let (keeps, eps) = (eps as f32 != 0.0, w.scalar(eps));
+                (signed(w, &eps), keeps)
             }
             Stabiliser::Relative(k) => {
                 let square = w.op("Mul", &[z, z]);

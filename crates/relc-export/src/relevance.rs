@@ -4,7 +4,7 @@ use relc_ir::op::{MaxPool, Pad, Relevance, SIGNED_EPS, Slice, SplitKind, bilinea
 use relc_ir::rule::Frame;
 use relc_ir::{Dim, NodeId, Op, TensorType};
 
-use crate::forward::max_pool;
+use crate::forward::{height_and_width, max_pool};
 use crate::writer::{Writer, int, ints, word};
 use crate::{ExportError, derivative, linear};
 
@@ -32,10 +32,13 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId, seed: &str) -> Result<(), 
             let goes_on = w.op("Sub", &[r, &stops]);
             vec![stops, goes_on]
         }
-        Relevance::Upsample { shape } => vec![upsample(w, r, ty.dims(), shape)],
+        Relevance::Upsample { shape } => vec![
+            upsample(w, r, ty.dims(), shape)
+                .map_err(|message| ExportError::Node { node: graph.describe(node), message })?,
+        ],
         Relevance::Winner(pool) => {
             let act = rest.first().copied().unwrap_or_default();
-            vec![winner(w, pool, r, act, out.dims())]
+            vec![winner(w, pool, r, act, out)]
         }
         Relevance::Split { kind, branches, skip } => {
             let (Some(branches), Some(r)) = (operands.get(..*branches), operands.get(*branches)) else {
@@ -79,23 +82,23 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId, seed: &str) -> Result<(), 
     Ok(())
 }
 
-/// All axes but the first.
-fn behind_the_batch(rank: usize) -> Vec<usize> {
-    (1..rank).collect()
+/// The axes of a sample: all but the batch, if there is one.
+fn sample_axes(dims: &[Dim]) -> Vec<usize> {
+    dims.iter().enumerate().filter(|(_, d)| **d != Dim::Batch).map(|(axis, _)| axis).collect()
 }
 
 /// The elements of one sample.
 fn elements(dims: &[Dim]) -> f64 {
-    dims.iter().skip(1).map(|d| d.bind(1) as f64).product()
+    dims.iter().map(|d| d.bind(1) as f64).product()
 }
 
 /// `r_i + |r_i| / sum |r| * sum lost`, sample by sample; evenly where `r` is 0 everywhere.
 fn proportional(w: &mut Writer<'_>, r: &str, ty: &TensorType, lost: &str, lost_type: &TensorType) -> String {
-    let lost = w.reduce_sum(lost, &behind_the_batch(lost_type.rank()), false);
+    let lost = w.reduce_sum(lost, &sample_axes(lost_type.dims()), false);
     let scalar: Vec<Dim> = (0..ty.rank()).map(|i| if i == 0 { Dim::Batch } else { 1.into() }).collect();
     let lost = w.reshape(&lost, &scalar);
     let magnitude = w.op("Abs", &[r]);
-    let sum = w.reduce_sum(&magnitude, &behind_the_batch(ty.rank()), true);
+    let sum = w.reduce_sum(&magnitude, &sample_axes(ty.dims()), true);
     let zero = w.scalar(0.0);
     let some = w.op("Greater", &[&sum, &zero]);
     let share = w.op("Div", &[&magnitude, &sum]);
@@ -105,38 +108,76 @@ fn proportional(w: &mut Writer<'_>, r: &str, ty: &TensorType, lost: &str, lost_t
     w.op("Add", &[r, &share])
 }
 
-/// Spreads an image, summed over its channels, over another of `shape`: by rows and by columns, each a matrix product.
-fn upsample(w: &mut Writer<'_>, r: &str, from: &[Dim], shape: &[Dim]) -> String {
+/// Spreads an image, summed over its channels, over another of `shape`, along each axis by itself.
+fn upsample(w: &mut Writer<'_>, r: &str, from: &[Dim], shape: &[Dim]) -> Result<String, String> {
     let size = |dims: &[Dim], axis: usize| dims.get(axis).map_or(1, |d| d.bind(1));
-    // f32[to,from]
-    let matrix = |axis: usize| -> Vec<f64> {
-        let (from, to) = (size(from, axis), size(shape, axis));
-        let mut matrix = vec![0.0; from * to];
-        for (row, shares) in matrix.chunks_exact_mut(from).zip(bilinear_shares(from, to)) {
+    let mut image = w.reduce_sum(r, &[1], true);
+    for axis in [2, 3] {
+        image = spread(w, &image, axis, size(from, axis), size(shape, axis))?;
+    }
+    let image = w.scaled(&image, (size(shape, 1) as f64).recip());
+    Ok(w.expand(&image, shape))
+}
+
+/// The largest matrix that a file gets for this, in elements.
+const MAX_MATRIX: usize = 1 << 22;
+
+/// Spreads what lies along one axis of an image over another number of pixels.
+fn spread(w: &mut Writer<'_>, image: &str, axis: usize, from: usize, to: usize) -> Result<String, String> {
+    if from == to {
+        return Ok(image.to_string());
+    }
+    let shares = bilinear_shares(from, to);
+    if from > to {
+        // A pixel takes from many: a matrix product.
+        let elements = from.checked_mul(to).filter(|elements| *elements <= MAX_MATRIX);
+        let elements = elements.ok_or_else(|| {
+            format!(
+                "got {from} pixels to spread over {to}, expected at most {MAX_MATRIX} for the product of both"
+            )
+        })?;
+        let mut matrix = vec![0.0; elements];
+        for (row, shares) in matrix.chunks_exact_mut(from).zip(shares) {
             shares.into_iter().for_each(|(p, weight)| row[p] += weight);
         }
-        matrix
-    };
-    let rows = w.numbers(&[size(shape, 2), size(from, 2)], &matrix(2));
-    let columns = w.numbers(&[size(shape, 3), size(from, 3)], &matrix(3));
-    let columns = w.op_with("Transpose", &[&columns], vec![ints("perm", &[1, 0])]);
-    let sums = w.reduce_sum(r, &[1], true);
-    let tall = w.op("MatMul", &[&rows, &sums]);
-    let image = w.op("MatMul", &[&tall, &columns]);
-    let image = w.scaled(&image, (size(shape, 1) as f64).recip());
-    w.expand(&image, shape)
+        let matrix = w.numbers(&[to, from], &matrix);
+        if axis == 2 {
+            return Ok(w.op("MatMul", &[&matrix, image]));
+        }
+        let matrix = w.op_with("Transpose", &[&matrix], vec![ints("perm", &[1, 0])]);
+        return Ok(w.op("MatMul", &[image, &matrix]));
+    }
+    // A pixel takes from two at most.
+    let mut sum: Option<String> = None;
+    for k in 0..shares.iter().map(Vec::len).max().unwrap_or(0) {
+        let share = |taken: &Vec<(usize, f64)>| taken.get(k).copied().unwrap_or((0, 0.0));
+        let (places, weights): (Vec<usize>, Vec<f64>) = shares.iter().map(share).unzip();
+        let (places, weights) = (w.sizes(&places), w.numbers(&along(axis, to), &weights));
+        let taken = w.op_with("Gather", &[image, &places], vec![int("axis", axis)]);
+        let taken = w.op("Mul", &[&taken, &weights]);
+        sum = Some(match sum {
+            Some(sum) => w.op("Add", &[&sum, &taken]),
+            None => taken,
+        });
+    }
+    sum.ok_or_else(|| "got no pixels to spread over, expected some".into())
+}
+
+/// The sizes of a row of numbers along one of an image's axes.
+fn along(axis: usize, size: usize) -> [usize; 4] {
+    std::array::from_fn(|i| if i == axis { size } else { 1 })
 }
 
 /// Each window's relevance to the pixel that won it.
-fn winner(w: &mut Writer<'_>, pool: &MaxPool, r: &str, act: &str, dims: &[Dim]) -> String {
-    let places = max_pool(w, pool, act, 2).swap_remove(1);
+fn winner(w: &mut Writer<'_>, pool: &MaxPool, r: &str, act: &str, ty: &TensorType) -> String {
+    let places = max_pool(w, pool, act, height_and_width(ty), 2).swap_remove(1);
     let shape = w.op("Shape", &[act]);
     let zeros = w.op("ConstantOfShape", &[&shape]);
     let flat = |w: &mut Writer<'_>, x: &str| w.reshape(x, &[Dim::Batch]);
     let (zeros, places, r) = (flat(w, &zeros), flat(w, &places), flat(w, r));
     let attributes = vec![int("axis", 0), word("reduction", "add")];
     let sums = w.op_with("ScatterElements", &[&zeros, &places, &r], attributes);
-    w.reshape(&sums, dims)
+    w.reshape(&sums, ty.dims())
 }
 
 /// The relevance of each branch of a join.
@@ -202,6 +243,9 @@ fn unslice(w: &mut Writer<'_>, slice: &Slice, r: &str, shape: &[Dim]) -> String 
     let mut dims = slice.sizes.clone();
     for (axis, &step) in slice.steps.iter().enumerate().filter(|(_, step)| **step > 1) {
         let Some(Dim::Fixed(count)) = dims.get(axis).copied() else { continue };
+        if count == 1 {
+            continue;
+        }
         // step - 1 zeros behind each element, then off behind the last.
         let mut apart = dims.clone();
         apart.insert(axis + 1, 1.into());
@@ -226,7 +270,7 @@ fn unslice(w: &mut Writer<'_>, slice: &Slice, r: &str, shape: &[Dim]) -> String 
 
 /// What lies inside the frame passes; what lies on it is lost, or spread evenly over the sample.
 fn unpad(w: &mut Writer<'_>, pad: &Pad, frame: Frame, r: &str, shape: &[Dim]) -> String {
-    let axes: Vec<usize> = (1..shape.len()).collect();
+    let axes = sample_axes(shape);
     let starts: Vec<usize> = axes.iter().map(|axis| pad.pads[*axis]).collect();
     let ends: Vec<usize> = axes.iter().zip(&starts).map(|(axis, s)| s + shape[*axis].bind(1)).collect();
     let (starts, ends, axis_list) = (w.sizes(&starts), w.sizes(&ends), w.sizes(&axes));

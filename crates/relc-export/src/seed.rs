@@ -1,21 +1,28 @@
 //! What the backward pass starts from.
 
-use relc_ir::{Dim, Head, ValueId};
+use relc_ir::{Dim, Graph, Head, NodeId, ValueId};
 use relc_rules::SeedKind;
 
 use crate::writer::{Writer, int};
 use crate::{ExportError, ExportOptions, ExportTarget};
 
+/// The dimensions of the logits, `[N,K]`: samples are counted by the input, and K is what each has of the explained output.
+pub(crate) fn logits_dims(graph: &Graph, input: NodeId, explained: ValueId) -> [Dim; 2] {
+    let batch = graph.ty(ValueId { node: input, port: 0 }).dims().first().copied().unwrap_or(Dim::Fixed(1));
+    let outputs = graph.ty(explained).elements().unwrap_or(0) / batch.bind(1).max(1);
+    [batch, Dim::Fixed(outputs)]
+}
+
 /// The logits and the seed, both `f32[N,K]`.
 pub(crate) fn write(
     w: &mut Writer<'_>,
+    input: NodeId,
     explained: ValueId,
     options: &ExportOptions,
 ) -> Result<(String, String), ExportError> {
     let graph = w.graph;
-    let ty = graph.ty(explained);
-    let outputs = ty.elements().unwrap_or(0);
-    let batch = ty.dims().first().copied().unwrap_or(Dim::Batch);
+    let [batch, k] = logits_dims(graph, input, explained);
+    let outputs = k.bind(1);
     let head = graph.head;
     let explained = w.value(explained)?;
     w.scope_of("seed");
@@ -29,17 +36,19 @@ pub(crate) fn write(
         ExportTarget::Input => w.input_of_integers("target", batch),
     };
     let (depth, values) = (w.sizes(&[outputs]), w.numbers(&[2], &[0.0, 1.0]));
-    let one_hot = w.op("OneHot", &[&chosen, &depth, &values]);
-    // One row for each sample, and for a target of the user's, an error where it names no output: a one-hot of it
-    // would be 0, and so would the map.
-    let one_hot = if options.target == ExportTarget::Input {
-        let rows = w.reshape(&chosen, &[Dim::Batch, 1.into()]);
+    let mut one_hot = w.op("OneHot", &[&chosen, &depth, &values]);
+    if options.target == ExportTarget::Input {
+        // An error where a target names no output: a one-hot of it would be 0, and so would the map. What is negative
+        // would count from the end.
+        let (zero, none) = (w.integers(&[0]), w.sizes(&[outputs]));
+        let negative = w.op("Less", &[&chosen, &zero]);
+        let checked = w.choose(&negative, &none, &chosen);
+        let rows = w.reshape(&checked, &[Dim::Batch, 1.into()]);
         let there = w.op_with("GatherElements", &[&one_hot, &rows], vec![int("axis", 1)]);
-        w.op("Mul", &[&one_hot, &there])
-    } else {
-        let shape = w.op("Shape", &[&logits]);
-        w.op("Expand", &[&one_hot, &shape])
-    };
+        one_hot = w.op("Mul", &[&one_hot, &there]);
+    }
+    let shape = w.op("Shape", &[&logits]);
+    let one_hot = w.op("Expand", &[&one_hot, &shape]);
     let seed = match options.seed {
         SeedKind::OneHot => one_hot,
         SeedKind::Logit => w.op("Mul", &[&one_hot, &logits]),

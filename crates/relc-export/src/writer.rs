@@ -16,6 +16,12 @@ use relc_onnx::proto::{
 
 use crate::{ExportError, OPSET};
 
+/// The inputs and outputs of an explainer's own.
+const OUTPUTS: [&str; 4] = ["logits", "relevance", "map", "target"];
+
+/// How much of a node's name stands in those of the nodes that stand for it.
+const MAX_NAME: usize = 200;
+
 /// The version of the file format that came with [`OPSET`].
 const IR_VERSION: i64 = 8;
 
@@ -55,6 +61,8 @@ pub(crate) struct Writer<'a> {
     outputs: Vec<ValueInfoProto>,
     /// The names of values that are taken.
     names: HashSet<String>,
+    /// The next number behind a name that is taken.
+    numbers: HashMap<String, u64>,
     /// The names of nodes that are taken.
     node_names: HashSet<String>,
     values: HashMap<ValueId, String>,
@@ -75,7 +83,8 @@ impl<'a> Writer<'a> {
             initializers: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
-            names: HashSet::from([String::new()]),
+            names: OUTPUTS.map(String::from).into(),
+            numbers: HashMap::new(),
             node_names: HashSet::new(),
             values: HashMap::new(),
             constants: HashMap::new(),
@@ -101,34 +110,61 @@ impl<'a> Writer<'a> {
 
     /// A name that is not taken, `base` if it can be.
     fn fresh(&mut self, base: &str) -> String {
-        let names = std::iter::once(base.to_string()).chain((1u64..).map(|i| format!("{base}.{i}")));
-        let name = names.into_iter().find(|name| !self.names.contains(name)).unwrap_or_default();
-        self.names.insert(name.clone());
+        if !base.is_empty() && self.names.insert(base.to_string()) {
+            return base.to_string();
+        }
+        let next = self.numbers.entry(base.to_string()).or_insert(1);
+        loop {
+            let name = format!("{base}.{next}");
+            *next += 1;
+            if self.names.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
+
+    /// The name of an input or output of the explainer's own; that of the model's input is taken.
+    fn own(&mut self, name: &str) -> String {
+        let taken = self.inputs.iter().any(|input| input.name.as_deref() == Some(name));
+        if taken { self.fresh(name) } else { name.to_string() }
+    }
+
+    /// A name for a node: `name` where no other has it, else with the value that it makes; a long one is cut.
+    fn node_name(&mut self, name: &str, value: &str) -> String {
+        if self.node_names.insert(name.to_string()) {
+            return name.to_string();
+        }
+        let start: String = name.chars().take(MAX_NAME).collect();
+        let name = format!("{start}/{value}");
+        self.node_names.insert(name.clone());
         name
     }
 
     /// Declares the model's input.
     pub fn input(&mut self, node: NodeId) {
         let n = self.graph.node(node);
-        let name = self.fresh(&n.name);
+        // It keeps its name, even if that is one of the explainer's own.
+        let name = n.name.clone();
+        self.names.insert(name.clone());
         self.inputs.push(info(&name, DataType::Float, &n.types()[0]));
         self.values.insert(ValueId { node, port: 0 }, name);
     }
 
     /// Declares an input of integers, one for each sample.
     pub fn input_of_integers(&mut self, name: &str, batch: Dim) -> String {
-        let name = self.fresh(name);
+        let name = self.own(name);
         self.inputs.push(info(&name, DataType::Int64, &TensorType::new([batch])));
         name
     }
 
     /// Declares an output.
     pub fn output(&mut self, name: &str, value: &str, ty: &TensorType) {
-        let name = self.fresh(name);
+        let name = self.own(name);
         self.outputs.push(info(&name, DataType::Float, ty));
+        let node = self.node_name("outputs", &name);
         self.nodes.push(NodeProto {
             input: vec![value.into()],
-            name: Some(format!("outputs/{name}")),
+            name: Some(node),
             output: vec![name],
             op_type: Some("Identity".into()),
             ..NodeProto::default()
@@ -190,7 +226,7 @@ impl<'a> Writer<'a> {
         let (base, node) = self.scope.clone();
         let output: Vec<String> = (0..outputs.max(1)).map(|_| self.fresh(&base)).collect();
         // The first of the nodes that stand for one keeps its name.
-        let name = if self.node_names.insert(node.clone()) { node } else { format!("{node}/{}", output[0]) };
+        let name = self.node_name(&node, output.first().map_or("", String::as_str));
         self.nodes.push(NodeProto {
             input: inputs.iter().map(ToString::to_string).collect(),
             name: Some(name),
@@ -249,7 +285,8 @@ impl<'a> Writer<'a> {
 
     /// A form of a weight or a bias, an operator on it, once for all that use it.
     pub fn form(&mut self, weight: &str, part: WeightPart, gamma: f64) -> String {
-        let key = (weight.to_string(), part, gamma.to_bits());
+        let uses_gamma = matches!(part, WeightPart::GammaPositive | WeightPart::GammaNegative);
+        let key = (weight.to_string(), part, if uses_gamma { gamma.to_bits() } else { 0 });
         if let Some(name) = self.forms.get(&key) {
             return name.clone();
         }

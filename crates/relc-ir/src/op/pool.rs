@@ -99,16 +99,18 @@ impl AveragePool {
     ///
     /// Pixels that `ceil_mode` adds behind the padding never count.
     pub fn divisor(&self, y: usize, x: usize, size: [usize; 2]) -> usize {
-        let count = |axis: usize, index: usize| {
-            if !self.count_include_pad {
-                return self.window.taps(axis, index, size[axis]).count();
-            }
-            let padded = size[axis] + self.window.pads[axis] + self.window.pads[axis + 2];
-            let start = index * self.window.strides[axis];
-            let dilation = self.window.dilations[axis];
-            (0..self.window.kernel[axis]).filter(|tap| start + tap * dilation < padded).count()
-        };
-        (count(0, y) * count(1, x)).max(1)
+        (self.counted(0, y, size[0]) * self.counted(1, x, size[1])).max(1)
+    }
+
+    /// The taps along `axis` of window `index` that count, over `size` pixels: the divisor is the product of both axes'.
+    pub fn counted(&self, axis: usize, index: usize, size: usize) -> usize {
+        if !self.count_include_pad {
+            return self.window.taps(axis, index, size).count();
+        }
+        let padded = size + self.window.pads[axis] + self.window.pads[axis + 2];
+        let start = index * self.window.strides[axis];
+        let dilation = self.window.dilations[axis];
+        (0..self.window.kernel[axis]).filter(|tap| start + tap * dilation < padded).count()
     }
 }
 
