@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use relc::ir::op::Relevance;
 use relc::ir::{Graph, Op, ValueId};
-use relc::ndarray::ArrayD;
+use relc::ndarray::{ArrayD, Axis};
 use relc::{
     CompileError, Compiler, Engine, Explainer, Pass, PassError, Preset, Remarks, Seed, SeedKind, Targets,
 };
@@ -28,6 +28,30 @@ fn a_path_its_bytes_and_its_graph_are_one_model() {
     assert_eq!(relevance(&compiler().compile(bytes.clone()).unwrap()), relevance(&from_path));
     let graph = relc_onnx::import_bytes(bytes, None).unwrap().graph;
     assert_eq!(relevance(&compiler().compile(graph).unwrap()), relevance(&from_path));
+}
+
+#[test]
+fn each_sample_has_a_target_of_its_own() {
+    let x =
+        ArrayD::from_shape_fn(vec![3, 3, 64, 64], |i| ((i[0] * 7 + i[1] * 5 + i[2] * 3 + i[3]) as f32).sin());
+    let seed = Seed::Named(SeedKind::Logit);
+    for engine in [Engine::Jit, Engine::InterpF32] {
+        let explainer = compiler().engine(engine).compile(DEMO).unwrap();
+        let explain = |targets| explainer.explain(x.view(), &seed, &targets);
+        let each = explain(Targets::Each(vec![2, 0, 5])).unwrap();
+        assert_eq!(each.explanations.len(), 1);
+        assert_eq!(each.explanations[0].targets, [2, 0, 5]);
+        for (sample, target) in [2, 0, 5].into_iter().enumerate() {
+            let all = explain(Targets::Outputs(vec![target])).unwrap();
+            let row =
+                |r: &relc::Explanations| r.explanations[0].relevance.index_axis(Axis(0), sample).to_owned();
+            assert_eq!(row(&each), row(&all), "{} of sample {sample}", engine.name());
+        }
+        let said = |targets| explain(Targets::Each(targets)).unwrap_err().to_string();
+        assert_eq!(said(vec![1]), "got 1 targets for 3 samples, expected one for each");
+        assert_eq!(said(vec![0; 4]), "got 4 targets for 3 samples, expected one for each");
+        assert_eq!(said(vec![0, 0, 8]), "target 8 is out of range: the model has 8 outputs, 0 to 7");
+    }
 }
 
 #[test]

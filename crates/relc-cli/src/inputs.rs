@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::artifact::NpyFile;
-use relc::preprocess::{Layout, Preprocess, load_picture};
+use relc::preprocess::{Preprocess, load_picture};
 use relc::{Explainer, NameGlob};
 
 use crate::failure::Failure;
@@ -198,23 +198,14 @@ impl Source {
     ) -> Result<(ArrayD<f32>, RgbImage), Failure> {
         let picture = load_picture(&self.path)?;
         let file = self.path.display();
-        let Some((layout, size)) = explainer.picture_input() else {
+        if explainer.picture_input().is_none() {
             let (name, ty) = explainer.input()?;
             return Err(Failure::from(format!(
                 "{file}: the model's input \"{name}\" {ty} is no picture; give a .npy"
             )));
-        };
-        let channels = explainer.picture_channels().unwrap_or(3);
-        // Where the model leaves height and width open, a picture that is not resized keeps its own.
-        let own = preprocess.open_size([picture.height() as usize, picture.width() as usize]);
-        let shape = |[h, w]: [usize; 2]| match layout {
-            Layout::Nchw => [1, channels, h, w],
-            Layout::Nhwc => [1, h, w, channels],
-        };
-        let size = own.filter(|own| explainer.takes(&shape(*own))).unwrap_or(size);
-        let prepared = preprocess
-            .apply(&picture, layout, size, channels)
-            .map_err(|e| Failure::from(format!("{file}: {e}")))?;
+        }
+        let prepared =
+            preprocess.prepare(&picture, explainer).map_err(|e| Failure::from(format!("{file}: {e}")))?;
         Ok((prepared.values.into_dyn(), prepared.picture))
     }
 }

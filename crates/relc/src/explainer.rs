@@ -256,7 +256,7 @@ impl Explainer {
         if let Cow::Owned(other) = self.for_shape(input.shape())? {
             return other.explain(input, seed, targets);
         }
-        self.check_input(&input)?;
+        targets.check_count(self.check_input(&input)?)?;
         let mut result = self.run_chosen(input.view(), seed, Chosen::Asked(targets))?;
         if self.measures_sensitivity() {
             self.measure(&input, seed, &mut result);
@@ -469,7 +469,7 @@ impl Chosen<'_> {
     /// For each target its output of each sample of `logits`, of which the first is the batch's sample `first`.
     fn of(self, seed: &Seed, logits: &Array2<f64>, first: usize) -> Result<Vec<Vec<usize>>, RequestError> {
         match self {
-            Chosen::Asked(targets) => targets_of(seed, targets, logits),
+            Chosen::Asked(targets) => targets_of(seed, targets, logits, first),
             Chosen::Same(explanations) => {
                 let samples = first..first + logits.nrows();
                 let of = |e: &Explanation| e.targets.get(samples.clone()).unwrap_or_default().to_vec();
@@ -480,10 +480,15 @@ impl Chosen<'_> {
 }
 
 /// The targets of a request: with a seed tensor, which needs none, the largest logit.
-fn targets_of(seed: &Seed, targets: &Targets, logits: &Array2<f64>) -> Result<Vec<Vec<usize>>, RequestError> {
+fn targets_of(
+    seed: &Seed,
+    targets: &Targets,
+    logits: &Array2<f64>,
+    first: usize,
+) -> Result<Vec<Vec<usize>>, RequestError> {
     match seed {
-        Seed::Tensor(_) => Targets::Argmax.resolve(logits),
-        Seed::Named(_) => targets.resolve(logits),
+        Seed::Tensor(_) => Targets::Argmax.resolve(logits, first),
+        Seed::Named(_) => targets.resolve(logits, first),
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use describe::hardly_moves;
 
+use crate::explainer::Explainer;
 use crate::picture::MAX_SIDE;
 pub use crate::picture::load_picture;
 use crate::read::{self, ReadError};
@@ -314,6 +315,31 @@ impl Preprocess {
             Layout::Nhwc => Array3::from_shape_fn((h, w, channels), |(y, x, c)| value(c, y, x)),
         };
         Ok(Prepared { values, picture: seen })
+    }
+
+    /// Makes the input of an explainer's model of a picture. Where the model leaves height and width open, a picture that
+    /// is not resized keeps its own.
+    ///
+    /// # Errors
+    /// If the model's input is no picture; as [`apply`](Self::apply).
+    pub fn prepare(
+        &self,
+        picture: &DynamicImage,
+        explainer: &Explainer,
+    ) -> Result<Prepared, PreprocessError> {
+        let Some((layout, size)) = explainer.picture_input() else {
+            let input = explainer.input().map(|(name, ty)| format!("the model's input \"{name}\" {ty}"));
+            let input = input.unwrap_or_else(|e| e.to_string());
+            return Err(PreprocessError::Misfit(format!("{input} is no picture; give an array")));
+        };
+        let channels = explainer.picture_channels().unwrap_or(3);
+        let own = self.open_size([picture.height() as usize, picture.width() as usize]);
+        let shape = |[h, w]: [usize; 2]| match layout {
+            Layout::Nchw => [1, channels, h, w],
+            Layout::Nhwc => [1, h, w, channels],
+        };
+        let size = own.filter(|own| explainer.takes(&shape(*own))).unwrap_or(size);
+        self.apply(picture, layout, size, channels)
     }
 
     /// To what the shorter side is brought before the crop of a size; no side of either is above [`MAX_SIDE`].

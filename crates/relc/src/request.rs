@@ -23,6 +23,8 @@ pub enum Targets {
     Argmax,
     /// These outputs, for every sample.
     Outputs(Vec<usize>),
+    /// One output for each sample of the batch.
+    Each(Vec<usize>),
     /// The outputs with the `k` largest logits of each sample.
     TopK(usize),
 }
@@ -38,6 +40,14 @@ pub enum RequestError {
         target: usize,
         /// How many outputs there are.
         outputs: usize,
+    },
+    /// [`Targets::Each`] for another number of samples.
+    #[error("got {got} targets for {samples} samples, expected one for each")]
+    TargetCount {
+        /// How many targets there are.
+        got: usize,
+        /// The number of samples.
+        samples: usize,
     },
     /// `top0`, or more than there are.
     #[error("top{k} is out of range: the model has {outputs} outputs; expected top1 to top{outputs}")]
@@ -126,25 +136,43 @@ impl Targets {
         text.split(',').filter_map(|part| doubt(part.trim())).collect()
     }
 
-    /// The targets for a batch of logits `f64[N,K]`: one list of N outputs per target.
+    /// Checks that there is a target for each of a batch's samples, and no more.
+    ///
+    /// # Errors
+    /// If there are fewer or more.
+    pub(crate) fn check_count(&self, samples: usize) -> Result<(), RequestError> {
+        match self {
+            Targets::Each(list) if list.len() != samples => {
+                Err(RequestError::TargetCount { got: list.len(), samples })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The targets for logits `f64[N,K]`, of which the first are those of the batch's sample `first`: one list of N
+    /// outputs per target.
     ///
     /// # Errors
     /// If a target is out of range.
-    pub(crate) fn resolve(&self, logits: &Array2<f64>) -> Result<Vec<Vec<usize>>, RequestError> {
+    pub(crate) fn resolve(
+        &self,
+        logits: &Array2<f64>,
+        first: usize,
+    ) -> Result<Vec<Vec<usize>>, RequestError> {
         let (samples, outputs) = logits.dim();
+        let inside = |target: usize| {
+            (target < outputs).then_some(target).ok_or(RequestError::TargetOutOfRange { target, outputs })
+        };
         match self {
             Targets::Argmax => Ok(rank(logits, 1)),
             Targets::TopK(k) if (1..=outputs).contains(k) => Ok(rank(logits, *k)),
             Targets::TopK(k) => Err(RequestError::TopKOutOfRange { k: *k, outputs }),
-            Targets::Outputs(list) => list
-                .iter()
-                .map(|&target| {
-                    let inside = target < outputs;
-                    inside
-                        .then(|| vec![target; samples])
-                        .ok_or(RequestError::TargetOutOfRange { target, outputs })
-                })
-                .collect(),
+            Targets::Outputs(list) => list.iter().map(|&target| Ok(vec![inside(target)?; samples])).collect(),
+            Targets::Each(list) => {
+                let missing = RequestError::TargetCount { got: list.len(), samples: first + samples };
+                let own = list.get(first..first + samples).ok_or(missing)?;
+                Ok(vec![own.iter().map(|&target| inside(target)).collect::<Result<_, _>>()?])
+            }
         }
     }
 }

@@ -262,7 +262,8 @@ impl Method {
             return Err(method_error(self, got, "one of the preset gradient"));
         }
         let logits = explainer.predict(input.view())?;
-        let resolved = targets.resolve(&logits)?;
+        targets.check_count(logits.nrows())?;
+        let resolved = targets.resolve(&logits, 0)?;
         let mut runner =
             Runner { explainer, input, batch: explainer.fixed_batch().unwrap_or(batch.max(1)), progress };
         let mut explanations = Vec::with_capacity(resolved.len());
