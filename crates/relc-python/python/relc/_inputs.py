@@ -1,0 +1,107 @@
+"""What a user gives, as the arrays that the native half takes."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from typing import Any, List, Optional, Union
+
+import numpy as np
+
+from . import _relc
+from ._preprocess import Preprocess
+
+_SEVERAL = re.compile(r"top\d+\Z|.*,")
+
+
+def as_array(x: Any) -> np.ndarray:
+    """A C-contiguous, aligned float32 array: `x` itself where it is one, else a converted copy."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().numpy()
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise _relc.RelcError(f"got an array of {array.dtype}, expected numbers, best float32")
+    return np.require(array, np.float32, ["C", "A"])
+
+
+def as_batch(native: _relc.Explainer, x: Any, preprocess: Optional[Preprocess]) -> np.ndarray:
+    """The input of the model, with the batch."""
+    if _is_picture(x):
+        array = _prepare(native, x, preprocess)[None]
+    elif isinstance(x, (list, tuple)) and len(x) and all(_is_picture(one) for one in x):
+        array = np.stack([_prepare(native, one, preprocess) for one in x])
+    else:
+        array = as_array(x)
+        if array.ndim == len(native.input_shape) - 1:
+            array = array[None]
+    limits = native.input_limits
+    if limits is not None:
+        _check_limits(array, *limits)
+    return array
+
+
+def _is_picture(x: Any) -> bool:
+    """Whether `x` is the path of a picture, or one of PIL's."""
+    return isinstance(x, (str, os.PathLike)) or (hasattr(x, "getbands") and hasattr(x, "convert"))
+
+
+def _prepare(native: _relc.Explainer, picture: Any, preprocess: Optional[Preprocess]) -> np.ndarray:
+    if preprocess is None:
+        raise _relc.RelcError(
+            'got a picture and no preprocessing; say what the model was trained with: preprocess="imagenet", "cifar10", '
+            '"none", a .toml file, or relc.Preprocess(mean=..., std=...)'
+        )
+    if isinstance(picture, (str, os.PathLike)):
+        return preprocess._native.of_file(os.fspath(picture), native)
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(picture) or picture
+    return preprocess._native.of_array(np.asarray(upright.convert("RGB"), np.uint8), native)
+
+
+def _check_limits(array: np.ndarray, low: float, high: float) -> None:
+    """Refuses what an input of integers can't hold."""
+    wrong = ~((array >= low) & (array <= high) & (array == np.floor(array)))
+    if wrong.any():
+        raise _relc.RelcError(
+            f"got the value {array[wrong][0]}, expected whole numbers from {low:g} to {high:g}: the model's input is of "
+            "integers, which it normalises itself"
+        )
+
+
+def as_target(target: Any, outputs: int) -> Union[str, int, List[int]]:
+    """A target as the native half takes it."""
+    if target is None:
+        return "argmax"
+    if isinstance(target, str):
+        return target
+    if hasattr(target, "detach"):
+        target = target.detach().cpu().numpy()
+    if isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0:
+        array = np.asarray(target)
+        if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+            raise _relc.RelcError(
+                f"got targets of {array.dtype} and shape {array.shape}, expected a whole number for each sample"
+            )
+        return [_output(one, outputs) for one in array.tolist()]
+    return _output(target.item() if isinstance(target, np.ndarray) else target, outputs)
+
+
+def _output(target: Any, outputs: int) -> int:
+    index = operator.index(target)
+    if not 0 <= index < 1 << 63:
+        raise _relc.RelcError(
+            f"target {index} is out of range: the model has {outputs} outputs, 0 to {outputs - 1}"
+        )
+    return index
+
+
+def names_several(target: Any) -> bool:
+    """Whether a target is text that asks for several outputs: `top3`, `3,5,7`."""
+    return isinstance(target, str) and _SEVERAL.match(target) is not None
+
+
+def as_seed(seed: Any) -> Union[None, str, np.ndarray]:
+    """A seed as the native half takes it."""
+    return seed if seed is None or isinstance(seed, str) else as_array(seed)

@@ -1,0 +1,87 @@
+"""The native half of the package: what the Python half calls, with arguments that it has converted."""
+
+import os
+from typing import Dict, List, Optional, Sequence, Tuple, Union, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+class RelcError(ValueError):
+    """A model, input or request that relc can't use; the text says what was got and what is expected."""
+
+def presets() -> List[Tuple[str, str]]:
+    """Names and descriptions of the presets that come with relc."""
+
+def compile(
+    model: Union[bytes, str, "os.PathLike[str]"],
+    preset: str,
+    *,
+    split: Optional[str],
+    gate: Optional[str],
+    bias: Optional[str],
+    batchnorm: Optional[str],
+    bounds: Optional[Tuple[Sequence[float], Sequence[float]]],
+    engine: Optional[str],
+    output: Optional[str],
+    input_shape: Optional[Sequence[Optional[int]]],
+    hold: Sequence[Tuple[str, NDArray[np.float32]]],
+    preprocess: Optional[Preprocess],
+    ledger: bool,
+    sensitivity: bool,
+) -> Explainer:
+    """Compiles a model into an explainer."""
+
+def heat_png(map: NDArray[np.float32], colormap: str, min_side: int) -> bytes:
+    """Draws a map `f32[H,W]` as a PNG."""
+
+@final
+class Explainer:
+    """A compiled model; threads may share it."""
+
+    preset: str
+    seed: str
+    engine: str
+    isa: Optional[str]
+    is_conserving: bool
+    outputs: int
+    input_name: str
+    input_shape: List[Optional[int]]
+    input_limits: Optional[Tuple[float, float]]
+    def explain(
+        self,
+        x: NDArray[np.float32],
+        target: Union[str, int, Sequence[int]],
+        seed: Union[None, str, NDArray[np.float32]],
+    ) -> List[Explanation]: ...
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]: ...
+    def takes(self, shape: Sequence[int]) -> bool: ...
+    def report(self) -> str: ...
+
+@final
+class Explanation:
+    """The explanation of one target of each sample."""
+
+    relevance: NDArray[np.float32]
+    map: Optional[NDArray[np.float32]]
+    logits: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    targets: NDArray[np.int64]
+    seed: str
+    conservation_error: List[float]
+    warnings: List[List[str]]
+    def report(self, sample: int) -> str: ...
+
+@final
+class Preprocess:
+    """What a network expects of a picture."""
+
+    @staticmethod
+    def load(name: str) -> Preprocess: ...
+    @staticmethod
+    def from_toml(text: str) -> Preprocess: ...
+    def of_array(self, picture: NDArray[np.uint8], explainer: Explainer) -> NDArray[np.float32]: ...
+    def of_file(
+        self, path: Union[str, "os.PathLike[str]"], explainer: Explainer
+    ) -> NDArray[np.float32]: ...

@@ -1,0 +1,137 @@
+//! From a model and options to an explainer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use numpy::PyReadonlyArrayDyn;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use relc::ir::Dim;
+use relc::ir::rule::{BiasPolicy, Bounds};
+use relc::ir::spelling::did_you_mean;
+use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Preset, Source, read};
+
+use crate::error::raise;
+use crate::explainer::Explainer;
+use crate::picture::Preprocess;
+
+/// The preprocessing whose bounds a zbox takes where none is stated, as the command does.
+const DEFAULT_PREPROCESS: &str = "imagenet";
+
+/// An ONNX file, or the bytes of one.
+#[derive(FromPyObject)]
+pub enum Model {
+    #[pyo3(transparent)]
+    Bytes(PyBackedBytes),
+    #[pyo3(transparent)]
+    Path(PathBuf),
+}
+
+impl From<Model> for Source {
+    fn from(model: Model) -> Source {
+        match model {
+            Model::Bytes(bytes) => Source::Bytes(Bytes::from_owner(bytes)),
+            Model::Path(path) => Source::Path(path),
+        }
+    }
+}
+
+/// Names and descriptions of the presets that come with relc.
+#[pyfunction]
+pub fn presets() -> PyResult<Vec<(String, String)>> {
+    let describe = |name| Preset::named(name).map(|preset| (preset.name, preset.description)).map_err(raise);
+    Preset::names().into_iter().map(describe).collect()
+}
+
+/// Compiles a model into an explainer.
+#[pyfunction]
+#[pyo3(signature = (model, preset, *, split, gate, bias, batchnorm, bounds, engine, output, input_shape, hold, preprocess, ledger, sensitivity))]
+#[expect(clippy::too_many_arguments, reason = "one for each keyword of the Python function")]
+pub fn compile(
+    py: Python<'_>,
+    model: Model,
+    preset: &str,
+    split: Option<&str>,
+    gate: Option<&str>,
+    bias: Option<&str>,
+    batchnorm: Option<&str>,
+    bounds: Option<(Vec<f64>, Vec<f64>)>,
+    engine: Option<&str>,
+    output: Option<String>,
+    input_shape: Option<Vec<Option<usize>>>,
+    hold: Vec<(String, PyReadonlyArrayDyn<'_, f32>)>,
+    preprocess: Option<&Preprocess>,
+    ledger: bool,
+    sensitivity: bool,
+) -> PyResult<Explainer> {
+    let mut preset = named_or_file(preset)?;
+    if let Some(split) = split {
+        preset = preset.with_split(split.parse().map_err(raise)?);
+    }
+    if let Some(gate) = gate {
+        preset = preset.with_gate(gate.parse().map_err(raise)?);
+    }
+    if let Some(bias) = bias {
+        preset = preset.with_bias(of_name("bias", bias, &BIAS)?).map_err(raise)?;
+    }
+    if let Some((low, high)) = bounds {
+        preset = preset.with_bounds(Bounds { low, high });
+    }
+    if preset.wants_bounds() {
+        let default = relc::preprocess::Preprocess::load(DEFAULT_PREPROCESS).map_err(raise)?;
+        preset = preset.with_bounds(preprocess.map_or(&default, |p| &p.inner).bounds(3));
+    }
+    let input_shape = input_shape.map(shape).transpose()?;
+    let hold = hold.into_iter().map(|(name, array)| held(name, &array)).collect();
+    let options = ImportOptions { output, input_shape, hold, ..ImportOptions::default() };
+    let mut compiler = Compiler::new(preset).import(options);
+    if let Some(engine) = engine {
+        compiler = compiler.engine(engine.parse::<Engine>().map_err(raise)?);
+    }
+    if let Some(batchnorm) = batchnorm {
+        compiler = compiler.batchnorm(of_name("batchnorm", batchnorm, &BatchNormPolicy::ALL)?);
+    }
+    let source = Source::from(model);
+    let explainer = py.detach(|| compiler.compile(source)).map_err(raise)?;
+    let explainer = if ledger { explainer } else { explainer.without_ledger() };
+    let explainer = if sensitivity { explainer } else { explainer.without_sensitivity() };
+    Ok(Explainer { inner: Arc::new(explainer) })
+}
+
+const BIAS: [(&str, BiasPolicy); 3] =
+    [("include", BiasPolicy::Include), ("exclude", BiasPolicy::Exclude), ("all", BiasPolicy::All)];
+
+/// The value that an option names.
+fn of_name<T: Copy>(option: &str, name: &str, all: &[(&'static str, T)]) -> PyResult<T> {
+    let names = || all.iter().map(|(name, _)| *name);
+    all.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<&str> = names().collect();
+        let hint = did_you_mean(name, names());
+        raise(format!("got {option}=\"{name}\", expected one of {}{hint}", known.join(", ")))
+    })
+}
+
+/// A shipped preset, or one from a file.
+fn named_or_file(name: &str) -> PyResult<Preset> {
+    if Path::new(name).extension().is_some_and(|e| e == "toml") {
+        let text = read::text(Path::new(name), read::PRESET).map_err(raise)?;
+        return Preset::parse(&text, name).map_err(raise);
+    }
+    Preset::named(name).map_err(raise)
+}
+
+/// `None` stands for the batch.
+fn shape(sizes: Vec<Option<usize>>) -> PyResult<Vec<Dim>> {
+    let dim = |size: Option<usize>| match size {
+        None => Ok(Dim::Batch),
+        Some(0) => Err(raise("got an input_shape with a 0, expected sizes from 1, and None for the batch")),
+        Some(size) => Ok(Dim::Fixed(size)),
+    };
+    sizes.into_iter().map(dim).collect()
+}
+
+fn held(name: String, array: &PyReadonlyArrayDyn<'_, f32>) -> Held {
+    let array = array.as_array();
+    Held { name, shape: array.shape().to_vec(), values: array.iter().copied().collect() }
+}

@@ -1,0 +1,152 @@
+//! The compiled model.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use numpy::{PyArray, PyArray2, PyReadonlyArrayDyn};
+use pyo3::prelude::*;
+use relc::ir::Dim;
+use relc::{Seed, SeedKind, Targets};
+
+use crate::error::raise;
+use crate::explanation::Explanation;
+
+/// A compiled model; threads may share it.
+#[pyclass(frozen, module = "relc._relc")]
+pub struct Explainer {
+    pub inner: Arc<relc::Explainer>,
+}
+
+/// Which outputs to explain: text as the command takes it, one output for all samples, or one for each.
+#[derive(FromPyObject)]
+pub enum Target {
+    #[pyo3(transparent)]
+    Text(String),
+    #[pyo3(transparent)]
+    One(usize),
+    #[pyo3(transparent)]
+    Each(Vec<usize>),
+}
+
+/// The relevance to start from: its name, or a tensor `f32[N,K]` or `f32[K]`.
+#[derive(FromPyObject)]
+pub enum Start<'py> {
+    #[pyo3(transparent)]
+    Name(String),
+    #[pyo3(transparent)]
+    Tensor(PyReadonlyArrayDyn<'py, f32>),
+}
+
+impl Target {
+    fn targets(self) -> PyResult<Targets> {
+        match self {
+            Target::Text(text) => Targets::parse(&text, None).map_err(raise),
+            Target::One(output) => Ok(Targets::Outputs(vec![output])),
+            Target::Each(outputs) => Ok(Targets::Each(outputs)),
+        }
+    }
+}
+
+#[pymethods]
+impl Explainer {
+    /// Explains a batch: one explanation for each target.
+    #[pyo3(signature = (x, target, seed))]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        x: PyReadonlyArrayDyn<'_, f32>,
+        target: Target,
+        seed: Option<Start<'_>>,
+    ) -> PyResult<Vec<Explanation>> {
+        let targets = target.targets()?;
+        let (seed, seed_name) = match seed {
+            None => named(self.inner.preset().seed),
+            Some(Start::Name(name)) => named(name.parse().map_err(raise)?),
+            Some(Start::Tensor(tensor)) => (Seed::Tensor(tensor.as_array().to_owned()), "an array".into()),
+        };
+        let input = x.as_array();
+        let run = || {
+            let explainer = match self.inner.for_shape(input.shape())? {
+                Cow::Borrowed(_) => self.inner.clone(),
+                Cow::Owned(other) => Arc::new(other),
+            };
+            let result = explainer.explain(input, &seed, &targets)?;
+            Ok::<_, relc::ExplainError>((explainer, result))
+        };
+        let (explainer, result) = py.detach(run).map_err(raise)?;
+        Ok(Explanation::of_each_target(py, &explainer, result, &seed_name))
+    }
+
+    /// The explained output `f64[N,K]`.
+    fn predict<'py>(
+        &self,
+        py: Python<'py>,
+        x: PyReadonlyArrayDyn<'_, f32>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let input = x.as_array();
+        let logits = py.detach(|| self.inner.predict(input)).map_err(raise)?;
+        Ok(PyArray::from_owned_array(py, logits))
+    }
+
+    /// Whether inputs of a shape, the batch first, are explained.
+    fn takes(&self, shape: Vec<usize>) -> bool {
+        self.inner.takes(&shape)
+    }
+
+    #[getter]
+    fn preset(&self) -> String {
+        self.inner.preset().title()
+    }
+
+    #[getter]
+    fn seed(&self) -> String {
+        self.inner.preset().seed.to_string()
+    }
+
+    #[getter]
+    fn engine(&self) -> &'static str {
+        self.inner.engine().name()
+    }
+
+    #[getter]
+    fn isa(&self) -> Option<&'static str> {
+        self.inner.executable().map(|e| e.isa().name())
+    }
+
+    #[getter]
+    fn is_conserving(&self) -> bool {
+        self.inner.is_conserving()
+    }
+
+    #[getter]
+    fn outputs(&self) -> usize {
+        self.inner.outputs()
+    }
+
+    #[getter]
+    fn input_name(&self) -> PyResult<&str> {
+        Ok(self.inner.input().map_err(raise)?.0)
+    }
+
+    /// The sizes; `None` stands for the batch.
+    #[getter]
+    fn input_shape(&self) -> PyResult<Vec<Option<usize>>> {
+        let (_, ty) = self.inner.input().map_err(raise)?;
+        Ok(ty.dims().iter().map(|dim: &Dim| dim.fixed()).collect())
+    }
+
+    /// The least and the largest value of the input, if it is of integers in the file.
+    #[getter]
+    fn input_limits(&self) -> Option<(f64, f64)> {
+        self.inner.compiled().input_limits
+    }
+
+    /// What the compiler made of the model, as JSON.
+    fn report(&self) -> PyResult<String> {
+        serde_json::to_string(&relc::report::model_report(&self.inner, None)).map_err(raise)
+    }
+}
+
+fn named(kind: SeedKind) -> (Seed, String) {
+    (Seed::Named(kind), kind.to_string())
+}
