@@ -27,7 +27,7 @@ class Preprocess:
     --------
     >>> import relc
     >>> relc.Preprocess("none")
-    Preprocess(resized to the model's size (bilinear), RGB, values / 255)
+    Preprocess(resized to the model's size (bilinear), RGB, values / 255, mean [0, 0, 0], std [1, 1, 1])
     >>> half = relc.Preprocess(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
     """
 
