@@ -30,11 +30,12 @@ class Explainer:
     Explainer(preset='two_level', input='input' [N, 3, 64, 64], outputs=8, engine='jit')
     """
 
-    __slots__ = ("_native", "_preprocess")
+    __slots__ = ("_native", "_preprocess", "_preset")
 
     def __init__(self, native: _relc.Explainer, preprocess: Optional[Preprocess] = None) -> None:
         self._native = native
         self._preprocess = preprocess
+        self._preset = native.preset  # which takes a while to compare with the one that comes with relc
 
     def __call__(
         self,
@@ -79,7 +80,7 @@ class Explainer:
             raise _relc.RelcError("got a target and an array as seed, which says what each output gets; leave one out")
         batch = self._batch(x, preprocess)
         results = self._native.explain(batch, as_target(target, self.outputs), seed)
-        explanations = [Explanation(result, self.preset) for result in results]
+        explanations = [Explanation(result, self._preset) for result in results]
         return explanations if names_several(target) else explanations[0]
 
     def predict(self, x: Any, *, preprocess: Any = None) -> np.ndarray:
@@ -103,7 +104,7 @@ class Explainer:
     @property
     def preset(self) -> str:
         """The preset's name; ``(modified)`` follows if options change what it computes."""
-        return self._native.preset
+        return self._preset
 
     @property
     def seed(self) -> str:
