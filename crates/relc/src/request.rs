@@ -394,11 +394,16 @@ mod tests {
     #[test]
     fn targets_resolve_per_sample_and_refuse_what_is_not_there() {
         let logits = arr2(&[[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]]);
-        assert_eq!(Targets::Argmax.resolve(&logits), Ok(vec![vec![1, 0]]));
-        assert_eq!(Targets::TopK(2).resolve(&logits), Ok(vec![vec![1, 0], vec![2, 1]]));
-        assert_eq!(Targets::Outputs(vec![2]).resolve(&logits), Ok(vec![vec![2, 2]]));
-        assert!(Targets::Outputs(vec![3]).resolve(&logits).unwrap_err().to_string().contains("0 to 2"));
-        assert!(Targets::TopK(0).resolve(&logits).is_err());
+        assert_eq!(Targets::Argmax.resolve(&logits, 0), Ok(vec![vec![1, 0]]));
+        assert_eq!(Targets::TopK(2).resolve(&logits, 0), Ok(vec![vec![1, 0], vec![2, 1]]));
+        assert_eq!(Targets::Outputs(vec![2]).resolve(&logits, 0), Ok(vec![vec![2, 2]]));
+        assert!(Targets::Outputs(vec![3]).resolve(&logits, 0).unwrap_err().to_string().contains("0 to 2"));
+        assert!(Targets::TopK(0).resolve(&logits, 0).is_err());
+        let each = Targets::Each(vec![0, 2, 1]);
+        assert_eq!(each.resolve(&logits, 1), Ok(vec![vec![2, 1]]));
+        assert!(
+            each.resolve(&logits, 2).is_err() && each.check_count(2).is_err() && each.check_count(3).is_ok()
+        );
     }
 
     #[test]

@@ -228,7 +228,8 @@ def compile(
     because: ...
     """
     if isinstance(preset, Composite):
-        preset, batchnorm = preset.preset, preset.batchnorm if batchnorm is None else batchnorm
+        batchnorm = preset.batchnorm if batchnorm is None else batchnorm
+        preset = preset.preset
     prepared = None if preprocess is None else as_preprocess(preprocess)
     native = _relc.compile(
         bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else os.fspath(model),
