@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use relc::Preset;
@@ -46,6 +46,9 @@ pub enum Command {
     Bench(BenchArgs),
     /// Time every step of one explanation: operations per second, and the share of what the machine could do.
     Profile(ProfileArgs),
+    /// Print the JSON Schema of the reports that `relc explain` writes.
+    #[command(after_help = "Example:\n  relc schema > relc.schema.json")]
+    Schema,
 }
 
 /// `relc preset`.
@@ -53,11 +56,15 @@ pub enum Command {
 #[command(after_help = "Examples:
   relc preset list
   relc preset show two_level > mine.toml
-  relc explain model.onnx cat.jpg --preset mine.toml")]
+  relc explain model.onnx cat.jpg --preset mine.toml
+  relc preset list --json")]
 pub struct PresetArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: PresetCommand,
+    /// Print the result as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
 }
 
 /// What to do with presets.
@@ -281,8 +288,9 @@ pub struct ExplainArgs {
     /// --heat-quantization=8 where an input follows.
     #[arg(long, value_name = "LEVELS", num_args = 0..=1, default_missing_value = "8", value_parser = clap::value_parser!(u16).range(2..))]
     pub heat_quantization: Option<u16>,
-    /// Write the report as JSON; - for standard output (and nothing else there).
-    #[arg(long, value_name = "FILE")]
+    /// Write the report as JSON; to standard output (and nothing else there) if FILE is left out or -. Write --json=-
+    /// where an input follows.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", value_parser = json_file)]
     pub json: Option<PathBuf>,
     /// Print the ledger: where the relevance went, node by node.
     #[arg(long, conflicts_with = "method")]
@@ -328,7 +336,8 @@ pub enum Format {
   relc dump model.onnx --after derive-relevance --format dot | dot -Tsvg > graph.svg
   relc dump model.onnx --print-after-all --remarks
   relc dump model.onnx --after lower
-  relc dump model.onnx --asm /layer1/layer1.0/Add")]
+  relc dump model.onnx --asm /layer1/layer1.0/Add
+  relc dump model.onnx --after find-residuals --json")]
 pub struct DumpArgs {
     /// The ONNX model.
     pub model: PathBuf,
@@ -344,6 +353,10 @@ pub struct DumpArgs {
     /// The form.
     #[arg(long, default_value = "text")]
     pub format: Format,
+    /// Print one JSON document: the graphs, and what each pass did, and did not and why; or the program or the kernels,
+    /// as text.
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
     /// Print what each pass did, and did not and why, on standard error.
     #[arg(long)]
     pub remarks: bool,
@@ -418,4 +431,19 @@ pub struct EngineArgs {
     /// Threads, at most one for each processor [default: one for each]; results don't depend on it.
     #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+/// What is read and never written: a FILE of `--json` with such a name was meant as something else.
+const READ: [&str; 12] =
+    ["onnx", "npy", "npz", "csv", "png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+
+/// Where `--json` writes.
+pub fn json_file(text: &str) -> Result<PathBuf, String> {
+    let ending = Path::new(text).extension().map(|e| e.to_string_lossy().to_lowercase());
+    match ending.filter(|e| READ.contains(&e.as_str())) {
+        Some(_) => {
+            Err("expected a file to write JSON to; write --json=- where a model or an input follows".into())
+        }
+        None => Ok(text.into()),
+    }
 }

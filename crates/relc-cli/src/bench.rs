@@ -85,8 +85,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         peak_rss_bytes: peak_rss_bytes(),
     };
     if args.json {
-        print::line(serde_json::to_string(&report)?)?;
-        return Ok(());
+        return Ok(print::json(&serde_json::to_string(&report)?)?);
     }
     show(&report)
 }

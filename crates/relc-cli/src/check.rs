@@ -1,13 +1,23 @@
 //! `relc check`: is the model supported, and what did the compiler make of it?
 
-use relc::Explainer;
-use relc::passes::RemarkKind;
+use relc::passes::{Remark, RemarkKind};
 use relc::report::{ModelReport, model_report};
+use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::compile::{import_options, usual_compiler};
 use crate::failure::Failure;
 use crate::{print, tables};
+
+/// What `--json` prints: beside what the compiler made of the model, the file and what should be known of it.
+#[derive(Serialize)]
+struct Report {
+    relc: &'static str,
+    model: String,
+    #[serde(flatten)]
+    compiled: ModelReport,
+    warnings: Vec<String>,
+}
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
@@ -15,15 +25,20 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
     // What fails for a reason that the model shows fails here, not in `explain`.
     explainer.rehearse()?;
-    let report = model_report(&explainer, None);
+    let remarks = explainer.compiled().passes.iter().flat_map(|p| &p.remarks);
+    let report = Report {
+        relc: env!("CARGO_PKG_VERSION"),
+        model: args.model.display().to_string(),
+        compiled: model_report(&explainer, None),
+        warnings: remarks.filter(|r| r.kind == RemarkKind::Warning).map(Remark::text).collect(),
+    };
     if args.json {
-        print::block(serde_json::to_string_pretty(&report)?)?;
-        return Ok(());
+        return Ok(print::json(&serde_json::to_string_pretty(&report)?)?);
     }
-    show(&explainer, &report, &args.model.display().to_string())
+    show(&report)
 }
 
-fn show(explainer: &Explainer, report: &ModelReport, model: &str) -> Result<(), Failure> {
+fn show(Report { model, compiled: report, warnings, .. }: &Report) -> Result<(), Failure> {
     print::line(format!("{model}: supported"))?;
     print::line(format!("  input    {} {}", report.input.name, report.input.shape))?;
     print::line(format!("  output   {} {}", report.output.name, report.output.shape))?;
@@ -32,7 +47,7 @@ fn show(explainer: &Explainer, report: &ModelReport, model: &str) -> Result<(), 
     }
     print::line(format!(
         "  preset   {} (split {}, batchnorm {})",
-        explainer.preset().title(),
+        report.preset.as_deref().unwrap_or_default(),
         report.split,
         report.batchnorm
     ))?;
@@ -43,10 +58,8 @@ fn show(explainer: &Explainer, report: &ModelReport, model: &str) -> Result<(), 
     if !report.joins.is_empty() {
         print::block(tables::joins(&report.joins))?;
     }
-    for remark in explainer.compiled().passes.iter().flat_map(|p| &p.remarks) {
-        if remark.kind == RemarkKind::Warning {
-            print::line(format!("  {remark}"))?;
-        }
+    for warning in warnings {
+        print::line(format!("  warning: {warning}"))?;
     }
     print::line(format!("  claim    {}", tables::claim(&report.claim)))?;
     Ok(())

@@ -18,6 +18,7 @@ mod outputs;
 mod presets;
 mod print;
 mod profile;
+mod schema;
 mod table;
 mod tables;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Preset(args) => presets::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Schema => schema::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

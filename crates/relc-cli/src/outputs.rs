@@ -1,7 +1,6 @@
 //! What is written: folders with pictures and reports, arrays, JSON. Every file appears whole or not at all.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, RgbImage};
@@ -14,6 +13,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::names::{Distinct, sanitised};
 use crate::numbers::significant;
+use crate::print;
 
 /// The digits of the numbers at the ends of a colour bar.
 const BAR_DIGITS: usize = 3;
@@ -146,16 +146,11 @@ fn write_png(path: &Path, picture: &RgbImage) -> Result<(), Failure> {
 
 /// Writes JSON to a file, or to standard output if the path is `-`.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
+    let text = serde_json::to_string_pretty(value)?;
     if path == Path::new("-") {
-        match std::io::stdout().lock().write_all(&text) {
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
-            other => other?,
-        }
-        return Ok(());
+        return Ok(print::json(&text)?);
     }
-    write_atomically(path, |file| file.write_all(&text))?;
+    write_atomically(path, |file| writeln!(file, "{text}"))?;
     Ok(())
 }
 

@@ -1,25 +1,72 @@
 //! `relc preset`.
 
 use relc::Preset;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::{PresetArgs, PresetCommand};
 use crate::failure::Failure;
 use crate::print;
 
+/// What `relc preset list --json` prints.
+#[derive(Serialize)]
+struct List {
+    relc: &'static str,
+    presets: Vec<Listed>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    description: String,
+    is_default: bool,
+}
+
+/// What `relc preset show --json` prints.
+#[derive(Serialize)]
+struct Shown<'a> {
+    relc: &'static str,
+    name: &'a str,
+    /// As `compiled.preset_hash` in a report.
+    hash: String,
+    /// The file.
+    text: &'a str,
+    /// What the file says.
+    values: Value,
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Runs the command.
 pub fn run(args: &PresetArgs) -> Result<(), Failure> {
     match &args.command {
-        PresetCommand::List => {
-            for name in Preset::names() {
-                let preset = Preset::named(name)?;
-                print::line(format!("{name:26} {}", preset.description))?;
-            }
-        }
-        PresetCommand::Show { name } => {
-            Preset::named(name).map_err(Failure::usage)?; // suggests the nearest name
-            let text = Preset::text(name).unwrap_or_default();
-            print::block(text.trim_end())?;
-        }
+        PresetCommand::List => list(args.json),
+        PresetCommand::Show { name } => show(name, args.json),
+    }
+}
+
+fn list(json: bool) -> Result<(), Failure> {
+    let listed = |name: &'static str| {
+        let (description, is_default) = (Preset::named(name)?.description, name == Preset::DEFAULT);
+        Ok::<_, Failure>(Listed { name, description, is_default })
+    };
+    let presets = Preset::names().into_iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+    if json {
+        return Ok(print::json(&serde_json::to_string_pretty(&List { relc: VERSION, presets })?)?);
+    }
+    for preset in presets {
+        print::line(format!("{:26} {}", preset.name, preset.description))?;
     }
     Ok(())
+}
+
+fn show(name: &str, json: bool) -> Result<(), Failure> {
+    let preset = Preset::named(name).map_err(Failure::usage)?; // suggests the nearest name
+    let text = Preset::text(name).unwrap_or_default();
+    if !json {
+        return Ok(print::block(text.trim_end())?);
+    }
+    let (hash, values) = (format!("{:016x}", preset.hash()), toml::from_str(text)?);
+    let shown = Shown { relc: VERSION, name, hash, text, values };
+    Ok(print::json(&serde_json::to_string_pretty(&shown)?)?)
 }

@@ -16,11 +16,16 @@ pub fn line(text: impl Display) -> io::Result<()> {
     put(&format!("{}\n", escaped(&text.to_string())))
 }
 
-/// Prints text of several lines on standard output: a table, JSON, a listing.
+/// Prints text of several lines on standard output: a table, a listing.
 pub fn block(text: impl Display) -> io::Result<()> {
     let text = text.to_string();
     let end = if text.ends_with('\n') { "" } else { "\n" };
     put(&format!("{}{end}", escaped_lines(&text)))
+}
+
+/// Prints a JSON document on standard output. What acts in its strings is escaped as JSON does, so that it stays one.
+pub fn json(document: &str) -> io::Result<()> {
+    put(&format!("{}\n", escaped_json(document)))
 }
 
 /// Prints one line on standard error. Nobody may be reading it, and that is no failure.
@@ -33,13 +38,18 @@ pub fn notes(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{}", escaped_lines(&text.to_string()));
 }
 
-/// A reader that went away ends the printing, not the work: files are still to be written.
 fn put(text: &str) -> io::Result<()> {
+    raw(text.as_bytes())
+}
+
+/// Prints what another program reads, such as a shell's script, as it is. A reader that went away ends the printing, not
+/// the work: files are still to be written.
+pub fn raw(bytes: &[u8]) -> io::Result<()> {
     if GONE.load(Ordering::Relaxed) {
         return Ok(());
     }
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => {
             GONE.store(true, Ordering::Relaxed);
             Ok(())
@@ -63,6 +73,16 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
+/// All of these characters have four hexadecimal digits; lines end between strings alone.
+fn escaped_json(document: &str) -> Cow<'_, str> {
+    let acts = |c: char| c != '\n' && acts(c);
+    if !document.contains(acts) {
+        return Cow::Borrowed(document);
+    }
+    let escape = |c: char| if acts(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    Cow::Owned(document.chars().map(escape).collect())
+}
+
 fn escaped_lines(text: &str) -> String {
     let lines: Vec<Cow<'_, str>> = text.split('\n').map(escaped).collect();
     lines.join("\n")
@@ -77,5 +97,6 @@ mod tests {
         assert_eq!(escaped("a\x1b[2J\r\n\u{9b}b\u{202e}"), "a\\u{1b}[2J\\r\\n\\u{9b}b\\u{202e}");
         assert_eq!(escaped("grüße, 犬 \"x\" \\"), "grüße, 犬 \"x\" \\");
         assert_eq!(escaped_lines("a\tb\nc"), "a\\tb\nc");
+        assert_eq!(escaped_json("{\n\"\u{9b}\u{202e}\": 1}"), "{\n\"\\u009b\\u202e\": 1}");
     }
 }

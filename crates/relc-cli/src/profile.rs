@@ -76,8 +76,7 @@ pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
         steps: steps.iter().map(line).collect(),
     };
     if args.json {
-        print::line(serde_json::to_string(&report)?)?;
-        return Ok(());
+        return Ok(print::json(&serde_json::to_string(&report)?)?);
     }
     show(&report)
 }

@@ -6,10 +6,11 @@
 //! not lost.
 
 use relc_ir::NodeId;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One relevance node's books for one sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Account {
     /// Sum of the relevance that arrived.
     #[serde(rename = "in")]
@@ -93,7 +94,7 @@ pub struct Join {
 }
 
 /// One sample's way through the whole program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Total {
     /// Sum of the seed.
     pub seed: f64,

@@ -48,6 +48,17 @@ pub enum RemarkKind {
     Warning,
 }
 
+impl RemarkKind {
+    /// `applied`, `missed` or `warning`.
+    pub fn name(self) -> &'static str {
+        match self {
+            RemarkKind::Applied => "applied",
+            RemarkKind::Missed => "missed",
+            RemarkKind::Warning => "warning",
+        }
+    }
+}
+
 /// A thing that a pass has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
@@ -69,12 +80,7 @@ impl Remark {
 
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            RemarkKind::Applied => "applied",
-            RemarkKind::Missed => "missed",
-            RemarkKind::Warning => "warning",
-        };
-        write!(f, "{kind}: {}", self.text())
+        write!(f, "{}: {}", self.kind.name(), self.text())
     }
 }
 

@@ -10,6 +10,7 @@ use image::{DynamicImage, RgbImage};
 use ndarray::Array3;
 use relc_ir::rule::Bounds;
 use relc_ir::spelling::did_you_mean;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use describe::hardly_moves;
@@ -20,7 +21,7 @@ pub use crate::picture::load_picture;
 use crate::read::{self, ReadError};
 
 /// How a picture lies in the model's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Layout {
     /// `f32[N,C,H,W]`.
@@ -35,7 +36,7 @@ impl fmt::Display for Layout {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Resize {
     Exact,
@@ -43,7 +44,7 @@ enum Resize {
     None,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Filter {
     Nearest,
@@ -52,7 +53,7 @@ enum Filter {
     Lanczos3,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 enum Channels {
     Rgb,
@@ -74,7 +75,7 @@ enum Channels {
 /// std = [0.229, 0.224, 0.225]
 /// ```
 /// Resizing and cropping round to whole pixels as torchvision's `Resize` and `CenterCrop` do.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Preprocess {
     size: Option<[usize; 2]>,

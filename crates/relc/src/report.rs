@@ -1,5 +1,6 @@
 //! Reports: what an explanation says, for people's programs. Everything here serialises to JSON as it stands.
 
+mod file;
 mod run;
 
 use ndarray::Axis;
@@ -7,6 +8,7 @@ use relc_interp::{Account, Total};
 use relc_ir::residual::Residual;
 use relc_ir::rule::Rule;
 use relc_ir::{Graph, Head, NodeId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::explainer::{Explainer, Explanation, Explanations};
@@ -14,10 +16,11 @@ use crate::map::cosine;
 use crate::methods::Method;
 use crate::request::rank;
 
+pub use file::{FailureReport, FolderReport, InputReport, WholeReport, schema};
 pub use run::{FileReport, MaskReport, PictureReport, PreprocessReport, RunReport, weights_xxh3};
 
 /// A named tensor of the model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TensorReport {
     /// Its name.
     pub name: String,
@@ -26,7 +29,7 @@ pub struct TensorReport {
 }
 
 /// A residual join.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct JoinReport {
     /// The ONNX name of the Add.
     pub join: String,
@@ -42,7 +45,7 @@ pub struct JoinReport {
 }
 
 /// What the compiler can promise.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ClaimReport {
     /// Whether every rule's contract is to conserve.
     pub conserving: bool,
@@ -51,7 +54,7 @@ pub struct ClaimReport {
 }
 
 /// A node that may lose relevance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LeakReport {
     /// The ONNX name of the forward node.
     pub node: String,
@@ -62,7 +65,7 @@ pub struct LeakReport {
 }
 
 /// A rule and who gave it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RuleReport {
     /// The ONNX name of the node.
     pub node: String,
@@ -78,7 +81,7 @@ pub struct RuleReport {
 }
 
 /// What the compiler made of a model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ModelReport {
     /// The model's name in the file.
     pub name: String,
@@ -116,7 +119,7 @@ pub struct ModelReport {
 }
 
 /// A BatchNormalization that stays though the policy is to fold it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct UnfoldedReport {
     /// The node: ONNX name, label and op.
     pub node: String,
@@ -125,7 +128,7 @@ pub struct UnfoldedReport {
 }
 
 /// One output with its value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct OutputReport {
     /// The index.
     pub index: usize,
@@ -138,7 +141,7 @@ pub struct OutputReport {
 }
 
 /// A line of the ledger.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LedgerLine {
     /// The relevance value, as `relc dump` prints it: `%r42`.
     pub value: String,
@@ -152,7 +155,7 @@ pub struct LedgerLine {
 }
 
 /// The ledger of one sample.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LedgerReport {
     /// The seed, the input's relevance, and what all nodes lost.
     pub total: Total,
@@ -161,7 +164,7 @@ pub struct LedgerReport {
 }
 
 /// Sums that should be equal.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SumsReport {
     /// The sum of the seed.
     pub seed: f64,
@@ -174,7 +177,7 @@ pub struct SumsReport {
 }
 
 /// What a method's map adds up to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct AttributionReport {
     /// The sum of what the input's values got.
     pub sum: f64,
@@ -188,7 +191,7 @@ pub struct AttributionReport {
 }
 
 /// The explanation of one target of one sample.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ExplanationReport {
     /// The explained output.
     pub target: OutputReport,
@@ -221,7 +224,7 @@ pub struct ExplanationReport {
 }
 
 /// The five largest outputs, and the explanations, of one sample.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SampleReport {
     /// Which input: the file, and for a file of several samples which of them.
     pub input: String,
@@ -239,7 +242,7 @@ pub struct SampleReport {
 }
 
 /// How alike the maps of two targets are.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SensitivityReport {
     /// The targets.
     pub targets: [OutputReport; 2],

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::args::{EngineArgs, ImportArgs};
+use crate::args::{EngineArgs, ImportArgs, json_file};
 
 /// A model and the pictures that it is judged on.
 #[derive(Debug, Args)]
@@ -61,8 +61,9 @@ pub struct SubjectArgs {
     /// Write the results as they come, a line for each picture and method; what it holds already is not run again.
     #[arg(long, value_name = "FILE", default_value = "relc-eval.jsonl")]
     pub results: PathBuf,
-    /// Write the table as JSON; - for standard output (and nothing else there).
-    #[arg(long, value_name = "FILE")]
+    /// Write the table as JSON; to standard output (and nothing else there) if FILE is left out or -. Write --json=-
+    /// where the model follows.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", value_parser = json_file)]
     pub json: Option<PathBuf>,
     /// Write the table as CSV.
     #[arg(long, value_name = "FILE")]

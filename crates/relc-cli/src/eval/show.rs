@@ -24,6 +24,26 @@ pub struct Report<'a> {
     /// Seconds per explanation, where the command asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<Vec<(String, f64)>>,
+    /// The search, with `relc tune`; the table is then of the other half of the pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Tuned>,
+}
+
+/// What a search found.
+#[derive(Serialize)]
+pub struct Tuned {
+    /// The column that was made as good as can be.
+    pub metric: String,
+    /// How many presets were tried.
+    pub tried: usize,
+    /// What tells the best from the others.
+    pub best: String,
+    /// Its mean of the column on the half that it was chosen by.
+    pub score: f64,
+    /// The pictures of that half.
+    pub pictures: usize,
+    /// The file that it was written to.
+    pub preset: String,
 }
 
 impl<'a> Report<'a> {
@@ -47,6 +67,7 @@ impl<'a> Report<'a> {
             notes: notes(settings, dataset.items.len()),
             table,
             seconds: time.then(seconds),
+            tuned: None,
         }
     }
 

@@ -12,7 +12,7 @@ use relc_eval::tune::{Candidate, describe, preset, search};
 use relc_eval::{Control, Dataset, EvalError, Named, Results, Settings, Table};
 
 use super::args::SubjectArgs;
-use super::show::Report;
+use super::show::{Report, Tuned};
 use super::subject::{self, Subject};
 use crate::failure::Failure;
 use crate::outputs::write_json;
@@ -22,6 +22,7 @@ use crate::print;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   relc tune resnet18.onnx imagenet/labels.csv --budget 60 --out mine.toml
+  relc tune resnet18.onnx imagenet/labels.csv --metric insertion --json tuned.json
   relc eval resnet18.onnx other/labels.csv --methods mine.toml,two_level --baseline grad_cam
 A search that was stopped goes on where it was when the same command is given again.")]
 pub struct TuneArgs {
@@ -96,12 +97,9 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         args.subject.seed
     );
     write_atomically(&args.out, |file| file.write_all(format!("{head}{text}").as_bytes()))?;
-    let report = Report::new(&args.subject, false, &other, &settings, &table, &outcome);
+    let mut report = Report::new(&args.subject, false, &other, &settings, &table, &outcome);
     if let Some(path) = &args.subject.csv {
         write_atomically(path, |file| file.write_all(table.csv().as_bytes()))?;
-    }
-    if let Some(path) = &args.subject.json {
-        write_json(path, &report)?;
     }
     if args.subject.json.as_deref() != Some(std::path::Path::new("-")) {
         print::line(format!(
@@ -112,6 +110,11 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         for line in report.lines(false) {
             print::line(line)?;
         }
+    }
+    if let Some(path) = &args.subject.json {
+        let (metric, pictures) = (args.metric.clone(), half.items.len());
+        report.tuned = Some(Tuned { metric, tried, best, score, pictures, preset: name });
+        write_json(path, &report)?;
     }
     Ok(())
 }

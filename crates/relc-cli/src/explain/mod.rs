@@ -12,12 +12,9 @@ use std::path::Path;
 use relc::ir::spelling::did_you_mean;
 use relc::passes::{Remark, RemarkKind};
 use relc::preprocess::{Preprocess, PreprocessError};
-use relc::report::{
-    ModelReport, PreprocessReport, RuleReport, RunReport, SampleReport, model_report, rule_report,
-};
+use relc::report::{PreprocessReport, WholeReport, model_report, rule_report};
 use relc::{Explainer, Method};
 use relc_viz::{ColorMap, Style};
-use serde::Serialize;
 
 use crate::args::ExplainArgs;
 use crate::compile::{DEFAULT_PREPROCESS, engine, import_options, method, picture_compiler};
@@ -28,47 +25,6 @@ use files::Files;
 use provenance::Fingerprints;
 use request::{check_seed_rows, doubts, seed, targets};
 use run::Run;
-
-/// What `--json` writes.
-#[derive(Serialize)]
-struct Report<'a> {
-    relc: &'static str,
-    model: String,
-    compiled: &'a ModelReport,
-    run: &'a RunReport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rules: Option<&'a [RuleReport]>,
-    results: &'a [Entry],
-    failures: &'a [FailureReport],
-}
-
-/// What `--json` writes of an input.
-#[derive(Serialize)]
-struct Entry {
-    #[serde(flatten)]
-    report: SampleReport,
-    /// Its folder, with `--out`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    folder: Option<String>,
-}
-
-/// An input that could not be explained.
-#[derive(Serialize)]
-struct FailureReport {
-    input: String,
-    error: String,
-}
-
-/// What `report.json` holds.
-#[derive(Serialize)]
-struct SampleFile<'a> {
-    relc: &'static str,
-    model: String,
-    compiled: &'a ModelReport,
-    run: &'a RunReport,
-    #[serde(flatten)]
-    result: &'a SampleReport,
-}
 
 /// How many folders of earlier runs are named.
 const OLDER: usize = 5;
@@ -166,7 +122,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         let (results, failures) = (&reports[..], &failures[..]);
         let model_path = args.model.display().to_string();
         let (relc, compiled, run, rules) = (VERSION, &model, &report, rules.as_deref());
-        write_json(path, &Report { relc, model: model_path, compiled, run, rules, results, failures })?;
+        write_json(path, &WholeReport { relc, model: model_path, compiled, run, rules, results, failures })?;
     }
     match failure {
         None => Ok(()),

@@ -7,14 +7,16 @@ use indicatif::ProgressBar;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::map::quantize_heat;
 use relc::preprocess::{Preprocess, hardly_moves};
-use relc::report::{ModelReport, RunReport, SampleReport, sample_report};
+use relc::report::{
+    FailureReport, FolderReport, InputReport, ModelReport, RunReport, SampleReport, sample_report,
+};
 use relc::{ExplainError, Explainer, Explanations, Method, Reduce, Seed, Targets};
 
+use super::VERSION;
 use super::files::Files;
 use super::progress::progress_bar;
 use super::provenance::Fingerprints;
 use super::show::{show, warn};
-use super::{Entry, FailureReport, SampleFile, VERSION};
 use crate::args::{ExplainArgs, ReduceArg};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
@@ -41,7 +43,7 @@ pub struct Run<'a> {
     /// How many samples there are.
     pub samples: usize,
     /// What `--json` will say of the inputs, if it is asked for.
-    pub reports: Vec<Entry>,
+    pub reports: Vec<InputReport>,
     pub failures: Vec<FailureReport>,
     /// The last of the failures.
     pub failure: Option<Failure>,
@@ -158,7 +160,7 @@ impl Run<'_> {
             }
             if self.args.json.is_some() {
                 let folder = folder.map(|f| f.display().to_string());
-                self.reports.push(Entry { report, folder });
+                self.reports.push(InputReport { report, folder });
             }
         }
         Ok(())
@@ -237,7 +239,7 @@ impl Run<'_> {
         }
         let model = self.args.model.display().to_string();
         let (compiled, run) = (self.model, &self.report);
-        let file = SampleFile { relc: VERSION, model, compiled, run, result: report };
+        let file = FolderReport { relc: VERSION, model, compiled, run, result: report };
         write_json(&folder.join("report.json"), &file)?;
         Ok(Some(folder))
     }

@@ -14,6 +14,7 @@ use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
 use relc_interp::Ledger;
 use relc_ir::spelling::did_you_mean;
 use relc_rules::{Preset, PresetError, SeedKind};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::compiler::Compiler;
@@ -24,7 +25,7 @@ use crate::request::{Seed, Targets, probabilities};
 use crate::warning::warnings;
 
 /// A method. In JSON, its name and its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Method {
     /// `x_i * df/dx_i` (Shrikumar et al., arXiv:1605.01713).

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use relc_ir::Graph;
 use relc_rules::Mask;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
@@ -14,7 +15,7 @@ use crate::explainer::Explainer;
 use crate::preprocess::Preprocess;
 
 /// A file, by its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FileReport {
     /// Its path, as it was given.
     pub path: String,
@@ -38,7 +39,7 @@ impl FileReport {
 }
 
 /// What a run was made of, beside what the compiler made of the model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RunReport {
     /// The command line.
     pub command: Vec<String>,
@@ -74,7 +75,7 @@ pub struct RunReport {
 }
 
 /// A mask at a cut.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MaskReport {
     /// A glob on the nodes' ONNX names.
     pub nodes: String,
@@ -89,7 +90,7 @@ impl From<&Mask> for MaskReport {
 }
 
 /// How pictures became inputs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PreprocessReport {
     /// The preprocessing's name or file.
     pub name: String,
@@ -121,7 +122,7 @@ impl PreprocessReport {
 }
 
 /// The colours of an explanation's pictures.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PictureReport {
     /// The colour map.
     pub colormap: String,
