@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use relc::Preset;
 
 pub use crate::eval::args::EvalArgs;
@@ -49,6 +50,37 @@ pub enum Command {
     /// Print the JSON Schema of the reports that `relc explain` writes.
     #[command(after_help = "Example:\n  relc schema > relc.schema.json")]
     Schema,
+    /// Print a shell's completions for relc.
+    Completions(CompletionsArgs),
+    /// Print the manual page of relc or of one of its commands, for man.
+    Man(ManArgs),
+}
+
+/// `relc completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  relc completions bash > ~/.local/share/bash-completion/completions/relc
+  relc completions zsh > ~/.zfunc/_relc
+  relc completions fish > ~/.config/fish/completions/relc.fish
+  relc completions elvish > ~/.config/elvish/lib/relc.elv
+  relc completions powershell >> $PROFILE\n
+For zsh, ~/.zshrc needs fpath+=~/.zfunc before compinit; for elvish, rc.elv needs \"use relc\". The folder must be there; \
+a new shell reads the file.")]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: Shell,
+}
+
+/// `relc man`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  relc man | man -l -
+  relc man explain > ~/.local/share/man/man1/relc-explain.1
+  relc man preset show | man -l -")]
+pub struct ManArgs {
+    /// The command; relc itself if left out.
+    #[arg(value_name = "COMMAND")]
+    pub command: Vec<String>,
 }
 
 /// `relc preset`.

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod check;
 mod compile;
+mod completions;
 mod dump;
 mod eval;
 mod explain;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Schema => schema::run(),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
