@@ -32,6 +32,8 @@ mod sensitivity;
 mod sizes;
 mod source;
 mod tap;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod warning;
 
 pub use compiler::{Compiled, Compiler, Engine};
@@ -43,6 +45,7 @@ pub use source::Source;
 pub use tap::{Reduce, Tap};
 pub use warning::{SENSITIVE, Warning};
 
+pub use image;
 pub use ndarray;
 pub use relc_engine as engine;
 pub use relc_engine::{EngineError, Isa, IsaError};
@@ -52,4 +55,5 @@ pub use relc_ir as ir;
 pub use relc_onnx::{Held, ImportError, ImportOptions};
 pub use relc_passes as passes;
 pub use relc_passes::{Pass, PassError, PassRecord, Remark, RemarkKind, Remarks};
+pub use relc_rules as rules;
 pub use relc_rules::{BatchNormPolicy, Description, NameGlob, Preset, PresetError, RULES, SeedKind};

@@ -1,0 +1,109 @@
+//! A file: its options and its graph.
+
+use std::fmt;
+
+use relc_ir::spelling::did_you_mean;
+use relc_ir::{Graph, IrError, parse};
+use relc_passes::{Pass, PassError};
+use relc_rules::{BatchNormPolicy, Preset, PresetError};
+
+use super::RULER;
+
+/// A filetest that can't be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FiletestError {
+    /// An option of the file is not what is expected.
+    #[error("{0}")]
+    Option(String),
+    /// The preset can't be used.
+    #[error(transparent)]
+    Preset(#[from] PresetError),
+    /// The graph can't be read.
+    #[error("the graph can't be read: {0}")]
+    Graph(#[source] IrError),
+    /// A pass that runs before the tested one fails.
+    #[error("a pass that comes before fails: {0}")]
+    Before(#[source] PassError),
+    /// The tested pass leaves a graph that the verifier refuses.
+    #[error("{0}")]
+    Malformed(#[source] PassError),
+}
+
+/// The lines above a file's graph.
+#[derive(Clone, Debug)]
+pub struct Header(String);
+
+impl Header {
+    /// What the line `; NAME: VALUE` says.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut lines = self.0.lines();
+        lines.find_map(|line| line.strip_prefix("; ")?.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
+    }
+
+    /// The preset, with the options in it.
+    pub(super) fn preset(&self) -> Result<Preset, FiletestError> {
+        let mut preset = Preset::named(self.get("preset").unwrap_or("conserve"))?;
+        if let Some(split) = self.get("split") {
+            preset = preset.with_split(split.parse().map_err(FiletestError::Option)?);
+        }
+        if let Some(gate) = self.get("gate") {
+            preset = preset.with_gate(gate.parse().map_err(FiletestError::Option)?);
+        }
+        if let Some(mask) = self.get("mask") {
+            preset = preset.with_mask(mask).map_err(FiletestError::Option)?;
+        }
+        if let Some(readout) = self.get("readout") {
+            preset = preset.with_readouts(&[readout.to_string()]).map_err(FiletestError::Option)?;
+        }
+        Ok(preset)
+    }
+
+    /// What happens to BatchNormalization.
+    pub(super) fn batchnorm(&self) -> Result<BatchNormPolicy, FiletestError> {
+        let wanted = self.get("batchnorm").unwrap_or("keep");
+        let found = BatchNormPolicy::ALL.into_iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, policy)| policy).ok_or_else(|| {
+            let names = BatchNormPolicy::ALL.map(|(name, _)| name).join(", ");
+            FiletestError::Option(format!("got batchnorm: {wanted}, expected one of {names}"))
+        })
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The first two parts of a file.
+pub(super) struct Case {
+    pub header: Header,
+    pub graph: Graph,
+}
+
+impl Case {
+    /// Reads them from the text of a file; whatever comes behind them is left.
+    pub fn parse(text: &str) -> Result<Case, FiletestError> {
+        let input = text.split(RULER).next().unwrap_or_default();
+        let lines: Vec<&str> = input.lines().take_while(|line| line.starts_with(';')).collect();
+        let header: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        // The parser counts lines as the file does.
+        let blank = "\n".repeat(lines.len());
+        let graph = input.strip_prefix(&header).unwrap_or_default();
+        let graph = parse(&format!("{blank}{graph}")).map_err(FiletestError::Graph)?;
+        Ok(Case { header: Header(header), graph })
+    }
+}
+
+/// Where a pass is in the pipeline.
+pub(super) fn position(passes: &[Box<dyn Pass>], wanted: &str) -> Result<usize, FiletestError> {
+    passes.iter().position(|pass| pass.name() == wanted).ok_or_else(|| {
+        let names: Vec<&str> = passes.iter().map(|pass| pass.name()).collect();
+        let hint = did_you_mean(wanted, names.iter().copied());
+        FiletestError::Option(format!(
+            "there is no pass \"{wanted}\"{hint}; expected pipeline or one of {}",
+            names.join(", ")
+        ))
+    })
+}
