@@ -1,0 +1,11 @@
+//! What can be added to relc from outside: a rule, a pass, and a service over one explainer.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod give_rule;
+mod rule;
+mod service;
+
+pub use give_rule::GiveRule;
+pub use rule::{preset, square_share};
+pub use service::{Answer, Service};
