@@ -15,11 +15,11 @@ python=$venv/bin/python
 [ -x "$python" ] || python3 -m venv "$venv"
 pip() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
-"$python" -c 'import maturin, pytest, nbclient, ipykernel, matplotlib, PIL, onnxruntime' 2>/dev/null ||
-    pip 'maturin>=1.9,<2' pytest numpy nbclient ipykernel matplotlib pillow onnxruntime
+"$python" -c 'import pytest, nbclient, ipykernel, matplotlib, PIL, onnxruntime' 2>/dev/null ||
+    pip pytest numpy nbclient ipykernel matplotlib pillow onnxruntime
 cargo build --release --bin relc
 rm -rf "$target/python/wheels"
-"$venv/bin/maturin" build --release --quiet --interpreter "$python" --manifest-path crates/relc-python/Cargo.toml \
-    --out "$target/python/wheels"
+# As `pip install ./crates/relc-python` does it.
+"$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$target/python/wheels" ./crates/relc-python
 pip --force-reinstall --no-deps "$target"/python/wheels/relc-*.whl
 "$python" -m pytest -q crates/relc-python/tests

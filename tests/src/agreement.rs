@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis};
-use relc::ir::Graph;
-use relc::ir::rule::Bounds;
+use relc::unstable::ir::Graph;
+use relc::unstable::ir::rule::Bounds;
 use relc::{Compiler, Engine, Explainer, Explanations, Ledger, Preset, Seed, SeedKind, Targets};
 
 use crate::cuts::cuts;

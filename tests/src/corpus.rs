@@ -4,8 +4,8 @@ use std::io::Cursor;
 use std::sync::OnceLock;
 
 use image::{DynamicImage, ImageReader, RgbImage};
-use relc::passes::{PassManager, pipeline};
 use relc::preprocess::{Layout, Preprocess, load_picture};
+use relc::unstable::passes::{PassManager, pipeline};
 use relc::{BatchNormPolicy, Preset};
 use relc_codegen::interp::{Data, interpret};
 use relc_codegen::jit::{Binding, CompileError, Target, compile};

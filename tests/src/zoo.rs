@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ndarray::ArrayD;
-use relc::ir::Dim;
+use relc::unstable::ir::Dim;
 use relc::{Compiler, Engine, Explainer, ImportOptions, Preset, Seed, SeedKind, Targets};
 use serde::Deserialize;
 

@@ -121,3 +121,19 @@ fn the_preprocessing_files_of_the_examples_are_read() {
     let v2 = relc::preprocess::Preprocess::load(&format!("{folder}/imagenet_v2.toml")).unwrap();
     assert!(v2.to_string().starts_with("shorter side to 232 (bilinear), centre crop 224 x 224"), "{v2}");
 }
+
+/// `pip install` and `python` are those of the environment that `ci.sh` makes.
+#[test]
+fn the_commands_of_the_readmes_table_are_run_by_ci() {
+    let ci = document(".ci/run");
+    let table = rows(&document("README.md"), "| from | one command, in a clone | more |");
+    let commands: Vec<&str> = table.iter().flat_map(|(_, commands)| commands.split(" && ")).collect();
+    assert!(commands.len() >= 6, "{commands:?}");
+    for command in commands {
+        let run = match command {
+            "pip install ./crates/relc-python" => "crates/relc-python/ci.sh",
+            command => command.trim_start_matches("python "),
+        };
+        assert!(ci.contains(run), "`{command}` is not in .ci/run");
+    }
+}

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use relc::ir::rule::{Bounds, Contract};
+use relc::unstable::ir::rule::{Bounds, Contract};
 use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
 use relc_ir::Graph;
 use relc_ir::op::Activation;

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use relc::ir::op::Relevance;
-use relc::ir::{Graph, Op, ValueId};
 use relc::ndarray::{ArrayD, Axis};
+use relc::unstable::ir::op::Relevance;
+use relc::unstable::ir::{Graph, Op, ValueId};
 use relc::{
     CompileError, Compiler, Engine, Explainer, Pass, PassError, Preset, Remarks, Seed, SeedKind, Targets,
 };

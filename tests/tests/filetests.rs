@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use relc::passes::pass_list;
 use relc::testing::Filetests;
+use relc::unstable::passes::pass_list;
 
 #[test]
 fn every_pass_does_what_its_files_say() {

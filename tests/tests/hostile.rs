@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cap::Cap;
-use relc::passes::{PassManager, pipeline};
+use relc::unstable::passes::{PassManager, pipeline};
 use relc::{BatchNormPolicy, Preset};
 
 /// Refuses memory above the limit, which aborts the test.

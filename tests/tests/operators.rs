@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use ndarray::{ArrayD, IxDyn};
-use relc::ir::rule::{Bounds, Contract};
+use relc::unstable::ir::rule::{Bounds, Contract};
 use relc::{Compiler, Engine, Explainer, Explanation, Held, ImportOptions, Preset, Seed, SeedKind, Targets};
 use relc_onnx::proto::tensor_proto::DataType;
 use relc_tests::shared::{max_abs, max_difference};
@@ -301,7 +301,7 @@ fn one_explainer_serves_several_sizes() {
     for size in [[6, 6], [9, 5], [6, 6], [4, 7]] {
         let [h, w] = size;
         let x = values(&[2, 3, h, w]);
-        let shape = [relc::ir::Dim::Batch, 3.into(), h.into(), w.into()].to_vec();
+        let shape = [relc::unstable::ir::Dim::Batch, 3.into(), h.into(), w.into()].to_vec();
         let options = ImportOptions { input_shape: Some(shape), ..ImportOptions::default() };
         let stated = compiler.clone().import(options).compile(&path).unwrap();
         assert_eq!(explain(&explainer, &x).relevance, explain(&stated, &x).relevance);

@@ -1,7 +1,7 @@
 //! Presets against the arrays that other programs computed in f64: zennit's composites and the plain gradient.
 
 use ndarray::ArrayD;
-use relc::ir::rule::Bounds;
+use relc::unstable::ir::rule::Bounds;
 use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
 use relc_ir::op::Activation;
 use relc_tests::graphs::{Block, Plan, Skip, build};

@@ -1,7 +1,7 @@
 //! The `paper` preset against the authors' own code: reference arrays computed in f64 with PyTorch.
 
 use ndarray::{ArrayD, Axis};
-use relc::ir::rule::BiasPolicy;
+use relc::unstable::ir::rule::BiasPolicy;
 use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
 use relc_tests::shared::{Npz, max_abs, max_difference, shared};
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use relc::ir::Graph;
 use relc::testing::{FiletestError, Filetests, Header};
+use relc::unstable::ir::Graph;
 use relc::{Pass, PassError, Remarks};
 
 /// Does what the option `do` of its file says.

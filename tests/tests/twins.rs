@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Axis};
 use proptest::prelude::*;
-use relc::ir::rule::Bounds;
+use relc::unstable::ir::rule::Bounds;
 use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
 use relc_ir::Graph;
 use relc_tests::twins::{Form, Plan, build, plans};

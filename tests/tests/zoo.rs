@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::ArrayD;
-use relc::ir::rule::{Bounds, GatePolicy};
+use relc::unstable::ir::rule::{Bounds, GatePolicy};
 use relc::{Compiler, Engine, Preset, Seed, SeedKind, Targets};
 use relc_tests::shared::{max_abs, max_difference};
 use relc_tests::zoo::{Model, Outcome, map_difference, models};

@@ -1,7 +1,7 @@
 //! `relc check`: is the model supported, and what did the compiler make of it?
 
-use relc::passes::{Remark, RemarkKind};
 use relc::report::{ModelReport, model_report};
+use relc::unstable::passes::{Remark, RemarkKind};
 use serde::Serialize;
 
 use crate::args::CheckArgs;

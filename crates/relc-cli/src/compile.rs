@@ -4,10 +4,10 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use relc::artifact::read_npy_f32;
-use relc::ir::Dim;
-use relc::ir::rule::{BiasPolicy, Bounds};
 use relc::preprocess::Preprocess;
 use relc::read;
+use relc::unstable::ir::Dim;
+use relc::unstable::ir::rule::{BiasPolicy, Bounds};
 use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Method, MethodOptions, Preset};
 
 use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};

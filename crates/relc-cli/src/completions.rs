@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
-use relc::ir::spelling::did_you_mean;
+use relc::unstable::ir::spelling::did_you_mean;
 
 use crate::args::{Cli, CompletionsArgs, ManArgs};
 use crate::failure::Failure;

@@ -1,8 +1,8 @@
 //! `relc dump`: the graph after a pass.
 
-use relc::ir::spelling::did_you_mean_node;
-use relc::ir::{Graph, NodeId, dot, json};
-use relc::passes::{PassRecord, pass_list};
+use relc::unstable::ir::spelling::did_you_mean_node;
+use relc::unstable::ir::{Graph, NodeId, dot, json};
+use relc::unstable::passes::{PassRecord, pass_list};
 use relc::{Engine, Explainer, Remark};
 use serde::Serialize;
 use serde_json::Value;

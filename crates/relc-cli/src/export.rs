@@ -75,7 +75,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
             "conserving": explainer.is_conserving(),
             "outputs": outputs.split(", ").collect::<Vec<_>>(),
         });
-        return Ok(print::block(format!("{written:#}"))?);
+        return Ok(print::json(&format!("{written:#}"))?);
     }
     let mib = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
     print::line(format!(

@@ -1,6 +1,6 @@
 //! `relc profile`: where the time goes.
 
-use relc::engine::{StepTime, flops_per_second};
+use relc::unstable::engine::{StepTime, flops_per_second};
 use serde::Serialize;
 
 use crate::args::ProfileArgs;

@@ -182,7 +182,7 @@ fn check_and_dump_show_what_the_compiler_made() {
         "{stdout}"
     );
     let text = check_ok(&relc(&["dump", &demo("model.onnx"), "--after", "find-residuals"]));
-    let graph = relc::ir::parse(&text).unwrap();
+    let graph = relc::unstable::ir::parse(&text).unwrap();
     assert_eq!(graph.to_string(), text);
     assert!(!graph.residuals.is_empty());
     let json: Value =
@@ -285,7 +285,7 @@ fn intermediate_relevance_is_written_and_cuts_are_masked() {
     let whole = tap(&[]);
     assert!(npz.metadata().unwrap().len() > 1000);
     let text = check_ok(&relc(&["dump", &demo("model.onnx"), "--after", "find-residuals"]));
-    let graph = relc::ir::parse(&text).unwrap();
+    let graph = relc::unstable::ir::parse(&text).unwrap();
     let join = graph.node(graph.residuals[0].join).name.clone();
     let masked: f64 = (0..2)
         .map(|half| {
@@ -422,7 +422,7 @@ fn the_lowered_program_names_its_slots_and_steps() {
 fn the_kernels_of_a_node_are_printed() {
     let model = demo("model.onnx");
     let text = check_ok(&relc(&["dump", &model, "--after", "find-residuals"]));
-    let graph = relc::ir::parse(&text).unwrap();
+    let graph = relc::unstable::ir::parse(&text).unwrap();
     let join = &graph.node(graph.residuals[0].join).name;
     let listing = check_ok(&relc(&["dump", &model, "--asm", join]));
     assert!(listing.contains("kernel @") && listing.contains("function "), "{listing}");

@@ -245,7 +245,7 @@ impl Attribution {
     /// As [`Named::compile`].
     pub fn of_graph(
         &self,
-        graph: relc::ir::Graph,
+        graph: relc::unstable::ir::Graph,
         options: &CompilerOptions<'_>,
     ) -> Result<Attribution, EvalError> {
         let named = Named { name: self.name.clone(), source: self.source.clone() };

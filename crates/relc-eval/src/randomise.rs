@@ -1,7 +1,7 @@
 //! Models whose parameters were drawn again, from the top down (Adebayo et al., Sanity checks for saliency maps,
 //! NeurIPS 2018: cascading randomisation).
 
-use relc::ir::{Graph, NodeId, ValueId, Weight};
+use relc::unstable::ir::{Graph, NodeId, ValueId, Weight};
 
 use crate::error::EvalError;
 use crate::metric::{normal, rng};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use relc::Method;
-use relc::ir::Graph;
+use relc::unstable::ir::Graph;
 use relc_eval::cascade;
 
 fn demo() -> Graph {

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use numpy::PyReadonlyArrayDyn;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use relc::ir::Dim;
-use relc::ir::rule::{BiasPolicy, Bounds};
-use relc::ir::spelling::did_you_mean;
+use relc::unstable::ir::Dim;
+use relc::unstable::ir::rule::{BiasPolicy, Bounds};
+use relc::unstable::ir::spelling::did_you_mean;
 use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Preset, Source, read};
 
 use crate::error::raise;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use numpy::{PyArray, PyArray2, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
-use relc::ir::Dim;
-use relc::{Seed, SeedKind, Targets};
+use pyo3::types::PyBytes;
+use relc::unstable::ir::Dim;
+use relc::{ExportTarget, Seed, SeedKind, Targets};
 
 use crate::error::raise;
 use crate::explanation::Explanation;
@@ -75,6 +76,27 @@ impl Explainer {
         };
         let (explainer, result) = py.detach(run).map_err(raise)?;
         Ok(Explanation::of_each_target(py, &explainer, result, &seed_name))
+    }
+
+    /// The bytes of an ONNX file that explains as this explainer does.
+    fn to_onnx<'py>(
+        &self,
+        py: Python<'py>,
+        target: Target,
+        seed: Option<String>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let target = match target {
+            Target::Text(text) if text == "argmax" => ExportTarget::Argmax,
+            Target::Text(text) if text == "input" => ExportTarget::Input,
+            Target::One(output) => ExportTarget::Output(output),
+            _ => return Err(raise("to_onnx: expected the target \"argmax\", \"input\", or one output")),
+        };
+        let seed = match seed {
+            Some(name) => name.parse().map_err(raise)?,
+            None => self.inner.preset().seed,
+        };
+        let bytes = py.detach(|| self.inner.to_onnx(target, seed)).map_err(raise)?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
     /// The explained output `f64[N,K]`.

@@ -50,6 +50,20 @@ def test_onnx_runtime_gives_the_same_logits(explainer, model, x):
     np.testing.assert_array_equal(explainer(x).logits, explainer.predict(x))
 
 
+def test_an_exported_explainer_gives_the_same_in_onnx_runtime(explainer, x):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(explainer.to_onnx("input", seed="onehot"))
+    targets = np.arange(len(x)) % explainer.outputs
+    relevance, maps = session.run(["relevance", "map"], {"input": x, "target": targets})
+    explanation = explainer(x, targets, seed="onehot")
+    np.testing.assert_allclose(relevance, explanation.relevance, atol=1e-4 * np.abs(relevance).max())
+    np.testing.assert_allclose(maps, explanation.map, atol=1e-4 * np.abs(maps).max())
+    with pytest.raises(relc.RelcError, match="0 to 7"):
+        explainer.to_onnx(8)
+    with pytest.raises(relc.RelcError, match="expected the target"):
+        explainer.to_onnx("top3")
+
+
 def test_bytes_are_the_file_to_the_bit(explainer, model, x):
     expected = explainer(x).relevance
     content = model.read_bytes()

@@ -162,7 +162,8 @@ impl Compiler {
     /// that there is.
     ///
     /// ```no_run
-    /// # use relc::{Compiler, Pass, PassError, Preset, Remarks, ir::Graph};
+    /// # use relc::unstable::ir::Graph;
+    /// # use relc::{Compiler, Pass, PassError, Preset, Remarks};
     /// struct Count;
     ///
     /// impl Pass for Count {

@@ -1,7 +1,7 @@
 //! The relevance compiler: from an ONNX ResNet to explanations whose relevance is conserved.
 //!
 //! [`Compiler`] imports a model, runs the passes, and gives an [`Explainer`], which explains batches of inputs.
-//! This crate is the one stable API; the crates below it are its parts.
+//! This crate is the one stable API, but for [`unstable`]; the crates below it are its parts.
 //!
 //! ```no_run
 //! use relc::{Compiler, Preset, Seed, SeedKind, Targets};
@@ -47,13 +47,18 @@ pub use warning::{SENSITIVE, Warning};
 
 pub use image;
 pub use ndarray;
-pub use relc_engine as engine;
 pub use relc_engine::{EngineError, Isa, IsaError};
 pub use relc_export::{ExportError, ExportTarget};
 pub use relc_interp::{Account, Entry, InterpError, Join, Ledger, Total};
-pub use relc_ir as ir;
 pub use relc_onnx::{Held, ImportError, ImportOptions};
-pub use relc_passes as passes;
 pub use relc_passes::{Pass, PassError, PassRecord, Remark, RemarkKind, Remarks};
-pub use relc_rules as rules;
 pub use relc_rules::{BatchNormPolicy, Description, NameGlob, Preset, PresetError, RULES, SeedKind};
+
+/// The parts that relc consists of, for passes and rules of one's own, and for tools. What is here changes with the
+/// compiler: a version may move or rename it without a word.
+pub mod unstable {
+    pub use relc_engine as engine;
+    pub use relc_ir as ir;
+    pub use relc_passes as passes;
+    pub use relc_rules as rules;
+}

@@ -1,7 +1,7 @@
 //! A pass: the layers whose names match get a rule in place of the preset's.
 
-use relc::ir::rule::{AssignedRule, Rule};
-use relc::ir::{Graph, Op};
+use relc::unstable::ir::rule::{AssignedRule, Rule};
+use relc::unstable::ir::{Graph, Op};
 use relc::{NameGlob, Pass, PassError, Remarks};
 
 const NAME: &str = "give-rule";

@@ -3,7 +3,7 @@
 //! All products are at least 0, there is nothing else in the denominator, and where that is 0 the relevance is spread
 //! evenly: the rule conserves, which relc finds out from its parts.
 
-use relc::ir::rule::{Fallback, InputPart, LinearRule, Part, Product, Rule, WeightPart};
+use relc::unstable::ir::rule::{Fallback, InputPart, LinearRule, Part, Product, Rule, WeightPart};
 use relc::{Preset, PresetError};
 
 /// The rule as a value.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use relc::ir::Graph;
 use relc::preprocess::{Preprocess, PreprocessError};
+use relc::unstable::ir::Graph;
 use relc::{Compiler, Explainer, ImportOptions, Method};
 use relc_eval::metric::{Metric, Protocol};
 use relc_eval::{

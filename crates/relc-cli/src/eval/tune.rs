@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use relc::Preset;
 use relc::artifact::{check_writable, write_atomically};
-use relc::ir::Op;
+use relc::unstable::ir::Op;
 use relc_eval::metric::{Better, METRICS, Metric};
 use relc_eval::tune::{Candidate, describe, preset, search};
 use relc_eval::{Control, Dataset, EvalError, Named, Results, Settings, Table};

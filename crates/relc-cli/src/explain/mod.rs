@@ -9,10 +9,10 @@ mod show;
 
 use std::path::Path;
 
-use relc::ir::spelling::did_you_mean;
-use relc::passes::{Remark, RemarkKind};
 use relc::preprocess::{Preprocess, PreprocessError};
 use relc::report::{PreprocessReport, WholeReport, model_report, rule_report};
+use relc::unstable::ir::spelling::did_you_mean;
+use relc::unstable::passes::{Remark, RemarkKind};
 use relc::{Explainer, Method};
 use relc_viz::{ColorMap, Style};
 

@@ -247,7 +247,7 @@ impl Run<'_> {
 
 /// Whether it is a sample that fails, or the run.
 fn of_input(error: ExplainError) -> Failure {
-    use relc::engine::EngineError::{NonFinite, NonFiniteForward};
+    use relc::unstable::engine::EngineError::{NonFinite, NonFiniteForward};
     match error {
         ExplainError::Execute(_) | ExplainError::Engine(NonFinite { .. } | NonFiniteForward) => {
             Failure::input(error)

@@ -98,6 +98,23 @@ class Explainer:
         """
         return self._native.predict(self._batch(x, preprocess))
 
+    def to_onnx(self, target: Union[str, int] = "argmax", *, seed: Optional[str] = None) -> bytes:
+        """An ONNX file that explains as this explainer does, wherever ONNX runs: see ``docs/onnx.md``.
+
+        Parameters
+        ----------
+        target : str or int
+            ``"argmax"``, an output, or ``"input"``: a second input, ``target`` int64 ``[N]``, names it.
+        seed : str, optional
+            ``"logit"``, ``"prob"``, ``"onehot"`` or ``"contrast"``; None: the preset's.
+
+        Returns
+        -------
+        bytes
+            Its outputs are ``logits``, ``relevance`` and, for pictures, ``map``.
+        """
+        return self._native.to_onnx(target if target == "input" else as_target(target, self.outputs), seed)
+
     def _batch(self, x: Any, preprocess: Any) -> np.ndarray:
         return as_batch(self._native, x, self._preprocess if preprocess is None else as_preprocess(preprocess))
 

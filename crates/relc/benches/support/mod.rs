@@ -4,7 +4,7 @@
 use std::fmt;
 
 use ndarray::ArrayD;
-use relc::ir::Graph;
+use relc::unstable::ir::Graph;
 use relc::{Compiler, Explainer, Explanations, Preset, Seed, SeedKind, Targets};
 use relc_tests::resnet::ResNet;
 

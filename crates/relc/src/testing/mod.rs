@@ -21,7 +21,7 @@
 //! A pass may have options of its own ([`Filetests::made_by`]).
 //!
 //! ```
-//! use relc::ir::Graph;
+//! use relc::unstable::ir::Graph;
 //! use relc::testing::Filetests;
 //! use relc::{Pass, PassError, Remarks};
 //!

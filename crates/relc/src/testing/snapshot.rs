@@ -14,7 +14,7 @@ use crate::compiler::Compiled;
 /// use relc::testing::Snapshot;
 /// use relc::{Compiler, Preset};
 ///
-/// let graph = relc::ir::parse("graph @t (%x: f32[N,4]) -> (%1 \"y\") {\n  %1 = relu %x : f32[N,4] ; \"relu\"\n}\n")?;
+/// let graph = relc::unstable::ir::parse("graph @t (%x: f32[N,4]) -> (%1 \"y\") {\n  %1 = relu %x : f32[N,4] ; \"relu\"\n}\n")?;
 /// let compiled = Compiler::new(Preset::named("conserve")?).passes(graph, |_, _| {})?;
 /// // insta::assert_snapshot!(Snapshot::from(&compiled));
 /// let text = Snapshot::from(&compiled).to_string();
