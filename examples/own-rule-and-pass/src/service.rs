@@ -86,9 +86,7 @@ fn explain(
     preprocess: &Preprocess,
     picture: PathBuf,
 ) -> Result<Answer, Box<dyn std::error::Error>> {
-    let (layout, size) = explainer.picture_input().ok_or("the model's input is no picture")?;
-    let channels = explainer.picture_channels().unwrap_or(3);
-    let prepared = preprocess.apply(&load_picture(&picture)?, layout, size, channels)?;
+    let prepared = preprocess.prepare(&load_picture(&picture)?, explainer)?;
     let input = prepared.values.insert_axis(Axis(0)).into_dyn();
     let seed = Seed::Named(explainer.preset().seed);
     let mut result = explainer.explain(input.view(), &seed, &Targets::Argmax)?;

@@ -2,7 +2,8 @@
 
 use own_rule_and_pass::{GiveRule, square_share};
 use relc::testing::Snapshot;
-use relc::{Compiler, NameGlob, Preset, ir};
+use relc::unstable::ir;
+use relc::{Compiler, NameGlob, Preset};
 
 const BLOCK: &str = r#"graph @block (%x: f32[N,4,8,8]) -> (%4 "y") {
   weights {
