@@ -5,7 +5,6 @@ use relc_ir::rule::Surrogate;
 use relc_ir::{Dim, TensorType};
 
 use crate::forward::{gelu_inner, standardise};
-use crate::relevance::unexpand;
 use crate::writer::{Writer, int};
 
 /// The outputs of a derivative's node, whose first operand is what arrives.
@@ -64,7 +63,7 @@ pub(crate) fn write(
             let by = |wrt: &usize| {
                 let product = arithmetic(w, *op, *wrt, r, operands.get(1..).unwrap_or_default());
                 match (types.first(), types.get(wrt + 1)) {
-                    (Some(all), Some(own)) => unexpand(w, &product, all.dims(), own.dims()),
+                    (Some(all), Some(own)) => w.unexpand(&product, all.dims(), own.dims()),
                     _ => product,
                 }
             };

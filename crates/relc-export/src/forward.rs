@@ -2,11 +2,10 @@
 
 use relc_ir::op::{Activation, Arithmetic, AveragePool, MaxPool, MeanVarianceNormalization, Window};
 use relc_ir::{Dim, NodeId, Op, TensorType};
-use relc_onnx::proto::AttributeProto;
 
 use crate::ExportError;
 use crate::layer::Layer;
-use crate::writer::{Writer, float, int, ints};
+use crate::writer::{Writer, float, int, ints, window};
 
 /// Writes a forward node.
 pub(crate) fn write(w: &mut Writer<'_>, node: NodeId) -> Result<(), ExportError> {
@@ -90,16 +89,6 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId) -> Result<(), ExportError>
     };
     w.bind(node, [name]);
     Ok(())
-}
-
-/// The attributes that convolutions and pools share.
-pub(crate) fn window(window: &Window) -> Vec<AttributeProto> {
-    vec![
-        ints("kernel_shape", &window.kernel),
-        ints("strides", &window.strides),
-        ints("pads", &window.pads),
-        ints("dilations", &window.dilations),
-    ]
 }
 
 /// A MaxPool; its second output is where each maximum came from, the first of equal ones. `size` is the input's, height

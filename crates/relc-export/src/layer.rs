@@ -4,8 +4,7 @@ use relc_ir::op::{AveragePool, Conv, Gemm, Window};
 use relc_ir::rule::WeightPart;
 use relc_ir::{Dim, TensorType};
 
-use crate::forward::window;
-use crate::writer::{Writer, int, ints};
+use crate::writer::{Writer, int, ints, window};
 
 /// A linear layer of which the weight, if it has one, is a value of the file.
 ///

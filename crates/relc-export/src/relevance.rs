@@ -49,14 +49,14 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId, seed: &str) -> Result<(), 
         }
         Relevance::Gate { signal, gate } => {
             let half = w.scaled(r, 0.5);
-            let to_gate = unexpand(w, &half, ty.dims(), gate);
+            let to_gate = w.unexpand(&half, ty.dims(), gate);
             let mut outputs = vec![half, to_gate];
             outputs.rotate_left(*signal);
             outputs
         }
         Relevance::Pass => vec![r.to_string()],
         Relevance::Reshape(_) => vec![w.reshape(r, out.dims())],
-        Relevance::Expand { from, .. } => vec![unexpand(w, r, ty.dims(), from)],
+        Relevance::Expand { from, .. } => vec![w.unexpand(r, ty.dims(), from)],
         Relevance::Transpose(op) => vec![w.op_with("Transpose", &[r], vec![ints("perm", &op.perm)])],
         Relevance::Slice { slice, shape } => vec![unslice(w, slice, r, shape)],
         Relevance::Pad { pad, shape, frame } => vec![unpad(w, pad, *frame, r, shape)],
@@ -220,20 +220,6 @@ fn split(w: &mut Writer<'_>, kind: SplitKind, skip: usize, branches: &[&str], r:
         shares.push(share);
     }
     shares.into_iter().map(|share| share.unwrap_or_else(|| rest.clone())).collect()
-}
-
-/// The sum over the repetitions that made a value of sizes `to` from one of sizes `from`.
-pub(crate) fn unexpand(w: &mut Writer<'_>, x: &str, to: &[Dim], from: &[Dim]) -> String {
-    let leading = to.len().saturating_sub(from.len());
-    let mut sum = x.to_string();
-    if leading > 0 {
-        let axes: Vec<usize> = (0..leading).collect();
-        sum = w.reduce_sum(&sum, &axes, false);
-    }
-    let repeated = from.iter().zip(&to[leading..]).enumerate();
-    let axes: Vec<usize> =
-        repeated.filter(|(_, (a, b))| **a == Dim::Fixed(1) && a != b).map(|(i, _)| i).collect();
-    if axes.is_empty() { sum } else { w.reduce_sum(&sum, &axes, true) }
 }
 
 /// Relevance where a slice took its elements from, of the sizes `shape`; zeros elsewhere.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 use relc_ir::analysis::Signs;
+use relc_ir::op::Window;
 use relc_ir::rule::WeightPart;
 use relc_ir::{Dim, Graph, NodeId, TensorType, ValueId};
 use relc_onnx::proto::attribute_proto::AttributeType;
@@ -44,6 +45,16 @@ pub(crate) fn float(name: &str, value: f64) -> AttributeProto {
 /// An attribute that is a word.
 pub(crate) fn word(name: &str, value: &'static str) -> AttributeProto {
     AttributeProto { s: Some(value.as_bytes().into()), ..attribute(name, AttributeType::String) }
+}
+
+/// The attributes that convolutions and pools share.
+pub(crate) fn window(window: &Window) -> Vec<AttributeProto> {
+    vec![
+        ints("kernel_shape", &window.kernel),
+        ints("strides", &window.strides),
+        ints("pads", &window.pads),
+        ints("dilations", &window.dilations),
+    ]
 }
 
 fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
@@ -262,6 +273,20 @@ impl<'a> Writer<'a> {
     pub fn reduce_sum(&mut self, x: &str, axes: &[usize], keepdims: bool) -> String {
         let axes = self.sizes(axes);
         self.op_with("ReduceSum", &[x, &axes], vec![int("keepdims", keepdims.into())])
+    }
+
+    /// The sum over the repetitions that made a value of sizes `to` from one of sizes `from`.
+    pub fn unexpand(&mut self, x: &str, to: &[Dim], from: &[Dim]) -> String {
+        let leading = to.len().saturating_sub(from.len());
+        let mut sum = x.to_string();
+        if leading > 0 {
+            let axes: Vec<usize> = (0..leading).collect();
+            sum = self.reduce_sum(&sum, &axes, false);
+        }
+        let repeated = from.iter().zip(to.iter().skip(leading)).enumerate();
+        let axes: Vec<usize> =
+            repeated.filter(|(_, (a, b))| **a == Dim::Fixed(1) && a != b).map(|(i, _)| i).collect();
+        if axes.is_empty() { sum } else { self.reduce_sum(&sum, &axes, true) }
     }
 
     /// A mean over axes, which stay with size 1.

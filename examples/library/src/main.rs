@@ -1,15 +1,16 @@
 //! Explains a picture by the library: which output, whether relevance was conserved, and the pixel that mattered most.
 //!
 //! ```sh
-//! cargo run --release --example explain
+//! cargo run --release --bin explain-a-picture
 //! ```
+#![forbid(unsafe_code)]
 
 use relc::ndarray::Axis;
 use relc::preprocess::{Preprocess, load_picture};
 use relc::{Compiler, Preset, Seed, Targets};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/demo");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo");
     let preset = Preset::named(Preset::DEFAULT)?;
     let seed = Seed::Named(preset.seed);
     let explainer = Compiler::new(preset).compile(format!("{demo}/model.onnx"))?;
