@@ -46,19 +46,8 @@ impl Failure {
     /// The message and the chain of its causes, each on its line; a cause that its parent's message already holds is
     /// left out. Further lines are indented, so that none passes for a message of its own.
     pub fn text(&self) -> String {
-        let mut said = self.source.to_string();
-        let mut text = said.replace('\n', "\n  ");
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            let message = error.to_string();
-            if !said.contains(&message) {
-                text.push_str("\n  because: ");
-                text.push_str(&message.replace('\n', "\n  "));
-            }
-            said = message;
-            cause = error.source();
-        }
-        text
+        let messages = relc::messages(self.source.as_ref()).into_iter();
+        messages.map(|message| message.replace('\n', "\n  ")).collect::<Vec<_>>().join("\n  because: ")
     }
 }
 

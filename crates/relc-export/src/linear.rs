@@ -171,14 +171,7 @@ impl Linear<'_> {
     /// The bias that enters a part, in a shape that broadcasts to the output.
     fn bias_form(&self, w: &mut Writer<'_>, form: BiasPart) -> Option<String> {
         let (bias, dims) = self.bias.as_ref()?;
-        let form = match form {
-            BiasPart::Raw => WeightPart::Raw,
-            BiasPart::Positive => WeightPart::Positive,
-            BiasPart::Negative => WeightPart::Negative,
-            BiasPart::GammaPositive => WeightPart::GammaPositive,
-            BiasPart::GammaNegative => WeightPart::GammaNegative,
-        };
-        let bias = w.form(bias, form, self.rule.gamma);
+        let bias = w.form(bias, form.form(), self.rule.gamma);
         Some(w.reshape(&bias, dims))
     }
 

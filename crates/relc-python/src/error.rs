@@ -16,18 +16,5 @@ create_exception!(
 /// A `RelcError` with the message and the chain of its causes, each on its line; a cause that its parent's message
 /// already holds is left out.
 pub fn raise(error: impl Into<Box<dyn Error + Send + Sync>>) -> PyErr {
-    let error = error.into();
-    let mut said = error.to_string();
-    let mut text = said.clone();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !said.contains(&message) {
-            text.push_str("\nbecause: ");
-            text.push_str(&message);
-        }
-        said = message;
-        cause = error.source();
-    }
-    RelcError::new_err(text)
+    RelcError::new_err(relc::messages(error.into().as_ref()).join("\nbecause: "))
 }

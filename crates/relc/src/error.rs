@@ -1,5 +1,7 @@
 //! Errors of the facade.
 
+use std::error::Error;
+
 use relc_engine::{EngineError, IsaError};
 use relc_interp::InterpError;
 use relc_ir::spelling::did_you_mean;
@@ -7,6 +9,22 @@ use relc_onnx::ImportError;
 use relc_passes::PassError;
 
 use crate::request::RequestError;
+
+/// The message of an error and those of its causes; a cause that its parent's message already holds is left out.
+pub fn messages(error: &dyn Error) -> Vec<String> {
+    let mut said = error.to_string();
+    let mut all = vec![said.clone()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !said.contains(&message) {
+            all.push(message.clone());
+        }
+        said = message;
+        cause = error.source();
+    }
+    all
+}
 
 /// A model that can't be compiled.
 #[derive(Debug, thiserror::Error)]

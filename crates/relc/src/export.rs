@@ -4,7 +4,6 @@ use relc_export::{ExportError, ExportOptions, ExportTarget};
 use relc_rules::SeedKind;
 
 use crate::explainer::Explainer;
-use crate::preprocess::Layout;
 
 impl Explainer {
     /// The bytes of an ONNX file (opset 17, standard operators) that explains as this explainer does: from the model's
@@ -22,7 +21,7 @@ impl Explainer {
     /// # Errors
     /// If the model has several inputs, the target is none of its outputs, or a node can't be written.
     pub fn to_onnx(&self, target: ExportTarget, seed: SeedKind) -> Result<Vec<u8>, ExportError> {
-        let channels = self.picture_input().map(|(layout, _)| if layout == Layout::Nhwc { 3 } else { 1 });
+        let channels = self.picture_input().map(|_| self.channel_axis());
         let explains = match target {
             ExportTarget::Argmax => "argmax".to_string(),
             ExportTarget::Output(output) => format!("output {output}"),

@@ -37,7 +37,7 @@ pub mod testing;
 mod warning;
 
 pub use compiler::{Compiled, Compiler, Engine};
-pub use error::{CompileError, ExplainError};
+pub use error::{CompileError, ExplainError, messages};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use methods::{METHODS, Method, MethodOptions};
 pub use request::{RequestError, Seed, Targets};

@@ -132,16 +132,20 @@ const BIASES: [(&str, BiasPart); 5] = [
 ];
 
 impl BiasPart {
-    /// This form of the bias `b`.
-    pub fn of(self, b: f64, gamma: f64) -> f64 {
-        let form = match self {
+    /// The form of weights that is the same function.
+    pub fn form(self) -> WeightPart {
+        match self {
             BiasPart::Raw => WeightPart::Raw,
             BiasPart::Positive => WeightPart::Positive,
             BiasPart::Negative => WeightPart::Negative,
             BiasPart::GammaPositive => WeightPart::GammaPositive,
             BiasPart::GammaNegative => WeightPart::GammaNegative,
-        };
-        form.of(b, gamma)
+        }
+    }
+
+    /// This form of the bias `b`.
+    pub fn of(self, b: f64, gamma: f64) -> f64 {
+        self.form().of(b, gamma)
     }
 }
 

@@ -445,7 +445,7 @@ impl Explainer {
     }
 
     /// The axis of a picture's channels.
-    fn channel_axis(&self) -> usize {
+    pub(crate) fn channel_axis(&self) -> usize {
         if matches!(self.picture_input(), Some((Layout::Nhwc, _))) { 3 } else { 1 }
     }
 }
