@@ -1,9 +1,12 @@
-//! Filetests: `tests/filetests/PASS/*.relc`, a folder for each pass. `relc::testing` says what a file looks like;
+//! Filetests: `tests/filetests/PASS/*.relc`, a folder for each pass, and `tests/filetests/program/PASS/*.relc` for lowering
+//! and the passes over programs. `relc::testing` says what a file looks like;
 //! `RELC_BLESS=1` rewrites the expectations.
 
 use std::path::Path;
 
 use relc::testing::Filetests;
+use relc::Isa;
+use relc::unstable::engine::{LOWER, passes};
 use relc::unstable::passes::pass_list;
 
 #[test]
@@ -11,5 +14,15 @@ fn every_pass_does_what_its_files_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests");
     let of_pass = |(pass, _)| Filetests::named(pass).failures(root.join(pass));
     let failures: Vec<String> = pass_list().into_iter().flat_map(of_pass).collect();
+    assert!(failures.is_empty(), "{} file(s) failed:\n\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_pass_over_programs_does_what_its_files_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/program");
+    let passes = passes(Isa::Portable);
+    let names = std::iter::once(LOWER).chain(passes.iter().map(|pass| pass.name()));
+    let failures: Vec<String> =
+        names.flat_map(|pass| Filetests::named(pass).failures(root.join(pass))).collect();
     assert!(failures.is_empty(), "{} file(s) failed:\n\n{}", failures.len(), failures.join("\n"));
 }

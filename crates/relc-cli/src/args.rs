@@ -39,7 +39,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Write the explainer as an ONNX file, which runs wherever ONNX runs.
     Export(Box<ExportArgs>),
-    /// Print the graph after a pass, the lowered program, or the machine code of a node.
+    /// Print the graph or the program after a pass, or the machine code of a node.
     Dump(DumpArgs),
     /// List the presets that come with relc, or print one to start your own from.
     Preset(PresetArgs),
@@ -367,26 +367,26 @@ pub enum Format {
   relc dump model.onnx --after find-residuals
   relc dump model.onnx --after derive-relevance --format dot | dot -Tsvg > graph.svg
   relc dump model.onnx --print-after-all --remarks
-  relc dump model.onnx --after lower
+  relc dump model.onnx --after fuse-epilogues --remarks
   relc dump model.onnx --asm /layer1/layer1.0/Add
   relc dump model.onnx --after find-residuals --json")]
 pub struct DumpArgs {
     /// The ONNX model.
     pub model: PathBuf,
-    /// The pass; the last one unless given. `import` is the graph as it was read, `lower` the compiled program.
+    /// The pass; the last one over the graph unless given. `import` is the graph as it was read, `lower` the program that
+    /// becomes of it, `plan-memory` the program that runs.
     #[arg(long, value_name = "PASS", conflicts_with = "print_after_all")]
     pub after: Option<String>,
     /// Print the kernels of a node, by its name or label: kernel IR, Cranelift's IR and machine code.
     #[arg(long, value_name = "NODE", conflicts_with_all = ["print_after_all", "after"])]
     pub asm: Option<String>,
-    /// Print the graph after every pass.
+    /// Print the graph or the program after every pass.
     #[arg(long)]
     pub print_after_all: bool,
     /// The form.
     #[arg(long, default_value = "text")]
     pub format: Format,
-    /// Print one JSON document: the graphs, and what each pass did, and did not and why; or the program or the kernels,
-    /// as text.
+    /// Print one JSON document: the graphs, programs or kernels (as text), and what each pass did, and did not and why.
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
     /// Print what each pass did, and did not and why, on standard error.

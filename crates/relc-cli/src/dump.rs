@@ -1,9 +1,11 @@
-//! `relc dump`: the graph after a pass.
+//! `relc dump`: the graph or the program after a pass.
 
+use relc::unstable::engine::{LOWER, passes};
 use relc::unstable::ir::spelling::did_you_mean_node;
 use relc::unstable::ir::{Graph, NodeId, dot, json};
 use relc::unstable::passes::{PassRecord, pass_list};
-use relc::{Engine, Explainer, Remark};
+use relc::unstable::program::{self, Program};
+use relc::{Engine, Explainer, Isa, Remark};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,10 +14,7 @@ use crate::compile::{import_options, usual_compiler};
 use crate::failure::Failure;
 use crate::print::{self, escaped};
 
-/// What comes after the passes: the program of the compiled engine.
-const LOWER: &str = "lower";
-
-/// What `--json` prints: one of graphs, program and kernels, and all that the passes said.
+/// What `--json` prints: graphs, programs or kernels, and all that the passes said.
 #[derive(Serialize)]
 struct Report {
     relc: &'static str,
@@ -23,7 +22,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     graphs: Option<Vec<GraphReport>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    program: Option<String>,
+    programs: Option<Vec<ProgramReport>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernels: Option<Vec<KernelReport>>,
     /// Empty if a pass fails behind that of the graph.
@@ -35,6 +34,13 @@ struct Report {
 struct GraphReport {
     after: &'static str,
     graph: Value,
+}
+
+/// The program that a pass left.
+#[derive(Serialize)]
+struct ProgramReport {
+    after: &'static str,
+    program: Value,
 }
 
 /// The listing of a kernel of a node.
@@ -75,7 +81,7 @@ impl Report {
             relc: env!("CARGO_PKG_VERSION"),
             model: args.model.display().to_string(),
             graphs: None,
-            program: None,
+            programs: None,
             kernels: None,
             passes: passes.iter().map(pass).collect(),
         }
@@ -88,70 +94,119 @@ impl Report {
 
 /// Runs the command.
 pub fn run(args: &DumpArgs) -> Result<(), Failure> {
-    let names: Vec<&str> = std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
-    let last = names.last().copied().unwrap_or("import");
-    let wanted = args.after.as_deref().unwrap_or(if args.asm.is_some() { LOWER } else { last });
-    if wanted == LOWER {
-        return lowered(args);
+    if let Some(node) = &args.asm {
+        return kernels(args, node);
     }
-    let names: Vec<&str> = names.into_iter().chain([LOWER]).collect();
-    if !names.contains(&wanted) {
-        return Err(Failure::usage(format!(
-            "there is no pass \"{wanted}\"; expected one of {}",
-            names.join(", ")
-        )));
+    let of_graph: Vec<&str> = std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
+    let of_program: Vec<&str> =
+        std::iter::once(LOWER).chain(passes(Isa::Portable).iter().map(|pass| pass.name())).collect();
+    let last = of_graph.last().copied().unwrap_or("import");
+    let wanted = args.after.as_deref().unwrap_or(last);
+    if !of_graph.contains(&wanted) && !of_program.contains(&wanted) {
+        let names = of_graph.iter().chain(&of_program).copied().collect::<Vec<_>>().join(", ");
+        return Err(Failure::usage(format!("there is no pass \"{wanted}\"; expected one of {names}")));
     }
     let compiler = usual_compiler(&args.compile)?;
     let compiler = compiler.import(import_options(&args.import)?);
-    let mut printed = Ok(());
-    let mut found = false;
-    let mut graphs = Vec::new();
-    let result = compiler.passes(&args.model, |name, graph| {
-        if (args.print_after_all || name == wanted) && printed.is_ok() {
-            found = true;
-            if args.json {
-                graphs.push(GraphReport { after: name, graph: json(graph) });
-            } else {
-                printed = print_graph(name, graph, args);
-            }
+    let mut dump = Dump { args, wanted, graphs: Vec::new(), programs: Vec::new(), found: false, printed: Ok(()) };
+    let result = compiler.passes(&args.model, |name, graph| dump.graph(name, graph));
+    let mut records = Vec::new();
+    let result = result.and_then(|compiled| {
+        records.clone_from(&compiled.passes);
+        if args.print_after_all || of_program.contains(&wanted) {
+            records.extend(compiler.program(&compiled, |name, program| dump.program(name, program))?);
         }
+        Ok(())
     });
+    let Dump { graphs, programs, found, printed, .. } = dump;
     printed?;
-    let passes = match result {
-        Ok(compiled) => compiled.passes,
-        // The graph that was asked for is there: a later pass's refusal is worth a word, not a failure.
-        Err(e) if found && !args.print_after_all => {
-            print::notes(format!("note: a later pass fails: {e}"));
-            Vec::new()
-        }
+    match result {
+        Ok(()) => {}
+        // What was asked for is there: a later pass's refusal is worth a word, not a failure.
+        Err(e) if found && !args.print_after_all => print::notes(format!("note: a later pass fails: {e}")),
         Err(e) => return Err(e.into()),
-    };
+    }
     if args.remarks {
-        print_remarks(&passes);
+        print_remarks(&records);
     }
     if args.json {
-        Report { graphs: Some(graphs), ..Report::new(args, &passes) }.print()?;
+        let some = |programs: Vec<ProgramReport>| (!programs.is_empty()).then_some(programs);
+        let graphs = (!graphs.is_empty()).then_some(graphs);
+        Report { graphs, programs: some(programs), ..Report::new(args, &records) }.print()?;
     }
     Ok(())
 }
 
-/// Prints the lowered program with its kernels, or the machine code of one node's kernels.
-fn lowered(args: &DumpArgs) -> Result<(), Failure> {
+/// What is printed, or gathered for one JSON document.
+struct Dump<'a> {
+    args: &'a DumpArgs,
+    wanted: &'a str,
+    graphs: Vec<GraphReport>,
+    programs: Vec<ProgramReport>,
+    found: bool,
+    printed: std::io::Result<()>,
+}
+
+impl Dump<'_> {
+    /// Whether what a pass left was asked for.
+    fn takes(&mut self, name: &str) -> bool {
+        let takes = (self.args.print_after_all || name == self.wanted) && self.printed.is_ok();
+        self.found |= takes;
+        takes
+    }
+
+    fn graph(&mut self, after: &'static str, graph: &Graph) {
+        if !self.takes(after) {
+            return;
+        }
+        match self.args.json {
+            true => self.graphs.push(GraphReport { after, graph: json(graph) }),
+            false => self.printed = self.print(after, graph, || dot(graph), || json(graph)),
+        }
+    }
+
+    fn program(&mut self, after: &'static str, program: &Program) {
+        if !self.takes(after) {
+            return;
+        }
+        match self.args.json {
+            true => self.programs.push(ProgramReport { after, program: program::json(program) }),
+            false => {
+                self.printed =
+                    self.print(after, program, || program::dot(program), || program::json(program));
+            }
+        }
+    }
+
+    fn print(
+        &self,
+        name: &str,
+        text: impl std::fmt::Display,
+        dot: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> std::io::Result<()> {
+        match self.args.format {
+            Format::Text => {
+                if self.args.print_after_all {
+                    print::line(format!("; after {name}"))?;
+                }
+                print::block(text)
+            }
+            Format::Dot => print::block(dot()),
+            Format::Json => print::json(&format!("{:#}", json())),
+        }
+    }
+}
+
+/// Prints the machine code of a node's kernels.
+fn kernels(args: &DumpArgs, wanted: &str) -> Result<(), Failure> {
     if args.format != Format::Text {
-        return Err(Failure::usage("the lowered program has a text form only; leave --format out"));
+        return Err(Failure::usage("kernels have a text form only; leave --format out"));
     }
     let compiler = usual_compiler(&args.compile)?;
     let compiler = compiler.engine(Engine::Jit).import(import_options(&args.import)?);
     let explainer = compiler.compile(&args.model)?;
     let executable = explainer.executable().ok_or("the compiled engine has no program")?;
-    let report = || Report::new(args, &explainer.compiled().passes);
-    let Some(wanted) = &args.asm else {
-        let program = executable.program();
-        return match args.json {
-            true => Report { program: Some(program.to_string()), ..report() }.print(),
-            false => Ok(print::block(program)?),
-        };
-    };
     let mut kernels = Vec::new();
     for node in nodes(&explainer, wanted)? {
         for text in executable.listings(node)? {
@@ -164,7 +219,8 @@ fn lowered(args: &DumpArgs) -> Result<(), Failure> {
         ));
     }
     if args.json {
-        return Report { kernels: Some(kernels), ..report() }.print();
+        let records = [&explainer.compiled().passes[..], executable.passes()].concat();
+        return Report { kernels: Some(kernels), ..Report::new(args, &records) }.print();
     }
     for kernel in kernels {
         print::block(format!("; {}\n{}", escaped(&kernel.node), kernel.text))?;
@@ -183,19 +239,6 @@ fn nodes(explainer: &Explainer, wanted: &str) -> Result<Vec<NodeId>, Failure> {
         return Err(Failure::usage(format!("there is no node \"{wanted}\"{hint}")));
     }
     Ok(nodes)
-}
-
-fn print_graph(name: &str, graph: &Graph, args: &DumpArgs) -> std::io::Result<()> {
-    match args.format {
-        Format::Text => {
-            if args.print_after_all {
-                print::line(format!("; after {name}"))?;
-            }
-            print::block(graph)
-        }
-        Format::Dot => print::block(dot(graph)),
-        Format::Json => print::json(&format!("{:#}", json(graph))),
-    }
 }
 
 fn print_remarks(passes: &[PassRecord]) {

@@ -76,7 +76,8 @@ impl fmt::Display for Attr {
 }
 
 /// A string in quotes, with `\"`, `\\`, `\n`, `\t` and `\u{..}` escapes.
-pub(crate) struct Quoted<'a>(pub &'a str);
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +106,7 @@ impl AttrMap {
     /// # Errors
     /// If the name is there already.
     pub fn insert(&mut self, name: String, value: Attr) -> Result<(), String> {
-        if self.0.iter().any(|(n, _)| *n == name) {
+        if self.has(&name) {
             return Err(format!("attribute \"{name}\" given twice"));
         }
         self.0.push((name, value));
@@ -119,6 +120,11 @@ impl AttrMap {
 
     fn required(&mut self, name: &str) -> Result<Attr, String> {
         self.take(name).ok_or_else(|| format!("attribute \"{name}\" is missing"))
+    }
+
+    /// Whether there is an attribute of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, _)| n == name)
     }
 
     /// Takes a required integer that is not negative.

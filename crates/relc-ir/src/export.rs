@@ -94,7 +94,8 @@ fn node_json(graph: &Graph, node: NodeId) -> Value {
     })
 }
 
-fn attr_json(attr: Attr) -> Value {
+/// An attribute as JSON; a number that JSON has not, as its text.
+pub fn attr_json(attr: Attr) -> Value {
     match attr {
         Attr::Int(v) => json!(v),
         Attr::Float(v) if v.is_finite() => json!(v),

@@ -8,7 +8,8 @@ use crate::head::{Groups, Head};
 use crate::op::Op;
 
 /// A name, in quotes where it is no plain identifier.
-pub(crate) struct Name<'a>(pub &'a str);
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a>(pub &'a str);
 
 /// Whether a name needs no quotes: it starts with a letter or `_`, and goes on with letters, digits and `_.-/$`.
 /// `r12` is kept for relevance values.

@@ -9,7 +9,8 @@ use relc_rules::{Place, Preset};
 
 use crate::error::{PassError, UnsupportedNode};
 use crate::gates::Gates;
-use crate::manager::{Pass, Remarks, forward_order};
+use crate::manager::{Pass, forward_order};
+use relc_ir::remark::Remarks;
 
 /// Asks the preset for every node's rule. Nodes that no relevance can pass through are listed in one error.
 pub struct AssignRules {

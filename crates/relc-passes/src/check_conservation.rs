@@ -7,7 +7,8 @@ use relc_ir::{Claim, Dim, Graph, NodeId, Op};
 use relc_rules::{InputFacts, contract};
 
 use crate::error::PassError;
-use crate::manager::{Pass, Remarks, forward_order};
+use crate::manager::{Pass, forward_order};
+use relc_ir::remark::Remarks;
 
 /// The program conserves relevance if every node does: relevance is never copied (the verifier sees to that), so
 /// what leaves the last node is what the seed put in.

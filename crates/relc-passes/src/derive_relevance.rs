@@ -13,7 +13,8 @@ use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 use relc_rules::leak_rule;
 
 use crate::error::PassError;
-use crate::manager::{Pass, Remarks, forward_order, ir};
+use crate::manager::{Pass, forward_order, ir};
+use relc_ir::remark::Remarks;
 
 const NAME: &str = "derive-relevance";
 

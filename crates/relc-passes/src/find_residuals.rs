@@ -15,7 +15,8 @@ use relc_ir::{Graph, NodeId, Op, ValueId};
 use crate::dominance::Dominance;
 use crate::error::PassError;
 use crate::gates::Gates;
-use crate::manager::{Pass, Remarks, forward_order};
+use crate::manager::{Pass, forward_order};
+use relc_ir::remark::Remarks;
 
 /// Finds residual joins by dominator analysis; names and classes don't count.
 pub struct FindResiduals;

@@ -3,7 +3,8 @@
 use relc_ir::Graph;
 
 use crate::error::PassError;
-use crate::manager::{Pass, Remarks, forward_order, ir};
+use crate::manager::{Pass, forward_order, ir};
+use relc_ir::remark::Remarks;
 
 /// Infers the types of all forward nodes again, in order, from ONNX's rules, with a symbolic batch.
 pub struct InferShapes;

@@ -11,7 +11,8 @@ use relc_rules::{ReadoutLine, ReadoutPlace};
 
 use crate::dominance::Dominance;
 use crate::error::PassError;
-use crate::manager::{Pass, Remarks, ir};
+use crate::manager::{Pass, ir};
+use relc_ir::remark::Remarks;
 
 const NAME: &str = "insert-readouts";
 

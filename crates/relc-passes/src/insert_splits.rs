@@ -6,7 +6,8 @@ use relc_ir::rule::{Rule, SplitPolicy};
 use relc_ir::{Graph, Op};
 
 use crate::error::PassError;
-use crate::manager::{Pass, Remarks, ir};
+use crate::manager::{Pass, ir};
+use relc_ir::remark::Remarks;
 
 /// Puts a `split` beside each join, with the join's operands; derive-relevance connects the relevance.
 pub struct InsertSplits;

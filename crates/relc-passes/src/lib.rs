@@ -31,8 +31,9 @@ pub use infer_shapes::InferShapes;
 pub use insert_masks::InsertMasks;
 pub use insert_readouts::InsertReadouts;
 pub use insert_splits::InsertSplits;
-pub use manager::{Pass, PassManager, PassRecord, Remark, RemarkKind, Remarks};
+pub use manager::{Pass, PassManager};
 pub use normalise_batchnorm::{NormaliseBatchnorm, unfolded};
+pub use relc_ir::remark::{PassRecord, Remark, RemarkKind, Remarks};
 
 use relc_rules::{BatchNormPolicy, Preset};
 

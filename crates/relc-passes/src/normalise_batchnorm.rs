@@ -6,7 +6,8 @@ use relc_rules::BatchNormPolicy;
 
 use crate::channels::{Channels, axis_of, channels};
 use crate::error::PassError;
-use crate::manager::{Pass, PassRecord, Remark, RemarkKind, Remarks, forward_order, ir};
+use crate::manager::{Pass, forward_order, ir};
+use relc_ir::remark::{PassRecord, Remark, RemarkKind, Remarks};
 
 const NAME: &str = "normalise-batchnorm";
 

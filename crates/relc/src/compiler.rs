@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relc_engine::{Executable, Isa};
+use relc_cpu::{Executable, Isa};
+use relc_program::Program;
 use relc_ir::{Dim, Graph, TensorType, verify};
 use relc_onnx::{ImportError, ImportOptions, Imported};
 use relc_passes::{CheckConservation, Pass, PassManager, PassRecord, pipeline};
@@ -287,6 +288,21 @@ impl Compiler {
              one (--input-shape)"
         ));
         Ok((imported, Some(sizes.clone())))
+    }
+
+    /// Lowers what [`passes`](Self::passes) gave to the compiled engine's program, and runs the passes over that; calls
+    /// `after` with the name of each (`lower` first) and the program that it left.
+    ///
+    /// # Errors
+    /// If the engine can't run the graph on this machine.
+    pub fn program(
+        &self,
+        compiled: &Compiled,
+        after: impl FnMut(&'static str, &Program),
+    ) -> Result<Vec<PassRecord>, CompileError> {
+        let isa = self.isa.map_or_else(Isa::detect, Ok)?;
+        let (_, records) = relc_cpu::program(&compiled.graph, isa, after).map_err(CompileError::Engine)?;
+        Ok(records)
     }
 
     fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use relc_engine::{EngineError, IsaError};
+use relc_cpu::{EngineError, IsaError};
 use relc_interp::InterpError;
 use relc_ir::spelling::did_you_mean;
 use relc_onnx::ImportError;

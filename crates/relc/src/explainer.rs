@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD};
-use relc_engine::{EngineError, Executable};
+use relc_cpu::{EngineError, Executable};
 use relc_interp::{Account, Element, Ledger, Options};
 use relc_ir::rule::Contract;
 use relc_ir::{Dim, Graph, Head, NodeId, TensorType};

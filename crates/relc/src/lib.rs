@@ -47,7 +47,7 @@ pub use warning::{SENSITIVE, Warning};
 
 pub use image;
 pub use ndarray;
-pub use relc_engine::{EngineError, Isa, IsaError};
+pub use relc_cpu::{EngineError, Isa, IsaError};
 pub use relc_export::{ExportError, ExportTarget};
 pub use relc_interp::{Account, Entry, InterpError, Join, Ledger, Total};
 pub use relc_onnx::{Held, ImportError, ImportOptions};
@@ -57,8 +57,9 @@ pub use relc_rules::{BatchNormPolicy, Description, NameGlob, Preset, PresetError
 /// The parts that relc consists of, for passes and rules of one's own, and for tools. What is here changes with the
 /// compiler: a version may move or rename it without a word.
 pub mod unstable {
-    pub use relc_engine as engine;
+    pub use relc_cpu as engine;
     pub use relc_ir as ir;
     pub use relc_passes as passes;
+    pub use relc_program as program;
     pub use relc_rules as rules;
 }

@@ -1,7 +1,7 @@
 //! An explanation that nobody looks at: whether a model can be explained, before there is an input.
 
 use ndarray::ArrayD;
-use relc_engine::EngineError;
+use relc_cpu::EngineError;
 use relc_interp::InterpError;
 use relc_rules::SeedKind;
 

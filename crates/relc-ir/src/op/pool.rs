@@ -49,11 +49,16 @@ fn window_from_attrs(attrs: &mut AttrMap) -> Result<Window, String> {
 }
 
 impl MaxPool {
-    pub(super) fn attrs(&self) -> Attrs {
+    /// The attributes, for a text form.
+    pub fn attrs(&self) -> Attrs {
         window_attrs(&self.window)
     }
 
-    pub(super) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
+    /// Takes the attributes.
+    ///
+    /// # Errors
+    /// If one is missing or malformed.
+    pub fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
         Ok(MaxPool { window: window_from_attrs(attrs)? })
     }
 
@@ -76,13 +81,18 @@ impl MaxPool {
 }
 
 impl AveragePool {
-    pub(super) fn attrs(&self) -> Attrs {
+    /// The attributes, for a text form.
+    pub fn attrs(&self) -> Attrs {
         let mut attrs = window_attrs(&self.window);
         attrs.push(("count_include_pad", Attr::flag(self.count_include_pad)));
         attrs
     }
 
-    pub(super) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
+    /// Takes the attributes.
+    ///
+    /// # Errors
+    /// If one is missing or malformed.
+    pub fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
         let window = window_from_attrs(attrs)?;
         Ok(AveragePool { window, count_include_pad: attrs.flag("count_include_pad")? })
     }
@@ -115,11 +125,16 @@ impl AveragePool {
 }
 
 impl ReduceMean {
-    pub(super) fn attrs(&self) -> Attrs {
+    /// The attributes, for a text form.
+    pub fn attrs(&self) -> Attrs {
         vec![("axes", Attr::sizes(&self.axes)), ("keepdims", Attr::flag(self.keepdims))]
     }
 
-    pub(super) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
+    /// Takes the attributes.
+    ///
+    /// # Errors
+    /// If one is missing or malformed.
+    pub fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
         Ok(ReduceMean { axes: attrs.sizes("axes")?, keepdims: attrs.flag("keepdims")? })
     }
 

@@ -55,6 +55,19 @@ impl WeightPart {
             WeightPart::GammaNegative => w + gamma * w.min(0.0),
         }
     }
+
+    /// The name: `w`, `w+`, `w^2`, ...
+    pub fn name(self) -> &'static str {
+        name_of(&WEIGHTS, self)
+    }
+
+    /// The form called `name`.
+    ///
+    /// # Errors
+    /// If there is none; lists them.
+    pub fn from_name(name: &str) -> Result<Self, String> {
+        named("weight", &WEIGHTS, name)
+    }
 }
 
 /// One product of a denominator: `a+*w+`, `1*w+`, ...
@@ -171,6 +184,19 @@ impl Condition {
             Condition::PositiveOutput => z > 0.0,
             Condition::NegativeOutput => z < 0.0,
         }
+    }
+
+    /// The name: empty, `z>0` or `z<0`.
+    pub fn name(self) -> &'static str {
+        name_of(&CONDITIONS, self)
+    }
+
+    /// The condition called `name`.
+    ///
+    /// # Errors
+    /// If there is none; lists them.
+    pub fn from_name(name: &str) -> Result<Self, String> {
+        named("condition", &CONDITIONS, name)
     }
 }
 

@@ -11,7 +11,8 @@ mod sums;
 use relc_ir::{Graph, NodeId, Op, ValueId};
 
 use crate::error::{PassError, UnsupportedNode};
-use crate::manager::{Pass, Remarks, forward_order, ir};
+use crate::manager::{Pass, forward_order, ir};
+use relc_ir::remark::Remarks;
 
 const NAME: &str = "import-cleanup";
 

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use relc_cpu::Isa;
 use relc_ir::spelling::did_you_mean;
 use relc_ir::{Graph, IrError, parse};
 use relc_passes::{Pass, PassError};
+use relc_program::{LowerError, Program, ProgramError, verify};
 use relc_rules::{BatchNormPolicy, Preset, PresetError};
 
 use super::RULER;
@@ -25,6 +27,12 @@ pub enum FiletestError {
     /// A pass that runs before the tested one fails.
     #[error("a pass that comes before fails: {0}")]
     Before(#[source] PassError),
+    /// The graph can't be lowered.
+    #[error("the graph can't be lowered: {0}")]
+    Lower(#[source] LowerError),
+    /// A pass over programs leaves one that the verifier refuses.
+    #[error("{0}")]
+    Program(#[source] ProgramError),
     /// The tested pass leaves a graph that the verifier refuses.
     #[error("{0}")]
     Malformed(#[source] PassError),
@@ -59,6 +67,13 @@ impl Header {
         Ok(preset)
     }
 
+    /// The instruction set that programs are made for.
+    pub(super) fn isa(&self) -> Result<Isa, FiletestError> {
+        self.get("isa").map_or(Ok(Isa::Portable), |name| name.parse()).map_err(|e: relc_cpu::IsaError| {
+            FiletestError::Option(e.to_string())
+        })
+    }
+
     /// What happens to BatchNormalization.
     pub(super) fn batchnorm(&self) -> Result<BatchNormPolicy, FiletestError> {
         let wanted = self.get("batchnorm").unwrap_or("keep");
@@ -85,14 +100,33 @@ pub(super) struct Case {
 impl Case {
     /// Reads them from the text of a file; whatever comes behind them is left.
     pub fn parse(text: &str) -> Result<Case, FiletestError> {
+        let (header, input) = Self::parts(text);
+        let graph = parse(&input).map_err(FiletestError::Graph)?;
+        Ok(Case { header, graph })
+    }
+
+    /// As [`parse`](Self::parse), of a file that holds a program.
+    pub fn program(text: &str) -> Result<(Header, Program), FiletestError> {
+        let (header, input) = Self::parts(text);
+        let program = relc_program::parse(&input).map_err(FiletestError::Graph)?;
+        verify(&program).map_err(|errors| FiletestError::Option(format!("the program is malformed:\n{errors}")))?;
+        Ok((header, program))
+    }
+
+    /// Whether a file holds a program rather than a graph.
+    pub fn is_program(text: &str) -> bool {
+        Self::parts(text).1.trim_start().starts_with("program")
+    }
+
+    /// The options of a file, and its graph or program on the lines on which it stands.
+    fn parts(text: &str) -> (Header, String) {
         let input = text.split(RULER).next().unwrap_or_default();
         let lines: Vec<&str> = input.lines().take_while(|line| line.starts_with(';')).collect();
         let header: String = lines.iter().map(|line| format!("{line}\n")).collect();
         // The parser counts lines as the file does.
         let blank = "\n".repeat(lines.len());
-        let graph = input.strip_prefix(&header).unwrap_or_default();
-        let graph = parse(&format!("{blank}{graph}")).map_err(FiletestError::Graph)?;
-        Ok(Case { header: Header(header), graph })
+        let rest = input.strip_prefix(&header).unwrap_or_default();
+        (Header(header), format!("{blank}{rest}"))
     }
 }
 

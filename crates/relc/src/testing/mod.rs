@@ -1,5 +1,5 @@
-//! Filetests for passes: a graph goes in as text, and the graph that comes out and what the pass said are compared with
-//! a file. Behind the feature `testing`, for tests; relc's own passes are tested by it.
+//! Filetests for passes: a graph (or a program) goes in as text, and the one that comes out and what the pass said are
+//! compared with a file. Behind the feature `testing`, for tests; relc's own passes are tested by it.
 //!
 //! A file `NAME.relc` has these parts, with a line `; ----` between them:
 //! 1. lines that start with `;`: options, and whatever else should be said;
@@ -17,6 +17,10 @@
 //! | `; mask: GLOB=CHANNELS`, `; readout: AT=SHARE` | as `--mask` and `--readout` | the preset's |
 //! | `; after: PASS` | the pipeline runs first, to this pass and with it | the pass runs alone |
 //! | `; after: pipeline` | the pipeline runs first: up to the pass if it is one of relc's, else all of it | |
+//!
+//! Files of lowering and of passes over programs hold a graph whose relevance was derived (or is, with `; after: pipeline`)
+//! or a program; a graph is lowered, and goes through the passes before. They are made for the instruction set `; isa: NAME`
+//! (`portable` unless given).
 //!
 //! A pass may have options of its own ([`Filetests::made_by`]).
 //!
@@ -66,6 +70,7 @@
 //! A [`Snapshot`] is the text of a graph and of what passes said, for snapshot tests as of the crate `insta`.
 
 mod case;
+mod program;
 mod snapshot;
 
 use std::any::Any;
@@ -185,6 +190,11 @@ impl Filetests {
     /// If the options or the graph are malformed, a pass that comes before fails, or the pass leaves a graph that the
     /// verifier refuses.
     pub fn run(&self, text: &str) -> Result<String, FiletestError> {
+        if let Subject::Named(name) = &self.subject
+            && program::is_known(name)
+        {
+            return program::run_file(text, name);
+        }
         let Case { header, mut graph } = Case::parse(text)?;
         let input = graph.to_string();
         let Plan { before, pass } = self.plan(&header)?;

@@ -1,0 +1,166 @@
+//! Convolutions: plans, and weights in the order in which they are read.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use relc_ir::rule::WeightPart;
+use relc_program::Step as Symbolic;
+use relc_program::conv::Direction;
+use relc_program::op::{Algorithm, ConvOp, Epilogue, Exactness, WeightSource};
+
+use super::Compiler;
+use crate::conv::{ConvError, ConvPlan, PackedWeights};
+use crate::error::EngineError;
+use crate::step::{self, Action, ConvStep, Finish};
+use crate::tile::Part;
+use crate::winograd::{Form, Repair, WinogradPlan};
+
+/// A plan and the weights that it packed, or that another one packed alike.
+pub(super) type Packed = (Arc<ConvPlan>, Arc<PackedWeights>);
+
+/// The plans of a convolution: of its sums, and by Winograd's algorithm if that is chosen.
+#[derive(Clone, Debug)]
+pub(super) struct Planned {
+    direct: Arc<ConvPlan>,
+    winograd: Option<Arc<WinogradPlan>>,
+}
+
+/// The part of packed weights that is a form of them; none for forms that have weights of their own.
+fn part(form: WeightPart) -> Option<Part> {
+    match form {
+        WeightPart::Raw => Some(Part::Raw),
+        WeightPart::Positive => Some(Part::Positive),
+        WeightPart::Negative => Some(Part::Negative),
+        _ => None,
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn convolution(&mut self, step: &Symbolic, conv: &ConvOp) -> Result<Action, EngineError> {
+        let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
+        let planned = self.planned(step, conv)?;
+        let (weights, part) = self.weights(step, conv)?;
+        let flops = planned.direct.flops();
+        let algorithm = match planned.winograd {
+            None => {
+                let (plan, weights) = self.packed(step, conv, planned.direct, &weights).map_err(error)?;
+                step::Algorithm::Direct { plan, weights, part }
+            }
+            Some(plan) => {
+                let scratch =
+                    step.scratch().ok_or_else(|| self.unsupported(step, "it has no memory to work in"))?;
+                let repair = if conv.exactness == Exactness::Divisor && conv.non_negative {
+                    let (direct, packed) =
+                        self.packed(step, conv, planned.direct, &weights).map_err(error)?;
+                    let repair = Repair::new(&plan, direct, packed, &weights, part).map_err(error)?;
+                    Some(Arc::new(repair))
+                } else {
+                    None
+                };
+                let weights = Arc::new(plan.pack(&weights, part).map_err(error)?);
+                step::Algorithm::Winograd { plan, weights, scratch: self.slot(scratch)?, repair }
+            }
+        };
+        let (input, output) = (self.slot(step.reads[0])?, self.slot(step.writes[0])?);
+        let finish = self.finish(step, conv)?;
+        Ok(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish })))
+    }
+
+    fn finish(&self, step: &Symbolic, conv: &ConvOp) -> Result<Finish, EngineError> {
+        let slot = |at: usize| self.slot(step.reads[at]);
+        let constant = || match step.epilogue_constant() {
+            Some(name) => self.values(step, name),
+            None => Err(self.unsupported(step, "a constant is missing")),
+        };
+        Ok(match &conv.epilogue {
+            Epilogue::None => Finish::None,
+            Epilogue::Activate { bias, residual, relu, .. } => Finish::Activate {
+                bias: if *bias { Some(constant()?) } else { None },
+                residual: if *residual { Some(slot(1)?) } else { None },
+                relu: *relu,
+            },
+            Epilogue::Quotient { floor, flag } => {
+                Finish::Quotient { relevance: slot(1)?, offset: constant()?, floor: *floor, flag: *flag }
+            }
+            Epilogue::Product { addend, .. } => {
+                Finish::Product { factor: slot(1)?, addend: if *addend { Some(slot(2)?) } else { None } }
+            }
+        })
+    }
+
+    fn planned(&mut self, step: &Symbolic, conv: &ConvOp) -> Result<Planned, EngineError> {
+        if let Some(known) = step.kernel.and_then(|number| self.plans.get(&number)) {
+            return Ok(known.clone());
+        }
+        let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
+        let (from, to) = (self.layout(step.reads[0])?, self.layout(step.writes[0])?);
+        let direct = match conv.direction {
+            Direction::Forward => ConvPlan::forward(&conv.spec, self.isa, &from, &to),
+            Direction::Transposed => ConvPlan::transposed(&conv.spec, self.isa, &from, &to),
+        };
+        let form = match conv.algorithm {
+            None | Some(Algorithm::Direct) => None,
+            Some(Algorithm::Winograd2) => Some(Form::Two),
+            Some(Algorithm::Winograd4) => Some(Form::Four),
+        };
+        let winograd = match form {
+            None => None,
+            Some(form) => {
+                let plan = WinogradPlan::new(&conv.spec, conv.direction, self.isa, form, &from, &to);
+                let plan = plan
+                    .map_err(error)?
+                    .ok_or_else(|| self.unsupported(step, "Winograd's algorithm does not compute it"))?;
+                Some(Arc::new(plan))
+            }
+        };
+        let planned = Planned { direct: Arc::new(direct.map_err(error)?), winograd };
+        if let Some(number) = step.kernel {
+            self.plans.insert(number, planned.clone());
+        }
+        Ok(planned)
+    }
+
+    /// The weights of a convolution as `f32[M,C/groups,kH,kW]`, and the part of them that it uses.
+    fn weights(&self, step: &Symbolic, conv: &ConvOp) -> Result<(Cow<'static, [f32]>, Part), EngineError> {
+        let (form, gamma) = (conv.weights.form, conv.weights.gamma);
+        let stored = |at: usize| self.values(step, step.constants.get(at).map_or("", String::as_str));
+        let weights: Vec<f32> = match conv.weights.source {
+            WeightSource::Constant => stored(0)?.to_vec(),
+            WeightSource::Transposed => {
+                let (data, k, m) = (stored(0)?, conv.spec.channels_in, conv.spec.channels_out);
+                (0..m * k).map(|i| data.get(i % k * m + i / k).copied().unwrap_or(0.0)).collect()
+            }
+            WeightSource::Tap(tap) => vec![tap; conv.spec.weights_len().unwrap_or(0)],
+        };
+        Ok(match part(form) {
+            Some(part) => (weights.into(), part),
+            None => {
+                let formed = weights.iter().map(|w| form.of(f64::from(*w), gamma) as f32);
+                (formed.collect::<Vec<f32>>().into(), Part::Raw)
+            }
+        })
+    }
+
+    /// A direct plan with its weights, which are packed once for all plans that pack alike.
+    fn packed(
+        &mut self,
+        step: &Symbolic,
+        conv: &ConvOp,
+        plan: Arc<ConvPlan>,
+        weights: &[f32],
+    ) -> Result<Packed, ConvError> {
+        let shared =
+            step.constants.first().filter(|_| conv.has_weight() && part(conv.weights.form).is_some());
+        let known = shared.and_then(|name| self.packed.get(name)).into_iter().flatten();
+        let known =
+            known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
+        let packed = match known {
+            Some(packed) => packed,
+            None => Arc::new(plan.pack(weights)?),
+        };
+        if let Some(name) = shared {
+            self.packed.entry(name.clone()).or_default().push((plan.clone(), packed.clone()));
+        }
+        Ok((plan, packed))
+    }
+}

@@ -1,0 +1,512 @@
+//! From a convolution's geometry to tiles, taps and tasks.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::channels::{ChannelTile, Channels, Roles};
+use super::columns::{balanced, best_blocks, best_widening};
+use super::{ConvError, image};
+use crate::isa::Isa;
+use crate::tile::{Kernel, Kind, Shape, TileArgs, find, max_pixels};
+use relc_program::conv::{Axis, AxisPhase, ConvSpec, Direction};
+use relc_program::layout::{Blocked, Halo};
+
+/// Channels that may lie in one narrow block: the most that a dot kernel computes.
+const NARROW: usize = 4;
+/// Bytes of input rows that a task goes over for each of its tiles: they should stay in L2 beside the
+/// weights.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Tasks to aim at, so that a few threads share them evenly.
+const TASKS: usize = 64;
+/// Multiply-adds below which a task is not worth a thread.
+const TASK_WORK: usize = 1 << 19;
+
+/// How one convolution is computed on one machine: tiles, taps, and the order of packed weights.
+///
+/// Results do not depend on how tasks are shared among threads: each output element is summed by one kernel
+/// call, over taps and lanes in an order that the plan fixes.
+#[derive(Clone, Debug)]
+pub struct ConvPlan {
+    pub(super) spec: ConvSpec,
+    pub(super) roles: Roles,
+    pub(super) isa: Isa,
+    /// As the kernels see them: perhaps with several rows taken as one.
+    pub(super) input: Blocked,
+    pub(super) output: Blocked,
+    /// The output as the caller sees it.
+    pub(super) image: Blocked,
+    /// Rows of the image that are one row of `output`.
+    pub(super) widening: usize,
+    pub(super) channels: Channels,
+    pub(super) phases: Vec<Phase>,
+    /// For each tile, for each phase.
+    pub(super) panels: Vec<Vec<Panel>>,
+    pub(super) taps: Vec<u32>,
+    /// Parallel to `taps`.
+    pub(super) sources: Vec<TapSource>,
+    /// Input channels of one kernel position in a tap; a tap's lanes are a multiple.
+    pub(super) position_lanes: usize,
+    /// Lanes of a tap.
+    pub(super) lanes: usize,
+    pub(super) weights_len: usize,
+    /// Rows (of each phase) of a task.
+    pub(super) task_rows: usize,
+    /// Rows of the phase that has most.
+    pub(super) rows: usize,
+}
+
+/// Outputs at `origin + q * step`, a convolution of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Phase {
+    /// y, x.
+    pub origin: [usize; 2],
+    pub rows: usize,
+    pub columns: usize,
+    /// Kernel positions with the offset of their input, in rows and columns.
+    pub positions: Vec<Position>,
+    /// Whether it is the last of those that write its rows.
+    pub ends_row: bool,
+}
+
+/// A kernel position of a phase, or `merged` of them side by side, whose inputs are adjacent in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    pub ky: usize,
+    pub kx: usize,
+    pub y: i64,
+    pub x: i64,
+}
+
+/// What a tap's lanes are: channels from `channel` on at `position` (`ky * kW + kx`), then those of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TapSource {
+    pub channel: usize,
+    pub position: usize,
+}
+
+/// A tile of channels in a phase.
+#[derive(Clone, Debug)]
+pub(super) struct Panel {
+    /// Into the plan's taps.
+    pub taps: Range<usize>,
+    /// Where its packed weights start.
+    pub weights: usize,
+    pub segments: Vec<KernelSegment>,
+}
+
+/// Some pixels of each row, and the kernel that computes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KernelSegment {
+    pub first: usize,
+    pub kernel: &'static Kernel,
+}
+
+impl ConvPlan {
+    /// The plan of `z = conv(a, w)` from a layout of `f32[C,H,W]` to one of `f32[M,OH,OW]`.
+    ///
+    /// Blocks are of V channels; an input of one block may be narrow, with a block of exactly C channels.
+    ///
+    /// # Errors
+    /// If the spec or a layout does not fit, or the input's halo is smaller than [`ConvSpec::forward_halo`].
+    pub fn forward(
+        spec: &ConvSpec,
+        isa: Isa,
+        input: &Blocked,
+        output: &Blocked,
+    ) -> Result<ConvPlan, ConvError> {
+        Builder::new(spec, Direction::Forward, isa, input, output)?.build()
+    }
+
+    /// The plan of the transposition `c = convT(s, w)` from a layout of `f32[M,OH,OW]` to one of
+    /// `f32[C,H,W]`.
+    ///
+    /// Blocks are of V channels; an output of at most 4 channels and one group may be narrow.
+    ///
+    /// # Errors
+    /// As of [`ConvPlan::forward`], with [`ConvSpec::transposed_halo`].
+    pub fn transposed(
+        spec: &ConvSpec,
+        isa: Isa,
+        input: &Blocked,
+        output: &Blocked,
+    ) -> Result<ConvPlan, ConvError> {
+        Builder::new(spec, Direction::Transposed, isa, input, output)?.build()
+    }
+
+    /// The convolution.
+    pub fn spec(&self) -> &ConvSpec {
+        &self.spec
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Elements of an input buffer.
+    pub fn input_len(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Elements of an output buffer.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Elements of the packed weights.
+    pub fn packed_len(&self) -> usize {
+        self.weights_len
+    }
+
+    /// Whether both plans pack the same weights alike.
+    pub fn packs_like(&self, other: &ConvPlan) -> bool {
+        let same_panel = |a: &Panel, b: &Panel| {
+            (&a.taps, a.weights) == (&b.taps, b.weights)
+                && a.segments.first().map(|s| s.kernel.shape.blocks)
+                    == b.segments.first().map(|s| s.kernel.shape.blocks)
+        };
+        let same_panels = |a: &Vec<Panel>, b: &Vec<Panel>| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_panel(a, b))
+        };
+        self.spec == other.spec
+            && self.isa == other.isa
+            && self.roles.direction == other.roles.direction
+            && (self.lanes, self.position_lanes) == (other.lanes, other.position_lanes)
+            && (self.channels.kind, &self.channels.tiles) == (other.channels.kind, &other.channels.tiles)
+            && self.sources == other.sources
+            && self.panels.len() == other.panels.len()
+            && self.panels.iter().zip(&other.panels).all(|(a, b)| same_panels(a, b))
+    }
+
+    /// Floating-point operations of one pass, two per product; those with padding count.
+    pub fn flops(&self) -> u64 {
+        let (outputs, inputs) = match self.roles.direction {
+            Direction::Forward => (self.image.dense_len(), self.roles.reduced_group),
+            Direction::Transposed => {
+                let strided = self.spec.stride[0] * self.spec.stride[1];
+                (self.image.dense_len().div_ceil(strided), self.roles.reduced_group)
+            }
+        };
+        2 * (outputs as u64) * (inputs as u64) * (self.roles.positions as u64)
+    }
+
+    /// How many tasks there are; each writes elements of its own.
+    pub fn tasks(&self) -> usize {
+        self.rows.div_ceil(self.task_rows) * self.channels.tiles.len()
+    }
+
+    /// The arguments of the kernel calls of a panel, but for pointers.
+    pub(super) fn args(&self, panel: &Panel) -> TileArgs {
+        let [_, in_step] = self.in_steps();
+        let [_, out_step] = self.out_steps();
+        let stride = if self.channels.kind == Kind::Dot { 1 } else { self.output.block_stride() };
+        TileArgs {
+            input: std::ptr::null(),
+            weights: std::ptr::null(),
+            out: std::ptr::null_mut(),
+            taps: std::ptr::null(),
+            tap_count: panel.taps.len() as u32,
+            lanes: self.lanes as u32,
+            in_pixel_stride: (in_step * self.input.block()) as u32,
+            out_pixel_stride: (out_step * self.output.block()) as u32,
+            out_block_stride: stride as u32,
+            accumulate: 0,
+        }
+    }
+
+    /// From an output of a phase to its neighbour's input: y, x.
+    pub(super) fn in_steps(&self) -> [usize; 2] {
+        match self.roles.direction {
+            Direction::Forward => self.spec.stride,
+            Direction::Transposed => [1; 2],
+        }
+    }
+
+    /// From an output of a phase to its neighbour: y, x.
+    pub(super) fn out_steps(&self) -> [usize; 2] {
+        match self.roles.direction {
+            Direction::Forward => [1; 2],
+            Direction::Transposed => self.spec.stride,
+        }
+    }
+
+    /// Where the input of a phase's pixel lies that taps count from: for pixel (0, 0) the corner of the halo.
+    pub(super) fn input_offset(&self, row: usize, column: usize) -> usize {
+        let [y, x] = self.in_steps();
+        row * y * self.input.row_stride() + column * x * self.input.block()
+    }
+
+    /// Where a pixel of a tile and phase lies in the output.
+    pub(super) fn output_offset(&self, tile: usize, phase: &Phase, row: usize, column: usize) -> usize {
+        let [y, x] = self.out_steps();
+        let block = match self.channels.kind {
+            Kind::Dot => 0,
+            _ => self.channels.tiles[tile].blocks.start,
+        };
+        self.output.offset(block, phase.origin[0] + row * y, phase.origin[1] + column * x)
+    }
+
+    /// Proves that no kernel call leaves its buffers: the last row's calls reach furthest.
+    fn check_extents(&self) -> Result<(), ConvError> {
+        let inside = |start: usize, extent: u64, len: usize| start as u64 + extent <= len as u64;
+        for (tile, panels) in self.panels.iter().enumerate() {
+            for (phase, panel) in self.phases.iter().zip(panels) {
+                let max_tap = self.taps[panel.taps.clone()].iter().copied().max().unwrap_or(0);
+                for segment in &panel.segments {
+                    let extents = segment.kernel.shape.extents(&self.args(panel), max_tap);
+                    let input = self.input_offset(phase.rows - 1, segment.first);
+                    let output = self.output_offset(tile, phase, phase.rows - 1, segment.first);
+                    let fits = inside(input, extents.input, self.input.len())
+                        && inside(output, extents.out, self.output.len())
+                        && inside(panel.weights, extents.weights, self.weights_len);
+                    if !fits {
+                        return Err(ConvError::TooLarge { spec: self.spec });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is known before tiles are chosen.
+struct Builder {
+    spec: ConvSpec,
+    roles: Roles,
+    isa: Isa,
+    kind: Kind,
+    input: Blocked,
+    output: Blocked,
+    axes: [Axis; 2],
+}
+
+impl Builder {
+    fn new(
+        spec: &ConvSpec,
+        direction: Direction,
+        isa: Isa,
+        input: &Blocked,
+        output: &Blocked,
+    ) -> Result<Builder, ConvError> {
+        spec.validate()?;
+        if !isa.is_available() {
+            return Err(ConvError::Unavailable { isa });
+        }
+        let roles = Roles::new(spec, direction);
+        let picture = match direction {
+            Direction::Forward => input,
+            Direction::Transposed => output,
+        };
+        let picture = [picture.height(), picture.width()];
+        let size = spec.output_size(picture)?;
+        let (from, to) = match direction {
+            Direction::Forward => (picture, size),
+            Direction::Transposed => (size, picture),
+        };
+        expect_image("input", input, [roles.reduced, from[0], from[1]])?;
+        expect_image("output", output, [roles.produced, to[0], to[1]])?;
+        let kind = kind(&roles, isa, input, output)?;
+        let halo = match direction {
+            Direction::Forward => spec.forward_halo(picture)?,
+            Direction::Transposed => spec.transposed_halo(picture)?,
+        };
+        if !input.halo().covers(halo) {
+            return Err(ConvError::Halo { got: input.halo(), expected: halo });
+        }
+        let axes = spec.axes(direction, picture)?;
+        Ok(Builder { spec: *spec, roles, isa, kind, input: *input, output: *output, axes })
+    }
+
+    fn build(mut self) -> Result<ConvPlan, ConvError> {
+        let choices = Channels::choices(&self.roles, self.isa);
+        let total = self.roles.produced_group.div_ceil(self.isa.width());
+        let image = self.output;
+        let widening = self.widen(total, &choices)?;
+        let mut phases = self.phases();
+        let columns = phases.iter().map(|phase| phase.columns).max().unwrap_or(1);
+        let blocks = best_blocks(self.isa, columns, total, &choices);
+        let channels = Channels::new(&self.roles, self.isa, self.kind, &self.input, blocks);
+        let merged = self.merge_positions(&channels, &mut phases);
+        let rows = phases.iter().map(|phase| phase.rows).max().unwrap_or(1);
+        let mut plan = ConvPlan {
+            spec: self.spec,
+            roles: self.roles,
+            isa: self.isa,
+            input: self.input,
+            output: self.output,
+            image,
+            widening,
+            phases,
+            panels: Vec::new(),
+            taps: Vec::new(),
+            sources: Vec::new(),
+            position_lanes: channels.lanes,
+            lanes: channels.lanes * merged,
+            channels,
+            weights_len: 0,
+            task_rows: 1,
+            rows,
+        };
+        self.panels(&mut plan)?;
+        plan.task_rows = task_rows(&plan);
+        plan.check_extents()?;
+        Ok(plan)
+    }
+
+    /// Takes several rows as one, if no pixel meets another and there is nothing between rows.
+    fn widen(&mut self, total: usize, choices: &[usize]) -> Result<usize, ConvError> {
+        let plain = self.axes.iter().all(Axis::is_pointwise);
+        if !plain
+            || self.input.halo() != Halo::NONE
+            || self.output.halo() != Halo::NONE
+            || self.kind == Kind::Dot
+        {
+            return Ok(1);
+        }
+        let factor = best_widening(self.isa, self.output.height(), self.output.width(), total, choices);
+        if let (Some(input), Some(output)) = (self.input.widened(factor), self.output.widened(factor)) {
+            (self.input, self.output) = (input, output);
+            self.axes = ConvSpec { kernel: [1; 2], stride: [1; 2], pads: [0; 4], ..self.spec }
+                .axes(self.roles.direction, [input.height(), input.width()])?;
+            return Ok(factor);
+        }
+        Ok(1)
+    }
+
+    /// The products of the axes' phases, those of one row together.
+    fn phases(&self) -> Vec<Phase> {
+        let [vertical, horizontal] = &self.axes;
+        let positions = |rows: &AxisPhase, columns: &AxisPhase| -> Vec<Position> {
+            let cross = rows.taps.iter().flat_map(|row| columns.taps.iter().map(move |column| (row, column)));
+            cross
+                .map(|(row, column)| Position { ky: row.k, kx: column.k, y: row.offset, x: column.offset })
+                .collect()
+        };
+        let mut phases = Vec::new();
+        for rows in &vertical.phases {
+            for (index, columns) in horizontal.phases.iter().enumerate() {
+                phases.push(Phase {
+                    origin: [rows.origin, columns.origin],
+                    rows: rows.count,
+                    columns: columns.count,
+                    positions: positions(rows, columns),
+                    ends_row: index + 1 == horizontal.phases.len(),
+                });
+            }
+        }
+        phases
+    }
+
+    /// Makes one tap of the kernel positions of a row, where a narrow input has their channels side by side.
+    /// Returns how many.
+    fn merge_positions(&self, channels: &Channels, phases: &mut [Phase]) -> usize {
+        let width = self.spec.kernel[1];
+        let adjacent = self.roles.direction == Direction::Forward
+            && channels.kind == Kind::Tile
+            && channels.lanes == self.input.block()
+            && self.input.blocks() == 1
+            && self.spec.dilation[1] == 1;
+        if !adjacent {
+            return 1;
+        }
+        phases.iter_mut().for_each(|phase| phase.positions.retain(|position| position.kx == 0));
+        width
+    }
+
+    /// Taps and places of weights, for each tile and phase. Tiles of the same sources share taps.
+    fn panels(&self, plan: &mut ConvPlan) -> Result<(), ConvError> {
+        let too_large = ConvError::TooLarge { spec: self.spec };
+        let mut known: HashMap<(usize, Range<usize>), Range<usize>> = HashMap::new();
+        let mut weights: usize = 0;
+        for tile in plan.channels.tiles.clone() {
+            let mut panels = Vec::with_capacity(plan.phases.len());
+            for phase in 0..plan.phases.len() {
+                let key = (phase, tile.sources.clone());
+                let taps = known.entry(key).or_insert_with(|| self.taps(plan, phase, &tile)).clone();
+                let columns = plan.phases[phase].columns;
+                let segments = self.segments(columns, tile.blocks.len()).ok_or(too_large.clone())?;
+                let shape = segments[0].kernel.shape;
+                let start = weights;
+                let len = usize::try_from(shape.tap_weights(plan.lanes as u32)).ok();
+                let len = len.and_then(|len| len.checked_mul(taps.len()));
+                weights = len.and_then(|len| weights.checked_add(len)).ok_or(too_large.clone())?;
+                panels.push(Panel { taps, weights: start, segments });
+            }
+            plan.panels.push(panels);
+        }
+        plan.weights_len = weights;
+        Ok(())
+    }
+
+    /// Appends the taps of a tile and phase. Their order is that of the sums: blocks, then kernel positions,
+    /// then parts of blocks, so that neighbouring taps meet neighbouring memory.
+    fn taps(&self, plan: &mut ConvPlan, phase: usize, tile: &ChannelTile) -> Range<usize> {
+        let start = plan.taps.len();
+        let halo = self.input.halo();
+        let block = self.input.block();
+        let lanes = plan.position_lanes;
+        for first in tile.sources.clone().step_by(block.max(lanes)) {
+            let last = tile.sources.end.min(first + block.max(lanes));
+            for position in &plan.phases[phase].positions {
+                // Not negative: the halo covers what is read.
+                let y = (position.y + halo.top as i64) as usize;
+                let x = (position.x + halo.left as i64) as usize;
+                for channel in (first..last).step_by(lanes) {
+                    let vector =
+                        channel / block * self.input.block_stride() + y * self.input.row_stride() + x * block;
+                    plan.taps.push((vector + channel % block) as u32);
+                    let position = position.ky * self.spec.kernel[1] + position.kx;
+                    plan.sources.push(TapSource { channel, position });
+                }
+            }
+        }
+        start..plan.taps.len()
+    }
+
+    /// The kernels of a row.
+    fn segments(&self, columns: usize, blocks: usize) -> Option<Vec<KernelSegment>> {
+        let Builder { kind, isa, .. } = *self;
+        let segments = balanced(columns, max_pixels(isa, kind, blocks)).into_iter();
+        let kernels = segments.map(|segment| {
+            let kernel = find(Shape { kind, isa, pixels: segment.pixels, blocks })?;
+            Some(KernelSegment { first: segment.first, kernel })
+        });
+        kernels.collect::<Option<Vec<_>>>().filter(|segments| !segments.is_empty())
+    }
+}
+
+/// The kind of kernel for these layouts.
+fn kind(roles: &Roles, isa: Isa, input: &Blocked, output: &Blocked) -> Result<Kind, ConvError> {
+    let width = isa.width();
+    let narrow = |layout: &Blocked| layout.block() == layout.channels() && layout.channels() <= NARROW;
+    let refuse = |what, layout: &Blocked, few| Err(ConvError::Block { what, got: layout.block(), isa, few });
+    let few_in = "an input of at most 4 channels, one group, and an output in whole vectors";
+    let few_out = "an output of at most 4 channels, one group, and an input in whole vectors";
+    if input.block() != width && !(narrow(input) && roles.groups() == 1) {
+        return refuse("the input", input, few_in);
+    }
+    if output.block() == width {
+        let vectors = input.block() == width && roles.is_depthwise();
+        return Ok(if vectors { Kind::Depthwise } else { Kind::Tile });
+    }
+    if narrow(output) && roles.groups() == 1 && input.block() == width {
+        return Ok(Kind::Dot);
+    }
+    refuse("the output", output, few_out)
+}
+
+fn expect_image(what: &'static str, layout: &Blocked, expected: [usize; 3]) -> Result<(), ConvError> {
+    let got = image(layout);
+    if got == expected { Ok(()) } else { Err(ConvError::Image { what, got, expected }) }
+}
+
+/// Rows of a task: as many as keep their input in L2, but few enough that there are [`TASKS`] worth a thread.
+fn task_rows(plan: &ConvPlan) -> usize {
+    let [step, _] = plan.in_steps();
+    let row_bytes = plan.input.row_stride() * plan.input.blocks() * step * size_of::<f32>();
+    let cached = (CHUNK_BYTES / row_bytes).max(1);
+    let columns: usize = plan.phases.iter().map(|phase| phase.columns).max().unwrap_or(1);
+    let row_work = (plan.weights_len / plan.channels.tiles.len()).saturating_mul(columns).max(1);
+    let shared = (plan.rows * plan.channels.tiles.len()).div_ceil(TASKS).max(TASK_WORK / row_work);
+    cached.min(shared).clamp(1, plan.rows)
+}

@@ -1,0 +1,187 @@
+//! Running a plan.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{ConvError, ConvPlan, PackedWeights};
+use crate::epilogue::{Epilogue, Row};
+use crate::tile::{Kind, Part, Shape, TileArgs, find};
+use relc_program::layout::check;
+
+/// One pass over one sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// The weights, packed by the same plan.
+    pub weights: &'a PackedWeights,
+    /// The part of them to use.
+    pub part: Part,
+    /// In the plan's input layout, with zeros in halo and padding channels.
+    pub input: &'a [f32],
+    /// What is done with each finished row while it is in L1.
+    pub epilogue: Epilogue<'a>,
+}
+
+/// The output, shared among tasks that write different elements.
+#[derive(Clone, Copy)]
+struct Output(*mut f32);
+
+// SAFETY: tasks write disjoint elements (see `ConvPlan::run_task`), and the buffer is borrowed uniquely
+// meanwhile.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl ConvPlan {
+    /// Computes the output's interior on this thread; the halo is left as it is.
+    ///
+    /// # Errors
+    /// If a slice is not of its layout's length, weights are not this plan's, or an operand of the
+    /// epilogue is not laid out like the output (halos may differ).
+    pub fn run(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<(), ConvError> {
+        let out = self.check(pass, out)?;
+        // SAFETY: checked; `out` is borrowed uniquely.
+        unsafe { self.run_tasks(0..self.tasks(), pass, out) };
+        Ok(())
+    }
+
+    /// Computes the same, to the bit, on the current rayon pool.
+    ///
+    /// # Errors
+    /// As of [`ConvPlan::run`].
+    pub fn run_parallel(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<(), ConvError> {
+        let out = self.check(pass, out)?;
+        // Rayon halves the range, and again for threads that are idle: neighbours, which share rows, stay together.
+        (0..self.tasks()).into_par_iter().for_each(|task| {
+            // SAFETY: checked; tasks write different elements, `out` is borrowed uniquely.
+            unsafe { self.run_tasks(task..task + 1, pass, out) };
+        });
+        Ok(())
+    }
+
+    /// One vector of the output, for plans of stride 1 of whole vectors: `at` is its block, row and column. Does nothing
+    /// if a slice is not of its layout's length, or there is no such vector.
+    pub(crate) fn pixel(
+        &self,
+        weights: &PackedWeights,
+        part: Part,
+        input: &[f32],
+        [block, y, x]: [usize; 3],
+        out: &mut [f32],
+    ) {
+        const MOST: usize = 8 * 16;
+        let width = self.isa.width();
+        let fits = input.len() == self.input.len()
+            && weights.as_slice().len() == self.weights_len
+            && self.phases.len() == 1
+            && self.channels.kind == Kind::Tile
+            && y < self.rows
+            && self.widening == 1
+            && out.len() == width
+            && x < self.phases[0].columns;
+        let tile = self.channels.tiles.iter().position(|tile| tile.blocks.contains(&block));
+        let (true, Some(tile)) = (fits, tile) else { return };
+        let (panel, blocks) = (&self.panels[tile][0], &self.channels.tiles[tile].blocks);
+        let kernel = find(Shape { kind: Kind::Tile, isa: self.isa, pixels: 1, blocks: blocks.len() });
+        let (Some(kernel), true) = (kernel, blocks.len() * width <= MOST) else { return };
+        let mut sums = [0.0f32; MOST];
+        // SAFETY: `check_extents` has proved that what the kernels of the pixel's row read lies in buffers of these
+        // lengths, and a pixel reads no more; the output has the tile's blocks, one after the other.
+        unsafe {
+            kernel.function(part)(&TileArgs {
+                input: input.as_ptr().add(self.input_offset(y, x)),
+                weights: weights.as_slice().as_ptr().add(panel.weights),
+                out: sums.as_mut_ptr(),
+                taps: self.taps.as_ptr().add(panel.taps.start),
+                out_block_stride: width as u32,
+                ..self.args(panel)
+            });
+        }
+        let first = (block - blocks.start) * width;
+        out.copy_from_slice(&sums[first..first + width]);
+    }
+
+    fn check(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<Output, ConvError> {
+        check("the input", pass.input.len(), self.input.len())?;
+        check("the output", out.len(), self.output.len())?;
+        check("the packed weights", pass.weights.as_slice().len(), self.weights_len)?;
+        pass.epilogue.check(&self.image)?;
+        Ok(Output(out.as_mut_ptr()))
+    }
+
+    /// Tasks go over the rows of one chunk for all tiles, then to the next chunk: input rows stay in cache.
+    ///
+    /// # Safety
+    /// The pass and the output have been checked, and nothing else accesses the elements that these
+    /// tasks write.
+    unsafe fn run_tasks(&self, tasks: Range<usize>, pass: &Pass<'_>, out: Output) {
+        let tiles = self.channels.tiles.len();
+        for task in tasks {
+            let start = task / tiles * self.task_rows;
+            // SAFETY: the contract of this function.
+            unsafe { self.run_task(task % tiles, start..self.rows.min(start + self.task_rows), pass, out) };
+        }
+    }
+
+    /// Computes rows of a tile's channels; different tiles and rows write different elements.
+    ///
+    /// # Safety
+    /// As of [`ConvPlan::run_tasks`].
+    unsafe fn run_task(&self, tile: usize, rows: Range<usize>, pass: &Pass<'_>, out: Output) {
+        let [step, _] = self.out_steps();
+        for row in rows {
+            for (phase, panel) in self.phases.iter().zip(&self.panels[tile]) {
+                if row >= phase.rows {
+                    continue;
+                }
+                let args = self.args(panel);
+                for segment in &panel.segments {
+                    let input = self.input_offset(row, segment.first);
+                    let output = self.output_offset(tile, phase, row, segment.first);
+                    // SAFETY: `check_extents` has proved that these offsets and what the kernel accesses from
+                    // there on lie in buffers of the checked lengths; the instruction set was checked by the
+                    // plan.
+                    unsafe {
+                        let args = TileArgs {
+                            input: pass.input.as_ptr().add(input),
+                            weights: pass.weights.as_slice().as_ptr().add(panel.weights),
+                            out: out.0.add(output),
+                            taps: self.taps.as_ptr().add(panel.taps.start),
+                            ..args
+                        };
+                        segment.kernel.function(pass.part)(&args);
+                    }
+                }
+                if phase.ends_row {
+                    // SAFETY: the row belongs to this task.
+                    unsafe { self.finish_row(tile, phase.origin[0] + row * step, pass, out) };
+                }
+            }
+        }
+    }
+
+    /// Applies the epilogue to a finished row of the tile's blocks.
+    ///
+    /// # Safety
+    /// As of [`ConvPlan::run_tasks`]; the row is one of this task.
+    unsafe fn finish_row(&self, tile: usize, y: usize, pass: &Pass<'_>, out: Output) {
+        if matches!(pass.epilogue, Epilogue::None) {
+            return;
+        }
+        let blocks = match self.channels.kind {
+            Kind::Dot => 0..1,
+            _ => self.channels.tiles[tile].blocks.clone(),
+        };
+        let len = self.image.width() * self.image.block();
+        for block in blocks {
+            for part in 0..self.widening {
+                let y = y * self.widening + part;
+                let offset = self.image.offset(block, y, 0);
+                // SAFETY: the interior of a row lies in the buffer, and this task alone accesses it.
+                let out = unsafe { std::slice::from_raw_parts_mut(out.0.add(offset), len) };
+                let row = Row { isa: self.isa, block, y, channels: self.image.block() };
+                pass.epilogue.apply(row, out);
+            }
+        }
+    }
+}

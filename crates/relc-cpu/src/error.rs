@@ -1,0 +1,136 @@
+//! Errors of the engine.
+
+use crate::conv::ConvError;
+use relc_codegen::jit::{CallError, CompileError};
+use relc_interp::InterpError;
+use relc_program::layout::LayoutError;
+use relc_program::{LowerError, ProgramError};
+
+/// A graph that the engine can't compile, or a run that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A node is not compiled yet.
+    #[error("the compiled engine can't run {node}: {reason}; try --engine interp-f32, the interpreter")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A node's first axis is not the batch.
+    #[error(
+        "{node} {does} its first axis, which must be the batch of every value; export the model with an input whose \
+         first axis is the batch, such as [N,C,H,W]"
+    )]
+    Batch {
+        /// The node.
+        node: String,
+        /// `moves` or `changes`.
+        does: &'static str,
+    },
+    /// The graph is not what the engine takes.
+    #[error("{0}")]
+    Malformed(String),
+    /// A convolution can't be planned.
+    #[error("the compiled engine can't run {node}: {source}; try --engine interp-f32, the interpreter")]
+    Conv {
+        /// The node.
+        node: String,
+        /// Why not.
+        source: Box<ConvError>,
+    },
+    /// A buffer is too large.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Kernels can't be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A step was refused: a defect of relc.
+    #[error("{node}: {source}; please report it, and use the engine interp-f32")]
+    Step {
+        /// The node that the step is for.
+        node: String,
+        /// Why.
+        source: Box<StepError>,
+    },
+    /// The memory plan is wrong: a defect of relc.
+    #[error("the memory plan is wrong, please report it: {0}")]
+    Plan(String),
+    /// An op that the interpreter runs failed.
+    #[error(transparent)]
+    Interpret(#[from] InterpError),
+    /// An array of the wrong length.
+    #[error("{what} has {got} elements, expected {expected}")]
+    Length {
+        /// Which.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// What the model wants.
+        expected: usize,
+    },
+    /// The input or the explained output has a value that is infinite or not a number.
+    #[error(
+        "got a non-finite value in the input or the explained output; --engine interp-f64 finds the node"
+    )]
+    NonFiniteForward,
+    /// A value is infinite or not a number.
+    #[error(
+        "node {node}: got a non-finite relevance, the first in execution order; --engine interp-f64 shows more"
+    )]
+    NonFinite {
+        /// The node.
+        node: String,
+    },
+}
+
+/// Why a step was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// A convolution's operands don't fit it.
+    #[error(transparent)]
+    Conv(Box<ConvError>),
+    /// A kernel's operands don't fit it.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A kernel's operands have other sizes than it declares.
+    #[error("the kernel @{kernel} wants buffers of {expected:?} elements, and gets {got:?}")]
+    Buffers {
+        /// The kernel.
+        kernel: String,
+        /// What it gets.
+        got: Vec<usize>,
+        /// What it wants.
+        expected: Vec<usize>,
+    },
+}
+
+impl From<LowerError> for EngineError {
+    fn from(error: LowerError) -> Self {
+        match error {
+            LowerError::Unsupported { node, reason } => EngineError::Unsupported { node, reason },
+            LowerError::Batch { node, does } => EngineError::Batch { node, does },
+            other => EngineError::Malformed(other.to_string()),
+        }
+    }
+}
+
+impl From<ProgramError> for EngineError {
+    fn from(error: ProgramError) -> Self {
+        let unsupported = |node, reason| EngineError::Unsupported { node, reason };
+        match error {
+            ProgramError::Step { step, reason, .. } => unsupported(step, reason),
+            ProgramError::Spec { step, source } => unsupported(step, source.to_string()),
+            ProgramError::Layout { step, source } => unsupported(step, source.to_string()),
+            other => EngineError::Plan(other.to_string()),
+        }
+    }
+}
+
+impl From<ConvError> for StepError {
+    fn from(source: ConvError) -> Self {
+        StepError::Conv(Box::new(source))
+    }
+}

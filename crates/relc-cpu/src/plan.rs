@@ -1,0 +1,147 @@
+//! What a sample runs: steps over the slots of its memory.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use relc_codegen::kir::{Elem, Kernel};
+use relc_ir::Graph;
+use relc_program::layout::Blocked;
+
+use crate::epilogue::fits;
+use crate::error::{EngineError, StepError};
+use crate::step::{Action, Algorithm, Bind, Finish, Slot, Step};
+
+/// Steps over the slots of a sample, and the kernels that they run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The layout of each slot.
+    pub(crate) slots: Vec<Blocked>,
+    pub(crate) steps: Vec<Step>,
+    /// How many of the steps are forward.
+    pub(crate) forward: usize,
+    pub(crate) flags: usize,
+    pub(crate) kernels: Vec<Kernel>,
+    pub(crate) input: Slot,
+    pub(crate) output: Slot,
+    pub(crate) seed: Slot,
+    pub(crate) relevance: Slot,
+}
+
+impl Plan {
+    /// The kernel that a step runs, if Cranelift compiled it.
+    pub(crate) fn kernel_of(&self, step: &Step) -> Option<&Kernel> {
+        match step.action {
+            Action::Kernel { kernel, .. } | Action::Quotients { kernel, .. } => self.kernels.get(kernel),
+            _ => None,
+        }
+    }
+
+    /// Checks what every step will be given, so that no step is refused when it runs.
+    ///
+    /// # Errors
+    /// For the first step whose operands don't fit it; names its node.
+    pub(crate) fn check(&self, graph: &Graph) -> Result<(), EngineError> {
+        for step in &self.steps {
+            if let Err(source) = self.check_step(step) {
+                let (node, source) = (graph.describe(step.node), Box::new(source));
+                return Err(EngineError::Step { node, source });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_step(&self, step: &Step) -> Result<(), StepError> {
+        let layout = |slot: Slot| self.slots.get(slot);
+        match &step.action {
+            Action::Conv(conv) => {
+                let operands = match &conv.finish {
+                    Finish::None => vec![],
+                    Finish::Activate { residual, .. } => residual.iter().copied().collect(),
+                    Finish::Quotient { relevance, .. } => vec![*relevance],
+                    Finish::Product { factor, addend } => [*factor].into_iter().chain(*addend).collect(),
+                };
+                let operands = operands.into_iter().filter_map(layout);
+                match layout(conv.output) {
+                    Some(output) => Ok(fits(output, operands)?),
+                    None => Ok(()),
+                }
+            }
+            Action::Kernel { kernel, binds } | Action::Quotients { kernel, binds, .. } => {
+                let Some(kernel) = self.kernels.get(*kernel) else { return Ok(()) };
+                let bound = |bind: &Bind| match bind {
+                    Bind::Read(slot) | Bind::Write(slot) => layout(*slot).map_or(0, Blocked::len),
+                    Bind::Constant(data) => data.len(),
+                };
+                let got: Vec<usize> = binds.iter().map(bound).collect();
+                // The last buffer of quotients is the ledger, of f64.
+                let tensors = kernel.buffers.iter().filter(|buffer| buffer.elem == Elem::F32);
+                let expected: Vec<usize> = tensors.map(|buffer| buffer.len).collect();
+                if got == expected {
+                    Ok(())
+                } else {
+                    Err(StepError::Buffers { kernel: kernel.name.clone(), got, expected })
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of packed weights and constants, each counted once.
+    pub(crate) fn constant_bytes(&self) -> usize {
+        let mut seen = HashSet::new();
+        let mut bytes = 0;
+        let mut count = |address: *const u8, elements: usize| {
+            if seen.insert(address) {
+                bytes += elements * size_of::<f32>();
+            }
+        };
+        for step in &self.steps {
+            match &step.action {
+                Action::Conv(conv) => match &conv.algorithm {
+                    Algorithm::Direct { plan, weights, .. } => {
+                        count(Arc::as_ptr(weights).cast(), plan.packed_len());
+                    }
+                    Algorithm::Winograd { plan, weights, .. } => {
+                        count(Arc::as_ptr(weights).cast(), plan.packed_len());
+                    }
+                },
+                Action::Kernel { binds, .. } | Action::Quotients { binds, .. } => {
+                    for bind in binds {
+                        if let Bind::Constant(data) = bind {
+                            count(data.as_ptr().cast(), data.len());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+impl Step {
+    /// What the step is, and the floating-point operations of a convolution.
+    pub(crate) fn describe(&self) -> (&'static str, u64) {
+        match &self.action {
+            Action::Conv(conv) => {
+                let what = match (&conv.algorithm, &conv.finish) {
+                    (Algorithm::Direct { .. }, Finish::Quotient { .. }) => "conv, quotient",
+                    (Algorithm::Direct { .. }, Finish::Product { .. }) => "conv, product",
+                    (Algorithm::Direct { .. }, _) => "conv",
+                    (Algorithm::Winograd { .. }, Finish::Quotient { .. }) => "winograd, quotient",
+                    (Algorithm::Winograd { .. }, Finish::Product { .. }) => "winograd, product",
+                    (Algorithm::Winograd { .. }, _) => "winograd",
+                };
+                (what, conv.flops)
+            }
+            Action::Kernel { .. } => ("kernel", 0),
+            Action::Quotients { .. } => ("quotients", 0),
+            Action::Move { .. } | Action::Relayout { .. } => ("move", 0),
+            Action::Map { .. } => ("map", 0),
+            Action::Stabilise { .. } => ("stabiliser", 0),
+            Action::Interpret(_) => ("interpret", 0),
+            Action::Flat(_) | Action::Raise { .. } => ("flat", 0),
+            Action::Tally { .. } | Action::Absorbed { .. } => ("ledger", 0),
+        }
+    }
+}

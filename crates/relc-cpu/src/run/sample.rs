@@ -1,0 +1,373 @@
+//! One sample: the steps, run on its memory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::conv::Pass;
+use crate::epilogue::{Epilogue, Operand};
+use crate::winograd::WinogradPass;
+use crate::{AlignedBuffer, Stats};
+use ndarray::{ArrayD, IxDyn};
+use relc_codegen::jit::Binding;
+use relc_codegen::kernels::LEDGER;
+use relc_interp::{Losses, evaluate_node, propagate_node};
+use relc_ir::{NodeId, ValueId};
+
+use super::books::Books;
+use super::{Arena, Executable, StepTime};
+use crate::error::EngineError;
+use crate::map::Map;
+use crate::relayout::relayout;
+use crate::step::{Action, Algorithm, Bind, ConvStep, Finish, FlatStep, InterpretStep, NOWHERE, Slot, Step};
+
+/// Elements that a thread should have to write at least, for a kernel to be shared.
+const GRAIN: usize = 1 << 14;
+
+/// What one sample gave.
+#[derive(Debug)]
+pub struct Samples {
+    /// The explained output.
+    pub logits: Vec<f32>,
+    /// For each seed the relevance of the input, and the books.
+    pub backward: Vec<(Vec<f32>, Books)>,
+}
+
+/// A sample while it runs.
+pub struct Sample<'a> {
+    executable: &'a Executable,
+    arena: &'a mut Arena,
+    /// Whether steps share the threads of the pool.
+    parallel: bool,
+    ledger: bool,
+    books: Books,
+}
+
+impl<'a> Sample<'a> {
+    pub fn new(executable: &'a Executable, arena: &'a mut Arena, parallel: bool, ledger: bool) -> Self {
+        Sample { executable, arena, parallel, ledger, books: Books::default() }
+    }
+
+    /// The forward pass and one backward pass for each seed.
+    pub fn run<E: From<EngineError>>(
+        &mut self,
+        input: &[f32],
+        seeds: impl Fn(&[f32]) -> Result<Vec<Vec<f32>>, E>,
+    ) -> Result<Samples, E> {
+        let executable = self.executable;
+        let plan = &executable.plan;
+        let (forward, backward) = plan.steps.split_at(plan.forward);
+        self.load(plan.input, input)?;
+        for step in forward {
+            self.step(step)?;
+        }
+        let logits = self.unload(plan.output)?;
+        if !input.iter().chain(&logits).all(|v| v.is_finite()) {
+            return Err(EngineError::NonFiniteForward.into());
+        }
+        let mut results = Vec::new();
+        for seed in seeds(&logits)? {
+            self.load(plan.seed, &seed)?;
+            self.arena.flags.iter_mut().for_each(|flag| *flag.get_mut() = false);
+            let ledger = self.ledger;
+            let ends = executable.books.ends();
+            if !ledger {
+                self.tally(ends[0], plan.seed); // now: the seed's memory is given to others later
+            }
+            for step in backward.iter().filter(|step| ledger || !step.is_bookkeeping()) {
+                self.step(step)?;
+            }
+            if !ledger {
+                self.tally(ends[1], plan.relevance);
+            }
+            let books = std::mem::take(&mut self.books);
+            if let Some(node) = executable.books.non_finite(&books) {
+                return Err(EngineError::NonFinite { node }.into());
+            }
+            results.push((self.unload(plan.relevance)?, books));
+        }
+        Ok(Samples { logits, backward: results })
+    }
+
+    /// All steps, timed; the seed is the explained output.
+    pub fn timed(&mut self, input: &[f32]) -> Result<Vec<StepTime>, EngineError> {
+        let executable = self.executable;
+        let plan = &executable.plan;
+        self.load(plan.input, input)?;
+        self.arena.flags.iter_mut().for_each(|flag| *flag.get_mut() = false);
+        let mut times = Vec::with_capacity(plan.steps.len());
+        for (index, step) in plan.steps.iter().enumerate() {
+            if index == plan.forward {
+                let seed = self.unload(plan.output)?;
+                self.load(plan.seed, &seed)?;
+            }
+            let start = Instant::now();
+            self.step(step)?;
+            let (what, flops) = step.describe();
+            let forward = index < plan.forward;
+            times.push(StepTime { node: step.node, what, forward, flops, time: start.elapsed() });
+        }
+        self.books = Books::default();
+        Ok(times)
+    }
+
+    fn load(&mut self, slot: Slot, dense: &[f32]) -> Result<(), EngineError> {
+        let layout = self.executable.layout(slot);
+        let buffer = self.arena.slots.get_mut(slot).ok_or_else(misplaced)?;
+        Ok(layout.pack(dense, buffer)?)
+    }
+
+    fn unload(&self, slot: Slot) -> Result<Vec<f32>, EngineError> {
+        let layout = self.executable.layout(slot);
+        let mut dense = vec![0.0; layout.dense_len()];
+        layout.unpack(self.slot(slot), &mut dense)?;
+        Ok(dense)
+    }
+
+    fn slot(&self, slot: Slot) -> &[f32] {
+        self.arena.slots.get(slot).map_or(&[], |buffer| buffer)
+    }
+
+    /// Takes a buffer that is written out of the arena, so that others can be read beside it.
+    fn take(&mut self, slot: Slot) -> AlignedBuffer {
+        self.arena.slots.get_mut(slot).map(std::mem::take).unwrap_or_default()
+    }
+
+    fn put(&mut self, slot: Slot, buffer: AlignedBuffer) {
+        if let Some(place) = self.arena.slots.get_mut(slot) {
+            *place = buffer;
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), EngineError> {
+        match &step.action {
+            Action::Conv(conv) => self.convolve(step.node, conv),
+            Action::Kernel { kernel, binds } => self.kernel(step.node, *kernel, binds, &mut []),
+            Action::Quotients { kernel, binds, flag } => {
+                let function = self.executable.kernels.get(*kernel).ok_or_else(misplaced)?;
+                let mut ledger = vec![0.0; function.tasks() * LEDGER.len()];
+                self.kernel(step.node, *kernel, binds, &mut ledger)?;
+                let sum = |slot: usize| ledger.iter().skip(slot).step_by(LEDGER.len()).sum::<f64>();
+                let (bias, stabiliser, undivided) = (sum(0), sum(1), sum(2));
+                let clipped = match flag {
+                    // The spread books it.
+                    Some(flag) => {
+                        if undivided > 0.0 {
+                            self.raise(*flag);
+                        }
+                        0.0
+                    }
+                    None => undivided,
+                };
+                self.lose(step.node, Losses { bias, stabiliser, clipped, ..Losses::default() });
+                Ok(())
+            }
+            Action::Move { table, input, output } => {
+                self.moves(table, *input, *output);
+                Ok(())
+            }
+            Action::Map { input, output, function } => {
+                let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
+                let parallel = self.parallel && to.len() >= GRAIN;
+                let map = Map { function: *function, from, to, parallel };
+                let mut target = self.take(*output);
+                map.run(self.slot(*input), &mut target);
+                self.put(*output, target);
+                Ok(())
+            }
+            Action::Relayout { input, output } => {
+                let mut target = self.take(*output);
+                let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
+                relayout(from, self.slot(*input), to, &mut target);
+                self.put(*output, target);
+                Ok(())
+            }
+            Action::Stabilise { input, output, factor } => {
+                let layout = self.executable.layout(*input);
+                let square = Stats::mean_square(layout, self.slot(*input), self.parallel);
+                let eps = (factor * square.sqrt()) as f32;
+                self.load(*output, &[eps])
+            }
+            Action::Interpret(interpret) => self.interpret(step.node, interpret),
+            Action::Flat(flat) => {
+                self.flat(step.node, flat);
+                Ok(())
+            }
+            Action::Raise { flag } => {
+                self.raise(*flag);
+                Ok(())
+            }
+            Action::Tally { value, buffer } => {
+                self.tally(*value, *buffer);
+                Ok(())
+            }
+            Action::Absorbed { quotient, by, bias } => {
+                let (isa, layout) = (self.executable.isa, self.executable.layout(*quotient));
+                let sum = Stats::weighted(isa, layout, self.slot(*quotient), by, self.parallel);
+                let losses = Losses::default();
+                let losses =
+                    if *bias { Losses { bias: sum, ..losses } } else { Losses { stabiliser: sum, ..losses } };
+                self.lose(step.node, losses);
+                Ok(())
+            }
+        }
+    }
+
+    fn convolve(&mut self, node: NodeId, step: &ConvStep) -> Result<(), EngineError> {
+        let mut output = self.take(step.output);
+        let result = match &step.algorithm {
+            Algorithm::Direct { plan, weights, part } => {
+                let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
+                let pass = Pass { weights, part: *part, input, epilogue };
+                if self.parallel {
+                    plan.run_parallel(&pass, &mut output)
+                } else {
+                    plan.run(&pass, &mut output)
+                }
+            }
+            Algorithm::Winograd { plan, weights, scratch, repair } => {
+                let mut buffer = self.take(*scratch);
+                let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
+                let pass = WinogradPass { weights, input, epilogue, repair: repair.as_deref() };
+                let len = plan.scratch_len().min(buffer.len());
+                let memory = &mut buffer[..len];
+                let result = if self.parallel {
+                    plan.run_parallel(&pass, memory, &mut output)
+                } else {
+                    plan.run(&pass, memory, &mut output)
+                };
+                self.put(*scratch, buffer);
+                result
+            }
+        };
+        self.put(step.output, output);
+        result.map_err(|source| self.executable.refused(node, source.into()))
+    }
+
+    fn epilogue<'s>(&'s self, finish: &'s Finish) -> Epilogue<'s> {
+        let operand = |slot: Slot| Operand { data: self.slot(slot), layout: *self.executable.layout(slot) };
+        match finish {
+            Finish::None => Epilogue::None,
+            Finish::Activate { bias, residual, relu } => {
+                Epilogue::Activate { bias: bias.as_deref(), residual: residual.map(operand), relu: *relu }
+            }
+            Finish::Quotient { relevance, offset, floor, flag } => Epilogue::Quotient {
+                relevance: operand(*relevance),
+                offset,
+                floor: *floor,
+                vanished: flag.and_then(|flag| self.arena.flags.get(flag)),
+            },
+            Finish::Product { factor, addend } => {
+                Epilogue::Product { factor: operand(*factor), addend: addend.map(operand) }
+            }
+        }
+    }
+
+    /// Runs a compiled kernel; a `ledger` that is not empty is its last argument.
+    fn kernel(
+        &mut self,
+        node: NodeId,
+        kernel: usize,
+        binds: &[Bind],
+        ledger: &mut [f64],
+    ) -> Result<(), EngineError> {
+        let function = self.executable.kernels.get(kernel).ok_or_else(misplaced)?;
+        let mut written: Vec<(Slot, AlignedBuffer)> = Vec::new();
+        for bind in binds {
+            if let Bind::Write(slot) = bind {
+                written.push((*slot, self.take(*slot)));
+            }
+        }
+        let elements: usize = written.iter().map(|(_, buffer)| buffer.len()).sum();
+        let mut outputs = written.iter_mut().map(|(_, buffer)| &mut buffer[..]);
+        let mut bindings: Vec<Binding<'_>> = Vec::with_capacity(binds.len());
+        for bind in binds {
+            bindings.push(match bind {
+                Bind::Read(slot) => Binding::Read(self.slot(*slot)),
+                Bind::Constant(data) => Binding::Read(data),
+                Bind::Write(_) => Binding::Write(outputs.next().ok_or_else(misplaced)?),
+            });
+        }
+        if !ledger.is_empty() {
+            bindings.push(Binding::Write64(ledger));
+        }
+        let grain = (GRAIN * function.tasks()).checked_div(elements).unwrap_or(1).max(1);
+        let result = if self.parallel && function.tasks() > grain {
+            function.call_parallel(&mut bindings, grain)
+        } else {
+            function.call(&mut bindings, 0..function.tasks())
+        };
+        drop(bindings);
+        written.into_iter().for_each(|(slot, buffer)| self.put(slot, buffer));
+        result.map_err(|source| self.executable.refused(node, source.into()))
+    }
+
+    fn moves(&mut self, table: &[(u32, u32)], input: Slot, output: Slot) {
+        let mut target = self.take(output);
+        let source = self.slot(input);
+        for &(to, from) in table {
+            let value = if from == NOWHERE { 0.0 } else { source.get(from as usize).copied().unwrap_or(0.0) };
+            if let Some(place) = target.get_mut(to as usize) {
+                *place = value;
+            }
+        }
+        self.put(output, target);
+    }
+
+    fn interpret(&mut self, node: NodeId, step: &InterpretStep) -> Result<(), EngineError> {
+        let graph = &self.executable.graph;
+        let values = graph.operands(node);
+        let mut data = Vec::with_capacity(step.inputs.len());
+        for (index, slot) in &step.inputs {
+            let value = *values.get(*index).ok_or_else(misplaced)?;
+            let array = ArrayD::from_shape_vec(IxDyn(&graph.ty(value).bind(1)), self.unload(*slot)?);
+            data.push((*index, array.map_err(|_| misplaced())?));
+        }
+        let outputs = if graph.node(node).op.is_relevance() {
+            let (outputs, losses) = propagate_node(graph, node, data, 1)?;
+            self.lose(node, losses);
+            outputs
+        } else {
+            vec![evaluate_node(graph, node, data, 1)?]
+        };
+        for (slot, array) in step.outputs.iter().zip(outputs) {
+            let standard = array.as_standard_layout();
+            self.load(*slot, standard.as_slice().ok_or_else(misplaced)?)?;
+        }
+        Ok(())
+    }
+
+    fn raise(&self, flag: usize) {
+        if let Some(flag) = self.arena.flags.get(flag) {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn flat(&mut self, node: NodeId, step: &FlatStep) {
+        if !self.arena.flags.get(step.flag).is_some_and(|flag: &AtomicBool| flag.load(Ordering::Relaxed)) {
+            return;
+        }
+        let mut output = self.take(step.output);
+        let spreading = step.flat.run(self.slot(step.relevance), self.slot(step.quotient), &mut output);
+        self.put(step.output, output);
+        let losses = Losses { flat_fallback: spreading.spread, padding: spreading.lost, ..Losses::default() };
+        self.lose(node, losses);
+    }
+
+    fn stats(&self, slot: Slot) -> Stats {
+        Stats::of(self.executable.isa, self.executable.layout(slot), self.slot(slot), self.parallel)
+    }
+
+    fn tally(&mut self, value: ValueId, slot: Slot) {
+        let stats = self.stats(slot);
+        self.books.stats.insert(value, stats);
+    }
+
+    fn lose(&mut self, node: NodeId, losses: Losses) {
+        let sum = self.books.losses.entry(node).or_default();
+        *sum = *sum + losses;
+    }
+}
+
+fn misplaced() -> EngineError {
+    EngineError::Malformed("a step names memory that the plan does not have".into())
+}

@@ -1,0 +1,292 @@
+//! Sums of a tensor, in a fixed order, for the ledger.
+
+use rayon::prelude::*;
+
+use crate::isa::Isa;
+use crate::tile::simd::Simd;
+use relc_program::layout::Blocked;
+
+/// Sums over the elements of a tensor, in f64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stats {
+    /// The sum.
+    pub sum: f64,
+    /// The sum of magnitudes.
+    pub magnitude: f64,
+    /// The smallest.
+    pub min: f32,
+    /// The largest.
+    pub max: f32,
+}
+
+/// The greatest vector.
+const MOST: usize = 16;
+/// Vectors that are added in f32 before their sum is added in f64: the two roundings are far below those of the
+/// elements themselves.
+const GROUP: usize = 4;
+
+impl Stats {
+    /// Of no elements.
+    pub const NOTHING: Stats = Stats { sum: 0.0, magnitude: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY };
+
+    /// Of the elements of both.
+    pub fn with(self, other: Stats) -> Stats {
+        Stats {
+            sum: self.sum + other.sum,
+            magnitude: self.magnitude + other.magnitude,
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+
+    /// Whether all elements are finite: a sum of magnitudes that fit in f32 is, in f64.
+    pub fn is_finite(&self) -> bool {
+        self.magnitude.is_finite() && self.sum.is_finite()
+    }
+
+    /// Of a tensor's interior, block of channels by block; on the current rayon pool if `parallel`, with the same
+    /// result to the bit. Elements of `data` beyond its length count as none.
+    pub fn of(isa: Isa, layout: &Blocked, data: &[f32], parallel: bool) -> Stats {
+        let block = |b: usize| Stats::of_block(isa, layout, data, b);
+        let blocks: Vec<Stats> = if parallel {
+            (0..layout.blocks()).into_par_iter().map(block).collect()
+        } else {
+            (0..layout.blocks()).map(block).collect()
+        };
+        blocks.into_iter().fold(Stats::NOTHING, Stats::with)
+    }
+
+    /// The sum of a tensor's elements, each times its channel's weight, in f64; as [`Stats::of`].
+    pub fn weighted(isa: Isa, layout: &Blocked, data: &[f32], weights: &[f32], parallel: bool) -> f64 {
+        let v = layout.block();
+        let block = |b: usize| -> f64 {
+            let weights = weights.get(b * v..).unwrap_or(&[]);
+            let mut sums = [0.0f64; MOST];
+            for y in 0..layout.height() {
+                let start = layout.offset(b, y, 0);
+                let row = data.get(start..start + layout.width() * v).unwrap_or(&[]);
+                let lanes = if v == isa.width() { lanes_of(isa, row) } else { plain_lanes(row, v) };
+                sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += lane);
+            }
+            let channels = v.min(layout.channels() - b * v);
+            sums.iter().zip(weights).take(channels).map(|(sum, weight)| sum * f64::from(*weight)).sum()
+        };
+        let blocks: Vec<f64> = if parallel {
+            (0..layout.blocks()).into_par_iter().map(block).collect()
+        } else {
+            (0..layout.blocks()).map(block).collect()
+        };
+        blocks.into_iter().sum()
+    }
+
+    /// The mean of the squares of a tensor's elements, in f64; as [`Stats::of`].
+    pub fn mean_square(layout: &Blocked, data: &[f32], parallel: bool) -> f64 {
+        let v = layout.block();
+        let block = |b: usize| -> f64 {
+            let channels = v.min(layout.channels() - b * v);
+            let rows = (0..layout.height()).map(|y| {
+                let start = layout.offset(b, y, 0);
+                data.get(start..start + layout.width() * v).unwrap_or(&[])
+            });
+            let pixels = rows.flat_map(|row| row.chunks_exact(v)).flat_map(|pixel| &pixel[..channels]);
+            pixels.map(|value| f64::from(*value).powi(2)).sum()
+        };
+        let blocks: Vec<f64> = if parallel {
+            (0..layout.blocks()).into_par_iter().map(block).collect()
+        } else {
+            (0..layout.blocks()).map(block).collect()
+        };
+        blocks.into_iter().sum::<f64>() / layout.dense_len().max(1) as f64
+    }
+
+    fn of_block(isa: Isa, layout: &Blocked, data: &[f32], block: usize) -> Stats {
+        let v = layout.block();
+        let channels = v.min(layout.channels() - block * v);
+        let row = |y: usize| {
+            let start = layout.offset(block, y, 0);
+            data.get(start..start + layout.width() * v).unwrap_or(&[])
+        };
+        let rows = (0..layout.height()).map(row);
+        if channels == v && v == isa.width() {
+            rows.map(|row| of_row(isa, row)).fold(Stats::NOTHING, Stats::with)
+        } else {
+            // The vector's last lanes are no elements.
+            let pixels = rows.flat_map(|row| row.chunks_exact(v)).flat_map(|pixel| &pixel[..channels]);
+            pixels.fold(Stats::NOTHING, |stats, value| stats.with(Stats::of_value(*value)))
+        }
+    }
+
+    fn of_value(value: f32) -> Stats {
+        Stats { sum: f64::from(value), magnitude: f64::from(value.abs()), min: value, max: value }
+    }
+}
+
+/// Of a row of whole vectors.
+fn of_row(isa: Isa, row: &[f32]) -> Stats {
+    match isa {
+        // SAFETY: guarded by what the machine has.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if isa.is_available() => unsafe { of_row_avx512(row) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if isa.is_available() => unsafe { of_row_avx2(row) },
+        // SAFETY: arrays need no instruction set.
+        _ => unsafe { vectors::<[f32; 8]>(row) },
+    }
+}
+
+/// The sums of the lanes of a row of whole vectors.
+fn lanes_of(isa: Isa, row: &[f32]) -> [f64; MOST] {
+    match isa {
+        // SAFETY: guarded by what the machine has.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if isa.is_available() => unsafe { lanes_avx512(row) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if isa.is_available() => unsafe { lanes_avx2(row) },
+        // SAFETY: arrays need no instruction set.
+        _ => unsafe { grouped::<[f32; 8]>(row, |vector| vector) },
+    }
+}
+
+/// The sums of the lanes of pixels of `v` channels, at most [`MOST`].
+fn plain_lanes(row: &[f32], v: usize) -> [f64; MOST] {
+    let mut lanes = [0.0; MOST];
+    let pixels = row.chunks_exact(v.max(1));
+    pixels.for_each(|pixel| lanes.iter_mut().zip(pixel).for_each(|(lane, value)| *lane += f64::from(*value)));
+    lanes
+}
+
+/// # Safety
+/// The machine has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn lanes_avx512(row: &[f32]) -> [f64; MOST] {
+    // SAFETY: the contract of this function.
+    unsafe { grouped::<std::arch::x86_64::__m512>(row, |vector| vector) }
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn lanes_avx2(row: &[f32]) -> [f64; MOST] {
+    // SAFETY: the contract of this function.
+    unsafe { grouped::<std::arch::x86_64::__m256>(row, |vector| vector) }
+}
+
+/// # Safety
+/// The machine has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn of_row_avx512(row: &[f32]) -> Stats {
+    // SAFETY: the contract of this function.
+    unsafe { vectors::<std::arch::x86_64::__m512>(row) }
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn of_row_avx2(row: &[f32]) -> Stats {
+    // SAFETY: the contract of this function.
+    unsafe { vectors::<std::arch::x86_64::__m256>(row) }
+}
+
+/// Of whole vectors. Magnitudes are summed only where there is a negative element.
+///
+/// # Safety
+/// The machine has the instruction set of `S`.
+#[inline(always)]
+unsafe fn vectors<S: Simd>(row: &[f32]) -> Stats {
+    // SAFETY: the contract of this function; vectors lie in the row.
+    unsafe {
+        let (mut min, mut max) = (S::splat(f32::INFINITY), S::splat(f32::NEG_INFINITY));
+        let sum = grouped::<S>(row, |vector| {
+            (min, max) = (min.min(vector), max.max(vector));
+            vector
+        });
+        let (mut low, mut high) = ([f32::INFINITY; MOST], [f32::NEG_INFINITY; MOST]);
+        min.store(low.as_mut_ptr());
+        max.store(high.as_mut_ptr());
+        let min = low.into_iter().fold(f32::INFINITY, f32::min);
+        let max = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let sum = sum.iter().sum();
+        let magnitude = if min >= 0.0 { sum } else { grouped::<S>(row, |vector| vector.abs()).iter().sum() };
+        Stats { sum, magnitude, min, max }
+    }
+}
+
+/// The sums of the lanes of `f` over whole vectors.
+///
+/// # Safety
+/// As of [`vectors`].
+#[inline(always)]
+unsafe fn grouped<S: Simd>(row: &[f32], mut f: impl FnMut(S) -> S) -> [f64; MOST] {
+    let mut total = [0.0f64; MOST];
+    for group in row.chunks(GROUP * S::WIDTH) {
+        let mut lanes = [0.0f32; MOST];
+        // SAFETY: the contract of this function; each chunk has WIDTH elements, and `lanes` at least as many.
+        unsafe {
+            let mut sum = S::zero();
+            for vector in group.chunks_exact(S::WIDTH) {
+                sum = sum.add(f(S::load(vector.as_ptr())));
+            }
+            sum.store(lanes.as_mut_ptr());
+        }
+        total.iter_mut().zip(&lanes[..S::WIDTH]).for_each(|(total, lane)| *total += f64::from(*lane));
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relc_program::layout::Halo;
+
+    #[test]
+    fn sums_are_those_of_the_interior() {
+        for isa in Isa::available() {
+            for (channels, block) in [(32, isa.width()), (20, isa.width()), (3, 3)] {
+                for sign in [1.0, -1.0] {
+                    let layout = Blocked::new(channels, block, 5, 7, Halo::uniform(1)).unwrap();
+                    let value =
+                        |i: usize| if i.is_multiple_of(3) { sign * i as f32 } else { i as f32 * 0.37 };
+                    let dense: Vec<f32> = (0..layout.dense_len()).map(value).collect();
+                    let mut data = vec![1e9; layout.len()];
+                    let mut interior = vec![0.0; layout.len()];
+                    layout.pack(&vec![1.0; dense.len()], &mut interior).unwrap();
+                    let mut packed = vec![0.0; layout.len()];
+                    layout.pack(&dense, &mut packed).unwrap();
+                    for (to, (one, from)) in data.iter_mut().zip(interior.iter().zip(&packed)) {
+                        *to = if *one == 1.0 { *from } else { *to };
+                    }
+                    let got = Stats::of(isa, &layout, &data, false);
+                    let sum: f64 = dense.iter().map(|v| f64::from(*v)).sum();
+                    let magnitude: f64 = dense.iter().map(|v| f64::from(v.abs())).sum();
+                    assert!((got.sum - sum).abs() <= 1e-7 * magnitude, "{isa} {got:?}, {sum}");
+                    assert!((got.magnitude - magnitude).abs() <= 1e-7 * magnitude, "{isa} {got:?}");
+                    assert_eq!(got.min, dense.iter().copied().fold(f32::INFINITY, f32::min));
+                    assert_eq!(got.max, dense.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                    assert_eq!(Stats::of(isa, &layout, &data, true), got);
+                    let weights: Vec<f32> = (0..channels).map(|c| c as f32 - 3.0).collect();
+                    let weighted =
+                        dense.iter().zip(0..).map(|(v, i)| f64::from(*v) * f64::from(weights[i / 35]));
+                    let difference =
+                        Stats::weighted(isa, &layout, &data, &weights, false) - weighted.sum::<f64>();
+                    assert!(difference.abs() <= 1e-6 * magnitude * channels as f64, "{isa}: {difference:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_shows() {
+        let layout = Blocked::new(16, 8, 3, 5, Halo::NONE).unwrap();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut data = vec![1.0; layout.len()];
+            data[77] = bad;
+            assert!(!Stats::of(Isa::Portable, &layout, &data, false).is_finite(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! 3x3 convolutions of stride 1 with 2.25 or 4 times fewer multiplications.
+//!
+//! F(MxM, 3x3) transforms tiles of (M+2)x(M+2) inputs, multiplies them elementwise with transformed weights,
+//! summed over channels by the same tile kernels, and transforms sums back to M x M outputs.
+//!
+//! Transforms subtract, so that an output's error is relative to the largest terms of its *tile*, not to its
+//! own: a sum of zeros next to large values comes out as small noise. That is fine for activations and for
+//! relevance that is measured against a map's maximum, and wrong for denominators, whose zeros decide what is
+//! divided: there a [`Repair`] computes small sums again.
+
+mod repair;
+mod run;
+mod transform;
+
+pub use repair::{ERROR, Repair};
+pub use run::WinogradPass;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use self::transform::{Transforms, kernel};
+use crate::buffer::AlignedBuffer;
+use crate::conv::{ConvError, ConvPlan};
+use crate::isa::Isa;
+use crate::tile::{Kernel, Kind, Part, Shape, find, max_pixels};
+use relc_program::conv::{ConvSpec, Direction};
+use relc_program::layout::{Blocked, check};
+
+/// Tiles of a chunk: their products of one tile of channels stay in L2.
+const CHUNK_TILES: usize = 56;
+/// Chunks times tiles of channels to aim at, so that a few threads share them evenly.
+const TASKS: usize = 16;
+
+/// M: the size of an output tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// F(2x2, 3x3): 2.25 times fewer multiplications, weights 16/9 as large.
+    Two,
+    /// F(4x4, 3x3): 4 times fewer multiplications, weights 4 times as large, and errors that for a few
+    /// channels are about ten times those of a plain sum (of many, sums have as much).
+    Four,
+}
+
+impl Form {
+    /// The better one for an output of H, W: small images have few tiles, for which the weights of F(4x4, 3x3) are
+    /// too much to read and to keep.
+    pub fn for_image([height, width]: [usize; 2]) -> Form {
+        if height.div_ceil(4) * width.div_ceil(4) >= 25 { Form::Four } else { Form::Two }
+    }
+
+    /// M.
+    pub fn outputs(self) -> usize {
+        match self {
+            Form::Two => 2,
+            Form::Four => 4,
+        }
+    }
+
+    /// N = M + 2.
+    fn inputs(self) -> usize {
+        self.outputs() + 2
+    }
+}
+
+/// How one convolution is computed by Winograd's algorithm.
+#[derive(Clone, Debug)]
+pub struct WinogradPlan {
+    spec: ConvSpec,
+    direction: Direction,
+    isa: Isa,
+    form: Form,
+    input: Blocked,
+    output: Blocked,
+    /// Of the kernel's first row and column from an output pixel, in the input: y, x.
+    shift: [i64; 2],
+    /// Output tiles: rows, columns.
+    tiles: [usize; 2],
+    /// Output blocks of each tile of channels.
+    channels: Vec<Range<usize>>,
+    /// Where the weights of each tile of channels start.
+    weights: Vec<usize>,
+    weights_len: usize,
+    /// Rows of tiles of each task.
+    chunk_rows: usize,
+    /// Offsets of the input's blocks in the transformed input.
+    taps: Vec<u32>,
+    transforms: Transforms,
+}
+
+/// The transformed weights of one [`WinogradPlan`], of one part.
+#[derive(Clone, Debug)]
+pub struct WinogradWeights {
+    data: AlignedBuffer,
+}
+
+impl WinogradPlan {
+    /// Whether there is a plan: kernel 3x3, stride and dilation 1, one group.
+    pub fn supports(spec: &ConvSpec) -> bool {
+        spec.kernel == [3; 2] && spec.stride == [1; 2] && spec.dilation == [1; 2] && spec.groups == 1
+    }
+
+    /// The plan for a convolution in either direction; layouts as for [`ConvPlan`], none of them narrow. None
+    /// if
+    /// [`WinogradPlan::supports`] says so, or there are more elements than offsets can say.
+    ///
+    /// # Errors
+    /// As of [`ConvPlan::forward`].
+    pub fn new(
+        spec: &ConvSpec,
+        direction: Direction,
+        isa: Isa,
+        form: Form,
+        input: &Blocked,
+        output: &Blocked,
+    ) -> Result<Option<WinogradPlan>, ConvError> {
+        // What a direct convolution requires of layouts and machine is what this does.
+        match direction {
+            Direction::Forward => ConvPlan::forward(spec, isa, input, output)?,
+            Direction::Transposed => ConvPlan::transposed(spec, isa, input, output)?,
+        };
+        let width = isa.width();
+        if !WinogradPlan::supports(spec) || input.block() != width || output.block() != width {
+            return Ok(None);
+        }
+        let (m, n) = (form.outputs(), form.inputs());
+        let tiles = [output.height().div_ceil(m), output.width().div_ceil(m)];
+        let block_stride = tiles[0] * tiles[1] * width;
+        let blocks = output.blocks();
+        let channels: Vec<Range<usize>> =
+            (0..blocks).step_by(2).map(|first| first..(first + 2).min(blocks)).collect();
+        let block_weights = n * n * input.blocks() * width * width;
+        let weights: Vec<usize> = channels.iter().map(|blocks| blocks.start * block_weights).collect();
+        let Some(weights_len) = block_weights.checked_mul(blocks) else { return Ok(None) };
+        let scratch = input.blocks().checked_mul(block_stride).and_then(|len| len.checked_mul(n * n + 1));
+        if scratch.is_none_or(|len| len > Blocked::MAX_LEN) {
+            return Ok(None);
+        }
+        let [top, left] = [spec.pads[0] as i64, spec.pads[1] as i64];
+        Ok(Some(WinogradPlan {
+            spec: *spec,
+            direction,
+            isa,
+            form,
+            input: *input,
+            output: *output,
+            shift: match direction {
+                Direction::Forward => [-top, -left],
+                Direction::Transposed => [top - 2, left - 2],
+            },
+            tiles,
+            chunk_rows: chunk_rows(tiles, channels.len()),
+            channels,
+            weights,
+            weights_len,
+            taps: (0..input.blocks()).map(|block| (block * block_stride) as u32).collect(),
+            transforms: Transforms::new(isa, m),
+        }))
+    }
+
+    /// Elements of the scratch memory that a pass needs: the transformed input, and a sum for each tile.
+    pub fn scratch_len(&self) -> usize {
+        self.positions() * self.position_stride() + self.tiles[0] * self.tiles[1]
+    }
+
+    /// Elements of the transformed weights.
+    pub fn packed_len(&self) -> usize {
+        self.weights_len
+    }
+
+    /// Elements of an input buffer.
+    pub fn input_len(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Elements of an output buffer.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// N * N.
+    fn positions(&self) -> usize {
+        self.form.inputs() * self.form.inputs()
+    }
+
+    /// From a position of the transformed input to the next.
+    fn position_stride(&self) -> usize {
+        self.input.blocks() * self.tiles[0] * self.tiles[1] * self.isa.width()
+    }
+
+    /// The kernel of some tiles by some blocks: there is one up to [`WinogradPlan::most`] tiles and 2 blocks.
+    fn kernel(&self, pixels: usize, blocks: usize) -> Option<&'static Kernel> {
+        find(Shape { kind: Kind::Tile, isa: self.isa, pixels, blocks })
+    }
+
+    /// The most tiles of a kernel of some blocks.
+    fn most(&self, blocks: usize) -> usize {
+        max_pixels(self.isa, Kind::Tile, blocks)
+    }
+
+    /// Transforms weights `f32[M,C,3,3]` of one part, `G g G^T`, in f64, and packs them: for each tile of
+    /// output channels `[position][block][lane][OB][V]`.
+    ///
+    /// # Errors
+    /// If `weights` has another length.
+    pub fn pack(&self, weights: &[f32], part: Part) -> Result<WinogradWeights, ConvError> {
+        let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: self.spec })?;
+        check("weights", weights.len(), expected)?;
+        let mut data = AlignedBuffer::zeroed(self.weights_len);
+        let mut rest: &mut [f32] = &mut data;
+        let mut parts = Vec::new();
+        for blocks in &self.channels {
+            let len = self.weights_len / self.output.blocks() * blocks.len();
+            let (panel, after) = std::mem::take(&mut rest).split_at_mut(len);
+            parts.push((blocks.clone(), panel));
+            rest = after;
+        }
+        parts.into_par_iter().for_each(|(blocks, panel)| self.pack_panel(blocks, panel, weights, part));
+        Ok(WinogradWeights { data })
+    }
+
+    fn pack_panel(&self, blocks: Range<usize>, panel: &mut [f32], weights: &[f32], part: Part) {
+        let width = self.isa.width();
+        let n = self.form.inputs();
+        let position_len = panel.len() / self.positions();
+        for reduced in 0..self.input.channels() {
+            for produced in blocks.start * width..(blocks.end * width).min(self.output.channels()) {
+                let transformed = kernel(n, self.kernel_of(reduced, produced, weights, part));
+                let row = reduced * blocks.len() + (produced / width - blocks.start);
+                let offset = row * width + produced % width;
+                for (i, row) in transformed.iter().enumerate().take(n) {
+                    for (j, &value) in row.iter().enumerate().take(n) {
+                        panel[(i * n + j) * position_len + offset] = value as f32;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The 3x3 kernel between two channels, in the order of input rows and columns.
+    fn kernel_of(&self, reduced: usize, produced: usize, weights: &[f32], part: Part) -> [[f64; 3]; 3] {
+        let start = 9 * match self.direction {
+            Direction::Forward => produced * self.spec.channels_in + reduced,
+            Direction::Transposed => reduced * self.spec.channels_in + produced,
+        };
+        let place = |y: usize, x: usize| match self.direction {
+            Direction::Forward => y * 3 + x,
+            Direction::Transposed => (2 - y) * 3 + (2 - x),
+        };
+        std::array::from_fn(|y| std::array::from_fn(|x| f64::from(part.of(weights[start + place(y, x)]))))
+    }
+}
+
+/// Rows of tiles of a task: as many as keep its products in L2, but few enough that there are [`TASKS`].
+fn chunk_rows([rows, columns]: [usize; 2], channels: usize) -> usize {
+    let cached = CHUNK_TILES / columns;
+    let shared = (rows * channels).div_ceil(TASKS);
+    // Fewer tiles than a kernel takes at once would read the weights more often.
+    let filled = 14_usize.div_ceil(columns);
+    cached.min(shared.max(filled)).clamp(1, rows)
+}

@@ -1,0 +1,299 @@
+//! Running a plan: all inputs are transformed, then tasks multiply and transform back.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::repair::RowOf;
+use super::transform::{InputRow, OutputRow};
+use super::{Repair, WinogradPlan, WinogradWeights};
+use crate::buffer::AlignedBuffer;
+use crate::conv::{ConvError, balanced};
+use crate::epilogue::{Epilogue, Row};
+use crate::tile::{Part, TileArgs, TileFn};
+use relc_program::layout::check;
+
+/// One pass over one sample.
+#[derive(Clone, Copy, Debug)]
+pub struct WinogradPass<'a> {
+    /// The weights, transformed by the same plan.
+    pub weights: &'a WinogradWeights,
+    /// In the plan's input layout, with zeros in halo and padding channels.
+    pub input: &'a [f32],
+    /// What is done with each finished row while it is in L1.
+    pub epilogue: Epilogue<'a>,
+    /// How small outputs are computed again, before the epilogue; for outputs that are divided by.
+    pub repair: Option<&'a Repair>,
+}
+
+/// Memory that tasks share and of which they write different elements.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+
+// SAFETY: tasks write disjoint elements (see `WinogradPlan::transform_row` and `WinogradPlan::run_task`), and
+// the buffer is borrowed uniquely meanwhile.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+thread_local! {
+    /// Products of one task, `[position][OB][tile][V]`.
+    static PRODUCTS: RefCell<AlignedBuffer> = RefCell::new(AlignedBuffer::zeroed(0));
+}
+
+impl WinogradPlan {
+    /// Computes the output's interior on this thread. `scratch` is overwritten.
+    ///
+    /// # Errors
+    /// As of [`crate::conv::ConvPlan::run`], and if `scratch` has not [`WinogradPlan::scratch_len`] elements.
+    pub fn run(
+        &self,
+        pass: &WinogradPass<'_>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) -> Result<(), ConvError> {
+        let (scratch, out) = self.check(pass, scratch, out)?;
+        // SAFETY: checked; both buffers are borrowed uniquely, and all of the input is transformed before it
+        // is read.
+        (0..self.transform_tasks()).for_each(|task| unsafe { self.transform_row(task, pass, scratch) });
+        // SAFETY: as above.
+        (0..self.sum_tasks(pass)).for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
+        // SAFETY: as above.
+        (0..self.tasks()).for_each(|task| unsafe { self.run_task(task, pass, scratch, out) });
+        Ok(())
+    }
+
+    /// Computes the same, to the bit, on the current rayon pool.
+    ///
+    /// # Errors
+    /// As of [`WinogradPlan::run`].
+    pub fn run_parallel(
+        &self,
+        pass: &WinogradPass<'_>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) -> Result<(), ConvError> {
+        let (scratch, out) = self.check(pass, scratch, out)?;
+        let share = self.transform_tasks().div_ceil(rayon::current_num_threads() * 4).max(1);
+        let transforms = (0..self.transform_tasks()).into_par_iter().with_min_len(share);
+        // SAFETY: checked; both buffers are borrowed uniquely, tasks write different elements, and all of the
+        // input is transformed before it is read.
+        transforms.for_each(|task| unsafe { self.transform_row(task, pass, scratch) });
+        // SAFETY: as above.
+        (0..self.sum_tasks(pass))
+            .into_par_iter()
+            .for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
+        // SAFETY: as above.
+        (0..self.tasks()).into_par_iter().for_each(|task| unsafe { self.run_task(task, pass, scratch, out) });
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        pass: &WinogradPass<'_>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) -> Result<(Shared, Shared), ConvError> {
+        check("the input", pass.input.len(), self.input.len())?;
+        check("the output", out.len(), self.output.len())?;
+        check("the scratch memory", scratch.len(), self.scratch_len())?;
+        check("the transformed weights", pass.weights.data.len(), self.weights_len)?;
+        pass.epilogue.check(&self.output)?;
+        Ok((Shared(scratch.as_mut_ptr()), Shared(out.as_mut_ptr())))
+    }
+
+    fn transform_tasks(&self) -> usize {
+        self.input.blocks() * self.tiles[0]
+    }
+
+    /// Rows of tiles whose inputs are summed, for the repair of small outputs.
+    fn sum_tasks(&self, pass: &WinogradPass<'_>) -> usize {
+        if pass.repair.is_some() { self.tiles[0] } else { 0 }
+    }
+
+    /// The place of the sums of a row of tiles in the scratch memory.
+    fn sums_offset(&self, tile_row: usize) -> usize {
+        self.positions() * self.position_stride() + tile_row * self.tiles[1]
+    }
+
+    /// Sums the inputs of each tile of a row; different tasks write different rows.
+    ///
+    /// # Safety
+    /// As of [`WinogradPlan::transform_row`].
+    unsafe fn sum_row(&self, tile_row: usize, pass: &WinogradPass<'_>, scratch: Shared) {
+        // SAFETY: the sums lie behind the transformed input, and this task alone accesses those of its row.
+        let sums = unsafe {
+            std::slice::from_raw_parts_mut(scratch.0.add(self.sums_offset(tile_row)), self.tiles[1])
+        };
+        // SAFETY: the plan's instruction set is the machine's, and the input has been checked.
+        unsafe { (self.transforms.sums)(self, pass.input, tile_row, sums) }
+    }
+
+    fn tasks(&self) -> usize {
+        self.tiles[0].div_ceil(self.chunk_rows) * self.channels.len()
+    }
+
+    /// Transforms a row of tiles of an input block; different tasks write different blocks or tiles.
+    ///
+    /// # Safety
+    /// The buffers have been checked, and nothing else accesses this task's elements of the scratch memory.
+    unsafe fn transform_row(&self, task: usize, pass: &WinogradPass<'_>, scratch: Shared) {
+        let width = self.isa.width();
+        let halo = self.input.halo();
+        let (block, tile_row) = (task / self.tiles[0], task % self.tiles[0]);
+        // Not negative: the halo covers the kernel.
+        let y = (tile_row * self.form.outputs()) as i64 + self.shift[0] + halo.top as i64;
+        let x = self.shift[1] + halo.left as i64;
+        let (y, x) = (y as usize, x as usize);
+        let [rows, columns] =
+            [self.input.block_stride() / self.input.row_stride(), self.input.row_stride() / width];
+        let offset = block * self.input.block_stride() + y * self.input.row_stride() + x * width;
+        let target = (block * self.tiles[0] + tile_row) * self.tiles[1] * width;
+        // SAFETY: `rows` and `columns` are those that the layout, halo included, has from the corner on; the
+        // corner lies in it, as the tile has an output. N * N positions of this row's tiles lie in the
+        // scratch memory. The plan's instruction set is the machine's.
+        unsafe {
+            (self.transforms.input)(&InputRow {
+                input: pass.input.as_ptr().add(offset),
+                row_stride: self.input.row_stride(),
+                tiles: self.tiles[1],
+                rows: rows - y,
+                columns: columns - x,
+                out: scratch.0.add(target),
+                position_stride: self.position_stride(),
+            });
+        }
+    }
+
+    /// Computes some rows of tiles of some blocks; different tasks write different rows or blocks.
+    ///
+    /// # Safety
+    /// The buffers have been checked, the scratch memory holds the transformed input, and nothing
+    /// else accesses this task's elements of the output.
+    unsafe fn run_task(&self, task: usize, pass: &WinogradPass<'_>, scratch: Shared, out: Shared) {
+        let chunks = self.tiles[0].div_ceil(self.chunk_rows);
+        // Neighbouring tasks share weights.
+        let (channel_tile, first) = (task / chunks, task % chunks * self.chunk_rows);
+        let rows = first..(first + self.chunk_rows).min(self.tiles[0]);
+        PRODUCTS.with_borrow_mut(|products| {
+            let blocks = &self.channels[channel_tile];
+            let len = self.positions() * blocks.len() * rows.len() * self.tiles[1] * self.isa.width();
+            if products.len() < len {
+                *products = AlignedBuffer::zeroed(len);
+            }
+            // SAFETY: the contract of this function; `products` has the elements of this task.
+            unsafe {
+                self.multiply(channel_tile, rows.clone(), pass, scratch, products);
+                self.transform_back(blocks.clone(), rows, pass, (products, scratch), out);
+            }
+        });
+    }
+
+    /// Sums over channels: for each position a product of matrices, tiles x C by C x OB V.
+    ///
+    /// # Safety
+    /// As of [`WinogradPlan::run_task`]; `products` has `[position][OB][tile][V]` of these rows.
+    unsafe fn multiply(
+        &self,
+        channel_tile: usize,
+        rows: Range<usize>,
+        pass: &WinogradPass<'_>,
+        scratch: Shared,
+        products: &mut [f32],
+    ) {
+        let width = self.isa.width();
+        let blocks = self.channels[channel_tile].len();
+        let tiles = rows.len() * self.tiles[1];
+        let segments: Vec<(usize, TileFn)> = balanced(tiles, self.most(blocks))
+            .into_iter()
+            .filter_map(|segment| {
+                Some((segment.first, self.kernel(segment.pixels, blocks)?.function(Part::Raw)))
+            })
+            .collect();
+        let position_weights = self.input.blocks() * width * blocks * width;
+        for position in 0..self.positions() {
+            for &(segment, function) in &segments {
+                let first = rows.start * self.tiles[1] + segment;
+                // SAFETY: the segment's tiles lie in the position's part of the scratch memory, for each
+                // block (tap); its weights and products in theirs: the sizes are those that the plan
+                // computed.
+                unsafe {
+                    let args = TileArgs {
+                        input: scratch.0.add(position * self.position_stride() + first * width),
+                        weights: pass
+                            .weights
+                            .data
+                            .as_ptr()
+                            .add(self.weights[channel_tile] + position * position_weights),
+                        out: products.as_mut_ptr().add((position * blocks * tiles + segment) * width),
+                        taps: self.taps.as_ptr(),
+                        tap_count: self.taps.len() as u32,
+                        lanes: width as u32,
+                        in_pixel_stride: width as u32,
+                        out_pixel_stride: width as u32,
+                        out_block_stride: (tiles * width) as u32,
+                        accumulate: 0,
+                    };
+                    function(&args);
+                }
+            }
+        }
+    }
+
+    /// Transforms products to outputs and applies the epilogue to their rows.
+    ///
+    /// # Safety
+    /// As of [`WinogradPlan::run_task`]; `products` holds the products of these rows.
+    unsafe fn transform_back(
+        &self,
+        blocks: Range<usize>,
+        rows: Range<usize>,
+        pass: &WinogradPass<'_>,
+        (products, scratch): (&[f32], Shared),
+        out: Shared,
+    ) {
+        let width = self.isa.width();
+        let tiles = rows.len() * self.tiles[1];
+        for (ob, block) in blocks.clone().enumerate() {
+            for (index, tile_row) in rows.clone().enumerate() {
+                let top = tile_row * self.form.outputs();
+                let height = (self.output.height() - top).min(self.form.outputs());
+                // SAFETY: the rows and columns given are those of the image; the products of this row of
+                // tiles are in `products`. The plan's instruction set is the machine's.
+                unsafe {
+                    (self.transforms.output)(&OutputRow {
+                        products: products.as_ptr().add((ob * tiles + index * self.tiles[1]) * width),
+                        position_stride: blocks.len() * tiles * width,
+                        tiles: self.tiles[1],
+                        out: out.0.add(self.output.offset(block, top, 0)),
+                        row_stride: self.output.row_stride(),
+                        rows: height,
+                        columns: self.output.width(),
+                    });
+                }
+                if matches!(pass.epilogue, Epilogue::None) && pass.repair.is_none() {
+                    continue;
+                }
+                // SAFETY: the sums of the row lie in the scratch memory, which nothing writes any more.
+                let tiles = unsafe {
+                    let sums = scratch.0.add(self.sums_offset(tile_row));
+                    std::slice::from_raw_parts(sums, self.tiles[1])
+                };
+                for y in top..top + height {
+                    let len = self.output.width() * width;
+                    // SAFETY: the interior of a row lies in the buffer, and this task alone accesses it.
+                    let out = unsafe {
+                        std::slice::from_raw_parts_mut(out.0.add(self.output.offset(block, y, 0)), len)
+                    };
+                    if let Some(repair) = pass.repair {
+                        let row = RowOf { block, y, outputs: self.form.outputs(), tiles };
+                        // SAFETY: the plan's instruction set is the machine's.
+                        unsafe { (self.transforms.repair)(repair, pass.input, row, out) };
+                    }
+                    pass.epilogue.apply(Row { isa: self.isa, block, y, channels: width }, out);
+                }
+            }
+        }
+    }
+}

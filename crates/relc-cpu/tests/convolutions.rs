@@ -1,0 +1,227 @@
+//! Planned convolutions of any geometry against naive loops in f64.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+use relc_cpu::Isa;
+use relc_cpu::conv::{ConvError, ConvPlan};
+use relc_cpu::epilogue::{Epilogue, Operand};
+use relc_cpu::tile::Part;
+use relc_program::conv::{ConvSpec, Direction, SpecError};
+use relc_program::layout::{Blocked, Halo};
+use support::{Case, guarded, naive, values};
+
+const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Transposed];
+
+/// Checks one convolution in both directions on every instruction set of the machine.
+#[track_caller]
+fn check(case: &Case, part: Part) {
+    for direction in DIRECTIONS {
+        let (from, _) = case.sizes(direction);
+        let dense = values(from.iter().product(), 2);
+        let weights = case.weights();
+        let (expected, sizes) = naive(case, direction, part, &weights, &dense);
+        for isa in Isa::available() {
+            for narrow in [false, true] {
+                let plan = case.plan(direction, isa, narrow && case.spec.groups == 1);
+                let (got, intact) = guarded(&plan, &weights, &dense, part, Epilogue::None, false);
+                assert!(intact, "{case:?} {direction:?} {isa}: wrote outside of the interior");
+                for (i, (&got, (&expected, &size))) in got.iter().zip(expected.iter().zip(&sizes)).enumerate()
+                {
+                    // An f32 sum is as exact as the magnitudes of its terms; 1e-5 holds for thousands of
+                    // them.
+                    let error = (f64::from(got) - expected).abs();
+                    let place = || {
+                        format!(
+                            "{case:?} {direction:?} {isa} narrow {narrow} at {i}: {got}, expected {expected}"
+                        )
+                    };
+                    assert!(error <= 1e-5 * size, "{}", place());
+                }
+                let (parallel, _) = guarded(&plan, &weights, &dense, part, Epilogue::None, true);
+                assert_eq!(parallel, got, "{case:?} {direction:?} {isa}: depends on threads");
+            }
+        }
+    }
+}
+
+fn plain(
+    channels_in: usize,
+    channels_out: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+    image: [usize; 2],
+) -> Case {
+    Case { spec: ConvSpec::square(channels_in, channels_out, kernel, stride, pad), image, extra: 0 }
+}
+
+#[test]
+fn layers_of_resnets() {
+    check(&plain(3, 64, 7, 2, 3, [30, 34]), Part::Raw);
+    check(&plain(32, 48, 3, 1, 1, [14, 14]), Part::Positive);
+    check(&plain(32, 48, 3, 2, 1, [15, 28]), Part::Positive);
+    check(&plain(32, 64, 1, 2, 0, [14, 14]), Part::Negative);
+    check(&plain(48, 80, 1, 1, 0, [7, 7]), Part::Raw);
+    check(&plain(96, 100, 1, 1, 0, [1, 1]), Part::Raw);
+}
+
+#[test]
+fn few_channels_on_either_side() {
+    for channels in 1..=5 {
+        check(&plain(channels, 20, 3, 1, 1, [6, 9]), Part::Raw);
+        check(&plain(channels, channels, 5, 3, 2, [11, 8]), Part::Positive);
+        check(&plain(20, channels, 1, 1, 0, [5, 5]), Part::Raw);
+    }
+}
+
+#[test]
+fn groups_of_any_size() {
+    for (groups, group_in, group_out) in
+        [(2, 3, 5), (32, 4, 4), (4, 16, 32), (3, 24, 8), (5, 7, 16), (2, 24, 24), (3, 1, 2)]
+    {
+        let base = ConvSpec::square(groups * group_in, groups * group_out, 3, 1, 1);
+        let spec = ConvSpec { groups, ..base };
+        check(&Case { spec, image: [5, 7], extra: 0 }, Part::Raw);
+        check(&Case { spec: ConvSpec { stride: [2, 1], ..spec }, image: [5, 7], extra: 1 }, Part::Negative);
+    }
+}
+
+#[test]
+fn depthwise() {
+    for channels in [8, 16, 20, 33] {
+        let spec = ConvSpec { groups: channels, ..ConvSpec::square(channels, channels, 3, 1, 1) };
+        check(&Case { spec, image: [9, 17], extra: 0 }, Part::Positive);
+        check(&Case { spec: ConvSpec { stride: [2; 2], ..spec }, image: [9, 17], extra: 2 }, Part::Raw);
+    }
+}
+
+#[test]
+fn strides_beyond_the_kernel_leave_zeros() {
+    check(&plain(16, 16, 1, 3, 0, [7, 2]), Part::Raw);
+    check(&plain(16, 16, 2, 5, 0, [13, 3]), Part::Raw);
+}
+
+#[test]
+fn pads_of_pointwise_kernels_are_no_pixels() {
+    for pads in [[0, 0, 0, 1], [0, 0, 2, 0], [1, 0, 0, 0], [0, 3, 1, 1]] {
+        let spec = ConvSpec { pads, ..ConvSpec::square(3, 20, 1, 1, 0) };
+        for image in [[1, 1], [4, 4], [3, 7]] {
+            check(&Case { spec, image, extra: 0 }, Part::Raw);
+        }
+    }
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let axis = || (1usize..=4, 1usize..=3, 1usize..=3, 0usize..=3, 0usize..=3, 1usize..=19);
+    let channels =
+        prop_oneof![(1usize..=40, 1usize..=40, Just(1usize)), (1usize..=6, 1usize..=6, 2usize..=5)];
+    (channels, axis(), axis(), 0usize..=2).prop_map(|((c, m, groups), y, x, extra)| {
+        let image =
+            |(kernel, _, dilation, before, after, size): (usize, usize, usize, usize, usize, usize)| {
+                // At least the kernel, so that there is an output.
+                size.max(((kernel - 1) * dilation + 1).saturating_sub(before + after)).max(1)
+            };
+        let spec = ConvSpec {
+            channels_in: c * groups,
+            channels_out: m * groups,
+            groups,
+            kernel: [y.0, x.0],
+            stride: [y.1, x.1],
+            dilation: [y.2, x.2],
+            pads: [y.3, x.3, y.4, x.4],
+        };
+        Case { spec, image: [image(y), image(x)], extra }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_convolution(case in cases(), part in prop::sample::select(&Part::ALL[..])) {
+        check(&case, part);
+    }
+}
+
+#[test]
+fn epilogues_work_on_finished_rows() {
+    let cases =
+        [plain(24, 40, 3, 1, 1, [6, 11]), plain(24, 40, 1, 1, 0, [6, 7]), plain(3, 20, 3, 2, 1, [9, 8])];
+    for case in cases {
+        for direction in DIRECTIONS {
+            for isa in Isa::available() {
+                check_epilogues(&case, direction, isa);
+            }
+        }
+    }
+}
+
+fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
+    let plan = case.plan(direction, isa, true);
+    let (from, to) = case.sizes(direction);
+    let dense = values(from.iter().product(), 2);
+    let run = |epilogue, parallel| guarded(&plan, &case.weights(), &dense, Part::Raw, epilogue, parallel);
+    let (z, _) = run(Epilogue::None, false);
+
+    let layout = Blocked::new(to[0], plan.2.block(), to[1], to[2], Halo::uniform(2)).unwrap();
+    let other = values(z.len(), 5);
+    let mut data = vec![0.0; layout.len()];
+    layout.pack(&other, &mut data).unwrap();
+    let operand = Operand { data: &data, layout };
+    let bias = values(to[0], 6);
+    let channel = |i: usize| bias[i / (to[1] * to[2])];
+    let expect = |epilogue, expected: &dyn Fn(usize) -> f32| {
+        for parallel in [false, true] {
+            let (got, intact) = run(epilogue, parallel);
+            assert!(intact);
+            for (i, got) in got.iter().enumerate() {
+                let expected = expected(i);
+                assert!(
+                    (got - expected).abs() <= 1e-6 * (1.0 + expected.abs()),
+                    "{case:?} at {i}: {got}, {expected}"
+                );
+            }
+        }
+    };
+    let activate = Epilogue::Activate { bias: Some(&bias), residual: Some(operand), relu: true };
+    expect(activate, &|i| (z[i] + channel(i) + other[i]).max(0.0));
+    let product = Epilogue::Product { factor: operand, addend: None };
+    expect(product, &|i| z[i] * other[i]);
+    let product = Epilogue::Product { factor: operand, addend: Some(operand) };
+    expect(product, &|i| z[i] * other[i] + other[i]);
+    let offset = vec![0.25; to[0]];
+    let flags = [AtomicBool::new(false), AtomicBool::new(false)];
+    for (floor, vanished) in [0.5, 0.0].into_iter().zip(&flags) {
+        let quotient =
+            Epilogue::Quotient { relevance: operand, offset: &offset, floor, vanished: Some(vanished) };
+        expect(quotient, &|i| if (z[i] + 0.25).abs() > floor { other[i] / (z[i] + 0.25) } else { 0.0 });
+        let loses = (0..z.len()).any(|i| (z[i] + 0.25).abs() <= floor && other[i] != 0.0);
+        assert_eq!(vanished.load(Ordering::Relaxed), loses, "{case:?}");
+    }
+}
+
+#[test]
+fn plans_and_calls_that_do_not_fit_are_refused() {
+    let spec = ConvSpec::square(16, 16, 3, 1, 1);
+    let isa = Isa::Portable;
+    let layout = |channels, size, halo| Blocked::new(channels, 8, size, size, Halo::uniform(halo)).unwrap();
+    let out = layout(16, 6, 0);
+    let refused =
+        |input: &Blocked, output: &Blocked| ConvPlan::forward(&spec, isa, input, output).unwrap_err();
+    assert!(matches!(refused(&layout(16, 6, 0), &out), ConvError::Halo { .. }));
+    assert!(matches!(refused(&layout(15, 6, 1), &out), ConvError::Image { what: "input", .. }));
+    assert!(matches!(refused(&layout(16, 6, 1), &layout(16, 5, 0)), ConvError::Image { what: "output", .. }));
+    let sixteens = Blocked::new(16, 16, 6, 6, Halo::uniform(1)).unwrap();
+    assert!(matches!(refused(&sixteens, &out), ConvError::Block { .. }));
+
+    let plan = ConvPlan::forward(&spec, isa, &layout(16, 6, 1), &out).unwrap();
+    assert!(matches!(plan.pack(&[0.0; 5]), Err(ConvError::Length(_))));
+    let weights = plan.pack(&values(16 * 16 * 9, 1)).unwrap();
+    let input = vec![0.0; plan.input_len()];
+    let pass =
+        relc_cpu::conv::Pass { weights: &weights, part: Part::Raw, input: &input, epilogue: Epilogue::None };
+    assert!(matches!(plan.run(&pass, &mut [0.0; 7]), Err(ConvError::Length(_))));
+}

@@ -1,0 +1,86 @@
+//! Errors of programs.
+
+use std::fmt;
+
+use crate::conv::SpecError;
+use crate::layout::LayoutError;
+
+/// A graph that can't be lowered.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LowerError {
+    /// A node that no program can hold.
+    #[error("{node} can't be compiled: {reason}")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// A node's first axis is not the batch.
+    #[error(
+        "{node} {does} its first axis, which must be the batch of every value; export the model with an input whose \
+         first axis is the batch, such as [N,C,H,W]"
+    )]
+    Batch {
+        /// The node.
+        node: String,
+        /// `moves` or `changes`.
+        does: &'static str,
+    },
+    /// The graph is not what can be lowered.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// A pass over a program that can't do its work.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// A step that a pass can't treat.
+    #[error("{pass}: {step}: {reason}")]
+    Step {
+        /// The pass.
+        pass: &'static str,
+        /// What the step is for.
+        step: String,
+        /// Why.
+        reason: String,
+    },
+    /// A pass left a program that is malformed: a defect of relc.
+    #[error("{pass} left a malformed program, please report it:\n{errors}")]
+    Verify {
+        /// The pass.
+        pass: &'static str,
+        /// What is wrong.
+        errors: ProgramErrors,
+    },
+    /// A convolution that is none.
+    #[error("{step}: {source}")]
+    Spec {
+        /// What the step is for.
+        step: String,
+        /// Why.
+        source: SpecError,
+    },
+    /// A value that is too large.
+    #[error("{step}: {source}")]
+    Layout {
+        /// What the step is for.
+        step: String,
+        /// Why.
+        source: LayoutError,
+    },
+}
+
+/// What is wrong with a program, a line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramErrors(pub Vec<String>);
+
+impl fmt::Display for ProgramErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for ProgramErrors {}

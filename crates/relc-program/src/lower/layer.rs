@@ -1,0 +1,153 @@
+//! Linear layers: what convolution each is.
+
+use relc_ir::op::{AveragePool, Conv, Gemm, LinearLayer, Window};
+use relc_ir::rule::WeightPart;
+use relc_ir::{NodeId, ValueId as GraphValue};
+
+use super::{Builder, image};
+use crate::conv::ConvSpec;
+use crate::error::LowerError;
+use crate::op::{WeightSource, Weights};
+
+/// A linear layer as a convolution.
+pub(super) struct Layer {
+    pub spec: ConvSpec,
+    pub window: Window,
+    source: WeightSource,
+    /// The pixels of the picture, if the layer is the mean over it: that is no matter for convolutions, whose cost
+    /// would grow with the square of them.
+    pub plane: Option<usize>,
+}
+
+impl Layer {
+    fn conv(x: [usize; 3], m: usize, conv: &Conv) -> Layer {
+        let w = conv.window;
+        let spec = ConvSpec {
+            channels_in: x[0],
+            channels_out: m,
+            groups: conv.group,
+            kernel: w.kernel,
+            stride: w.strides,
+            dilation: w.dilations,
+            pads: w.pads,
+        };
+        Layer { spec, window: w, source: WeightSource::Constant, plane: None }
+    }
+
+    /// An average pool as a depthwise convolution.
+    fn pool(x: [usize; 3], window: Window) -> Layer {
+        let conv = Conv { window, group: x[0], folded_bias: false };
+        let tap = 1.0 / (window.kernel[0] * window.kernel[1]) as f32;
+        let is_whole = window.kernel == [x[1], x[2]] && window.pads == [0; 4];
+        let plane = is_whole.then_some(x[1] * x[2]);
+        Layer { source: WeightSource::Tap(tap), plane, ..Layer::conv(x, x[0], &conv) }
+    }
+
+    /// The one weight of an average pool.
+    pub fn tap(&self) -> Option<f32> {
+        match self.source {
+            WeightSource::Tap(tap) => Some(tap),
+            _ => None,
+        }
+    }
+
+    /// A form of its weights, as a step names them.
+    pub fn weights(&self, form: WeightPart, gamma: f64) -> Weights {
+        let form = match (self.source, form) {
+            // A pool's weights are positive.
+            (WeightSource::Tap(_), WeightPart::Positive) => WeightPart::Raw,
+            (_, form) => form,
+        };
+        let gamma =
+            if matches!(form, WeightPart::GammaPositive | WeightPart::GammaNegative) { gamma } else { 0.0 };
+        Weights { source: self.source, form, gamma }
+    }
+
+    /// The layer's sums over an input that has one value per channel at every valid position, `f64[M,OH,OW]`; padding
+    /// counts as 0. `weight` gives element `i` of `f32[M,C/groups,kH,kW]`, `size` is the input's H, W and `out` the
+    /// output's.
+    pub fn constant_sums(
+        &self,
+        weight: impl Fn(usize) -> f64,
+        channel: impl Fn(usize) -> f64,
+        size: [usize; 2],
+        [oh, ow]: [usize; 2],
+    ) -> Vec<f64> {
+        if let Some(pixels) = self.plane {
+            let taps = pixels as f64 * weight(0);
+            return (0..self.spec.channels_out).map(|c| channel(c) * taps).collect();
+        }
+        let [kh, kw] = self.spec.kernel;
+        let inputs = self.spec.channels_in / self.spec.groups;
+        let outputs = self.spec.channels_out / self.spec.groups;
+        let mut sums = Vec::with_capacity(self.spec.channels_out * oh * ow);
+        for m in 0..self.spec.channels_out {
+            // The sum over input channels of each tap.
+            let tap = |t: usize| -> f64 {
+                let weight = |c: usize| weight((m * inputs + c) * kh * kw + t);
+                (0..inputs).map(|c| channel(m / outputs * inputs + c) * weight(c)).sum()
+            };
+            let taps: Vec<f64> = (0..kh * kw).map(tap).collect();
+            for y in 0..oh {
+                for x in 0..ow {
+                    let rows = self.window.taps(0, y, size[0]);
+                    let row = |ky: usize| -> f64 {
+                        self.window.taps(1, x, size[1]).map(|(kx, _)| taps[ky * kw + kx]).sum()
+                    };
+                    sums.push(rows.map(|(ky, _)| row(ky)).sum());
+                }
+            }
+        }
+        sums
+    }
+
+    /// Where element `i` of `f32[M,C/groups,kH,kW]` is in the weight as it is stored.
+    pub fn stored(&self, i: usize) -> usize {
+        match self.source {
+            WeightSource::Transposed => {
+                let (k, m) = (self.spec.channels_in, self.spec.channels_out);
+                i % k * m + i / k
+            }
+            _ => i,
+        }
+    }
+}
+
+impl Builder<'_> {
+    /// The layer of a relevance node; none if it is no convolution.
+    pub(super) fn layer(&self, node: NodeId, layer: &LinearLayer) -> Result<Option<Layer>, LowerError> {
+        let operands = self.graph.operands(node);
+        self.layer_with(node, layer, operands[1], operands.get(2).copied())
+    }
+
+    pub(super) fn layer_with(
+        &self,
+        node: NodeId,
+        layer: &LinearLayer,
+        x: GraphValue,
+        weight: Option<GraphValue>,
+    ) -> Result<Option<Layer>, LowerError> {
+        let x = image(self.graph.ty(x));
+        let dims = weight.and_then(|w| self.graph.ty(w).fixed_dims()).unwrap_or_default();
+        Ok(match layer {
+            LinearLayer::Conv(conv) => Some(Layer::conv(x, dims.first().copied().unwrap_or(0), conv)),
+            LinearLayer::Gemm(Gemm { trans_b, .. }) => {
+                let [rows, columns] = dims[..] else {
+                    return Err(self.unsupported(node, "its weight is no matrix"));
+                };
+                let (m, source) = match trans_b {
+                    true => (rows, WeightSource::Constant),
+                    false => (columns, WeightSource::Transposed),
+                };
+                let window = Window::new([1, 1], [1, 1]);
+                Some(Layer { spec: ConvSpec::gemm(x[0], m), window, source, plane: None })
+            }
+            LinearLayer::AveragePool(AveragePool { window, count_include_pad }) => {
+                // Windows that count their taps differently are no convolution.
+                let uniform = (window.pads == [0; 4] || *count_include_pad) && !window.ceil;
+                uniform.then(|| Layer::pool(x, *window))
+            }
+            LinearLayer::GlobalAveragePool => Some(Layer::pool(x, Window::new([x[1], x[2]], [1, 1]))),
+        })
+    }
+}

@@ -1,0 +1,397 @@
+//! What steps do. Nothing here knows a machine: sizes are those of one sample, constants have names.
+
+use relc_ir::op::{Activation, Arithmetic, AveragePool, MaxPool, Window};
+use relc_ir::rule::{Condition, Surrogate, WeightPart};
+
+use crate::conv::{ConvSpec, Direction};
+
+/// A flag of a sample: raised where a quotient met a denominator that it can't divide by.
+pub type FlagId = usize;
+
+/// What a step does. Its operands are the step's: values that it reads and writes, and constants, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepOp {
+    /// A convolution with what is fused into it.
+    Conv(Box<ConvOp>),
+    /// `y = max` over windows of `x`. Reads x.
+    MaxPool(MaxPool),
+    /// `y = mean` over windows of `x`. Reads x.
+    AveragePool(AveragePool),
+    /// The relevance of a max pool goes to the winner of each window. Reads r, x.
+    Winner(MaxPool),
+    /// A function of each element. Reads x.
+    Activation(Activation),
+    /// `max(x, 0)` or `min(x, 0)`, kept beside `x`. Reads x.
+    Part(Side),
+    /// `y = x * scale[c] + shift[c]`, then the positive part with `relu`. Reads x; constants scale, shift.
+    Affine {
+        /// Whether negative values become 0.
+        relu: bool,
+    },
+    /// `y = a op b`, then the positive part with `relu`; one of both may be one pixel for all. Reads a, b.
+    Binary {
+        /// Add, Sub or Mul.
+        op: Arithmetic,
+        /// Whether negative values become 0.
+        relu: bool,
+    },
+    /// `y = x0 + x1 + ...` in this order, then the positive part with `relu`. Reads what is added.
+    Sum {
+        /// Whether negative values become 0.
+        relu: bool,
+    },
+    /// `y = factor x`. Reads x.
+    Scale {
+        /// The factor.
+        factor: f32,
+    },
+    /// `y = x * factor[c] + addend`. Reads x, and the addend if there is one; constant factor.
+    ScaleChannels {
+        /// Whether something is added.
+        addend: bool,
+    },
+    /// `y = x * factor[c,h,w]`. Reads x; constant factor.
+    ScaleElements,
+    /// `y[c,h,w] = weight s[c]`, times a factor, plus an addend: the transposed mean over a picture. Reads s, and the
+    /// factor and the addend if they are there.
+    Broadcast {
+        /// The weight.
+        weight: f32,
+        /// Whether there is a factor.
+        product: bool,
+        /// Whether there is an addend, which comes with a factor alone.
+        addend: bool,
+    },
+    /// `r_a = r |a| / (|a| + |b|)` and `r_b = r - r_a`; 1/2 each where both are 0. Reads a, b, r; writes r_a, r_b.
+    SplitRatio,
+    /// `y = share x` and `z = x - y`. Reads x; writes y, z.
+    Share {
+        /// The share.
+        share: f32,
+    },
+    /// `s = R / den` of each part of a rule, and what the denominators lose.
+    Quotients(Box<Quotients>),
+    /// `eps = factor sqrt(mean x^2)`, one number. Reads x.
+    Stabilise {
+        /// The factor.
+        factor: f64,
+    },
+    /// The derivative of a Relu, or what stands for it. Reads r, x.
+    Derivative(Surrogate),
+    /// The same values in another layout. Reads x.
+    Convert,
+    /// Elements of one value become elements of another.
+    Move(Move),
+    /// What the step's node does, by the interpreter: an op that no step says otherwise. Reads the node's data
+    /// operands, writes its outputs.
+    Interpret,
+    /// Relevance that no denominator could divide (where s is 0) goes evenly to the receptive field; nothing is done
+    /// unless the flag is raised. Reads r, s; adds to what it writes.
+    Flat(Flat),
+    /// Raises a flag: a constant denominator vanishes.
+    Raise {
+        /// Which.
+        flag: FlagId,
+    },
+    /// Sums of a relevance value, for the ledger. Reads it.
+    Tally(Vec<String>),
+    /// What a bias or a stabiliser took, for the ledger: the sum of `s * by[c]`. Reads s; constant by.
+    Absorbed {
+        /// Whether it was a bias.
+        bias: bool,
+    },
+}
+
+/// Which part of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// `max(x, 0)`.
+    Positive,
+    /// `min(x, 0)`.
+    Negative,
+}
+
+/// A convolution, or a fully connected layer or average pool as one, forward or transposed.
+///
+/// Reads its input, and then what its epilogue reads; constants: its weights, unless they are one number, and what the
+/// epilogue takes. Writes its output; by Winograd's algorithm, also memory for the transformed input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvOp {
+    /// The geometry of the forward convolution.
+    pub spec: ConvSpec,
+    /// Which way it runs.
+    pub direction: Direction,
+    /// Its weights.
+    pub weights: Weights,
+    /// How exact its sums have to be.
+    pub exactness: Exactness,
+    /// Whether no product that it sums is negative.
+    pub non_negative: bool,
+    /// How it is computed; none until choose-convolutions has run.
+    pub algorithm: Option<Algorithm>,
+    /// What is done with its sums.
+    pub epilogue: Epilogue,
+}
+
+/// The weights of a convolution: a form of a constant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weights {
+    /// Where they are.
+    pub source: WeightSource,
+    /// Which form of them is used.
+    pub form: WeightPart,
+    /// `g` of the gamma forms; 0 in others.
+    pub gamma: f64,
+}
+
+/// Where the weights of a convolution are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WeightSource {
+    /// In the constant `f32[M,C/groups,kH,kW]`, or `f32[M,C]` of a fully connected layer.
+    Constant,
+    /// In the constant `f32[C,M]` of a fully connected layer.
+    Transposed,
+    /// Every weight is this number.
+    Tap(f32),
+}
+
+/// How exact the sums of a convolution have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exactness {
+    /// They are measured against the largest of them.
+    Plain,
+    /// Something is divided by them, so each has to be exact to a fraction of itself.
+    Divisor,
+    /// Something is divided by them, and nothing bounds how small they may be: they are summed plainly, and their zeros
+    /// are zeros.
+    Exact,
+}
+
+/// How a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// As sums of products.
+    Direct,
+    /// By Winograd's F(2x2, 3x3).
+    Winograd2,
+    /// By Winograd's F(4x4, 3x3).
+    Winograd4,
+}
+
+/// What is done with the sums of a convolution before they are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Epilogue {
+    /// Nothing.
+    None,
+    /// `y = sum + bias[c]`, then the positive part with `relu`. Constant bias if there is one.
+    ///
+    /// With `residual`, what is added to `y` before the positive part is read. With `joined`, `y` is kept as it is, and a
+    /// second output is the sum with its positive part: a join that is split later by what its branches were.
+    Activate {
+        /// Whether there is a bias.
+        bias: bool,
+        /// Whether something is added.
+        residual: bool,
+        /// Whether the sum before the addition is an output as well, the first of two.
+        joined: bool,
+        /// Whether negative values become 0.
+        relu: bool,
+    },
+    /// `s = r / (sum + offset[c])`, 0 where the magnitude of that is at most `floor`; the flag is raised where that
+    /// loses relevance. Reads r; constant offset.
+    Quotient {
+        /// The smallest denominator.
+        floor: f32,
+        /// Raised where a denominator vanishes under relevance.
+        flag: Option<FlagId>,
+    },
+    /// `r = factor * sum + addend`. Reads the factor, and the addend if there is one.
+    Product {
+        /// Whether something is added.
+        addend: bool,
+        /// The relevance values whose sums are those of `factor * sum`, for the ledger; empty if nobody asks.
+        tally: Vec<String>,
+    },
+}
+
+/// `s = R / den` of each part of a rule.
+///
+/// Reads r; the layer's output z if a part asks for it; eps (one number) if the stabiliser is given; then the tensors of
+/// each part. Constants: of each part, the constant and the bias that it has. Writes s of each part, and what is lost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quotients {
+    /// The parts.
+    pub parts: Vec<QuotientPart>,
+    /// What is added to denominators.
+    pub stabiliser: QuotientStabiliser,
+    /// What becomes of relevance that no denominator divides.
+    pub vanishing: Vanishing,
+    /// Whether z is read.
+    pub output: bool,
+    /// Whether what is not passed on is written, rather than booked.
+    pub lost: bool,
+}
+
+/// A part: `s = scale R / (den + stabiliser)` where its condition holds, else 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuotientPart {
+    /// What R is multiplied by.
+    pub scale: f32,
+    /// For which outputs it counts.
+    pub on: Condition,
+    /// What it is divided by; none for a derivative.
+    pub denominator: Option<Denominator>,
+}
+
+/// What a part divides by, before the stabiliser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denominator {
+    /// The layer's output z.
+    Output {
+        /// Whether a bias is told from it.
+        biased: bool,
+    },
+    /// A sum.
+    Sum {
+        /// How many tensors are added.
+        tensors: usize,
+        /// Whether a constant `[C,H,W]` is added.
+        constant: bool,
+        /// Whether a bias `[C]` is added.
+        biased: bool,
+    },
+}
+
+impl Denominator {
+    /// The tensors that it reads.
+    pub fn tensors(self) -> usize {
+        match self {
+            Denominator::Output { .. } => 0,
+            Denominator::Sum { tensors, .. } => tensors,
+        }
+    }
+
+    /// Whether it takes a constant, and whether it takes a bias.
+    pub fn constants(self) -> [bool; 2] {
+        match self {
+            Denominator::Output { biased } => [false, biased],
+            Denominator::Sum { constant, biased, .. } => [constant, biased],
+        }
+    }
+}
+
+/// What is added to a denominator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum QuotientStabiliser {
+    /// Nothing.
+    None,
+    /// `eps`.
+    Plain(f64),
+    /// `eps` where `den >= 0`, else `-eps`.
+    Signed(f64),
+    /// As `Signed`, with an eps that is read.
+    Given,
+}
+
+/// What becomes of relevance that no denominator can divide; `s` is 0 there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Vanishing {
+    /// It is lost where the denominator is 0.
+    Clipped,
+    /// A later step spreads it evenly, where the denominator's magnitude is below `floor`.
+    Flat {
+        /// The smallest denominator.
+        floor: f32,
+        /// Raised where there is some.
+        flag: FlagId,
+    },
+}
+
+/// A move: for each index of a box, the element of the output at `to` is that of the input at `from`. Elements are
+/// counted row-major in the dense `[C,H,W]` of a sample. Reads x.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The sizes of the box.
+    pub dims: Vec<usize>,
+    /// Where elements go.
+    pub to: Strided,
+    /// Where they come from.
+    pub from: Strided,
+    /// Whether every other element of the output becomes 0; else it stays what it is.
+    pub fill: bool,
+}
+
+/// Elements at `base + sum_k index_k strides_k`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strided {
+    /// Of the box' first index.
+    pub base: usize,
+    /// From an index to the next, along each dimension.
+    pub strides: Vec<usize>,
+}
+
+impl Strided {
+    /// The row-major elements of these sizes.
+    pub fn dense(dims: &[usize]) -> Strided {
+        let mut strides = vec![1; dims.len()];
+        for axis in (1..dims.len()).rev() {
+            strides[axis - 1] = strides[axis] * dims[axis];
+        }
+        Strided { base: 0, strides }
+    }
+
+    /// The element of the box' last index; none if that overflows.
+    pub fn last(&self, dims: &[usize]) -> Option<usize> {
+        let ends = self.strides.iter().zip(dims);
+        ends.map(|(stride, size)| stride.checked_mul(size.checked_sub(1)?))
+            .try_fold(self.base, |sum, end| sum.checked_add(end?))
+    }
+
+    /// The elements, in the order of the box' indices.
+    pub fn offsets(&self, dims: &[usize]) -> Vec<usize> {
+        let mut offsets = vec![self.base];
+        for (stride, size) in self.strides.iter().zip(dims) {
+            offsets = offsets.iter().flat_map(|at| (0..*size).map(move |i| at + i * stride)).collect();
+        }
+        offsets
+    }
+}
+
+/// The flat fallback of a linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flat {
+    /// The layer's window.
+    pub window: Window,
+    /// Its groups.
+    pub groups: usize,
+    /// Whether there is anything to spread.
+    pub flag: FlagId,
+}
+
+impl StepOp {
+    /// Whether the step is there for the ledger alone.
+    pub fn is_bookkeeping(&self) -> bool {
+        matches!(self, StepOp::Tally(_) | StepOp::Absorbed { .. })
+    }
+
+    /// The flag that the step may raise.
+    pub fn raises(&self) -> Option<FlagId> {
+        match self {
+            StepOp::Raise { flag } => Some(*flag),
+            StepOp::Quotients(quotients) => match quotients.vanishing {
+                Vanishing::Flat { flag, .. } => Some(flag),
+                Vanishing::Clipped => None,
+            },
+            StepOp::Conv(conv) => match conv.epilogue {
+                Epilogue::Quotient { flag, .. } => flag,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the step leaves something of what its output held.
+    pub fn adds_to_output(&self) -> bool {
+        matches!(self, StepOp::Flat(_)) || matches!(self, StepOp::Move(m) if !m.fill)
+    }
+}

@@ -1,0 +1,312 @@
+//! `fuse-epilogues`: what is done to each element of a convolution's sums is done before they are stored.
+//!
+//! ```text
+//! %1 = conv %0               =>   %2 = conv %0, epilogue=activate, relu=yes
+//! %2 = relu %1
+//!
+//! %1 = conv %0               =>   %2 = conv %0, %r, epilogue=quotient
+//! %2 = quotients %r, %1
+//!
+//! %1 = conv.transposed %s    =>   %2 = conv.transposed %s, %a, epilogue=product
+//! %2 = mul %a, %1
+//!
+//! %2 = sum %0, %1            =>   %2 = conv.transposed %s, %a, %0, epilogue=product, addend=yes
+//!
+//! %1 = conv %0               =>   %1, %2 = conv %0, %skip, epilogue=activate, residual=yes, joined=yes, relu=yes
+//! %2 = sum %1, %skip, relu
+//! ```
+//! An affine map, a sum or a product takes the positive part of its result in the same way. At a fork, what the backward
+//! convolution sends back joins what the other branches sent, in its epilogue; the ledger's sums of its own part are taken
+//! there too. At a join, the second convolution writes its own output, which the split of the relevance reads, and the sum.
+//!
+//! The fused step stands where the later of both stood. A value that something else reads stays.
+
+use relc_ir::op::{Activation, Arithmetic};
+use relc_ir::remark::Remarks;
+use relc_ir::rule::{Condition, WeightPart};
+
+use super::ProgramPass;
+use crate::conv::Direction;
+use crate::error::ProgramError;
+use crate::op::{
+    ConvOp, Denominator, Epilogue, Exactness, QuotientPart, QuotientStabiliser, Quotients, StepOp, Vanishing,
+    WeightSource,
+};
+use crate::program::{Constant, Program, Step, ValueId};
+use crate::uses::Uses;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct FuseEpilogues;
+
+impl ProgramPass for FuseEpilogues {
+    fn name(&self) -> &'static str {
+        "fuse-epilogues"
+    }
+
+    fn description(&self) -> &'static str {
+        "do elementwise work before the sums of convolutions are stored"
+    }
+
+    fn run(&self, program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramError> {
+        for fusion in [positive_part, quotient, product, addend] {
+            let mut fuser = Fuser::new(program);
+            let count = fuser.steps.len();
+            for at in 0..count {
+                match fusion(&mut fuser, at) {
+                    Ok(Some(what)) => remarks.applied(fuser.described(at), what),
+                    Ok(None) => {}
+                    Err(reason) => remarks.missed(fuser.described(at), reason),
+                }
+            }
+            fuser.finish();
+        }
+        Ok(())
+    }
+}
+
+/// A fusion at a step: what was done; nothing where there is nothing to fuse; or why not.
+type Fusion = Result<Option<String>, String>;
+
+/// The steps of a program while some are fused into others.
+struct Fuser<'p> {
+    program: &'p mut Program,
+    forward: usize,
+    /// The steps; none where one became part of another, several where one became some.
+    steps: Vec<Vec<Step>>,
+    uses: Uses,
+}
+
+impl<'p> Fuser<'p> {
+    fn new(program: &'p mut Program) -> Self {
+        let uses = Uses::of_program(program);
+        let forward = program.forward.len();
+        let steps =
+            std::mem::take(&mut program.forward).into_iter().chain(std::mem::take(&mut program.backward));
+        let steps = steps.map(|step| vec![step]).collect();
+        Fuser { program, forward, steps, uses }
+    }
+
+    fn finish(self) {
+        for (at, steps) in self.steps.into_iter().enumerate() {
+            let half = if at < self.forward { &mut self.program.forward } else { &mut self.program.backward };
+            half.extend(steps);
+        }
+    }
+
+    fn described(&self, at: usize) -> String {
+        self.steps[at].first().map(|step| step.origin.describe()).unwrap_or_default()
+    }
+
+    /// The step at a place, if none was fused there.
+    fn at(&self, at: usize) -> Option<&Step> {
+        match &self.steps[at][..] {
+            [step] => Some(step),
+            _ => None,
+        }
+    }
+
+    fn is_end(&self, value: ValueId) -> bool {
+        let ends = &self.program.ends;
+        [ends.input, ends.output, ends.seed, ends.relevance].contains(&value)
+    }
+
+    /// The place of the step that writes a value which nobody but the step at `at` reads.
+    fn feeds(&self, value: ValueId, at: usize) -> Option<usize> {
+        let alone = self.uses.only_reader(value) == Some(at) && !self.is_end(value);
+        self.uses.only_writer(value).filter(|writer| alone && *writer < at)
+    }
+
+    /// The convolution at a place, if nothing is fused into it yet.
+    fn bare(&self, at: usize, direction: Direction) -> Option<(&Step, &ConvOp)> {
+        let step = self.at(at)?;
+        match &step.op {
+            StepOp::Conv(conv) if conv.is_bare() && conv.direction == direction => Some((step, conv)),
+            _ => None,
+        }
+    }
+
+    /// Puts a step in place of two.
+    fn fuse(&mut self, before: usize, at: usize, fused: Vec<Step>) {
+        self.steps[before].clear();
+        self.steps[at] = fused;
+    }
+}
+
+/// The positive part of what a step writes.
+fn positive_part(f: &mut Fuser<'_>, at: usize) -> Fusion {
+    let Some(Step { op: StepOp::Activation(Activation::Relu), reads, writes, .. }) = f.at(at) else {
+        return Ok(None);
+    };
+    let (&[x], &[y]) = (&reads[..], &writes[..]) else { return Ok(None) };
+    let Some(writer) = f.uses.only_writer(x) else { return Ok(None) };
+    let Some(mut step) = f.at(writer).cloned() else { return Ok(None) };
+    match &mut step.op {
+        StepOp::Conv(conv) => match &mut conv.epilogue {
+            epilogue @ Epilogue::None => {
+                *epilogue = Epilogue::Activate { bias: false, residual: false, joined: false, relu: true };
+            }
+            Epilogue::Activate { relu, .. } => *relu = true,
+            _ => return Ok(None),
+        },
+        StepOp::Affine { relu } | StepOp::Binary { relu, .. } | StepOp::Sum { relu } => *relu = true,
+        _ => return Ok(None),
+    }
+    if f.feeds(x, at).is_none() {
+        return Err(format!("{x} is read by others too, so that its positive part is another value"));
+    }
+    step.writes = vec![y];
+    f.fuse(writer, at, vec![step]);
+    Ok(Some("takes the positive part of what the step before it writes, in that step".into()))
+}
+
+/// `s = R / den` of a convolution's sums.
+fn quotient(f: &mut Fuser<'_>, at: usize) -> Fusion {
+    let Some(step) = f.at(at) else { return Ok(None) };
+    let StepOp::Quotients(quotients) = &step.op else { return Ok(None) };
+    let Quotients { parts, stabiliser, vanishing, output: false, lost } = &**quotients else {
+        return Ok(None);
+    };
+    let [QuotientPart { scale, on, denominator: Some(denominator) }] = &parts[..] else { return Ok(None) };
+    let Denominator::Sum { tensors: 1, constant: false, biased } = *denominator else { return Ok(None) };
+    let (Some(&r), Some(&z), &[s, ..]) = (step.reads.first(), step.reads.last(), &step.writes[..]) else {
+        return Ok(None);
+    };
+    if f.uses.only_writer(z).is_none_or(|writer| f.bare(writer, Direction::Forward).is_none()) {
+        return Ok(None);
+    }
+    let Some(before) = f.feeds(z, at) else { return Err(format!("{z} is read by others too")) };
+    if *lost {
+        return Err("what it does not pass on is handed on, so that denominators stay".into());
+    }
+    if *scale != 1.0 || *on != Condition::Always {
+        return Err("its part is scaled, or does not count everywhere".into());
+    }
+    let (eps, signed) = match *stabiliser {
+        QuotientStabiliser::None => (0.0, false),
+        QuotientStabiliser::Plain(eps) => (eps, false),
+        QuotientStabiliser::Signed(eps) => (eps, true),
+        QuotientStabiliser::Given => return Err("its stabiliser measures the denominators".into()),
+    };
+    let (floor, flag) = match *vanishing {
+        Vanishing::Clipped if eps == 0.0 => {
+            return Err("what vanishes is booked by the quotient alone".into());
+        }
+        Vanishing::Clipped => (0.0, None),
+        Vanishing::Flat { floor, flag } => (floor, Some(flag)),
+    };
+    let bias = match (biased, step.constants.first()) {
+        (true, Some(name)) => match f.program.constants.get(name).and_then(Constant::values) {
+            Some(values) => Some((name.clone(), values)),
+            None => return Err(format!("the values of @{name} are not there")),
+        },
+        _ => None,
+    };
+    let Some((conv_step, conv)) = f.bare(before, Direction::Forward) else { return Ok(None) };
+    let simple =
+        conv.weights.form == WeightPart::Positive || matches!(conv.weights.source, WeightSource::Tap(_));
+    if !simple {
+        return Err(
+            "its weights are no positive part: sums of both signs are divided by a kernel of their own"
+                .into(),
+        );
+    }
+    let positive_bias = bias.as_ref().is_none_or(|(_, values)| values.iter().all(|b| *b >= 0.0));
+    if signed && !(conv.non_negative && positive_bias) {
+        return Err("its stabiliser has the sign of the denominator, which may be negative".into());
+    }
+    let (channels, conv, origin) = (conv.spec.channels_out, conv.clone(), step.origin.clone());
+    let (mut reads, mut constants) = (conv_step.reads.clone(), conv_step.constants.clone());
+    let offset: Vec<f64> = (0..channels)
+        .map(|c| f64::from(eps as f32 + bias.as_ref().and_then(|(_, b)| b.get(c)).copied().unwrap_or(0.0)))
+        .collect();
+    let offset = f.program.add_constant(&format!("{}.offset", origin.label), vec![channels], offset)?;
+    reads.push(r);
+    constants.push(offset);
+    // A sum that something is divided by needs no zeros that are zeros: the floor is above what rounding leaves.
+    let exactness = Exactness::Divisor;
+    let conv = ConvOp { epilogue: Epilogue::Quotient { floor, flag }, exactness, ..conv };
+    let made = |op, reads, constants, writes| Step {
+        op,
+        reads,
+        constants,
+        writes,
+        kernel: None,
+        origin: origin.clone(),
+    };
+    let mut fused = vec![made(StepOp::Conv(Box::new(conv)), reads, constants, vec![s])];
+    if let Some((name, _)) = bias {
+        fused.push(made(StepOp::Absorbed { bias: true }, vec![s], vec![name], vec![]));
+    }
+    if eps != 0.0 {
+        let by =
+            f.program.add_constant(&format!("{}.eps", origin.label), vec![channels], vec![eps; channels])?;
+        fused.push(made(StepOp::Absorbed { bias: false }, vec![s], vec![by], vec![]));
+    }
+    f.fuse(before, at, fused);
+    Ok(Some("divides by a convolution's sums before they are stored".into()))
+}
+
+/// `R = a * c` of a transposed convolution's sums.
+fn product(f: &mut Fuser<'_>, at: usize) -> Fusion {
+    let Some(step) = f.at(at) else { return Ok(None) };
+    let (StepOp::Binary { op: Arithmetic::Mul, relu: false }, &[a, b]) = (&step.op, &step.reads[..]) else {
+        return Ok(None);
+    };
+    let (writes, origin) = (step.writes.clone(), step.origin.clone());
+    for (factor, sums) in [(a, b), (b, a)] {
+        let Some(writer) = f.uses.only_writer(sums) else { continue };
+        let Some(mut fused) = f.at(writer).cloned() else { continue };
+        match &mut fused.op {
+            StepOp::Conv(conv) if conv.is_bare() && conv.direction == Direction::Transposed => {
+                conv.epilogue = Epilogue::Product { addend: false, tally: Vec::new() };
+            }
+            StepOp::Broadcast { product, .. } if !*product => *product = true,
+            _ => continue,
+        }
+        if f.feeds(sums, at).is_none() {
+            return Err(format!("{sums} is read by others too"));
+        }
+        if f.program.image(factor) != f.program.image(sums) {
+            return Err(format!("{factor} is one pixel for all"));
+        }
+        fused.reads.push(factor);
+        fused.writes = writes;
+        fused.origin = origin;
+        f.fuse(writer, at, vec![fused]);
+        return Ok(Some("multiplies a transposed convolution's sums before they are stored".into()));
+    }
+    Ok(None)
+}
+
+/// What else arrives at a fork, or what the terms of a rule before sent back.
+fn addend(f: &mut Fuser<'_>, at: usize) -> Fusion {
+    let Some(step) = f.at(at) else { return Ok(None) };
+    let (StepOp::Sum { relu: false }, &[a, b]) = (&step.op, &step.reads[..]) else { return Ok(None) };
+    let writes = step.writes.clone();
+    let mut reason = None;
+    // The later one: what it adds is there by then.
+    let mut sides = [(a, b), (b, a)];
+    sides.sort_by_key(|(_, own)| std::cmp::Reverse(f.uses.writers(*own).last().copied()));
+    for (other, own) in sides {
+        let Some(writer) = f.uses.only_writer(own) else { continue };
+        let Some(mut fused) = f.at(writer).cloned() else { continue };
+        match &mut fused.op {
+            StepOp::Conv(conv) => match &mut conv.epilogue {
+                Epilogue::Product { addend: addend @ false, .. } => *addend = true,
+                _ => continue,
+            },
+            StepOp::Broadcast { product: true, addend: addend @ false, .. } => *addend = true,
+            _ => continue,
+        }
+        if f.feeds(own, at).is_none() {
+            reason = Some(format!("{own} is read by others too"));
+            continue;
+        }
+        fused.reads.push(other);
+        fused.writes = writes;
+        f.fuse(writer, at, vec![fused]);
+        return Ok(Some("is added before a transposed convolution's products are stored".into()));
+    }
+    reason.map_or(Ok(None), Err)
+}

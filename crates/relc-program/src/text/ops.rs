@@ -1,0 +1,440 @@
+//! The text form of what steps do: a mnemonic and attributes.
+
+use relc_ir::op::{Arithmetic, AveragePool, MaxPool};
+use relc_ir::rule::{Condition, Surrogate, WeightPart};
+use relc_ir::{Attr, AttrMap, Attrs, Op};
+
+use crate::conv::{ConvSpec, Direction};
+use crate::op::{
+    Algorithm, ConvOp, Denominator, Epilogue, Exactness, Flat, Move, QuotientPart, QuotientStabiliser,
+    Quotients, Side, StepOp, Strided, Vanishing, WeightSource, Weights,
+};
+
+const ALGORITHMS: [(&str, Algorithm); 3] =
+    [("direct", Algorithm::Direct), ("winograd2", Algorithm::Winograd2), ("winograd4", Algorithm::Winograd4)];
+const EXACTNESS: [(&str, Exactness); 3] =
+    [("plain", Exactness::Plain), ("divisor", Exactness::Divisor), ("exact", Exactness::Exact)];
+const BINARY: [(&str, Arithmetic); 3] =
+    [("add", Arithmetic::Add), ("sub", Arithmetic::Sub), ("mul", Arithmetic::Mul)];
+const SIDES: [(&str, Side); 2] = [("part.positive", Side::Positive), ("part.negative", Side::Negative)];
+/// Before the name of what stands for a derivative.
+const DERIVATIVE: &str = "derivative.";
+
+fn name_of<T: PartialEq + Copy>(table: &[(&'static str, T)], value: T) -> &'static str {
+    table.iter().find(|(_, v)| *v == value).map_or("?", |(name, _)| name)
+}
+
+fn named<T: Copy>(what: &str, table: &[(&'static str, T)], name: &str) -> Result<T, String> {
+    let found = table.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+    let names = || table.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
+    found.ok_or_else(|| format!("{what}: got \"{name}\", expected one of {}", names()))
+}
+
+/// The number with the fewest digits that is this f32.
+fn short(value: f32) -> Attr {
+    Attr::Float(format!("{value:?}").parse().unwrap_or(f64::from(value)))
+}
+
+/// Attributes, of which those that are as usual are left out.
+#[derive(Default)]
+struct Written(Attrs);
+
+impl Written {
+    fn put(&mut self, name: &'static str, value: Attr) {
+        self.0.push((name, value));
+    }
+
+    fn flag(&mut self, name: &'static str, value: bool) {
+        if value {
+            self.put(name, Attr::flag(true));
+        }
+    }
+}
+
+/// Takes a flag that is left out where it is `no`.
+fn flag(attrs: &mut AttrMap, name: &str) -> Result<bool, String> {
+    if attrs.has(name) { attrs.flag(name) } else { Ok(false) }
+}
+
+/// Takes a text that may be left out.
+fn text(attrs: &mut AttrMap, name: &str) -> Result<Option<String>, String> {
+    if attrs.has(name) { attrs.text(name).map(Some) } else { Ok(None) }
+}
+
+fn word(attrs: &mut AttrMap, name: &str) -> Result<Option<String>, String> {
+    if attrs.has(name) { attrs.word(name).map(Some) } else { Ok(None) }
+}
+
+fn float32(attrs: &mut AttrMap, name: &str) -> Result<f32, String> {
+    Ok(attrs.float(name)? as f32)
+}
+
+fn labels(text: Option<String>) -> Vec<String> {
+    text.map(|text| text.split_whitespace().map(str::to_string).collect()).unwrap_or_default()
+}
+
+impl StepOp {
+    /// The name in the text form: `conv`, `quotients`, ...
+    pub fn mnemonic(&self) -> String {
+        match self {
+            StepOp::Conv(conv) if conv.direction == Direction::Forward => "conv".into(),
+            StepOp::Conv(_) => "conv.transposed".into(),
+            StepOp::MaxPool(_) => "max_pool".into(),
+            StepOp::AveragePool(_) => "average_pool".into(),
+            StepOp::Winner(_) => "winner".into(),
+            StepOp::Activation(activation) => Op::Activation(*activation).mnemonic(),
+            StepOp::Part(side) => name_of(&SIDES, *side).into(),
+            StepOp::Affine { .. } => "affine".into(),
+            StepOp::Binary { op, .. } => name_of(&BINARY, *op).into(),
+            StepOp::Sum { .. } => "sum".into(),
+            StepOp::Scale { .. } => "scale".into(),
+            StepOp::ScaleChannels { .. } => "scale_channels".into(),
+            StepOp::ScaleElements => "scale_elements".into(),
+            StepOp::Broadcast { .. } => "broadcast".into(),
+            StepOp::SplitRatio => "split.ratio".into(),
+            StepOp::Share { .. } => "share".into(),
+            StepOp::Quotients(_) => "quotients".into(),
+            StepOp::Stabilise { .. } => "stabilise".into(),
+            StepOp::Derivative(kind) => format!("{DERIVATIVE}{}", kind.name()),
+            StepOp::Convert => "convert".into(),
+            StepOp::Move(_) => "move".into(),
+            StepOp::Interpret => "interpret".into(),
+            StepOp::Flat(_) => "flat".into(),
+            StepOp::Raise { .. } => "raise".into(),
+            StepOp::Tally(_) => "tally".into(),
+            StepOp::Absorbed { .. } => "absorbed".into(),
+        }
+    }
+
+    /// The attributes in the order in which they are printed.
+    pub fn attrs(&self) -> Attrs {
+        let mut w = Written::default();
+        match self {
+            StepOp::Conv(conv) => conv.attrs(&mut w),
+            StepOp::MaxPool(pool) | StepOp::Winner(pool) => w.0 = pool.attrs(),
+            StepOp::AveragePool(pool) => w.0 = pool.attrs(),
+            StepOp::Activation(activation) => w.0 = Op::Activation(*activation).attrs(),
+            StepOp::Affine { relu } | StepOp::Binary { relu, .. } | StepOp::Sum { relu } => {
+                w.flag("relu", *relu)
+            }
+            StepOp::Scale { factor } => w.put("factor", short(*factor)),
+            StepOp::ScaleChannels { addend } => w.flag("addend", *addend),
+            StepOp::Broadcast { weight, product, addend } => {
+                w.put("weight", short(*weight));
+                w.flag("product", *product);
+                w.flag("addend", *addend);
+            }
+            StepOp::Share { share } => w.put("share", short(*share)),
+            StepOp::Quotients(quotients) => quotients.attrs(&mut w),
+            StepOp::Stabilise { factor } => w.put("factor", Attr::Float(*factor)),
+            StepOp::Move(step) => {
+                w.put("dims", Attr::sizes(&step.dims));
+                for (base, strides, at) in
+                    [("to", "to_strides", &step.to), ("from", "from_strides", &step.from)]
+                {
+                    w.put(base, Attr::Int(at.base as i64));
+                    w.put(strides, Attr::sizes(&at.strides));
+                }
+                w.flag("fill", step.fill);
+            }
+            StepOp::Flat(flat) => {
+                w.0 = MaxPool { window: flat.window }.attrs();
+                w.put("groups", Attr::Int(flat.groups as i64));
+                w.put("flag", Attr::Int(flat.flag as i64));
+            }
+            StepOp::Raise { flag } => w.put("flag", Attr::Int(*flag as i64)),
+            StepOp::Tally(of) => w.put("of", Attr::Text(of.join(" "))),
+            StepOp::Absorbed { bias } => {
+                w.put("by", Attr::Word(if *bias { "bias" } else { "stabiliser" }.into()))
+            }
+            StepOp::Part(_)
+            | StepOp::ScaleElements
+            | StepOp::SplitRatio
+            | StepOp::Derivative(_)
+            | StepOp::Convert
+            | StepOp::Interpret => {}
+        }
+        w.0
+    }
+
+    /// The op called `mnemonic` with its attributes.
+    ///
+    /// # Errors
+    /// If there is no such op, or an attribute is missing, malformed or left over.
+    pub fn from_text(mnemonic: &str, mut attrs: AttrMap) -> Result<StepOp, String> {
+        let a = &mut attrs;
+        let op = match mnemonic {
+            "conv" => StepOp::Conv(Box::new(ConvOp::from_attrs(Direction::Forward, a)?)),
+            "conv.transposed" => StepOp::Conv(Box::new(ConvOp::from_attrs(Direction::Transposed, a)?)),
+            "max_pool" => StepOp::MaxPool(MaxPool::from_attrs(a)?),
+            "average_pool" => StepOp::AveragePool(AveragePool::from_attrs(a)?),
+            "winner" => StepOp::Winner(MaxPool::from_attrs(a)?),
+            "affine" => StepOp::Affine { relu: flag(a, "relu")? },
+            "sum" => StepOp::Sum { relu: flag(a, "relu")? },
+            "scale" => StepOp::Scale { factor: float32(a, "factor")? },
+            "scale_channels" => StepOp::ScaleChannels { addend: flag(a, "addend")? },
+            "scale_elements" => StepOp::ScaleElements,
+            "broadcast" => StepOp::Broadcast {
+                weight: float32(a, "weight")?,
+                product: flag(a, "product")?,
+                addend: flag(a, "addend")?,
+            },
+            "split.ratio" => StepOp::SplitRatio,
+            "share" => StepOp::Share { share: float32(a, "share")? },
+            "quotients" => StepOp::Quotients(Box::new(Quotients::from_attrs(a)?)),
+            "stabilise" => StepOp::Stabilise { factor: a.float("factor")? },
+            "convert" => StepOp::Convert,
+            "move" => StepOp::Move(Move {
+                dims: a.sizes("dims")?,
+                to: Strided { base: a.size("to")?, strides: a.sizes("to_strides")? },
+                from: Strided { base: a.size("from")?, strides: a.sizes("from_strides")? },
+                fill: flag(a, "fill")?,
+            }),
+            "interpret" => StepOp::Interpret,
+            "flat" => StepOp::Flat(Flat {
+                groups: a.size("groups")?,
+                flag: a.size("flag")?,
+                window: MaxPool::from_attrs(a)?.window,
+            }),
+            "raise" => StepOp::Raise { flag: a.size("flag")? },
+            "tally" => StepOp::Tally(labels(Some(a.text("of")?))),
+            "absorbed" => StepOp::Absorbed {
+                bias: named("by", &[("bias", true), ("stabiliser", false)], &a.word("by")?)?,
+            },
+            other => return Self::elementwise_from_text(other, attrs),
+        };
+        attrs.finish()?;
+        Ok(op)
+    }
+
+    fn elementwise_from_text(mnemonic: &str, mut attrs: AttrMap) -> Result<StepOp, String> {
+        let of = |table: &[(&'static str, Arithmetic)]| {
+            table.iter().find(|(n, _)| *n == mnemonic).map(|(_, op)| *op)
+        };
+        if let Some((_, side)) = SIDES.iter().find(|(name, _)| *name == mnemonic) {
+            attrs.finish()?;
+            return Ok(StepOp::Part(*side));
+        }
+        if let Some(op) = of(&BINARY) {
+            let relu = flag(&mut attrs, "relu")?;
+            attrs.finish()?;
+            return Ok(StepOp::Binary { op, relu });
+        }
+        if let Some(kind) = mnemonic.strip_prefix(DERIVATIVE) {
+            attrs.finish()?;
+            return Ok(StepOp::Derivative(named("derivative", &Surrogate::ALL, kind)?));
+        }
+        match Op::from_text(mnemonic, attrs)? {
+            Op::Activation(activation) => Ok(StepOp::Activation(activation)),
+            _ => Err(format!("got \"{mnemonic}\", expected the op of a step")),
+        }
+    }
+}
+
+impl ConvOp {
+    fn attrs(&self, w: &mut Written) {
+        let ConvSpec { channels_in, channels_out, groups, kernel, stride, dilation, pads } = self.spec;
+        w.put("channels", Attr::sizes(&[channels_in, channels_out]));
+        if groups != 1 {
+            w.put("groups", Attr::Int(groups as i64));
+        }
+        w.put("kernel", Attr::sizes(&kernel));
+        if stride != [1; 2] {
+            w.put("strides", Attr::sizes(&stride));
+        }
+        if dilation != [1; 2] {
+            w.put("dilations", Attr::sizes(&dilation));
+        }
+        if pads != [0; 4] {
+            w.put("pads", Attr::sizes(&pads));
+        }
+        match self.weights.source {
+            WeightSource::Constant => {}
+            WeightSource::Transposed => w.flag("transposed", true),
+            WeightSource::Tap(tap) => w.put("tap", short(tap)),
+        }
+        if self.weights.form != WeightPart::Raw {
+            w.put("form", Attr::Text(self.weights.form.name().into()));
+        }
+        if self.weights.gamma != 0.0 {
+            w.put("gamma", Attr::Float(self.weights.gamma));
+        }
+        if self.exactness != Exactness::Plain {
+            w.put("exactness", Attr::Word(name_of(&EXACTNESS, self.exactness).into()));
+        }
+        w.flag("non_negative", self.non_negative);
+        if let Some(algorithm) = self.algorithm {
+            w.put("algorithm", Attr::Word(name_of(&ALGORITHMS, algorithm).into()));
+        }
+        match &self.epilogue {
+            Epilogue::None => {}
+            Epilogue::Activate { bias, residual, joined, relu } => {
+                w.put("epilogue", Attr::Word("activate".into()));
+                w.flag("bias", *bias);
+                w.flag("residual", *residual);
+                w.flag("joined", *joined);
+                w.flag("relu", *relu);
+            }
+            Epilogue::Quotient { floor, flag } => {
+                w.put("epilogue", Attr::Word("quotient".into()));
+                w.put("floor", short(*floor));
+                if let Some(flag) = flag {
+                    w.put("flag", Attr::Int(*flag as i64));
+                }
+            }
+            Epilogue::Product { addend, tally } => {
+                w.put("epilogue", Attr::Word("product".into()));
+                w.flag("addend", *addend);
+                if !tally.is_empty() {
+                    w.put("tally", Attr::Text(tally.join(" ")));
+                }
+            }
+        }
+    }
+
+    fn from_attrs(direction: Direction, a: &mut AttrMap) -> Result<ConvOp, String> {
+        let [channels_in, channels_out] = a.sizes_n("channels")?;
+        let pair = |a: &mut AttrMap, name| if a.has(name) { a.sizes_n(name) } else { Ok([1; 2]) };
+        let spec = ConvSpec {
+            channels_in,
+            channels_out,
+            groups: if a.has("groups") { a.size("groups")? } else { 1 },
+            kernel: a.sizes_n("kernel")?,
+            stride: pair(a, "strides")?,
+            dilation: pair(a, "dilations")?,
+            pads: if a.has("pads") { a.sizes_n("pads")? } else { [0; 4] },
+        };
+        let source = match (flag(a, "transposed")?, a.has("tap")) {
+            (false, false) => WeightSource::Constant,
+            (true, false) => WeightSource::Transposed,
+            (false, true) => WeightSource::Tap(float32(a, "tap")?),
+            (true, true) => return Err("got transposed and tap, expected one of them".into()),
+        };
+        let form = text(a, "form")?.map_or(Ok(WeightPart::Raw), |name| WeightPart::from_name(&name))?;
+        let gamma = if a.has("gamma") { a.float("gamma")? } else { 0.0 };
+        let exactness = word(a, "exactness")?;
+        let exactness =
+            exactness.map_or(Ok(Exactness::Plain), |name| named("exactness", &EXACTNESS, &name))?;
+        let algorithm =
+            word(a, "algorithm")?.map(|name| named("algorithm", &ALGORITHMS, &name)).transpose()?;
+        let epilogue = match word(a, "epilogue")?.as_deref() {
+            None => Epilogue::None,
+            Some("activate") => Epilogue::Activate {
+                bias: flag(a, "bias")?,
+                residual: flag(a, "residual")?,
+                joined: flag(a, "joined")?,
+                relu: flag(a, "relu")?,
+            },
+            Some("quotient") => Epilogue::Quotient {
+                floor: float32(a, "floor")?,
+                flag: if a.has("flag") { Some(a.size("flag")?) } else { None },
+            },
+            Some("product") => {
+                Epilogue::Product { addend: flag(a, "addend")?, tally: labels(text(a, "tally")?) }
+            }
+            Some(other) => {
+                return Err(format!("got the epilogue {other}, expected activate, quotient or product"));
+            }
+        };
+        Ok(ConvOp {
+            spec,
+            direction,
+            weights: Weights { source, form, gamma },
+            exactness,
+            non_negative: flag(a, "non_negative")?,
+            algorithm,
+            epilogue,
+        })
+    }
+}
+
+impl Quotients {
+    fn attrs(&self, w: &mut Written) {
+        let parts: Vec<String> = self.parts.iter().map(QuotientPart::text).collect();
+        w.put("parts", Attr::Text(parts.join(" | ")));
+        match self.stabiliser {
+            QuotientStabiliser::None => {}
+            QuotientStabiliser::Plain(eps) => w.put("plus_eps", Attr::Float(eps)),
+            QuotientStabiliser::Signed(eps) => w.put("signed_eps", Attr::Float(eps)),
+            QuotientStabiliser::Given => w.flag("given_eps", true),
+        }
+        if let Vanishing::Flat { floor, flag } = self.vanishing {
+            w.put("floor", short(floor));
+            w.put("flag", Attr::Int(flag as i64));
+        }
+        w.flag("output", self.output);
+        w.flag("lost", self.lost);
+    }
+
+    fn from_attrs(a: &mut AttrMap) -> Result<Quotients, String> {
+        let parts =
+            a.text("parts")?.split('|').map(QuotientPart::from_text).collect::<Result<Vec<_>, _>>()?;
+        let stabiliser = match (a.has("plus_eps"), a.has("signed_eps"), flag(a, "given_eps")?) {
+            (false, false, false) => QuotientStabiliser::None,
+            (true, false, false) => QuotientStabiliser::Plain(a.float("plus_eps")?),
+            (false, true, false) => QuotientStabiliser::Signed(a.float("signed_eps")?),
+            (false, false, true) => QuotientStabiliser::Given,
+            _ => return Err("got several of plus_eps, signed_eps and given_eps, expected one".into()),
+        };
+        let vanishing = match a.has("floor") {
+            true => Vanishing::Flat { floor: float32(a, "floor")?, flag: a.size("flag")? },
+            false => Vanishing::Clipped,
+        };
+        Ok(Quotients { parts, stabiliser, vanishing, output: flag(a, "output")?, lost: flag(a, "lost")? })
+    }
+}
+
+impl QuotientPart {
+    /// `x2.0 z>0 t+t+c+b`: the scale, the condition, and what is added up: tensors, a constant, a bias; or the output `z`;
+    /// `none` for a derivative.
+    fn text(&self) -> String {
+        let mut tokens = Vec::new();
+        if self.scale != 1.0 {
+            tokens.push(format!("x{:?}", self.scale));
+        }
+        if self.on != Condition::Always {
+            tokens.push(self.on.name().to_string());
+        }
+        let terms = self.denominator.map(|denominator| {
+            let [constant, biased] = denominator.constants();
+            let mut terms = match denominator {
+                Denominator::Output { .. } => vec!["z"],
+                Denominator::Sum { tensors, .. } => vec!["t"; tensors],
+            };
+            terms.extend(constant.then_some("c"));
+            terms.extend(biased.then_some("b"));
+            terms.join("+")
+        });
+        tokens.push(terms.filter(|t| !t.is_empty()).unwrap_or_else(|| "none".into()));
+        tokens.join(" ")
+    }
+
+    fn from_text(text: &str) -> Result<QuotientPart, String> {
+        let mut part = QuotientPart { scale: 1.0, on: Condition::Always, denominator: None };
+        for token in text.split_whitespace() {
+            if let Some(scale) = token.strip_prefix('x') {
+                let number = scale.parse().ok().filter(|v: &f32| v.is_finite());
+                part.scale = number.ok_or_else(|| format!("got the scale \"{token}\", expected x2.0"))?;
+            } else if token.contains(['<', '>']) {
+                part.on = Condition::from_name(token)?;
+            } else if token != "none" {
+                part.denominator = Some(denominator(token)?);
+            }
+        }
+        Ok(part)
+    }
+}
+
+fn denominator(text: &str) -> Result<Denominator, String> {
+    let terms: Vec<&str> = text.split('+').collect();
+    let count = |wanted: &str| terms.iter().filter(|term| **term == wanted).count();
+    let (outputs, tensors, constants, biases) = (count("z"), count("t"), count("c"), count("b"));
+    let biased = biases == 1;
+    match (outputs, tensors + constants) {
+        _ if biases > 1 || constants > 1 || outputs + tensors + constants + biases != terms.len() => {}
+        (1, 0) => return Ok(Denominator::Output { biased }),
+        (0, _) => return Ok(Denominator::Sum { tensors, constant: constants == 1, biased }),
+        _ => {}
+    }
+    Err(format!("got the denominator \"{text}\", expected z or z+b, or t, c and b added up"))
+}

@@ -1,0 +1,61 @@
+//! Who reads and who writes each value.
+
+use std::collections::BTreeMap;
+
+use crate::program::{Program, Step, ValueId};
+
+/// The steps that use each value, by their place in a list of steps.
+#[derive(Clone, Debug, Default)]
+pub struct Uses {
+    readers: BTreeMap<ValueId, Vec<usize>>,
+    writers: BTreeMap<ValueId, Vec<usize>>,
+}
+
+impl Uses {
+    /// Of a list of steps.
+    pub fn of<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Uses {
+        let mut uses = Uses::default();
+        for (at, step) in steps.into_iter().enumerate() {
+            let note = |map: &mut BTreeMap<ValueId, Vec<usize>>, id: ValueId| {
+                let list = map.entry(id).or_default();
+                if list.last() != Some(&at) {
+                    list.push(at);
+                }
+            };
+            step.reads.iter().for_each(|id| note(&mut uses.readers, *id));
+            step.writes.iter().for_each(|id| note(&mut uses.writers, *id));
+        }
+        uses
+    }
+
+    /// Of all steps of a program, the forward ones first.
+    pub fn of_program(program: &Program) -> Uses {
+        Uses::of(program.steps())
+    }
+
+    /// The steps that read a value, ascending.
+    pub fn readers(&self, value: ValueId) -> &[usize] {
+        self.readers.get(&value).map_or(&[], Vec::as_slice)
+    }
+
+    /// The steps that write a value, ascending.
+    pub fn writers(&self, value: ValueId) -> &[usize] {
+        self.writers.get(&value).map_or(&[], Vec::as_slice)
+    }
+
+    /// The only step that reads a value.
+    pub fn only_reader(&self, value: ValueId) -> Option<usize> {
+        match self.readers(value) {
+            [one] => Some(*one),
+            _ => None,
+        }
+    }
+
+    /// The only step that writes a value.
+    pub fn only_writer(&self, value: ValueId) -> Option<usize> {
+        match self.writers(value) {
+            [one] => Some(*one),
+            _ => None,
+        }
+    }
+}
