@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use relc::testing::Filetests;
 use relc::Isa;
+use relc::testing::Filetests;
 use relc::unstable::engine::{LOWER, passes};
 use relc::unstable::passes::pass_list;
 

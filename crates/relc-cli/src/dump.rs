@@ -97,7 +97,8 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     if let Some(node) = &args.asm {
         return kernels(args, node);
     }
-    let of_graph: Vec<&str> = std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
+    let of_graph: Vec<&str> =
+        std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
     let of_program: Vec<&str> =
         std::iter::once(LOWER).chain(passes(Isa::Portable).iter().map(|pass| pass.name())).collect();
     let last = of_graph.last().copied().unwrap_or("import");
@@ -108,7 +109,8 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     }
     let compiler = usual_compiler(&args.compile)?;
     let compiler = compiler.import(import_options(&args.import)?);
-    let mut dump = Dump { args, wanted, graphs: Vec::new(), programs: Vec::new(), found: false, printed: Ok(()) };
+    let mut dump =
+        Dump { args, wanted, graphs: Vec::new(), programs: Vec::new(), found: false, printed: Ok(()) };
     let result = compiler.passes(&args.model, |name, graph| dump.graph(name, graph));
     let mut records = Vec::new();
     let result = result.and_then(|compiled| {

@@ -130,8 +130,11 @@ fn options_that_do_nothing_are_left_out_or_given_to_what_takes_them() {
         "use --engine jit",
         &["profile", &model, "--engine", "jit", "--runs", "1"],
     );
-    let lowered = ["dump", &model, "--after", "lower", "--format", "dot"];
-    check(&lowered, 2, "leave --format out", &lowered[..4]);
+    let report: serde_json::Value =
+        serde_json::from_str(&check_ok(&relc(&["check", &model, "--json"]))).unwrap();
+    let node = report["joins"][0]["join"].as_str().unwrap().to_string();
+    let listing = ["dump", &model, "--asm", &node, "--format", "dot"];
+    check(&listing, 2, "leave --format out", &listing[..4]);
     let dir = folder();
     let (seed, seed_text) = path(&dir, "seed.npy");
     write_npy_f32(&seed, ArrayD::from_elem(vec![8], 1.0).view()).unwrap();

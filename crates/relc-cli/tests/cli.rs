@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ndarray::{Array2, Array4, ArrayD};
 use relc::artifact::{read_npy_f32, write_npy_f32};
+use relc::unstable::program::{Step, parse, verify};
 use serde_json::Value;
 
 use support::{check_fails, check_ok, demo, explain, folder, path, pictures, relc, relc_on};
@@ -377,45 +378,27 @@ fn the_limit_of_constants_is_an_option() {
     check_fails(&relc(&["check", model, "--constant-limit=-1"]), 2, &["expected a number of GiB"]);
 }
 
-/// The lowered program: memory first, then the steps of both passes, over no other slots than those.
+/// The program that runs: what it prints parses back, and its convolutions do what would be steps of their own.
 #[test]
-fn the_lowered_program_names_its_slots_and_steps() {
-    let text = check_ok(&relc_on("portable", &["dump", &demo("model.onnx"), "--after", "lower"]));
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!((lines.first(), lines.last()), (Some(&"program {"), Some(&"}")));
-    let at = |wanted: &str| lines.iter().position(|line| *line == wanted).unwrap();
-    let (forward, backward) = (at("forward:"), at("backward:"));
-    let declared: Vec<&str> =
-        lines[..forward].iter().filter_map(|l| l.trim().strip_prefix("slot ")?.split(':').next()).collect();
-    assert!(lines[1].starts_with(&format!("  memory: {} slots, ", declared.len())), "{}", lines[1]);
+fn the_program_is_printed_after_each_of_its_passes() {
+    let model = demo("model.onnx");
+    let dump = |after: &str| check_ok(&relc_on("portable", &["dump", &model, "--after", after]));
+    let lowered = parse(&dump("lower")).unwrap();
+    let planned = dump("plan-memory");
+    let program = parse(&planned).unwrap();
+    assert_eq!(program.to_string(), planned);
+    assert!(verify(&program).is_ok());
     // The picture of three channels, in vectors of its own width, with the frame that the first convolution reads.
-    assert!(lines.iter().any(|l| l.ends_with(": f32[3,64,64] in blocks of 3, halo [1, 1, 1, 1]")), "{text}");
-    for name in ["input", "output", "seed", "relevance"] {
-        let slot = lines[..forward].iter().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": "));
-        assert!(declared.contains(&slot.unwrap()), "{name}: {slot:?}");
-    }
-    let steps = [&lines[forward + 1..backward], &lines[backward + 1..lines.len() - 1]];
-    for step in steps.concat() {
-        let (reads, writes) = step.split_once(" -> ").unwrap();
-        let mut slots =
-            reads.split([' ', ',']).chain(writes.split(", ")).filter(|word| word.starts_with('$'));
-        assert!(slots.all(|slot| declared.contains(&slot)), "{step}");
-    }
-    let has = |steps: &[&str], what: &str| steps.iter().any(|step| step.trim().starts_with(what));
-    for what in ["conv ", "winograd ", "kernel @max_pool "] {
-        assert!(has(steps[0], what), "no {what} forward: {text}");
-    }
-    for what in
-        ["conv, quotient ", "conv, product ", "winograd, quotient ", "kernel @split ", "kernel @readout "]
-    {
-        assert!(has(steps[1], what), "no {what} backward: {text}");
-    }
-    assert!(!has(steps[0], "ledger") && has(steps[1], "ledger"), "{text}");
-    check_fails(
-        &relc(&["dump", &demo("model.onnx"), "--after", "lower", "--format", "dot"]),
-        2,
-        &["text form"],
-    );
+    assert!(planned.contains("%0: f32[N,3,64,64] blocks=3 halo=[1,1,1,1] slot=0\n"), "{planned}");
+    let count = |steps: &[Step], op: &str| steps.iter().filter(|step| step.op.mnemonic() == op).count();
+    // Every join and every fork of the demo has a convolution that takes its sum.
+    assert!(count(&lowered.forward, "sum") > 0 && count(&lowered.backward, "sum") > 0);
+    assert_eq!((count(&program.forward, "sum"), count(&program.backward, "sum")), (0, 0), "{planned}");
+    assert_eq!(count(&program.forward, "relu"), 0, "{planned}");
+    assert!(check_ok(&relc(&["dump", &model, "--after", "lower", "--format", "dot"])).starts_with("digraph"));
+    let all = check_ok(&relc(&["dump", &model, "--print-after-all"]));
+    let passes: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("; after ")).collect();
+    assert_eq!(passes.len(), 20, "{passes:?}");
 }
 
 #[test]

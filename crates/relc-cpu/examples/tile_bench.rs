@@ -1,6 +1,6 @@
 //! How fast the convolutions of ResNet-18 and ResNet-50 run at 224x224, against the machine's own FMA peak.
 //!
-//! ```sh cargo run --release -p relc-runtime --example tile_bench -- [repetitions] [hot|cold|both]
+//! ```sh cargo run --release -p relc-cpu --example tile_bench -- [repetitions] [hot|cold|both]
 //! [resnet18|resnet50]
 //! ```
 //! `RELC_ISA` selects the kernels. Figures are GFLOP/s, the best of many repetitions; `%` is of the peak.
@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use relc_cpu::conv::{ConvPlan, PackedWeights, Pass};
-use relc_cpu::epilogue::Epilogue;
+use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
 use relc_cpu::winograd::{Form, WinogradPass, WinogradPlan, WinogradWeights};
 use relc_cpu::{AlignedBuffer, Isa};
@@ -146,12 +146,16 @@ impl Bench {
         match &mut self.plan {
             Plan::Direct(plan, weights, part) => {
                 let pass = Pass { weights, part: *part, input, epilogue };
-                if parallel { plan.run_parallel(&pass, out) } else { plan.run(&pass, out) }?;
+                if parallel {
+                    plan.run_parallel(&pass, out, Beside::default())
+                } else {
+                    plan.run(&pass, out)
+                }?;
             }
             Plan::Winograd(plan, weights, scratch) => {
                 let pass = WinogradPass { weights, input, epilogue, repair: None };
                 if parallel {
-                    plan.run_parallel(&pass, scratch, out)
+                    plan.run_parallel(&pass, scratch, out, Beside::default())
                 } else {
                     plan.run(&pass, scratch, out)
                 }?;

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::conv::{ConvError, image};
 use crate::isa::Isa;
+use crate::stats::Stats;
 use crate::tile::simd::Simd;
 use relc_program::layout::{Blocked, check};
+use relc_program::op::MAX_ADDENDS;
 
 /// A tensor of the same channels, block and image size as the output; its halo may differ.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub enum Epilogue<'a> {
     /// Nothing.
     None,
     /// `out = relu(out + bias[c] + residual)`, of which each part may be absent.
+    ///
+    /// With [`Beside::joined`], `out = out + bias[c]`, and what is joined is `relu(out + residual)`.
     Activate {
         /// One value per output channel.
         bias: Option<&'a [f32]>,
@@ -50,13 +54,79 @@ pub enum Epilogue<'a> {
         /// Set to true if that loses relevance: if there is some over such a denominator.
         vanished: Option<&'a AtomicBool>,
     },
-    /// `out = factor * out + addend`: `R = a * c`, and the meeting of relevances at a fork.
+    /// `out = factor * out + addends`, each rounded: `R = a * c`, and the meeting of relevances at a fork. With
+    /// [`Beside::sums`], the sums of each row are taken before an addend.
     Product {
-        /// a.
-        factor: Operand<'a>,
-        /// What is added.
-        addend: Option<Operand<'a>>,
+        /// a; none where the sums are added as they are.
+        factor: Option<Operand<'a>>,
+        /// What is added, in this order.
+        addends: [Option<Operand<'a>>; MAX_ADDENDS],
     },
+}
+
+/// What a convolution leaves besides its output; empty unless asked for.
+#[derive(Debug, Default)]
+pub struct Beside<'a> {
+    /// A second output of [`Epilogue::Activate`], and how it lies: like the output, but for its halo.
+    pub joined: Option<(&'a mut [f32], Blocked)>,
+    /// Sums of each row of [`Epilogue::Product`] before each addend, `[blocks][H]`.
+    pub sums: [Option<&'a mut [Stats]>; MAX_ADDENDS],
+}
+
+/// What is left besides the output, shared among tasks that finish different rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared {
+    joined: Option<(*mut f32, Blocked)>,
+    sums: [Option<*mut Stats>; MAX_ADDENDS],
+    height: usize,
+    channels: usize,
+}
+
+// SAFETY: tasks finish different rows, of which each has elements of its own; the buffers are borrowed uniquely meanwhile.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// The sums of a row before an addend, if they are asked for.
+    ///
+    /// # Safety
+    /// Nobody else accesses those of this row.
+    unsafe fn sums<'r>(self, addend: usize, row: Row) -> Option<&'r mut Stats> {
+        let sums = self.sums.get(addend).copied().flatten();
+        // SAFETY: `Beside::check` has found blocks times height of them; the rest is the contract of this function.
+        sums.map(|sums| unsafe { &mut *sums.add(row.block * self.height + row.y) })
+    }
+
+    /// The row of the second output.
+    ///
+    /// # Safety
+    /// Nobody else accesses this row.
+    unsafe fn joined<'r>(self, row: Row, len: usize) -> Option<&'r mut [f32]> {
+        let (data, layout) = self.joined?;
+        // SAFETY: the interior of a row lies in the buffer, whose length was checked; the rest is the contract.
+        Some(unsafe { std::slice::from_raw_parts_mut(data.add(layout.offset(row.block, row.y, 0)), len) })
+    }
+}
+
+impl Beside<'_> {
+    /// Checks that there is room for what is left, and lets tasks share it.
+    pub(crate) fn check(self, output: &Blocked) -> Result<Shared, ConvError> {
+        let (height, channels) = (output.height(), output.channels());
+        let mut shared = Shared { joined: None, sums: [None; MAX_ADDENDS], height, channels };
+        if let Some((data, layout)) = self.joined {
+            fits(output, [&layout])?;
+            check("the joined output", data.len(), layout.len())?;
+            shared.joined = Some((data.as_mut_ptr(), layout));
+        }
+        for (sums, place) in self.sums.into_iter().zip(&mut shared.sums) {
+            if let Some(sums) = sums {
+                check("the sums of rows", sums.len(), output.blocks() * height)?;
+                *place = Some(sums.as_mut_ptr());
+            }
+        }
+        Ok(shared)
+    }
 }
 
 /// Checks that operands which lie like this can join an output.
@@ -103,29 +173,32 @@ impl<'a> Epilogue<'a> {
     /// The tensors that it reads.
     fn operands(&self) -> impl Iterator<Item = Operand<'a>> {
         let operands = match *self {
-            Epilogue::None => [None, None],
-            Epilogue::Activate { residual, .. } => [residual, None],
-            Epilogue::Quotient { relevance, .. } => [Some(relevance), None],
-            Epilogue::Product { factor, addend } => [Some(factor), addend],
+            Epilogue::None => [None; 3],
+            Epilogue::Activate { residual, .. } => [residual, None, None],
+            Epilogue::Quotient { relevance, .. } => [Some(relevance), None, None],
+            Epilogue::Product { factor, addends: [first, second] } => [factor, first, second],
         };
         operands.into_iter().flatten()
     }
 
     /// Works on a row `f32[W][V]`.
-    pub(crate) fn apply(&self, row: Row, out: &mut [f32]) {
+    ///
+    /// # Safety
+    /// Nobody else accesses what is left of this row besides the output.
+    pub(crate) unsafe fn apply(&self, row: Row, out: &mut [f32], beside: Shared) {
         if row.channels != row.isa.width() {
-            // SAFETY: plain loops need no instruction set.
-            return unsafe { apply::<[f32; 1]>(self, row, out) };
+            // SAFETY: plain loops need no instruction set; the contract of this function.
+            return unsafe { apply::<[f32; 1]>(self, row, out, beside) };
         }
         match row.isa {
-            // SAFETY: a plan exists only for instruction sets that the machine has.
+            // SAFETY: a plan exists only for instruction sets that the machine has; the contract of this function.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { apply_avx512(self, row, out) },
+            Isa::Avx512 => unsafe { apply_avx512(self, row, out, beside) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { apply_avx2(self, row, out) },
-            // SAFETY: arrays need no instruction set.
-            _ => unsafe { apply::<[f32; 8]>(self, row, out) },
+            Isa::Avx2 => unsafe { apply_avx2(self, row, out, beside) },
+            // SAFETY: arrays need no instruction set; the contract of this function.
+            _ => unsafe { apply::<[f32; 8]>(self, row, out, beside) },
         }
     }
 }
@@ -133,31 +206,31 @@ impl<'a> Epilogue<'a> {
 /// [`apply`] with wide registers.
 ///
 /// # Safety
-/// The machine has AVX-512F.
+/// The machine has AVX-512F; and the contract of [`Epilogue::apply`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn apply_avx512(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+unsafe fn apply_avx512(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], beside: Shared) {
     // SAFETY: the contract of this function.
-    unsafe { apply::<std::arch::x86_64::__m512>(epilogue, row, out) }
+    unsafe { apply::<std::arch::x86_64::__m512>(epilogue, row, out, beside) }
 }
 
 /// [`apply`] with wide registers.
 ///
 /// # Safety
-/// The machine has AVX2 and FMA.
+/// The machine has AVX2 and FMA; and the contract of [`Epilogue::apply`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn apply_avx2(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+unsafe fn apply_avx2(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], beside: Shared) {
     // SAFETY: the contract of this function.
-    unsafe { apply::<std::arch::x86_64::__m256>(epilogue, row, out) }
+    unsafe { apply::<std::arch::x86_64::__m256>(epilogue, row, out, beside) }
 }
 
 /// Vector by vector; a row that is no multiple of the vector is cut there, and an operand that is shorter ends it.
 ///
 /// # Safety
-/// The machine has the instruction set of `S`.
+/// The machine has the instruction set of `S`; and the contract of [`Epilogue::apply`].
 #[inline(always)]
-unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
+unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], beside: Shared) {
     let len = out.len();
     // SAFETY: each loop stays in the shortest of its slices; the rest is the contract of this function.
     unsafe {
@@ -166,6 +239,9 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
             Epilogue::Activate { bias, residual, relu } => {
                 if let Some(bias) = bias {
                     add_channels::<S>(row, bias, out);
+                }
+                if let Some(joined) = beside.joined(row, len) {
+                    return join::<S>(out, residual.map(|residual| residual.row(row, len)), joined, *relu);
                 }
                 if let Some(residual) = residual {
                     map::<S, 1>(out, [residual.row(row, len)], |out, [value]| out.add(value));
@@ -187,12 +263,18 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32]) {
                     vanished.store(true, Ordering::Relaxed);
                 }
             }
-            Epilogue::Product { factor, addend: None } => {
-                map::<S, 1>(out, [factor.row(row, len)], |out, [factor]| out.mul(factor));
-            }
-            Epilogue::Product { factor, addend: Some(addend) } => {
-                let operands = [factor.row(row, len), addend.row(row, len)];
-                map::<S, 2>(out, operands, |out, [factor, addend]| out.mul_add(factor, addend));
+            Epilogue::Product { factor, addends } => {
+                if let Some(factor) = factor {
+                    map::<S, 1>(out, [factor.row(row, len)], |out, [factor]| out.mul(factor));
+                }
+                let channels = row.channels.min(beside.channels - row.block * row.channels);
+                for (index, addend) in addends.iter().enumerate() {
+                    let Some(addend) = addend else { break };
+                    if let Some(sums) = beside.sums(index, row) {
+                        *sums = Stats::of_row(row.isa, [channels, row.channels], out);
+                    }
+                    map::<S, 1>(out, [addend.row(row, len)], |out, [addend]| out.add(addend));
+                }
             }
         }
     }
@@ -214,6 +296,24 @@ unsafe fn map<S: Simd, const N: usize>(
         unsafe {
             let to = out.as_mut_ptr().add(at);
             f(S::load(to), operands.map(|operand| S::load(operand.as_ptr().add(at)))).store(to);
+        }
+    }
+}
+
+/// `joined = relu(out + residual)`, vector by vector.
+///
+/// # Safety
+/// The machine has the instruction set of `S`.
+#[inline(always)]
+unsafe fn join<S: Simd>(out: &[f32], residual: Option<&[f32]>, joined: &mut [f32], relu: bool) {
+    let len = out.len().min(joined.len()).min(residual.map_or(usize::MAX, <[f32]>::len));
+    for at in (0..len / S::WIDTH * S::WIDTH).step_by(S::WIDTH) {
+        // SAFETY: the vector from `at` on lies in each slice; the instruction set is the caller's contract.
+        unsafe {
+            let own = S::load(out.as_ptr().add(at));
+            let sum = residual.map_or(own, |residual| own.add(S::load(residual.as_ptr().add(at))));
+            let sum = if relu { sum.max(S::zero()) } else { sum };
+            sum.store(joined.as_mut_ptr().add(at));
         }
     }
 }

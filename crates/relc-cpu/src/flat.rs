@@ -4,6 +4,8 @@
 use relc_ir::op::Window;
 use relc_program::layout::Blocked;
 
+use crate::stats::Stats;
+
 /// The receptive fields of a linear layer, and how its tensors lie.
 #[derive(Clone, Debug)]
 pub struct Flat {
@@ -20,12 +22,20 @@ pub struct Flat {
 }
 
 /// What a spread did, in f64.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spreading {
     /// Spread evenly.
     pub spread: f64,
     /// Lost, because the window covers no valid input.
     pub lost: f64,
+    /// Sums of what was added to the elements of the output. Where the sums of these were taken before, both together
+    /// are those of the whole, but that the extremes are those of the parts.
+    pub stats: Stats,
+}
+
+impl Spreading {
+    /// Nothing.
+    const NONE: Spreading = Spreading { spread: 0.0, lost: 0.0, stats: Stats::NOTHING };
 }
 
 impl Flat {
@@ -33,9 +43,9 @@ impl Flat {
     pub fn run(&self, relevance: &[f32], quotient: &[f32], output: &mut [f32]) -> Spreading {
         let shares = self.shares(relevance, quotient);
         if shares.iter().all(|s| *s == 0.0) {
-            return Spreading::default();
+            return Spreading::NONE;
         }
-        let mut result = Spreading::default();
+        let mut result = Spreading::NONE;
         let (height, width) = (self.relevance.height(), self.relevance.width());
         let size = [self.output.height(), self.output.width()];
         let inputs = self.output.channels() / self.groups;
@@ -69,7 +79,9 @@ impl Flat {
                 for x in 0..size[1] {
                     let share = flat[(channel / inputs * size[0] + y) * size[1] + x];
                     if share != 0.0 {
-                        output[self.output.offset(channel / v, y, x) + channel % v] += share as f32;
+                        let share = share as f32;
+                        output[self.output.offset(channel / v, y, x) + channel % v] += share;
+                        result.stats = result.stats.with(Stats::of_value(share));
                     }
                 }
             }

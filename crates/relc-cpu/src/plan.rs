@@ -58,7 +58,7 @@ impl Plan {
                     Finish::None => vec![],
                     Finish::Activate { residual, .. } => residual.iter().copied().collect(),
                     Finish::Quotient { relevance, .. } => vec![*relevance],
-                    Finish::Product { factor, addend } => [*factor].into_iter().chain(*addend).collect(),
+                    Finish::Product { factor, addends } => factor.iter().chain(addends).copied().collect(),
                 };
                 let operands = operands.into_iter().filter_map(layout);
                 match layout(conv.output) {

@@ -107,16 +107,29 @@ impl Stats {
             data.get(start..start + layout.width() * v).unwrap_or(&[])
         };
         let rows = (0..layout.height()).map(row);
-        if channels == v && v == isa.width() {
-            rows.map(|row| of_row(isa, row)).fold(Stats::NOTHING, Stats::with)
-        } else {
-            // The vector's last lanes are no elements.
-            let pixels = rows.flat_map(|row| row.chunks_exact(v)).flat_map(|pixel| &pixel[..channels]);
-            pixels.fold(Stats::NOTHING, |stats, value| stats.with(Stats::of_value(*value)))
-        }
+        rows.map(|row| Stats::of_row(isa, [channels, v], row)).fold(Stats::NOTHING, Stats::with)
     }
 
-    fn of_value(value: f32) -> Stats {
+    /// Of a row `f32[W][V]` whose first `channels` of each V are elements.
+    pub(crate) fn of_row(isa: Isa, [channels, v]: [usize; 2], row: &[f32]) -> Stats {
+        if channels == v && v == isa.width() {
+            return of_row(isa, row);
+        }
+        // The vector's last lanes are no elements.
+        let values = row.chunks_exact(v).flat_map(|pixel| &pixel[..channels]);
+        values.fold(Stats::NOTHING, |stats, value| stats.with(Stats::of_value(*value)))
+    }
+
+    /// Of a tensor, from those of its rows, `[blocks][H]`: what [`Stats::of`] gives, to the bit.
+    pub fn of_rows(layout: &Blocked, rows: &[Stats]) -> Stats {
+        let blocks = rows.chunks(layout.height());
+        blocks
+            .map(|rows| rows.iter().copied().fold(Stats::NOTHING, Stats::with))
+            .fold(Stats::NOTHING, Stats::with)
+    }
+
+    /// Of one element.
+    pub(crate) fn of_value(value: f32) -> Stats {
         Stats { sum: f64::from(value), magnitude: f64::from(value.abs()), min: value, max: value }
     }
 }

@@ -53,10 +53,10 @@ pub enum Finish {
     },
     /// `R = factor * out`, and what else arrives at a fork.
     Product {
-        /// The activation.
-        factor: Slot,
+        /// The activation, if there is one.
+        factor: Option<Slot>,
         /// What is added.
-        addend: Option<Slot>,
+        addends: Vec<Slot>,
     },
 }
 
@@ -98,6 +98,10 @@ pub struct ConvStep {
     pub output: Slot,
     /// What is done with finished rows.
     pub finish: Finish,
+    /// The second output, where a skip connection joins.
+    pub joined: Option<Slot>,
+    /// The relevance values whose sums the ledger takes before each addend.
+    pub tallies: Vec<Option<ValueId>>,
 }
 
 /// An op without a kernel, run by the interpreter's own function on dense copies.
@@ -122,6 +126,8 @@ pub struct FlatStep {
     pub quotient: Slot,
     /// The relevance of the input, which is added to.
     pub output: Slot,
+    /// The relevance value whose sums were taken before, and which what is spread joins.
+    pub tally: Option<ValueId>,
 }
 
 /// One thing to do for a sample.

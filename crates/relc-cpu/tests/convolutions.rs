@@ -5,13 +5,13 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use relc_cpu::Isa;
-use relc_cpu::conv::{ConvError, ConvPlan};
-use relc_cpu::epilogue::{Epilogue, Operand};
+use relc_cpu::conv::{ConvError, ConvPlan, Pass};
+use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
-use relc_program::conv::{ConvSpec, Direction, SpecError};
+use relc_cpu::{Isa, Stats};
+use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
-use support::{Case, guarded, naive, values};
+use support::{CANARY, Case, guarded, naive, values};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Transposed];
 
@@ -188,9 +188,9 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
     };
     let activate = Epilogue::Activate { bias: Some(&bias), residual: Some(operand), relu: true };
     expect(activate, &|i| (z[i] + channel(i) + other[i]).max(0.0));
-    let product = Epilogue::Product { factor: operand, addend: None };
+    let product = Epilogue::Product { factor: Some(operand), addends: [None; 2] };
     expect(product, &|i| z[i] * other[i]);
-    let product = Epilogue::Product { factor: operand, addend: Some(operand) };
+    let product = Epilogue::Product { factor: Some(operand), addends: [Some(operand), None] };
     expect(product, &|i| z[i] * other[i] + other[i]);
     let offset = vec![0.25; to[0]];
     let flags = [AtomicBool::new(false), AtomicBool::new(false)];
@@ -201,6 +201,77 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
         let loses = (0..z.len()).any(|i| (z[i] + 0.25).abs() <= floor && other[i] != 0.0);
         assert_eq!(vanished.load(Ordering::Relaxed), loses, "{case:?}");
     }
+}
+
+/// A join leaves what the convolution sums and the joined value; a fork's sum leaves the sums of its own part: what the
+/// steps would give one after the other, to the bit, on any number of threads.
+#[test]
+fn what_is_left_besides_is_what_steps_of_their_own_give() {
+    let cases =
+        [plain(24, 40, 3, 1, 1, [6, 11]), plain(24, 40, 1, 1, 0, [6, 7]), plain(3, 20, 3, 2, 1, [9, 8])];
+    for case in cases {
+        for direction in DIRECTIONS {
+            for isa in Isa::available() {
+                for parallel in [false, true] {
+                    check_beside(&case, direction, isa, parallel);
+                }
+            }
+        }
+    }
+}
+
+fn check_beside(case: &Case, direction: Direction, isa: Isa, parallel: bool) {
+    let (plan, input, output) = case.plan(direction, isa, true);
+    let (from, to) = case.sizes(direction);
+    let mut source = vec![0.0; input.len()];
+    input.pack(&values(from.iter().product(), 2), &mut source).unwrap();
+    let weights = plan.pack(&case.weights()).unwrap();
+    let run = |epilogue, beside: Beside<'_>| {
+        let mut out = vec![CANARY; output.len()];
+        let pass = Pass { weights: &weights, part: Part::Raw, input: &source, epilogue };
+        if parallel {
+            plan.run_parallel(&pass, &mut out, beside)
+        } else {
+            plan.run_beside(&pass, &mut out, beside)
+        }
+        .unwrap();
+        out
+    };
+    let dense = |layout: &Blocked, data: &[f32]| {
+        let mut dense = vec![0.0; layout.dense_len()];
+        layout.unpack(data, &mut dense).unwrap();
+        dense
+    };
+    let layout = Blocked::new(to[0], output.block(), to[1], to[2], Halo::uniform(2)).unwrap();
+    let other = values(layout.dense_len(), 5);
+    let mut data = vec![0.0; layout.len()];
+    layout.pack(&other, &mut data).unwrap();
+    let operand = Operand { data: &data, layout };
+
+    let own = run(Epilogue::None, Beside::default());
+    let mut joined = vec![CANARY; layout.len()];
+    let activate = Epilogue::Activate { bias: None, residual: Some(operand), relu: true };
+    let got = run(activate, Beside { joined: Some((&mut joined, layout)), ..Beside::default() });
+    assert_eq!(dense(&output, &got), dense(&output, &own), "{case:?}");
+    let sum: Vec<f32> = dense(&output, &own).iter().zip(&other).map(|(a, b)| (a + b).max(0.0)).collect();
+    assert_eq!(dense(&layout, &joined), sum, "{case:?}");
+    let interior = layout.blocks() * layout.block() * layout.height() * layout.width();
+    let canaries = joined.iter().filter(|value| **value == CANARY).count();
+    assert_eq!(canaries, layout.len() - interior, "{case:?}: wrote into the halo");
+
+    let product = run(Epilogue::Product { factor: Some(operand), addends: [None; 2] }, Beside::default());
+    let mut rows = vec![Stats::NOTHING; output.blocks() * output.height()];
+    let both = Epilogue::Product { factor: Some(operand), addends: [Some(operand), None] };
+    let got = run(both, Beside { joined: None, sums: [Some(&mut rows), None] });
+    assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &product, false), "{case:?}");
+    let twice = Epilogue::Product { factor: Some(operand), addends: [Some(operand); 2] };
+    let twice = run(twice, Beside { joined: None, sums: [None, Some(&mut rows)] });
+    assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &got, false), "{case:?}");
+    let sum: Vec<f32> = dense(&output, &product).iter().zip(&other).map(|(a, b)| a + b).collect();
+    assert_eq!(dense(&output, &got), sum, "{case:?}");
+    let sum_of_three: Vec<f32> = sum.iter().zip(&other).map(|(a, b)| a + b).collect();
+    assert_eq!(dense(&output, &twice), sum_of_three, "{case:?}");
+    assert_eq!(dense(&output, &run(both, Beside::default())), sum, "{case:?}: with and without sums");
 }
 
 #[test]
@@ -221,7 +292,6 @@ fn plans_and_calls_that_do_not_fit_are_refused() {
     assert!(matches!(plan.pack(&[0.0; 5]), Err(ConvError::Length(_))));
     let weights = plan.pack(&values(16 * 16 * 9, 1)).unwrap();
     let input = vec![0.0; plan.input_len()];
-    let pass =
-        relc_cpu::conv::Pass { weights: &weights, part: Part::Raw, input: &input, epilogue: Epilogue::None };
+    let pass = Pass { weights: &weights, part: Part::Raw, input: &input, epilogue: Epilogue::None };
     assert!(matches!(plan.run(&pass, &mut [0.0; 7]), Err(ConvError::Length(_))));
 }

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use relc_cpu::epilogue::{Epilogue, Operand};
+use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
 use relc_cpu::winograd::{ERROR, Form, Repair, WinogradPass, WinogradPlan};
 use relc_cpu::{AlignedBuffer, Isa};
@@ -39,8 +39,8 @@ fn run_with(
     let mut memory = vec![CANARY; output.len() + 2 * guard()];
     let out = &mut memory[guard()..][..output.len()];
     let pass = WinogradPass { weights: &weights, input: source, epilogue, repair: repair.as_ref() };
-    let run = if parallel { WinogradPlan::run_parallel } else { WinogradPlan::run };
-    run(&plan, &pass, &mut scratch, out).unwrap();
+    let run = if parallel { WinogradPlan::run_parallel } else { WinogradPlan::run_beside };
+    run(&plan, &pass, &mut scratch, out, Beside::default()).unwrap();
     let mut result = vec![0.0; output.dense_len()];
     output.unpack(out, &mut result).unwrap();
     let vectors = output.blocks() * output.block() * output.height() * output.width();
@@ -184,7 +184,8 @@ fn epilogues_work_on_finished_rows() {
         let other = values(z.len(), 5);
         let mut data = vec![0.0; layout.len()];
         layout.pack(&other, &mut data).unwrap();
-        let epilogue = Epilogue::Product { factor: Operand { data: &data, layout }, addend: None };
+        let epilogue =
+            Epilogue::Product { factor: Some(Operand { data: &data, layout }), addends: [None; 2] };
         let got = run(&case, Direction::Forward, isa, Form::Four, &dense, epilogue, true);
         let expected: Vec<f32> = z.iter().zip(&other).map(|(z, other)| z * other).collect();
         assert_eq!(got, expected);

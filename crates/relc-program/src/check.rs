@@ -3,7 +3,7 @@
 use relc_ir::op::Window;
 
 use crate::conv::Direction;
-use crate::op::{ConvOp, Epilogue, QuotientStabiliser, Quotients, StepOp};
+use crate::op::{ConvOp, Epilogue, MAX_ADDENDS, QuotientStabiliser, Quotients, StepOp};
 use crate::program::{Program, Step};
 
 type Image = [usize; 3];
@@ -194,13 +194,15 @@ fn convolution(conv: &ConvOp, got: &Operands<'_>) -> Result<(), String> {
     let [reads, constants, writes] = match &conv.epilogue {
         Epilogue::None => [1, 0, 1],
         Epilogue::Activate { bias, residual, joined, .. } => {
-            if *joined && !residual {
-                return Err("got a joined output without a residual, expected both".into());
-            }
             [1 + usize::from(*residual), usize::from(*bias), 1 + usize::from(*joined)]
         }
         Epilogue::Quotient { .. } => [2, 1, 1],
-        Epilogue::Product { addend, .. } => [2 + usize::from(*addend), 0, 1],
+        Epilogue::Product { factor, addends, tallies } => {
+            if *addends > MAX_ADDENDS || tallies.len() > *addends {
+                return Err(format!("got {addends} addends and the sums of {} values", tallies.len()));
+            }
+            [1 + usize::from(*factor) + addends, 0, 1]
+        }
     };
     got.count(reads, weights + constants, writes)?;
     let spec = &conv.spec;

@@ -186,13 +186,14 @@ pub enum Epilogue {
     /// `y = sum + bias[c]`, then the positive part with `relu`. Constant bias if there is one.
     ///
     /// With `residual`, what is added to `y` before the positive part is read. With `joined`, `y` is kept as it is, and a
-    /// second output is the sum with its positive part: a join that is split later by what its branches were.
+    /// second output is the sum (or `y` alone) with its positive part: a join that is split later by what its branches
+    /// were, or an output that a rule divides by.
     Activate {
         /// Whether there is a bias.
         bias: bool,
         /// Whether something is added.
         residual: bool,
-        /// Whether the sum before the addition is an output as well, the first of two.
+        /// Whether `y` itself is an output as well, the first of two.
         joined: bool,
         /// Whether negative values become 0.
         relu: bool,
@@ -205,14 +206,20 @@ pub enum Epilogue {
         /// Raised where a denominator vanishes under relevance.
         flag: Option<FlagId>,
     },
-    /// `r = factor * sum + addend`. Reads the factor, and the addend if there is one.
+    /// `r = factor * sum + addends`, one after the other. Reads the factor if there is one, and then the addends.
     Product {
-        /// Whether something is added.
-        addend: bool,
-        /// The relevance values whose sums are those of `factor * sum`, for the ledger; empty if nobody asks.
-        tally: Vec<String>,
+        /// Whether there is a factor.
+        factor: bool,
+        /// How many values are added, at most [`MAX_ADDENDS`].
+        addends: usize,
+        /// For each of them the relevance values whose sums are those of what it is added to, for the ledger; none if
+        /// nobody asks.
+        tallies: Vec<Vec<String>>,
     },
 }
+
+/// Values that the epilogue of a convolution adds at most.
+pub const MAX_ADDENDS: usize = 2;
 
 /// `s = R / den` of each part of a rule.
 ///
@@ -358,7 +365,7 @@ impl Strided {
 }
 
 /// The flat fallback of a linear layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flat {
     /// The layer's window.
     pub window: Window,
@@ -366,12 +373,26 @@ pub struct Flat {
     pub groups: usize,
     /// Whether there is anything to spread.
     pub flag: FlagId,
+    /// The relevance values whose sums were taken before, and which what is spread joins, for the ledger.
+    pub tally: Vec<String>,
 }
 
 impl StepOp {
     /// Whether the step is there for the ledger alone.
     pub fn is_bookkeeping(&self) -> bool {
         matches!(self, StepOp::Tally(_) | StepOp::Absorbed { .. })
+    }
+
+    /// The relevance values whose sums the step takes: lists of those that have the same.
+    pub fn tallies(&self) -> &[Vec<String>] {
+        match self {
+            StepOp::Tally(of) => std::slice::from_ref(of),
+            StepOp::Conv(conv) => match &conv.epilogue {
+                Epilogue::Product { tallies, .. } => tallies,
+                _ => &[],
+            },
+            _ => &[],
+        }
     }
 
     /// The flag that the step may raise.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relc_cpu::{Executable, Isa};
-use relc_program::Program;
 use relc_ir::{Dim, Graph, TensorType, verify};
 use relc_onnx::{ImportError, ImportOptions, Imported};
 use relc_passes::{CheckConservation, Pass, PassManager, PassRecord, pipeline};
+use relc_program::Program;
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::error::CompileError;

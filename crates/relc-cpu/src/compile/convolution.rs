@@ -63,7 +63,15 @@ impl Compiler<'_> {
         };
         let (input, output) = (self.slot(step.reads[0])?, self.slot(step.writes[0])?);
         let finish = self.finish(step, conv)?;
-        Ok(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish })))
+        let joined = match &conv.epilogue {
+            Epilogue::Activate { joined: true, .. } => Some(self.slot(step.writes[1])?),
+            _ => None,
+        };
+        let mut tallies = Vec::new();
+        for of in step.op.tallies() {
+            tallies.push(if of.is_empty() { None } else { Some(self.tallied(step, of)?) });
+        }
+        Ok(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish, joined, tallies })))
     }
 
     fn finish(&self, step: &Symbolic, conv: &ConvOp) -> Result<Finish, EngineError> {
@@ -82,8 +90,12 @@ impl Compiler<'_> {
             Epilogue::Quotient { floor, flag } => {
                 Finish::Quotient { relevance: slot(1)?, offset: constant()?, floor: *floor, flag: *flag }
             }
-            Epilogue::Product { addend, .. } => {
-                Finish::Product { factor: slot(1)?, addend: if *addend { Some(slot(2)?) } else { None } }
+            Epilogue::Product { factor, addends, .. } => {
+                let first = 1 + usize::from(*factor);
+                Finish::Product {
+                    factor: if *factor { Some(slot(1)?) } else { None },
+                    addends: (first..first + addends).map(slot).collect::<Result<_, _>>()?,
+                }
             }
         })
     }

@@ -194,6 +194,10 @@ impl Compiler<'_> {
                     relevance: reads[0],
                     quotient: reads[1],
                     output: writes[0],
+                    tally: match flat.tally.is_empty() {
+                        true => None,
+                        false => Some(self.tallied(step, &flat.tally)?),
+                    },
                 };
                 Action::Flat(Box::new(flat_step))
             }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{ConvError, ConvPlan, PackedWeights};
-use crate::epilogue::{Epilogue, Row};
+use crate::epilogue::{Beside, Epilogue, Row, Shared};
 use crate::tile::{Kind, Part, Shape, TileArgs, find};
 use relc_program::layout::check;
 
@@ -22,9 +22,9 @@ pub struct Pass<'a> {
     pub epilogue: Epilogue<'a>,
 }
 
-/// The output, shared among tasks that write different elements.
+/// The output and what is left besides it, shared among tasks that write different elements.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
+struct Output(*mut f32, Shared);
 
 // SAFETY: tasks write disjoint elements (see `ConvPlan::run_task`), and the buffer is borrowed uniquely
 // meanwhile.
@@ -39,8 +39,16 @@ impl ConvPlan {
     /// If a slice is not of its layout's length, weights are not this plan's, or an operand of the
     /// epilogue is not laid out like the output (halos may differ).
     pub fn run(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<(), ConvError> {
-        let out = self.check(pass, out)?;
-        // SAFETY: checked; `out` is borrowed uniquely.
+        self.run_beside(pass, out, Beside::default())
+    }
+
+    /// As [`ConvPlan::run`], and what is left besides the output.
+    ///
+    /// # Errors
+    /// As of [`ConvPlan::run`], and if there is not room for what is left.
+    pub fn run_beside(&self, pass: &Pass<'_>, out: &mut [f32], beside: Beside<'_>) -> Result<(), ConvError> {
+        let out = self.check(pass, out, beside)?;
+        // SAFETY: checked; `out` and what is left besides are borrowed uniquely.
         unsafe { self.run_tasks(0..self.tasks(), pass, out) };
         Ok(())
     }
@@ -48,9 +56,14 @@ impl ConvPlan {
     /// Computes the same, to the bit, on the current rayon pool.
     ///
     /// # Errors
-    /// As of [`ConvPlan::run`].
-    pub fn run_parallel(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<(), ConvError> {
-        let out = self.check(pass, out)?;
+    /// As of [`ConvPlan::run_beside`].
+    pub fn run_parallel(
+        &self,
+        pass: &Pass<'_>,
+        out: &mut [f32],
+        beside: Beside<'_>,
+    ) -> Result<(), ConvError> {
+        let out = self.check(pass, out, beside)?;
         // Rayon halves the range, and again for threads that are idle: neighbours, which share rows, stay together.
         (0..self.tasks()).into_par_iter().for_each(|task| {
             // SAFETY: checked; tasks write different elements, `out` is borrowed uniquely.
@@ -101,12 +114,12 @@ impl ConvPlan {
         out.copy_from_slice(&sums[first..first + width]);
     }
 
-    fn check(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<Output, ConvError> {
+    fn check(&self, pass: &Pass<'_>, out: &mut [f32], beside: Beside<'_>) -> Result<Output, ConvError> {
         check("the input", pass.input.len(), self.input.len())?;
         check("the output", out.len(), self.output.len())?;
         check("the packed weights", pass.weights.as_slice().len(), self.weights_len)?;
         pass.epilogue.check(&self.image)?;
-        Ok(Output(out.as_mut_ptr()))
+        Ok(Output(out.as_mut_ptr(), beside.check(&self.image)?))
     }
 
     /// Tasks go over the rows of one chunk for all tiles, then to the next chunk: input rows stay in cache.
@@ -177,10 +190,12 @@ impl ConvPlan {
             for part in 0..self.widening {
                 let y = y * self.widening + part;
                 let offset = self.image.offset(block, y, 0);
-                // SAFETY: the interior of a row lies in the buffer, and this task alone accesses it.
-                let out = unsafe { std::slice::from_raw_parts_mut(out.0.add(offset), len) };
                 let row = Row { isa: self.isa, block, y, channels: self.image.block() };
-                pass.epilogue.apply(row, out);
+                // SAFETY: the interior of a row lies in the buffer, and this task alone finishes it.
+                unsafe {
+                    let data = std::slice::from_raw_parts_mut(out.0.add(offset), len);
+                    pass.epilogue.apply(row, data, out.1);
+                }
             }
         }
     }

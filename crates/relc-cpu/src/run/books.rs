@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use relc_interp::{Account, Entry, Join, Ledger, Losses, Total};
 use relc_ir::op::Relevance;
 use relc_ir::{Graph, NodeId, Op, ValueId};
-use relc_program::{Program, StepOp};
+use relc_program::Program;
 
 use crate::Stats;
 use crate::compile::relevance_values;
@@ -55,7 +55,7 @@ impl Bookkeeper {
             relevance_values(graph).map(|value| (graph.label(value), value)).collect();
         let mut first: HashMap<ValueId, ValueId> = HashMap::new();
         for step in &program.backward {
-            if let StepOp::Tally(of) = &step.op {
+            for of in step.op.tallies() {
                 let values: Vec<ValueId> = of.iter().filter_map(|label| labels.get(label).copied()).collect();
                 first.extend(values.iter().map(|value| (*value, values[0])));
             }

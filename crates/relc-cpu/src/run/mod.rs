@@ -125,7 +125,16 @@ impl Executable {
         plan.check(graph)?;
         let kernels = compile(&plan.kernels, &Target::host()?)?;
         let books = Bookkeeper::new(graph, &program)?;
-        Ok(Executable { graph: graph.clone(), isa, program, passes, plan, kernels, books, arenas: Mutex::default() })
+        Ok(Executable {
+            graph: graph.clone(),
+            isa,
+            program,
+            passes,
+            plan,
+            kernels,
+            books,
+            arenas: Mutex::default(),
+        })
     }
 
     /// The graph.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::conv::Pass;
-use crate::epilogue::{Epilogue, Operand};
+use crate::epilogue::{Beside, Epilogue, Operand};
 use crate::winograd::WinogradPass;
 use crate::{AlignedBuffer, Stats};
 use ndarray::{ArrayD, IxDyn};
@@ -12,6 +12,7 @@ use relc_codegen::jit::Binding;
 use relc_codegen::kernels::LEDGER;
 use relc_interp::{Losses, evaluate_node, propagate_node};
 use relc_ir::{NodeId, ValueId};
+use relc_program::op::MAX_ADDENDS;
 
 use super::books::Books;
 use super::{Arena, Executable, StepTime};
@@ -214,14 +215,25 @@ impl<'a> Sample<'a> {
 
     fn convolve(&mut self, node: NodeId, step: &ConvStep) -> Result<(), EngineError> {
         let mut output = self.take(step.output);
+        let mut joined = step.joined.map(|slot| (slot, self.take(slot), *self.executable.layout(slot)));
+        let layout = *self.executable.layout(step.output);
+        let asked = |index: usize| step.tallies.get(index).copied().flatten().filter(|_| self.ledger);
+        let count = layout.blocks() * layout.height();
+        let tallies: [Option<ValueId>; MAX_ADDENDS] = std::array::from_fn(asked);
+        let mut rows = tallies.map(|value| vec![Stats::NOTHING; if value.is_some() { count } else { 0 }]);
+        let mut left = rows.iter_mut();
+        let beside = Beside {
+            joined: joined.as_mut().map(|(_, buffer, layout)| (&mut buffer[..], *layout)),
+            sums: tallies.map(|value| left.next().filter(|_| value.is_some()).map(|rows| &mut rows[..])),
+        };
         let result = match &step.algorithm {
             Algorithm::Direct { plan, weights, part } => {
                 let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
                 let pass = Pass { weights, part: *part, input, epilogue };
                 if self.parallel {
-                    plan.run_parallel(&pass, &mut output)
+                    plan.run_parallel(&pass, &mut output, beside)
                 } else {
-                    plan.run(&pass, &mut output)
+                    plan.run_beside(&pass, &mut output, beside)
                 }
             }
             Algorithm::Winograd { plan, weights, scratch, repair } => {
@@ -231,15 +243,23 @@ impl<'a> Sample<'a> {
                 let len = plan.scratch_len().min(buffer.len());
                 let memory = &mut buffer[..len];
                 let result = if self.parallel {
-                    plan.run_parallel(&pass, memory, &mut output)
+                    plan.run_parallel(&pass, memory, &mut output, beside)
                 } else {
-                    plan.run(&pass, memory, &mut output)
+                    plan.run_beside(&pass, memory, &mut output, beside)
                 };
                 self.put(*scratch, buffer);
                 result
             }
         };
         self.put(step.output, output);
+        if let Some((slot, buffer, _)) = joined {
+            self.put(slot, buffer);
+        }
+        for (value, rows) in tallies.iter().zip(&rows) {
+            if let Some(value) = value {
+                self.books.stats.insert(*value, Stats::of_rows(&layout, rows));
+            }
+        }
         result.map_err(|source| self.executable.refused(node, source.into()))
     }
 
@@ -256,9 +276,10 @@ impl<'a> Sample<'a> {
                 floor: *floor,
                 vanished: flag.and_then(|flag| self.arena.flags.get(flag)),
             },
-            Finish::Product { factor, addend } => {
-                Epilogue::Product { factor: operand(*factor), addend: addend.map(operand) }
-            }
+            Finish::Product { factor, addends } => Epilogue::Product {
+                factor: factor.map(operand),
+                addends: std::array::from_fn(|index| addends.get(index).copied().map(operand)),
+            },
         }
     }
 
@@ -349,6 +370,9 @@ impl<'a> Sample<'a> {
         let mut output = self.take(step.output);
         let spreading = step.flat.run(self.slot(step.relevance), self.slot(step.quotient), &mut output);
         self.put(step.output, output);
+        if let Some(stats) = step.tally.and_then(|value| self.books.stats.get_mut(&value)) {
+            *stats = stats.with(spreading.stats);
+        }
         let losses = Losses { flat_fallback: spreading.spread, padding: spreading.lost, ..Losses::default() };
         self.lose(node, losses);
     }

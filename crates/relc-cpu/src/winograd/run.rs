@@ -10,7 +10,7 @@ use super::transform::{InputRow, OutputRow};
 use super::{Repair, WinogradPlan, WinogradWeights};
 use crate::buffer::AlignedBuffer;
 use crate::conv::{ConvError, balanced};
-use crate::epilogue::{Epilogue, Row};
+use crate::epilogue::{Beside, Epilogue, Row, Shared as Left};
 use crate::tile::{Part, TileArgs, TileFn};
 use relc_program::layout::check;
 
@@ -53,28 +53,43 @@ impl WinogradPlan {
         scratch: &mut [f32],
         out: &mut [f32],
     ) -> Result<(), ConvError> {
-        let (scratch, out) = self.check(pass, scratch, out)?;
-        // SAFETY: checked; both buffers are borrowed uniquely, and all of the input is transformed before it
+        self.run_beside(pass, scratch, out, Beside::default())
+    }
+
+    /// As [`WinogradPlan::run`], and what is left besides the output.
+    ///
+    /// # Errors
+    /// As of [`WinogradPlan::run`], and if there is not room for what is left.
+    pub fn run_beside(
+        &self,
+        pass: &WinogradPass<'_>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+        beside: Beside<'_>,
+    ) -> Result<(), ConvError> {
+        let (scratch, out, left) = self.check(pass, scratch, out, beside)?;
+        // SAFETY: checked; all buffers are borrowed uniquely, and all of the input is transformed before it
         // is read.
         (0..self.transform_tasks()).for_each(|task| unsafe { self.transform_row(task, pass, scratch) });
         // SAFETY: as above.
         (0..self.sum_tasks(pass)).for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
         // SAFETY: as above.
-        (0..self.tasks()).for_each(|task| unsafe { self.run_task(task, pass, scratch, out) });
+        (0..self.tasks()).for_each(|task| unsafe { self.run_task(task, pass, scratch, (out, left)) });
         Ok(())
     }
 
     /// Computes the same, to the bit, on the current rayon pool.
     ///
     /// # Errors
-    /// As of [`WinogradPlan::run`].
+    /// As of [`WinogradPlan::run_beside`].
     pub fn run_parallel(
         &self,
         pass: &WinogradPass<'_>,
         scratch: &mut [f32],
         out: &mut [f32],
+        beside: Beside<'_>,
     ) -> Result<(), ConvError> {
-        let (scratch, out) = self.check(pass, scratch, out)?;
+        let (scratch, out, left) = self.check(pass, scratch, out, beside)?;
         let share = self.transform_tasks().div_ceil(rayon::current_num_threads() * 4).max(1);
         let transforms = (0..self.transform_tasks()).into_par_iter().with_min_len(share);
         // SAFETY: checked; both buffers are borrowed uniquely, tasks write different elements, and all of the
@@ -85,7 +100,9 @@ impl WinogradPlan {
             .into_par_iter()
             .for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
         // SAFETY: as above.
-        (0..self.tasks()).into_par_iter().for_each(|task| unsafe { self.run_task(task, pass, scratch, out) });
+        (0..self.tasks())
+            .into_par_iter()
+            .for_each(|task| unsafe { self.run_task(task, pass, scratch, (out, left)) });
         Ok(())
     }
 
@@ -94,13 +111,15 @@ impl WinogradPlan {
         pass: &WinogradPass<'_>,
         scratch: &mut [f32],
         out: &mut [f32],
-    ) -> Result<(Shared, Shared), ConvError> {
+        beside: Beside<'_>,
+    ) -> Result<(Shared, Shared, Left), ConvError> {
         check("the input", pass.input.len(), self.input.len())?;
         check("the output", out.len(), self.output.len())?;
         check("the scratch memory", scratch.len(), self.scratch_len())?;
         check("the transformed weights", pass.weights.data.len(), self.weights_len)?;
         pass.epilogue.check(&self.output)?;
-        Ok((Shared(scratch.as_mut_ptr()), Shared(out.as_mut_ptr())))
+        let left = beside.check(&self.output)?;
+        Ok((Shared(scratch.as_mut_ptr()), Shared(out.as_mut_ptr()), left))
     }
 
     fn transform_tasks(&self) -> usize {
@@ -171,7 +190,7 @@ impl WinogradPlan {
     /// # Safety
     /// The buffers have been checked, the scratch memory holds the transformed input, and nothing
     /// else accesses this task's elements of the output.
-    unsafe fn run_task(&self, task: usize, pass: &WinogradPass<'_>, scratch: Shared, out: Shared) {
+    unsafe fn run_task(&self, task: usize, pass: &WinogradPass<'_>, scratch: Shared, out: (Shared, Left)) {
         let chunks = self.tiles[0].div_ceil(self.chunk_rows);
         // Neighbouring tasks share weights.
         let (channel_tile, first) = (task / chunks, task % chunks * self.chunk_rows);
@@ -251,7 +270,7 @@ impl WinogradPlan {
         rows: Range<usize>,
         pass: &WinogradPass<'_>,
         (products, scratch): (&[f32], Shared),
-        out: Shared,
+        (out, left): (Shared, Left),
     ) {
         let width = self.isa.width();
         let tiles = rows.len() * self.tiles[1];
@@ -291,7 +310,9 @@ impl WinogradPlan {
                         // SAFETY: the plan's instruction set is the machine's.
                         unsafe { (self.transforms.repair)(repair, pass.input, row, out) };
                     }
-                    pass.epilogue.apply(Row { isa: self.isa, block, y, channels: width }, out);
+                    let row = Row { isa: self.isa, block, y, channels: width };
+                    // SAFETY: this task alone finishes the row.
+                    unsafe { pass.epilogue.apply(row, out, left) };
                 }
             }
         }

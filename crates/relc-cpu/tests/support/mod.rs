@@ -2,7 +2,7 @@
 
 use relc_cpu::Isa;
 use relc_cpu::conv::{ConvPlan, Pass};
-use relc_cpu::epilogue::Epilogue;
+use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
@@ -132,7 +132,7 @@ pub fn guarded(
     let mut memory = vec![CANARY; output.len() + 2 * guard()];
     let pass = Pass { weights: &packed, part, input: source, epilogue };
     let out = &mut memory[guard()..][..output.len()];
-    if parallel { plan.run_parallel(&pass, out) } else { plan.run(&pass, out) }.unwrap();
+    if parallel { plan.run_parallel(&pass, out, Beside::default()) } else { plan.run(&pass, out) }.unwrap();
     let mut result = vec![0.0; output.dense_len()];
     output.unpack(out, &mut result).unwrap();
     // Padding channels are zeros; what is not of the interior is canaries.

@@ -146,7 +146,8 @@ impl Builder<'_> {
         self.push(StepOp::Quotients(Box::new(op)), reads, constants, writes);
         self.products(ruled, &quotients)?;
         if let (Vanishing::Flat { flag, .. }, [s]) = (vanishing, &quotients[..]) {
-            let flat = Flat { window: ruled.layer.window, groups: ruled.layer.spec.groups, flag };
+            let flat =
+                Flat { window: ruled.layer.window, groups: ruled.layer.spec.groups, flag, tally: Vec::new() };
             self.step(StepOp::Flat(flat), vec![ruled.relevance, *s], ruled.out);
         }
         Ok(())

@@ -108,8 +108,10 @@ fn narrow(program: &Program) -> BTreeSet<ValueId> {
                 if conv.spec.groups != 1 || conv.direction == Direction::Forward {
                     refuse(&step.writes);
                 }
-                if let Epilogue::Product { addend: true, .. } = conv.epilogue {
-                    alike.push(step.reads[2..].iter().chain(&step.writes).copied().collect());
+                if let Epilogue::Product { factor, addends: 1.., .. } = conv.epilogue {
+                    alike.push(
+                        step.reads[1 + usize::from(factor)..].iter().chain(&step.writes).copied().collect(),
+                    );
                 } else if !matches!(conv.epilogue, Epilogue::Product { .. }) {
                     refuse(&step.reads[1..]);
                 }

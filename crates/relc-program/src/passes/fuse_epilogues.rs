@@ -10,7 +10,7 @@
 //! %1 = conv.transposed %s    =>   %2 = conv.transposed %s, %a, epilogue=product
 //! %2 = mul %a, %1
 //!
-//! %2 = sum %0, %1            =>   %2 = conv.transposed %s, %a, %0, epilogue=product, addend=yes
+//! %2 = sum %0, %1            =>   %2 = conv.transposed %s, %a, %0, epilogue=product, addends=1
 //!
 //! %1 = conv %0               =>   %1, %2 = conv %0, %skip, epilogue=activate, residual=yes, joined=yes, relu=yes
 //! %2 = sum %1, %skip, relu
@@ -29,8 +29,8 @@ use super::ProgramPass;
 use crate::conv::Direction;
 use crate::error::ProgramError;
 use crate::op::{
-    ConvOp, Denominator, Epilogue, Exactness, QuotientPart, QuotientStabiliser, Quotients, StepOp, Vanishing,
-    WeightSource,
+    ConvOp, Denominator, Epilogue, Exactness, MAX_ADDENDS, QuotientPart, QuotientStabiliser, Quotients,
+    StepOp, Vanishing, WeightSource,
 };
 use crate::program::{Constant, Program, Step, ValueId};
 use crate::uses::Uses;
@@ -49,7 +49,7 @@ impl ProgramPass for FuseEpilogues {
     }
 
     fn run(&self, program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramError> {
-        for fusion in [positive_part, quotient, product, addend] {
+        for fusion in [positive_part, residual, quotient, product, addend] {
             let mut fuser = Fuser::new(program);
             let count = fuser.steps.len();
             for at in 0..count {
@@ -141,18 +141,27 @@ fn positive_part(f: &mut Fuser<'_>, at: usize) -> Fusion {
     let (&[x], &[y]) = (&reads[..], &writes[..]) else { return Ok(None) };
     let Some(writer) = f.uses.only_writer(x) else { return Ok(None) };
     let Some(mut step) = f.at(writer).cloned() else { return Ok(None) };
+    let alone = f.feeds(x, at).is_some();
     match &mut step.op {
-        StepOp::Conv(conv) => match &mut conv.epilogue {
-            epilogue @ Epilogue::None => {
-                *epilogue = Epilogue::Activate { bias: false, residual: false, joined: false, relu: true };
+        StepOp::Conv(conv) => {
+            let bias = match conv.epilogue {
+                Epilogue::None => false,
+                Epilogue::Activate { bias, residual: false, joined: false, relu: false } => bias,
+                _ => return Ok(None),
+            };
+            conv.epilogue = Epilogue::Activate { bias, residual: false, joined: !alone, relu: true };
+            if !alone && f.uses.readers(x).iter().all(|reader| *reader >= at) {
+                step.writes = vec![x, y];
+                f.fuse(writer, at, vec![step]);
+                return Ok(Some(
+                    "takes the positive part of a convolution's sums, and keeps the sums".into(),
+                ));
             }
-            Epilogue::Activate { relu, .. } => *relu = true,
-            _ => return Ok(None),
-        },
+        }
         StepOp::Affine { relu } | StepOp::Binary { relu, .. } | StepOp::Sum { relu } => *relu = true,
         _ => return Ok(None),
     }
-    if f.feeds(x, at).is_none() {
+    if !alone {
         return Err(format!("{x} is read by others too, so that its positive part is another value"));
     }
     step.writes = vec![y];
@@ -259,7 +268,7 @@ fn product(f: &mut Fuser<'_>, at: usize) -> Fusion {
         let Some(mut fused) = f.at(writer).cloned() else { continue };
         match &mut fused.op {
             StepOp::Conv(conv) if conv.is_bare() && conv.direction == Direction::Transposed => {
-                conv.epilogue = Epilogue::Product { addend: false, tally: Vec::new() };
+                conv.epilogue = Epilogue::Product { factor: true, addends: 0, tallies: Vec::new() };
             }
             StepOp::Broadcast { product, .. } if !*product => *product = true,
             _ => continue,
@@ -287,26 +296,131 @@ fn addend(f: &mut Fuser<'_>, at: usize) -> Fusion {
     let mut reason = None;
     // The later one: what it adds is there by then.
     let mut sides = [(a, b), (b, a)];
-    sides.sort_by_key(|(_, own)| std::cmp::Reverse(f.uses.writers(*own).last().copied()));
+    sides.sort_by_key(|(_, own)| std::cmp::Reverse(f.uses.writers(*own).first().copied()));
     for (other, own) in sides {
-        let Some(writer) = f.uses.only_writer(own) else { continue };
-        let Some(mut fused) = f.at(writer).cloned() else { continue };
-        match &mut fused.op {
-            StepOp::Conv(conv) => match &mut conv.epilogue {
-                Epilogue::Product { addend: addend @ false, .. } => *addend = true,
-                _ => continue,
-            },
-            StepOp::Broadcast { product: true, addend: addend @ false, .. } => *addend = true,
-            _ => continue,
-        }
-        if f.feeds(own, at).is_none() {
-            reason = Some(format!("{own} is read by others too"));
+        let Some(parts) = f.sent_back(own) else { continue };
+        let tally = match f.beside(own, at) {
+            Ok(tally) => tally,
+            Err(why) => {
+                reason = Some(why);
+                continue;
+            }
+        };
+        let labels = match tally.and_then(|tally| f.at(tally)).map(|step| &step.op) {
+            Some(StepOp::Tally(labels)) => labels.clone(),
+            _ => Vec::new(),
+        };
+        let mut fused: Vec<Step> = parts.iter().filter_map(|at| f.at(*at).cloned()).collect();
+        let summed = fused.iter_mut().all(|step| {
+            step.writes = writes.clone();
+            match &mut step.op {
+                StepOp::Conv(conv) => match &mut conv.epilogue {
+                    Epilogue::Product { addends, tallies, .. } => {
+                        *addends += 1;
+                        if !labels.is_empty() || !tallies.is_empty() {
+                            tallies.push(labels.clone());
+                        }
+                        step.reads.push(other);
+                        true
+                    }
+                    epilogue @ Epilogue::None => {
+                        let tallies = if labels.is_empty() { Vec::new() } else { vec![labels.clone()] };
+                        *epilogue = Epilogue::Product { factor: false, addends: 1, tallies };
+                        step.reads.push(other);
+                        true
+                    }
+                    _ => false,
+                },
+                StepOp::Broadcast { addend, .. } => {
+                    *addend = true;
+                    step.reads.push(other);
+                    labels.is_empty()
+                }
+                StepOp::Flat(flat) => {
+                    flat.tally.clone_from(&labels);
+                    true
+                }
+                _ => false,
+            }
+        });
+        if !summed {
+            reason = Some(format!("the ledger asks for the sums of {own} itself"));
             continue;
         }
-        fused.reads.push(other);
-        fused.writes = writes;
-        f.fuse(writer, at, vec![fused]);
+        parts.iter().chain(&tally).for_each(|gone| f.steps[*gone].clear());
+        f.steps[at] = fused;
         return Ok(Some("is added before a transposed convolution's products are stored".into()));
+    }
+    reason.map_or(Ok(None), Err)
+}
+
+impl Fuser<'_> {
+    /// The places of the steps that write what a rule sends back: a transposed convolution's sums or products, and the flat
+    /// fallback that adds to them.
+    fn sent_back(&self, own: ValueId) -> Option<Vec<usize>> {
+        let (first, rest) = self.uses.writers(own).split_first()?;
+        let product = match &self.at(*first)?.op {
+            StepOp::Conv(conv) => {
+                let bare = conv.direction == Direction::Transposed && conv.is_bare();
+                bare || matches!(conv.epilogue, Epilogue::Product { addends: ..MAX_ADDENDS, .. })
+            }
+            StepOp::Broadcast { product, addend, .. } => *product && !addend,
+            _ => false,
+        };
+        let flat = |at: &usize| self.at(*at).is_some_and(|step| matches!(step.op, StepOp::Flat(_)));
+        (product && rest.len() < 2 && rest.iter().all(flat)).then(|| self.uses.writers(own).to_vec())
+    }
+
+    /// The place of the step that reads a value beside the one at `at`, if that takes its sums for the ledger.
+    fn beside(&self, own: ValueId, at: usize) -> Result<Option<usize>, String> {
+        if self.is_end(own) {
+            return Err(format!("{own} is a result"));
+        }
+        let others: Vec<usize> =
+            self.uses.readers(own).iter().copied().filter(|reader| *reader != at).collect();
+        let is_tally = |at: usize| self.at(at).is_some_and(|step| matches!(step.op, StepOp::Tally(_)));
+        match others[..] {
+            [] => Ok(None),
+            [tally] if is_tally(tally) => Ok(Some(tally)),
+            _ => Err(format!("{own} is read by others too")),
+        }
+    }
+}
+
+/// A skip connection that meets a convolution.
+fn residual(f: &mut Fuser<'_>, at: usize) -> Fusion {
+    let Some(step) = f.at(at) else { return Ok(None) };
+    let (StepOp::Sum { relu }, &[a, b]) = (&step.op, &step.reads[..]) else { return Ok(None) };
+    let (rectified, sum) = (*relu, step.writes.clone());
+    let mut sides = [(a, b), (b, a)];
+    sides.sort_by_key(|(_, own)| std::cmp::Reverse(f.uses.writers(*own).last().copied()));
+    let mut reason = None;
+    for (other, own) in sides {
+        let Some(writer) = f.uses.only_writer(own).filter(|writer| *writer < at) else { continue };
+        let Some(mut fused) = f.at(writer).cloned() else { continue };
+        let StepOp::Conv(conv) = &mut fused.op else { continue };
+        if conv.direction == Direction::Transposed || other == own {
+            continue;
+        }
+        let bias = match conv.epilogue {
+            Epilogue::None => false,
+            Epilogue::Activate { bias, residual: false, joined: false, relu: false } => bias,
+            _ => {
+                reason = Some(format!("{own} is not what its convolution sums"));
+                continue;
+            }
+        };
+        let others: Vec<usize> = f.uses.readers(own).iter().copied().filter(|reader| *reader != at).collect();
+        if others.iter().any(|reader| *reader < at) {
+            reason = Some(format!("{own} is read before the sum is there"));
+            continue;
+        }
+        let joined = !others.is_empty() || f.is_end(own);
+        conv.epilogue = Epilogue::Activate { bias, residual: true, joined, relu: rectified };
+        fused.reads.push(other);
+        fused.writes = if joined { [vec![own], sum].concat() } else { sum };
+        f.fuse(writer, at, vec![fused]);
+        return Ok(Some("is added before a convolution's sums are stored".into()));
     }
     reason.map_or(Ok(None), Err)
 }

@@ -50,7 +50,7 @@ pub(crate) fn kernel_key(program: &Program, step: &Step) -> Option<String> {
         StepOp::Interpret | StepOp::Raise { .. } | StepOp::Tally(_) | StepOp::Absorbed { .. } => return None,
         StepOp::Conv(conv) => match &mut conv.epilogue {
             Epilogue::Quotient { flag: Some(flag), .. } => *flag = 0,
-            Epilogue::Product { tally, .. } => tally.clear(),
+            Epilogue::Product { tallies, .. } => tallies.clear(),
             _ => {}
         },
         StepOp::Quotients(quotients) => {
@@ -58,7 +58,10 @@ pub(crate) fn kernel_key(program: &Program, step: &Step) -> Option<String> {
                 *flag = 0;
             }
         }
-        StepOp::Flat(flat) => flat.flag = 0,
+        StepOp::Flat(flat) => {
+            flat.flag = 0;
+            flat.tally.clear();
+        }
         _ => {}
     }
     let scratch = step.scratch();

@@ -44,6 +44,12 @@ impl Written {
         self.0.push((name, value));
     }
 
+    fn tally(&mut self, labels: &[String]) {
+        if !labels.is_empty() {
+            self.put("tally", Attr::Text(labels.join(" ")));
+        }
+    }
+
     fn flag(&mut self, name: &'static str, value: bool) {
         if value {
             self.put(name, Attr::flag(true));
@@ -141,6 +147,7 @@ impl StepOp {
                 w.0 = MaxPool { window: flat.window }.attrs();
                 w.put("groups", Attr::Int(flat.groups as i64));
                 w.put("flag", Attr::Int(flat.flag as i64));
+                w.tally(&flat.tally);
             }
             StepOp::Raise { flag } => w.put("flag", Attr::Int(*flag as i64)),
             StepOp::Tally(of) => w.put("of", Attr::Text(of.join(" "))),
@@ -194,6 +201,7 @@ impl StepOp {
             "flat" => StepOp::Flat(Flat {
                 groups: a.size("groups")?,
                 flag: a.size("flag")?,
+                tally: labels(text(a, "tally")?),
                 window: MaxPool::from_attrs(a)?.window,
             }),
             "raise" => StepOp::Raise { flag: a.size("flag")? },
@@ -282,11 +290,14 @@ impl ConvOp {
                     w.put("flag", Attr::Int(*flag as i64));
                 }
             }
-            Epilogue::Product { addend, tally } => {
-                w.put("epilogue", Attr::Word("product".into()));
-                w.flag("addend", *addend);
-                if !tally.is_empty() {
-                    w.put("tally", Attr::Text(tally.join(" ")));
+            Epilogue::Product { factor, addends, tallies } => {
+                w.put("epilogue", Attr::Word(if *factor { "product" } else { "sum" }.into()));
+                if *addends > 0 {
+                    w.put("addends", Attr::Int(*addends as i64));
+                }
+                if tallies.iter().any(|of| !of.is_empty()) {
+                    let lists: Vec<String> = tallies.iter().map(|of| of.join(" ")).collect();
+                    w.put("tally", Attr::Text(lists.join(" | ")));
                 }
             }
         }
@@ -329,11 +340,17 @@ impl ConvOp {
                 floor: float32(a, "floor")?,
                 flag: if a.has("flag") { Some(a.size("flag")?) } else { None },
             },
-            Some("product") => {
-                Epilogue::Product { addend: flag(a, "addend")?, tally: labels(text(a, "tally")?) }
+            Some(name @ ("product" | "sum")) => {
+                let lists = text(a, "tally")?;
+                let list = |of: &str| of.split_whitespace().map(str::to_string).collect();
+                Epilogue::Product {
+                    factor: name == "product",
+                    addends: if a.has("addends") { a.size("addends")? } else { 0 },
+                    tallies: lists.map(|lists| lists.split('|').map(list).collect()).unwrap_or_default(),
+                }
             }
             Some(other) => {
-                return Err(format!("got the epilogue {other}, expected activate, quotient or product"));
+                return Err(format!("got the epilogue {other}, expected activate, quotient, product or sum"));
             }
         };
         Ok(ConvOp {

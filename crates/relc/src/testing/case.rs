@@ -69,9 +69,9 @@ impl Header {
 
     /// The instruction set that programs are made for.
     pub(super) fn isa(&self) -> Result<Isa, FiletestError> {
-        self.get("isa").map_or(Ok(Isa::Portable), |name| name.parse()).map_err(|e: relc_cpu::IsaError| {
-            FiletestError::Option(e.to_string())
-        })
+        self.get("isa")
+            .map_or(Ok(Isa::Portable), |name| name.parse())
+            .map_err(|e: relc_cpu::IsaError| FiletestError::Option(e.to_string()))
     }
 
     /// What happens to BatchNormalization.
@@ -109,7 +109,8 @@ impl Case {
     pub fn program(text: &str) -> Result<(Header, Program), FiletestError> {
         let (header, input) = Self::parts(text);
         let program = relc_program::parse(&input).map_err(FiletestError::Graph)?;
-        verify(&program).map_err(|errors| FiletestError::Option(format!("the program is malformed:\n{errors}")))?;
+        verify(&program)
+            .map_err(|errors| FiletestError::Option(format!("the program is malformed:\n{errors}")))?;
         Ok((header, program))
     }
 

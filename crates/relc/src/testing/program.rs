@@ -61,7 +61,9 @@ pub(super) fn run_file(text: &str, pass: &str) -> Result<String, FiletestError> 
             Err(FiletestError::Program(error @ ProgramError::Verify { .. })) => {
                 return Err(FiletestError::Program(error));
             }
-            Err(FiletestError::Program(error)) => return Ok(format!("{header}{input}{RULER}{error}\n{RULER}")),
+            Err(FiletestError::Program(error)) => {
+                return Ok(format!("{header}{input}{RULER}{error}\n{RULER}"));
+            }
             Err(other) => return Err(other),
         },
     };
@@ -81,7 +83,8 @@ fn lowered(mut graph: Graph, header: &Header) -> Result<Program, FiletestError> 
     }
     PassManager::new(before).run(&mut graph, |_, _| {}).map_err(FiletestError::Before)?;
     let program = lower(&graph).map_err(FiletestError::Lower)?;
-    verify(&program).map_err(|errors| FiletestError::Option(format!("lower left a malformed program:\n{errors}")))?;
+    verify(&program)
+        .map_err(|errors| FiletestError::Option(format!("lower left a malformed program:\n{errors}")))?;
     Ok(program)
 }
 
