@@ -4,7 +4,9 @@ use ndarray::{ArrayD, Axis};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use relc::unstable::ir::rule::{Bounds, Contract};
-use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
+use relc::{
+    Account, Compiler, Engine, Explainer, Explanations, Isa, Ledger, Preset, Seed, SeedKind, Targets,
+};
 use relc_ir::Graph;
 use relc_ir::op::Activation;
 use relc_tests::agreement::{Model, presets};
@@ -14,6 +16,8 @@ use relc_tests::shared::{max_abs, max_difference, shared};
 
 /// What f32 kernels must reach, of the maximum.
 const AGREEMENT: f64 = 1e-4;
+/// What each sum of the ledger must reach, of what flows through its node.
+const ACCOUNTS: f64 = 1e-3;
 /// What `conserve` promises in f32.
 const CONSERVATION: f64 = 1e-5;
 
@@ -65,7 +69,7 @@ fn check(model: &Model<'_>, name: &str, samples: usize) {
                 );
             }
             got.ledger.check(CONSERVATION).unwrap_or_else(|e| panic!("{name} on {isa}: {e}"));
-            assert_eq!(got.ledger.entries.len(), expected.ledger.entries.len());
+            check_accounts(&format!("{name} on {isa}"), &got.ledger, &expected.ledger);
             for (sample, (total, oracle)) in got.ledger.totals.iter().zip(&expected.ledger.totals).enumerate()
             {
                 let lost = (total.lost - oracle.lost).abs() / oracle.seed_magnitude.max(f64::MIN_POSITIVE);
@@ -79,6 +83,52 @@ fn check(model: &Model<'_>, name: &str, samples: usize) {
                     assert!(error <= CONSERVATION, "{name} on {isa}, sample {sample}: {error:e}");
                 }
             }
+        }
+    }
+}
+
+/// Compares every account and every join: each sum, measured against the seed and what flows through the node.
+#[track_caller]
+fn check_accounts(what: &str, got: &Ledger, expected: &Ledger) {
+    assert_eq!(got.entries.len(), expected.entries.len());
+    for (entry, oracle) in got.entries.iter().zip(&expected.entries) {
+        let node = &entry.label;
+        assert_eq!((node, &entry.op), (&oracle.label, &oracle.op), "{what}");
+        for (sample, (a, b)) in entry.samples.iter().zip(&oracle.samples).enumerate() {
+            let sums = |a: &Account| {
+                [
+                    ("in", a.incoming),
+                    ("out", a.outgoing),
+                    ("bias", a.bias),
+                    ("stabiliser", a.stabiliser),
+                    ("clipped", a.clipped),
+                    ("padding", a.padding),
+                    ("flat_fallback", a.flat_fallback),
+                    ("derivative", a.derivative),
+                    ("magnitude_in", a.magnitude_in),
+                    ("magnitude_out", a.magnitude_out),
+                ]
+            };
+            let scale = b.magnitude_in.max(b.magnitude_out).max(expected.totals[sample].seed_magnitude);
+            for ((field, got), (_, wanted)) in sums(a).into_iter().zip(sums(b)) {
+                let off = (got - wanted).abs() / scale.max(f64::MIN_POSITIVE);
+                assert!(
+                    off <= ACCOUNTS,
+                    "{what}, {node} {}, sample {sample}: {field} is {got}, expected {wanted}",
+                    entry.op
+                );
+            }
+        }
+    }
+    assert_eq!(got.joins.len(), expected.joins.len(), "{what}");
+    for (join, oracle) in got.joins.iter().zip(&expected.joins) {
+        assert_eq!((&join.label, join.skip), (&oracle.label, oracle.skip), "{what}");
+        for (got, wanted) in join.share.iter().zip(&oracle.share) {
+            assert!(
+                (got - wanted).abs() <= ACCOUNTS,
+                "{what}, join {}: {got}, expected {wanted}",
+                join.label
+            );
         }
     }
 }

@@ -7,7 +7,7 @@
 //! kernels slowly and is the oracle: compiled code agrees with it to the bit.
 //!
 //! Cranelift's vectors have four lanes of f32, which is the whole register on some machines and a quarter of it on
-//! others. So the one loop that decides the speed, the convolution's tile, is no kernel of this kind: `relc-runtime` has
+//! others. So the one loop that decides the speed, the convolution's tile, is no kernel of this kind: `relc-cpu` has
 //! it in intrinsics.
 //!
 //! ```

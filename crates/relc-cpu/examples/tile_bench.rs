@@ -11,10 +11,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use relc_cpu::conv::{ConvPlan, PackedWeights, Pass};
+use relc_cpu::conv::{Arguments, ConvPlan, PackedWeights};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
-use relc_cpu::winograd::{Form, WinogradPass, WinogradPlan, WinogradWeights};
+use relc_cpu::winograd::{Form, WinogradArguments, WinogradPlan, WinogradWeights};
 use relc_cpu::{AlignedBuffer, Isa};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
@@ -145,19 +145,19 @@ impl Bench {
         let start = Instant::now();
         match &mut self.plan {
             Plan::Direct(plan, weights, part) => {
-                let pass = Pass { weights, part: *part, input, epilogue };
+                let arguments = Arguments { weights, part: *part, input, epilogue };
                 if parallel {
-                    plan.run_parallel(&pass, out, Beside::default())
+                    plan.run_parallel(&arguments, out, Beside::default())
                 } else {
-                    plan.run(&pass, out)
+                    plan.run(&arguments, out)
                 }?;
             }
             Plan::Winograd(plan, weights, scratch) => {
-                let pass = WinogradPass { weights, input, epilogue, repair: None };
+                let arguments = WinogradArguments { weights, input, epilogue, repair: None };
                 if parallel {
-                    plan.run_parallel(&pass, scratch, out, Beside::default())
+                    plan.run_parallel(&arguments, scratch, out, Beside::default())
                 } else {
-                    plan.run(&pass, scratch, out)
+                    plan.run(&arguments, scratch, out)
                 }?;
             }
         }

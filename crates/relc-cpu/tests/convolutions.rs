@@ -5,7 +5,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use relc_cpu::conv::{ConvError, ConvPlan, Pass};
+use relc_cpu::conv::{Arguments, ConvError, ConvPlan};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
 use relc_cpu::{Isa, Stats};
@@ -228,11 +228,11 @@ fn check_beside(case: &Case, direction: Direction, isa: Isa, parallel: bool) {
     let weights = plan.pack(&case.weights()).unwrap();
     let run = |epilogue, beside: Beside<'_>| {
         let mut out = vec![CANARY; output.len()];
-        let pass = Pass { weights: &weights, part: Part::Raw, input: &source, epilogue };
+        let arguments = Arguments { weights: &weights, part: Part::Raw, input: &source, epilogue };
         if parallel {
-            plan.run_parallel(&pass, &mut out, beside)
+            plan.run_parallel(&arguments, &mut out, beside)
         } else {
-            plan.run_beside(&pass, &mut out, beside)
+            plan.run_beside(&arguments, &mut out, beside)
         }
         .unwrap();
         out
@@ -292,6 +292,6 @@ fn plans_and_calls_that_do_not_fit_are_refused() {
     assert!(matches!(plan.pack(&[0.0; 5]), Err(ConvError::Length(_))));
     let weights = plan.pack(&values(16 * 16 * 9, 1)).unwrap();
     let input = vec![0.0; plan.input_len()];
-    let pass = Pass { weights: &weights, part: Part::Raw, input: &input, epilogue: Epilogue::None };
-    assert!(matches!(plan.run(&pass, &mut [0.0; 7]), Err(ConvError::Length(_))));
+    let arguments = Arguments { weights: &weights, part: Part::Raw, input: &input, epilogue: Epilogue::None };
+    assert!(matches!(plan.run(&arguments, &mut [0.0; 7]), Err(ConvError::Length(_))));
 }

@@ -12,7 +12,7 @@ mod weights;
 
 pub(crate) use columns::balanced;
 pub use plan::ConvPlan;
-pub use run::Pass;
+pub use run::Arguments;
 pub use weights::PackedWeights;
 
 use relc_program::conv::{ConvSpec, SpecError};

@@ -9,9 +9,9 @@ use crate::epilogue::{Beside, Epilogue, Row, Shared};
 use crate::tile::{Kind, Part, Shape, TileArgs, find};
 use relc_program::layout::check;
 
-/// One pass over one sample.
+/// What one run over one sample takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass<'a> {
+pub struct Arguments<'a> {
     /// The weights, packed by the same plan.
     pub weights: &'a PackedWeights,
     /// The part of them to use.
@@ -38,18 +38,23 @@ impl ConvPlan {
     /// # Errors
     /// If a slice is not of its layout's length, weights are not this plan's, or an operand of the
     /// epilogue is not laid out like the output (halos may differ).
-    pub fn run(&self, pass: &Pass<'_>, out: &mut [f32]) -> Result<(), ConvError> {
-        self.run_beside(pass, out, Beside::default())
+    pub fn run(&self, arguments: &Arguments<'_>, out: &mut [f32]) -> Result<(), ConvError> {
+        self.run_beside(arguments, out, Beside::default())
     }
 
     /// As [`ConvPlan::run`], and what is left besides the output.
     ///
     /// # Errors
     /// As of [`ConvPlan::run`], and if there is not room for what is left.
-    pub fn run_beside(&self, pass: &Pass<'_>, out: &mut [f32], beside: Beside<'_>) -> Result<(), ConvError> {
-        let out = self.check(pass, out, beside)?;
+    pub fn run_beside(
+        &self,
+        arguments: &Arguments<'_>,
+        out: &mut [f32],
+        beside: Beside<'_>,
+    ) -> Result<(), ConvError> {
+        let out = self.check(arguments, out, beside)?;
         // SAFETY: checked; `out` and what is left besides are borrowed uniquely.
-        unsafe { self.run_tasks(0..self.tasks(), pass, out) };
+        unsafe { self.run_tasks(0..self.tasks(), arguments, out) };
         Ok(())
     }
 
@@ -59,15 +64,15 @@ impl ConvPlan {
     /// As of [`ConvPlan::run_beside`].
     pub fn run_parallel(
         &self,
-        pass: &Pass<'_>,
+        arguments: &Arguments<'_>,
         out: &mut [f32],
         beside: Beside<'_>,
     ) -> Result<(), ConvError> {
-        let out = self.check(pass, out, beside)?;
+        let out = self.check(arguments, out, beside)?;
         // Rayon halves the range, and again for threads that are idle: neighbours, which share rows, stay together.
         (0..self.tasks()).into_par_iter().for_each(|task| {
             // SAFETY: checked; tasks write different elements, `out` is borrowed uniquely.
-            unsafe { self.run_tasks(task..task + 1, pass, out) };
+            unsafe { self.run_tasks(task..task + 1, arguments, out) };
         });
         Ok(())
     }
@@ -114,25 +119,32 @@ impl ConvPlan {
         out.copy_from_slice(&sums[first..first + width]);
     }
 
-    fn check(&self, pass: &Pass<'_>, out: &mut [f32], beside: Beside<'_>) -> Result<Output, ConvError> {
-        check("the input", pass.input.len(), self.input.len())?;
+    fn check(
+        &self,
+        arguments: &Arguments<'_>,
+        out: &mut [f32],
+        beside: Beside<'_>,
+    ) -> Result<Output, ConvError> {
+        check("the input", arguments.input.len(), self.input.len())?;
         check("the output", out.len(), self.output.len())?;
-        check("the packed weights", pass.weights.as_slice().len(), self.weights_len)?;
-        pass.epilogue.check(&self.image)?;
+        check("the packed weights", arguments.weights.as_slice().len(), self.weights_len)?;
+        arguments.epilogue.check(&self.image)?;
         Ok(Output(out.as_mut_ptr(), beside.check(&self.image)?))
     }
 
     /// Tasks go over the rows of one chunk for all tiles, then to the next chunk: input rows stay in cache.
     ///
     /// # Safety
-    /// The pass and the output have been checked, and nothing else accesses the elements that these
+    /// The arguments and the output have been checked, and nothing else accesses the elements that these
     /// tasks write.
-    unsafe fn run_tasks(&self, tasks: Range<usize>, pass: &Pass<'_>, out: Output) {
+    unsafe fn run_tasks(&self, tasks: Range<usize>, arguments: &Arguments<'_>, out: Output) {
         let tiles = self.channels.tiles.len();
         for task in tasks {
             let start = task / tiles * self.task_rows;
             // SAFETY: the contract of this function.
-            unsafe { self.run_task(task % tiles, start..self.rows.min(start + self.task_rows), pass, out) };
+            unsafe {
+                self.run_task(task % tiles, start..self.rows.min(start + self.task_rows), arguments, out)
+            };
         }
     }
 
@@ -140,7 +152,7 @@ impl ConvPlan {
     ///
     /// # Safety
     /// As of [`ConvPlan::run_tasks`].
-    unsafe fn run_task(&self, tile: usize, rows: Range<usize>, pass: &Pass<'_>, out: Output) {
+    unsafe fn run_task(&self, tile: usize, rows: Range<usize>, arguments: &Arguments<'_>, out: Output) {
         let [step, _] = self.out_steps();
         for row in rows {
             for (phase, panel) in self.phases.iter().zip(&self.panels[tile]) {
@@ -156,18 +168,18 @@ impl ConvPlan {
                     // plan.
                     unsafe {
                         let args = TileArgs {
-                            input: pass.input.as_ptr().add(input),
-                            weights: pass.weights.as_slice().as_ptr().add(panel.weights),
+                            input: arguments.input.as_ptr().add(input),
+                            weights: arguments.weights.as_slice().as_ptr().add(panel.weights),
                             out: out.0.add(output),
                             taps: self.taps.as_ptr().add(panel.taps.start),
                             ..args
                         };
-                        segment.kernel.function(pass.part)(&args);
+                        segment.kernel.function(arguments.part)(&args);
                     }
                 }
                 if phase.ends_row {
                     // SAFETY: the row belongs to this task.
-                    unsafe { self.finish_row(tile, phase.origin[0] + row * step, pass, out) };
+                    unsafe { self.finish_row(tile, phase.origin[0] + row * step, arguments, out) };
                 }
             }
         }
@@ -177,8 +189,8 @@ impl ConvPlan {
     ///
     /// # Safety
     /// As of [`ConvPlan::run_tasks`]; the row is one of this task.
-    unsafe fn finish_row(&self, tile: usize, y: usize, pass: &Pass<'_>, out: Output) {
-        if matches!(pass.epilogue, Epilogue::None) {
+    unsafe fn finish_row(&self, tile: usize, y: usize, arguments: &Arguments<'_>, out: Output) {
+        if matches!(arguments.epilogue, Epilogue::None) {
             return;
         }
         let blocks = match self.channels.kind {
@@ -194,7 +206,7 @@ impl ConvPlan {
                 // SAFETY: the interior of a row lies in the buffer, and this task alone finishes it.
                 unsafe {
                     let data = std::slice::from_raw_parts_mut(out.0.add(offset), len);
-                    pass.epilogue.apply(row, data, out.1);
+                    arguments.epilogue.apply(row, data, out.1);
                 }
             }
         }

@@ -101,6 +101,14 @@ pub const LOWER: &str = "lower";
 pub fn program(
     graph: &Graph,
     isa: Isa,
+    after: impl FnMut(&'static str, &Program),
+) -> Result<(Program, Vec<PassRecord>), EngineError> {
+    lowered(graph, &passes(isa), after)
+}
+
+fn lowered(
+    graph: &Graph,
+    passes: &[Box<dyn ProgramPass>],
     mut after: impl FnMut(&'static str, &Program),
 ) -> Result<(Program, Vec<PassRecord>), EngineError> {
     let start = Instant::now();
@@ -109,7 +117,7 @@ pub fn program(
     verify(&program).map_err(|errors| EngineError::Plan(format!("{LOWER}: {errors}")))?;
     after(LOWER, &program);
     let mut records = vec![lowered];
-    records.extend(passes::run(&passes(isa), &mut program, after)?);
+    records.extend(passes::run(passes, &mut program, after)?);
     Ok((program, records))
 }
 
@@ -120,7 +128,20 @@ impl Executable {
     /// If the graph has several inputs, a value of it is too large or has no batch axis, or the machine lacks what
     /// kernels need.
     pub fn compile(graph: &Graph, isa: Isa) -> Result<Executable, EngineError> {
-        let (program, passes) = program(graph, isa, |_, _| {})?;
+        Executable::with_passes(graph, isa, &passes(isa))
+    }
+
+    /// As [`Executable::compile`], with other passes than those of [`passes`]: some left out, or one's own among them.
+    /// Without those that give values a layout and memory there is nothing to run.
+    ///
+    /// # Errors
+    /// As of [`Executable::compile`], and if a value has no layout or no memory.
+    pub fn with_passes(
+        graph: &Graph,
+        isa: Isa,
+        passes: &[Box<dyn ProgramPass>],
+    ) -> Result<Executable, EngineError> {
+        let (program, passes) = lowered(graph, passes, |_, _| {})?;
         let plan = crate::compile::compile(graph, &program, isa)?;
         plan.check(graph)?;
         let kernels = compile(&plan.kernels, &Target::host()?)?;

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::conv::Pass;
+use crate::conv::Arguments;
 use crate::epilogue::{Beside, Epilogue, Operand};
-use crate::winograd::WinogradPass;
+use crate::winograd::WinogradArguments;
 use crate::{AlignedBuffer, Stats};
 use ndarray::{ArrayD, IxDyn};
 use relc_codegen::jit::Binding;
@@ -229,23 +229,23 @@ impl<'a> Sample<'a> {
         let result = match &step.algorithm {
             Algorithm::Direct { plan, weights, part } => {
                 let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
-                let pass = Pass { weights, part: *part, input, epilogue };
+                let arguments = Arguments { weights, part: *part, input, epilogue };
                 if self.parallel {
-                    plan.run_parallel(&pass, &mut output, beside)
+                    plan.run_parallel(&arguments, &mut output, beside)
                 } else {
-                    plan.run_beside(&pass, &mut output, beside)
+                    plan.run_beside(&arguments, &mut output, beside)
                 }
             }
             Algorithm::Winograd { plan, weights, scratch, repair } => {
                 let mut buffer = self.take(*scratch);
                 let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
-                let pass = WinogradPass { weights, input, epilogue, repair: repair.as_deref() };
+                let arguments = WinogradArguments { weights, input, epilogue, repair: repair.as_deref() };
                 let len = plan.scratch_len().min(buffer.len());
                 let memory = &mut buffer[..len];
                 let result = if self.parallel {
-                    plan.run_parallel(&pass, memory, &mut output, beside)
+                    plan.run_parallel(&arguments, memory, &mut output, beside)
                 } else {
-                    plan.run_beside(&pass, memory, &mut output, beside)
+                    plan.run_beside(&arguments, memory, &mut output, beside)
                 };
                 self.put(*scratch, buffer);
                 result

@@ -13,7 +13,7 @@ mod run;
 mod transform;
 
 pub use repair::{ERROR, Repair};
-pub use run::WinogradPass;
+pub use run::WinogradArguments;
 
 use std::ops::Range;
 

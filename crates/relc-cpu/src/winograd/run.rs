@@ -14,9 +14,9 @@ use crate::epilogue::{Beside, Epilogue, Row, Shared as Left};
 use crate::tile::{Part, TileArgs, TileFn};
 use relc_program::layout::check;
 
-/// One pass over one sample.
+/// What one run over one sample takes.
 #[derive(Clone, Copy, Debug)]
-pub struct WinogradPass<'a> {
+pub struct WinogradArguments<'a> {
     /// The weights, transformed by the same plan.
     pub weights: &'a WinogradWeights,
     /// In the plan's input layout, with zeros in halo and padding channels.
@@ -49,11 +49,11 @@ impl WinogradPlan {
     /// As of [`crate::conv::ConvPlan::run`], and if `scratch` has not [`WinogradPlan::scratch_len`] elements.
     pub fn run(
         &self,
-        pass: &WinogradPass<'_>,
+        arguments: &WinogradArguments<'_>,
         scratch: &mut [f32],
         out: &mut [f32],
     ) -> Result<(), ConvError> {
-        self.run_beside(pass, scratch, out, Beside::default())
+        self.run_beside(arguments, scratch, out, Beside::default())
     }
 
     /// As [`WinogradPlan::run`], and what is left besides the output.
@@ -62,19 +62,19 @@ impl WinogradPlan {
     /// As of [`WinogradPlan::run`], and if there is not room for what is left.
     pub fn run_beside(
         &self,
-        pass: &WinogradPass<'_>,
+        arguments: &WinogradArguments<'_>,
         scratch: &mut [f32],
         out: &mut [f32],
         beside: Beside<'_>,
     ) -> Result<(), ConvError> {
-        let (scratch, out, left) = self.check(pass, scratch, out, beside)?;
+        let (scratch, out, left) = self.check(arguments, scratch, out, beside)?;
         // SAFETY: checked; all buffers are borrowed uniquely, and all of the input is transformed before it
         // is read.
-        (0..self.transform_tasks()).for_each(|task| unsafe { self.transform_row(task, pass, scratch) });
+        (0..self.transform_tasks()).for_each(|task| unsafe { self.transform_row(task, arguments, scratch) });
         // SAFETY: as above.
-        (0..self.sum_tasks(pass)).for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
+        (0..self.sum_tasks(arguments)).for_each(|task| unsafe { self.sum_row(task, arguments, scratch) });
         // SAFETY: as above.
-        (0..self.tasks()).for_each(|task| unsafe { self.run_task(task, pass, scratch, (out, left)) });
+        (0..self.tasks()).for_each(|task| unsafe { self.run_task(task, arguments, scratch, (out, left)) });
         Ok(())
     }
 
@@ -84,40 +84,40 @@ impl WinogradPlan {
     /// As of [`WinogradPlan::run_beside`].
     pub fn run_parallel(
         &self,
-        pass: &WinogradPass<'_>,
+        arguments: &WinogradArguments<'_>,
         scratch: &mut [f32],
         out: &mut [f32],
         beside: Beside<'_>,
     ) -> Result<(), ConvError> {
-        let (scratch, out, left) = self.check(pass, scratch, out, beside)?;
+        let (scratch, out, left) = self.check(arguments, scratch, out, beside)?;
         let share = self.transform_tasks().div_ceil(rayon::current_num_threads() * 4).max(1);
         let transforms = (0..self.transform_tasks()).into_par_iter().with_min_len(share);
         // SAFETY: checked; both buffers are borrowed uniquely, tasks write different elements, and all of the
         // input is transformed before it is read.
-        transforms.for_each(|task| unsafe { self.transform_row(task, pass, scratch) });
+        transforms.for_each(|task| unsafe { self.transform_row(task, arguments, scratch) });
         // SAFETY: as above.
-        (0..self.sum_tasks(pass))
+        (0..self.sum_tasks(arguments))
             .into_par_iter()
-            .for_each(|task| unsafe { self.sum_row(task, pass, scratch) });
+            .for_each(|task| unsafe { self.sum_row(task, arguments, scratch) });
         // SAFETY: as above.
         (0..self.tasks())
             .into_par_iter()
-            .for_each(|task| unsafe { self.run_task(task, pass, scratch, (out, left)) });
+            .for_each(|task| unsafe { self.run_task(task, arguments, scratch, (out, left)) });
         Ok(())
     }
 
     fn check(
         &self,
-        pass: &WinogradPass<'_>,
+        arguments: &WinogradArguments<'_>,
         scratch: &mut [f32],
         out: &mut [f32],
         beside: Beside<'_>,
     ) -> Result<(Shared, Shared, Left), ConvError> {
-        check("the input", pass.input.len(), self.input.len())?;
+        check("the input", arguments.input.len(), self.input.len())?;
         check("the output", out.len(), self.output.len())?;
         check("the scratch memory", scratch.len(), self.scratch_len())?;
-        check("the transformed weights", pass.weights.data.len(), self.weights_len)?;
-        pass.epilogue.check(&self.output)?;
+        check("the transformed weights", arguments.weights.data.len(), self.weights_len)?;
+        arguments.epilogue.check(&self.output)?;
         let left = beside.check(&self.output)?;
         Ok((Shared(scratch.as_mut_ptr()), Shared(out.as_mut_ptr()), left))
     }
@@ -127,8 +127,8 @@ impl WinogradPlan {
     }
 
     /// Rows of tiles whose inputs are summed, for the repair of small outputs.
-    fn sum_tasks(&self, pass: &WinogradPass<'_>) -> usize {
-        if pass.repair.is_some() { self.tiles[0] } else { 0 }
+    fn sum_tasks(&self, arguments: &WinogradArguments<'_>) -> usize {
+        if arguments.repair.is_some() { self.tiles[0] } else { 0 }
     }
 
     /// The place of the sums of a row of tiles in the scratch memory.
@@ -140,13 +140,13 @@ impl WinogradPlan {
     ///
     /// # Safety
     /// As of [`WinogradPlan::transform_row`].
-    unsafe fn sum_row(&self, tile_row: usize, pass: &WinogradPass<'_>, scratch: Shared) {
+    unsafe fn sum_row(&self, tile_row: usize, arguments: &WinogradArguments<'_>, scratch: Shared) {
         // SAFETY: the sums lie behind the transformed input, and this task alone accesses those of its row.
         let sums = unsafe {
             std::slice::from_raw_parts_mut(scratch.0.add(self.sums_offset(tile_row)), self.tiles[1])
         };
         // SAFETY: the plan's instruction set is the machine's, and the input has been checked.
-        unsafe { (self.transforms.sums)(self, pass.input, tile_row, sums) }
+        unsafe { (self.transforms.sums)(self, arguments.input, tile_row, sums) }
     }
 
     fn tasks(&self) -> usize {
@@ -157,7 +157,7 @@ impl WinogradPlan {
     ///
     /// # Safety
     /// The buffers have been checked, and nothing else accesses this task's elements of the scratch memory.
-    unsafe fn transform_row(&self, task: usize, pass: &WinogradPass<'_>, scratch: Shared) {
+    unsafe fn transform_row(&self, task: usize, arguments: &WinogradArguments<'_>, scratch: Shared) {
         let width = self.isa.width();
         let halo = self.input.halo();
         let (block, tile_row) = (task / self.tiles[0], task % self.tiles[0]);
@@ -174,7 +174,7 @@ impl WinogradPlan {
         // scratch memory. The plan's instruction set is the machine's.
         unsafe {
             (self.transforms.input)(&InputRow {
-                input: pass.input.as_ptr().add(offset),
+                input: arguments.input.as_ptr().add(offset),
                 row_stride: self.input.row_stride(),
                 tiles: self.tiles[1],
                 rows: rows - y,
@@ -190,7 +190,13 @@ impl WinogradPlan {
     /// # Safety
     /// The buffers have been checked, the scratch memory holds the transformed input, and nothing
     /// else accesses this task's elements of the output.
-    unsafe fn run_task(&self, task: usize, pass: &WinogradPass<'_>, scratch: Shared, out: (Shared, Left)) {
+    unsafe fn run_task(
+        &self,
+        task: usize,
+        arguments: &WinogradArguments<'_>,
+        scratch: Shared,
+        out: (Shared, Left),
+    ) {
         let chunks = self.tiles[0].div_ceil(self.chunk_rows);
         // Neighbouring tasks share weights.
         let (channel_tile, first) = (task / chunks, task % chunks * self.chunk_rows);
@@ -203,8 +209,8 @@ impl WinogradPlan {
             }
             // SAFETY: the contract of this function; `products` has the elements of this task.
             unsafe {
-                self.multiply(channel_tile, rows.clone(), pass, scratch, products);
-                self.transform_back(blocks.clone(), rows, pass, (products, scratch), out);
+                self.multiply(channel_tile, rows.clone(), arguments, scratch, products);
+                self.transform_back(blocks.clone(), rows, arguments, (products, scratch), out);
             }
         });
     }
@@ -217,7 +223,7 @@ impl WinogradPlan {
         &self,
         channel_tile: usize,
         rows: Range<usize>,
-        pass: &WinogradPass<'_>,
+        arguments: &WinogradArguments<'_>,
         scratch: Shared,
         products: &mut [f32],
     ) {
@@ -240,7 +246,7 @@ impl WinogradPlan {
                 unsafe {
                     let args = TileArgs {
                         input: scratch.0.add(position * self.position_stride() + first * width),
-                        weights: pass
+                        weights: arguments
                             .weights
                             .data
                             .as_ptr()
@@ -268,7 +274,7 @@ impl WinogradPlan {
         &self,
         blocks: Range<usize>,
         rows: Range<usize>,
-        pass: &WinogradPass<'_>,
+        arguments: &WinogradArguments<'_>,
         (products, scratch): (&[f32], Shared),
         (out, left): (Shared, Left),
     ) {
@@ -291,7 +297,7 @@ impl WinogradPlan {
                         columns: self.output.width(),
                     });
                 }
-                if matches!(pass.epilogue, Epilogue::None) && pass.repair.is_none() {
+                if matches!(arguments.epilogue, Epilogue::None) && arguments.repair.is_none() {
                     continue;
                 }
                 // SAFETY: the sums of the row lie in the scratch memory, which nothing writes any more.
@@ -305,14 +311,14 @@ impl WinogradPlan {
                     let out = unsafe {
                         std::slice::from_raw_parts_mut(out.0.add(self.output.offset(block, y, 0)), len)
                     };
-                    if let Some(repair) = pass.repair {
+                    if let Some(repair) = arguments.repair {
                         let row = RowOf { block, y, outputs: self.form.outputs(), tiles };
                         // SAFETY: the plan's instruction set is the machine's.
-                        unsafe { (self.transforms.repair)(repair, pass.input, row, out) };
+                        unsafe { (self.transforms.repair)(repair, arguments.input, row, out) };
                     }
                     let row = Row { isa: self.isa, block, y, channels: width };
                     // SAFETY: this task alone finishes the row.
-                    unsafe { pass.epilogue.apply(row, out, left) };
+                    unsafe { arguments.epilogue.apply(row, out, left) };
                 }
             }
         }
