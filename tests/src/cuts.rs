@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use ndarray::{ArrayD, Axis};
-use relc_interp::{Element, Ledger, Options};
+use relc_interp::{Element, Options};
+use relc_ir::ledger::Ledger;
 use relc_ir::{Graph, Op, ValueId, op::Relevance};
 
 /// What a run conserved at its worst cut.

@@ -1,10 +1,10 @@
 //! Programs: what each pass leaves prints, parses back and verifies; the verifier tells what is wrong; and the passes that
 //! make programs fast change nothing of what they compute.
 
-use relc::unstable::engine::{Executable, passes, program};
+use relc::unstable::engine::Cpu;
 use relc::unstable::ir::Graph;
-use relc::unstable::program::{Program, dot, json, parse, verify};
-use relc::{Compiler, EngineError, Isa, Preset};
+use relc::unstable::program::{Backend, BackendError, dot, json, parse, through, verify};
+use relc::{Compiler, Isa, Preset};
 use relc_tests::graphs::{Plan, build, plans};
 use relc_tests::shared::shared;
 use relc_tests::zoo::models;
@@ -25,15 +25,16 @@ fn derived(preset: &str, graph: &Graph) -> Graph {
 fn check(graph: &Graph) -> usize {
     let mut last = 0;
     for isa in [Isa::Portable, Isa::detect().unwrap()] {
-        program(graph, isa, |after, program| {
-            let text = program.to_string();
-            let again = parse(&text).unwrap_or_else(|e| panic!("after {after}: {e}"));
-            assert!(again == *program, "after {after}: {} parses to another program", graph.name());
-            assert_eq!(again.to_string(), text, "after {after}");
-            assert_eq!(verify(&again), Ok(()), "after {after}");
-            last = program.steps().count();
-        })
-        .unwrap();
+        Cpu { isa }
+            .program(graph, &mut |after, program| {
+                let text = program.to_string();
+                let again = parse(&text).unwrap_or_else(|e| panic!("after {after}: {e}"));
+                assert!(again == *program, "after {after}: {} parses to another program", graph.name());
+                assert_eq!(again.to_string(), text, "after {after}");
+                assert_eq!(verify(&again), Ok(()), "after {after}");
+                last = program.steps().count();
+            })
+            .unwrap();
     }
     last
 }
@@ -181,16 +182,25 @@ fn programs_are_drawn_and_written_as_json() {
 
 /// The relevance of noise by the program that these passes make of a graph.
 fn relevance(graph: &Graph, skipped: &[&str]) -> Vec<f32> {
-    let isa = Isa::detect().unwrap();
-    let mut chosen = passes(isa);
-    chosen.retain(|pass| !skipped.contains(&pass.name()));
-    let executable = Executable::with_passes(graph, isa, &chosen).unwrap();
+    let module = without(graph, skipped).unwrap();
     let input = graph.node(graph.inputs()[0]).types()[0].bind(1).iter().product();
     let mut rng = fastrand::Rng::with_seed(3);
     let x: Vec<f32> = (0..input).map(|_| rng.f32() * 2.0 - 1.0).collect();
-    let seeds = |_: usize, logits: &[f32]| Ok::<_, EngineError>(vec![logits.to_vec()]);
-    let outputs = executable.run(&x, 1, true, seeds).unwrap();
-    outputs.backward[0].relevance.clone()
+    let mut session = module.session(1);
+    let logits = session.forward(&x).unwrap();
+    session.backward(&logits, true).unwrap().relevance
+}
+
+/// What the CPU makes of a graph without some of its passes.
+fn without(
+    graph: &Graph,
+    skipped: &[&str],
+) -> Result<Box<dyn relc::unstable::program::Module>, BackendError> {
+    let cpu = Cpu { isa: Isa::detect().unwrap() };
+    let mut passes = cpu.pipeline();
+    passes.retain(|pass| !skipped.contains(&pass.name()));
+    let (program, _) = through(graph, &passes, &mut |_, _| {})?;
+    cpu.compile(graph, program)
 }
 
 /// What the passes do to a program is no matter of its results: the f32 rounding of other orders apart.
@@ -225,11 +235,8 @@ proptest! {
 fn a_program_without_layouts_is_refused() {
     let plan = plans().new_tree(&mut proptest::test_runner::TestRunner::deterministic()).unwrap().current();
     let graph = derived("conserve", &build(&plan));
-    let isa = Isa::detect().unwrap();
     for missing in ["choose-layouts", "plan-memory"] {
-        let mut chosen = passes(isa);
-        chosen.retain(|pass| pass.name() != missing);
-        assert!(Executable::with_passes(&graph, isa, &chosen).is_err(), "{missing}");
+        assert!(without(&graph, &[missing]).is_err(), "{missing}");
     }
 }
 
@@ -238,7 +245,7 @@ fn a_program_without_layouts_is_refused() {
 fn kernels_are_shared() {
     let plan = plans().new_tree(&mut proptest::test_runner::TestRunner::deterministic()).unwrap().current();
     let graph = derived("conserve", &build(&plan));
-    let (program, _): (Program, _) = program(&graph, Isa::Portable, |_, _| {}).unwrap();
+    let (program, _) = Cpu { isa: Isa::Portable }.program(&graph, &mut |_, _| {}).unwrap();
     let with = program.steps().filter(|step| step.kernel.is_some()).count();
     assert!(program.kernels() < with, "{} kernels of {with} steps", program.kernels());
 }

@@ -1,10 +1,10 @@
 //! `relc dump`: the graph or the program after a pass.
 
-use relc::unstable::engine::{LOWER, passes};
+use relc::unstable::engine::Cpu;
 use relc::unstable::ir::spelling::did_you_mean_node;
 use relc::unstable::ir::{Graph, NodeId, dot, json};
 use relc::unstable::passes::{PassRecord, pass_list};
-use relc::unstable::program::{self, Program};
+use relc::unstable::program::{self, Backend, LOWER, Program};
 use relc::{Engine, Explainer, Isa, Remark};
 use serde::Serialize;
 use serde_json::Value;
@@ -99,8 +99,9 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     }
     let of_graph: Vec<&str> =
         std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
-    let of_program: Vec<&str> =
-        std::iter::once(LOWER).chain(passes(Isa::Portable).iter().map(|pass| pass.name())).collect();
+    let of_program: Vec<&str> = std::iter::once(LOWER)
+        .chain(Cpu { isa: Isa::Portable }.pipeline().iter().map(|pass| pass.name()))
+        .collect();
     let last = of_graph.last().copied().unwrap_or("import");
     let wanted = args.after.as_deref().unwrap_or(last);
     if !of_graph.contains(&wanted) && !of_program.contains(&wanted) {
@@ -221,7 +222,8 @@ fn kernels(args: &DumpArgs, wanted: &str) -> Result<(), Failure> {
         ));
     }
     if args.json {
-        let records = [&explainer.compiled().passes[..], executable.passes()].concat();
+        let mut records = explainer.compiled().passes.clone();
+        records.extend(compiler.program(explainer.compiled(), |_, _| {})?);
         return Report { kernels: Some(kernels), ..Report::new(args, &records) }.print();
     }
     for kernel in kernels {

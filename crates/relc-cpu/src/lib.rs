@@ -1,7 +1,7 @@
 //! The CPU back end: micro-kernels for blocked tensors, and the running of programs on them.
 //!
-//! [`Executable::compile`] lowers a derived graph to a [`Program`](relc_program::Program), runs the portable passes and
-//! those of this back end, and compiles what they leave: convolutions, fully connected layers and average pools, forward
+//! [`Cpu`] is a [`Backend`](relc_program::Backend): behind the portable passes over a [`Program`](relc_program::Program) it
+//! runs its own, and compiles what they leave to an [`Executable`]: convolutions, fully connected layers and average pools, forward
 //! and in all three passes of a z+ rule, become tile convolutions ([`conv`]) with fused epilogues; pools, splits and
 //! elementwise work become kernels that Cranelift compiles for the shape ([`relc_codegen`]); moves become tables.
 //!
@@ -17,6 +17,8 @@
 //! **Invariant:** what this computes is what the interpreter computes; it has no semantics of its own. It needs neither
 //! graph passes nor presets.
 
+#[forbid(unsafe_code)]
+mod backend;
 mod buffer;
 #[forbid(unsafe_code)]
 mod choose_convolutions;
@@ -44,10 +46,11 @@ mod step;
 pub mod tile;
 pub mod winograd;
 
+pub use backend::Cpu;
 pub use buffer::AlignedBuffer;
 pub use choose_convolutions::ChooseConvolutions;
 pub use error::{EngineError, StepError};
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use peak::flops_per_second;
-pub use run::{BackwardOutput, Executable, LOWER, Outputs, StepTime, passes, program};
+pub use run::{Executable, StepTime};
 pub use stats::Stats;

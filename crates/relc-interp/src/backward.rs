@@ -10,8 +10,8 @@ use relc_ir::{Graph, NodeId, Op, TensorType, ValueId, verify};
 use crate::element::Element;
 use crate::error::{InterpError, Quantity};
 use crate::forward::{Forward, shape, weight};
-use crate::ledger::{Account, Entry, Join, Ledger, Total};
-use crate::relevance::{self, Losses, Operand};
+use crate::relevance::{self, Operand};
+use relc_ir::ledger::{Account, Entry, Join, Ledger, Losses, Total};
 
 /// How a backward pass runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,8 @@
 //! - [`forward`] computes the activations that relevance needs; one forward pass serves any number of
 //!   explanations.
 //! - [`backward`] takes a seed on the explained output back to the inputs and keeps the double-entry
-//!   [`Ledger`]: for each relevance node what arrived, what was passed on, and where the difference went. Each loss
-//!   is computed from its own definition, never as the remainder, so [`Ledger::check`] is a real check.
+//!   [`Ledger`](relc_ir::ledger::Ledger): for each relevance node what arrived, what was passed on, and where the difference went. Each loss
+//!   is computed from its own definition, never as the remainder, so [`Ledger::check`](relc_ir::ledger::Ledger::check) is a real check.
 //!
 //! Sums of relevance are taken in f64, also in f32 runs. A value that is not finite is an error that names the
 //! first node in execution order ([`InterpError::NonFinite`]), never a silent NaN.
@@ -17,22 +17,21 @@
 //! **Invariant:** every array here is in standard (row-major) layout.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod backward;
 mod element;
 mod error;
 mod forward;
 mod layer;
-mod ledger;
 mod node;
 mod ops;
 mod relevance;
 mod span;
 
+pub use backend::Interpreter;
 pub use backward::{Backward, Options, backward};
 pub use element::Element;
 pub use error::{Expected, InterpError, Quantity};
 pub use forward::{Forward, forward, forward_all};
-pub use ledger::{Account, Entry, Join, Ledger, LedgerError, Residue, Total};
 pub use node::{DataOperands, evaluate_node, propagate_node};
 pub use ops::activation::activation;
-pub use relevance::Losses;

@@ -7,7 +7,8 @@ use crate::element::Element;
 use crate::error::InterpError;
 use crate::forward::{shape, weight};
 use crate::ops;
-use crate::relevance::{self, Losses, Operand};
+use crate::relevance::{self, Operand};
+use relc_ir::ledger::Losses;
 
 /// The data operands of a node: the operand's index and its value, of the shape that the graph gives it.
 pub type DataOperands<T> = Vec<(usize, ArrayD<T>)>;

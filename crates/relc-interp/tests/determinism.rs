@@ -4,7 +4,8 @@ mod common;
 
 use common::*;
 use ndarray::{ArrayD, Axis};
-use relc_interp::{Backward, Element, Ledger, Options, backward, forward};
+use relc_interp::{Backward, Element, Options, backward, forward};
+use relc_ir::ledger::Ledger;
 use relc_ir::op::*;
 use relc_ir::{Graph, NodeId, Op, TensorType, ValueId};
 

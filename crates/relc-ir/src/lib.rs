@@ -29,6 +29,7 @@ mod error;
 mod export;
 mod graph;
 mod head;
+pub mod ledger;
 pub mod op;
 mod parse;
 mod print;

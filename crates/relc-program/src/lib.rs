@@ -10,6 +10,7 @@
 //! be printed (`Display`), parsed back ([`parse`]), and written as Graphviz ([`dot`]) or JSON ([`json`]).
 #![forbid(unsafe_code)]
 
+mod backend;
 mod check;
 pub mod conv;
 mod error;
@@ -23,6 +24,7 @@ mod text;
 mod uses;
 mod verify;
 
+pub use backend::{Backend, BackendError, Explained, LOWER, Module, Session, through};
 pub use error::{LowerError, ProgramError, ProgramErrors};
 pub use export::{dot, json};
 pub use lower::lower;

@@ -5,11 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relc_cpu::{Executable, Isa};
+use relc_cpu::{Cpu, Isa};
+use relc_interp::Interpreter;
 use relc_ir::{Dim, Graph, TensorType, verify};
 use relc_onnx::{ImportError, ImportOptions, Imported};
 use relc_passes::{CheckConservation, Pass, PassManager, PassRecord, pipeline};
-use relc_program::Program;
+use relc_program::{Backend, Program};
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::error::CompileError;
@@ -298,23 +299,21 @@ impl Compiler {
     pub fn program(
         &self,
         compiled: &Compiled,
-        after: impl FnMut(&'static str, &Program),
+        mut after: impl FnMut(&'static str, &Program),
     ) -> Result<Vec<PassRecord>, CompileError> {
         let isa = self.isa.map_or_else(Isa::detect, Ok)?;
-        let (_, records) = relc_cpu::program(&compiled.graph, isa, after).map_err(CompileError::Engine)?;
+        let (_, records) = Cpu { isa }.program(&compiled.graph, &mut after)?;
         Ok(records)
     }
 
     fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
-        let executable = match self.engine {
-            Engine::Jit => {
-                let isa = self.isa.map_or_else(Isa::detect, Ok)?;
-                let executable = Executable::compile(&compiled.graph, isa).map_err(CompileError::Engine)?;
-                Some(Arc::new(executable))
-            }
-            Engine::InterpF32 | Engine::InterpF64 => None,
+        let backend: Box<dyn Backend> = match self.engine {
+            Engine::Jit => Box::new(Cpu { isa: self.isa.map_or_else(Isa::detect, Ok)? }),
+            Engine::InterpF32 => Box::new(Interpreter::F32),
+            Engine::InterpF64 => Box::new(Interpreter::F64),
         };
-        Ok(Explainer::new(compiled, self.preset.clone(), self.engine, executable))
+        let module = backend.build(&compiled.graph)?;
+        Ok(Explainer::new(compiled, self.preset.clone(), self.engine, module.into()))
     }
 
     fn run_passes(

@@ -7,6 +7,7 @@ use relc_interp::InterpError;
 use relc_ir::spelling::did_you_mean;
 use relc_onnx::ImportError;
 use relc_passes::PassError;
+use relc_program::BackendError;
 
 use crate::request::RequestError;
 
@@ -67,6 +68,18 @@ pub enum CompileError {
     /// The program can't be compiled to machine code.
     #[error(transparent)]
     Engine(EngineError),
+    /// Another back end can't compile it.
+    #[error(transparent)]
+    Backend(BackendError),
+}
+
+impl From<BackendError> for CompileError {
+    fn from(error: BackendError) -> Self {
+        match error.downcast::<EngineError>() {
+            Ok(error) => CompileError::Engine(*error),
+            Err(error) => CompileError::Backend(error),
+        }
+    }
 }
 
 /// An explanation that can't be computed.
@@ -149,4 +162,20 @@ pub enum ExplainError {
     /// The compiled engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Another back end failed.
+    #[error(transparent)]
+    Backend(BackendError),
+}
+
+impl From<BackendError> for ExplainError {
+    fn from(error: BackendError) -> Self {
+        let error = match error.downcast::<EngineError>() {
+            Ok(error) => return ExplainError::Engine(*error),
+            Err(error) => error,
+        };
+        match error.downcast::<InterpError>() {
+            Ok(error) => ExplainError::Execute(*error),
+            Err(error) => ExplainError::Backend(error),
+        }
+    }
 }

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD};
+use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis};
 use relc_cpu::{EngineError, Executable};
-use relc_interp::{Account, Element, Ledger, Options};
+use relc_interp::Interpreter;
+use relc_ir::ledger::{Account, Ledger};
 use relc_ir::rule::Contract;
 use relc_ir::{Dim, Graph, Head, NodeId, TensorType};
+use relc_program::Module;
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::compiler::{Compiled, Engine};
@@ -28,8 +30,8 @@ pub struct Explainer {
     compiled: Compiled,
     preset: Preset,
     engine: Engine,
-    /// The machine code, if that is the engine.
-    executable: Option<Arc<Executable>>,
+    /// What runs it.
+    module: Arc<dyn Module>,
     memory_limit: usize,
     ledger: bool,
     /// Whether explanations measure how far rounding decides them, where it can.
@@ -79,15 +81,10 @@ pub struct Explanations {
 }
 
 impl Explainer {
-    pub(crate) fn new(
-        compiled: Compiled,
-        preset: Preset,
-        engine: Engine,
-        executable: Option<Arc<Executable>>,
-    ) -> Self {
+    pub(crate) fn new(compiled: Compiled, preset: Preset, engine: Engine, module: Arc<dyn Module>) -> Self {
         let memory_limit = DEFAULT_MEMORY_LIMIT;
         let (ledger, sensitivity, sizes) = (true, true, None);
-        Explainer { compiled, preset, engine, executable, memory_limit, ledger, sensitivity, sizes }
+        Explainer { compiled, preset, engine, module, memory_limit, ledger, sensitivity, sizes }
     }
 
     /// With the sizes that the model leaves open.
@@ -98,14 +95,12 @@ impl Explainer {
 
     /// With the options of another explainer of the model.
     pub(crate) fn with_options_of(self, other: &Explainer) -> Explainer {
-        let f64_instead = other.engine != self.engine;
+        let chosen = if other.engine == self.engine { self } else { self.in_f64() };
         Explainer {
             memory_limit: other.memory_limit,
             ledger: other.ledger,
             sensitivity: other.sensitivity,
-            engine: other.engine,
-            executable: self.executable.filter(|_| !f64_instead),
-            ..self
+            ..chosen
         }
     }
 
@@ -134,7 +129,8 @@ impl Explainer {
 
     /// The same program in f64, by the interpreter.
     pub(crate) fn in_f64(&self) -> Explainer {
-        Explainer { engine: Engine::InterpF64, executable: None, ..self.clone() }
+        let module = Interpreter::F64.module(self.graph()).into();
+        Explainer { engine: Engine::InterpF64, module, ..self.clone() }
     }
 
     /// The compiled graph, forward and relevance.
@@ -164,7 +160,8 @@ impl Explainer {
 
     /// The compiled program, if that is the engine.
     pub fn executable(&self) -> Option<&Executable> {
-        self.executable.as_deref()
+        let module: &dyn std::any::Any = &*self.module;
+        module.downcast_ref()
     }
 
     /// Whether the program conserves relevance by its rules' contracts.
@@ -222,22 +219,7 @@ impl Explainer {
     /// About how many bytes one explanation of `samples` samples takes: every forward and relevance value, or the
     /// planned memory of the samples that the compiled engine runs at a time.
     pub fn memory_estimate(&self, samples: usize) -> usize {
-        if let Some(executable) = &self.executable {
-            let (_, ty) = match self.input() {
-                Ok(input) => input,
-                Err(_) => return usize::MAX,
-            };
-            let results = ty.elements().unwrap_or(usize::MAX).saturating_mul(2 * size_of::<f32>());
-            let at_a_time = samples.min(rayon::current_num_threads());
-            let arenas = executable.arena_bytes().saturating_mul(at_a_time);
-            return arenas.saturating_add(results.saturating_mul(samples));
-        }
-        let size = if self.engine == Engine::InterpF64 { 8 } else { 4 };
-        let graph = self.graph();
-        let values = graph.node_ids().flat_map(|n| graph.node(n).types().iter());
-        let per_sample =
-            values.fold(0usize, |sum, ty| sum.saturating_add(ty.elements().unwrap_or(usize::MAX)));
-        per_sample.saturating_mul(samples).saturating_mul(size)
+        self.module.bytes(samples)
     }
 
     /// Explains a batch: `input` has the model's input shape, with any number of samples for `N`.
@@ -274,16 +256,12 @@ impl Explainer {
         seed: &Seed,
         targets: Chosen<'_>,
     ) -> Result<Explanations, ExplainError> {
-        match (&self.executable, self.engine) {
-            (Some(executable), _) => match self.run_compiled(executable, input.view(), seed, targets) {
-                Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
-                    // The interpreter looks at every value, and names the node.
-                    self.run(input.to_owned(), seed, targets)
-                }
-                result => result,
-            },
-            (None, Engine::InterpF64) => self.run(input.mapv(f64::from), seed, targets),
-            (None, _) => self.run(input.to_owned(), seed, targets),
+        match self.run(&*self.module, &input, seed, targets) {
+            Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
+                // The interpreter looks at every value, and names the node.
+                self.run(&*Interpreter::F32.module(self.graph()), &input, seed, targets)
+            }
+            result => result,
         }
     }
 
@@ -296,18 +274,13 @@ impl Explainer {
             return other.predict(input);
         }
         let samples = self.check_input(&input)?;
-        match (&self.executable, self.engine) {
-            (Some(executable), _) => {
-                let input = input.as_standard_layout();
-                let logits = executable.forward(input.as_slice().unwrap_or(&[]), samples)?;
-                matrix(samples, logits.into_iter().map(f64::from).collect())
-            }
-            (None, Engine::InterpF64) => {
-                let forward = relc_interp::forward(self.graph(), &[input.mapv(f64::from)])?;
-                self.logits(&forward, samples)
-            }
-            (None, _) => self.logits(&relc_interp::forward(self.graph(), &[input.to_owned()])?, samples),
+        let input = input.as_standard_layout();
+        let data = input.as_slice().unwrap_or(&[]);
+        let mut logits = Vec::new();
+        for (count, data) in rounds(&*self.module, samples, data) {
+            logits.extend(self.module.session(count).forward(data)?);
         }
+        matrix(samples, logits)
     }
 
     /// The probabilities `f64[N,K]` that belong to the logits of [`predict`](Self::predict): softmax over them, or
@@ -338,90 +311,54 @@ impl Explainer {
         Ok(())
     }
 
-    fn run_compiled(
+    /// Runs a module, on as many samples at a time as it likes.
+    fn run(
         &self,
-        executable: &Executable,
-        input: ArrayViewD<'_, f32>,
+        module: &dyn Module,
+        input: &ArrayViewD<'_, f32>,
         seed: &Seed,
         targets: Chosen<'_>,
     ) -> Result<Explanations, ExplainError> {
-        let head = self.head();
-        let samples = input.shape()[0];
-        let shape = input.raw_dim();
+        let (head, samples, shape) = (self.head(), input.shape()[0], input.raw_dim());
         let input = input.as_standard_layout();
-        let seeds = |sample: usize, logits: &[f32]| -> Result<Vec<Vec<f32>>, ExplainError> {
-            let logits = Array2::from_shape_fn((1, logits.len()), |(_, k)| f64::from(logits[k]));
-            let seed = seed.of_sample(sample, samples, logits.ncols())?;
-            let tensors = targets.of(&seed, &logits, sample)?.into_iter().map(|targets| {
-                let tensor = seed.tensor(&logits, head, &targets)?;
-                Ok(tensor.iter().map(|v| *v as f32).collect())
-            });
-            tensors.collect()
-        };
         let data = input.as_slice().unwrap_or(&[]);
-        let outputs = executable.run(data, samples, self.ledger, seeds)?;
-        let logits = outputs.logits.iter().map(|v| f64::from(*v)).collect();
+        let mut logits = Vec::new();
+        // For each target the relevance and the books of the samples so far.
+        let mut parts: Vec<(Vec<f32>, Ledger)> = Vec::new();
+        let mut first = 0;
+        for (count, data) in rounds(module, samples, data) {
+            let mut session = module.session(count);
+            let round = matrix(count, session.forward(data)?)?;
+            // For each target the seeds of the round's samples.
+            let mut seeds: Vec<Vec<f64>> = Vec::new();
+            for (index, row) in round.rows().into_iter().enumerate() {
+                let row = row.insert_axis(Axis(0)).to_owned();
+                let seed = seed.of_sample(first + index, samples, row.ncols())?;
+                for (at, targets) in targets.of(&seed, &row, first + index)?.into_iter().enumerate() {
+                    seeds.resize_with(seeds.len().max(at + 1), Vec::new);
+                    seeds[at].extend(seed.tensor(&row, head, &targets)?);
+                }
+            }
+            parts.resize_with(seeds.len(), Default::default);
+            for (seed, (relevance, ledger)) in seeds.iter().zip(&mut parts) {
+                let explained = session.backward(seed, self.ledger)?;
+                relevance.extend(explained.relevance);
+                ledger.append(explained.ledger);
+            }
+            logits.extend(round);
+            first += count;
+        }
         let logits = matrix(samples, logits)?;
-        let explanations = targets.of(seed, &logits, 0)?.into_iter().zip(outputs.backward);
-        let explanations = explanations.map(|(targets, backward)| {
-            let relevance = ArrayD::from_shape_vec(shape.clone(), backward.relevance);
+        let explanations = targets.of(seed, &logits, 0)?.into_iter().zip(parts);
+        let explanations = explanations.map(|(targets, (relevance, ledger))| {
+            let relevance = ArrayD::from_shape_vec(shape.clone(), relevance);
             let relevance =
                 relevance.map_err(|_| EngineError::Malformed("the result has another shape".into()))?;
-            self.explanation(targets, relevance, backward.ledger)
+            self.explanation(targets, relevance, ledger)
         });
         let explanations = explanations.collect::<Result<_, ExplainError>>()?;
         let probabilities = probabilities(&logits, head);
         Ok(Explanations { probabilities, logits, explanations, method: None, baseline: None })
-    }
-
-    fn run<T: Element>(
-        &self,
-        input: ArrayD<T>,
-        seed: &Seed,
-        targets: Chosen<'_>,
-    ) -> Result<Explanations, ExplainError> {
-        let graph = self.graph();
-        let samples = input.shape()[0];
-        let forward = relc_interp::forward(graph, &[input])?;
-        let logits = self.logits(&forward, samples)?;
-        let targets = targets.of(seed, &logits, 0)?;
-        let explain = |targets: Vec<usize>| {
-            let seed = seed.tensor(&logits, graph.head, &targets)?;
-            self.backward(&forward, &seed, targets)
-        };
-        let explanations = targets.into_iter().map(explain).collect::<Result<_, ExplainError>>()?;
-        let probabilities = probabilities(&logits, graph.head);
-        Ok(Explanations { probabilities, logits, explanations, method: None, baseline: None })
-    }
-
-    /// The explained output as `f64[N,K]`.
-    fn logits<T: Element>(
-        &self,
-        forward: &relc_interp::Forward<T>,
-        samples: usize,
-    ) -> Result<Array2<f64>, ExplainError> {
-        let output = self.graph().outputs().first().and_then(|(_, v)| forward.value(*v));
-        matrix(samples, output.into_iter().flatten().map(|v| v.to_f64().unwrap_or(f64::NAN)).collect())
-    }
-
-    fn backward<T: Element>(
-        &self,
-        forward: &relc_interp::Forward<T>,
-        seed: &Array2<f64>,
-        targets: Vec<usize>,
-    ) -> Result<Explanation, ExplainError> {
-        let graph = self.graph();
-        let shape = graph.outputs().first().map(|(_, v)| graph.ty(*v).bind(seed.nrows())).unwrap_or_default();
-        let seed_tensor = seed.mapv(|v| T::from(v).unwrap_or_else(T::zero)).into_shape_with_order(shape);
-        let seed_tensor = seed_tensor.map_err(|_| RequestError::SeedShape {
-            got: seed.shape().to_vec(),
-            samples: seed.nrows(),
-            outputs: seed.ncols(),
-        })?;
-        let mut backward = relc_interp::backward(graph, forward, &seed_tensor, &Options::default())?;
-        let relevance = backward.inputs.swap_remove(0).1;
-        let relevance = relevance.mapv(|v| v.to_f32().unwrap_or(f32::NAN));
-        self.explanation(targets, relevance, backward.ledger)
     }
 
     fn explanation(
@@ -490,6 +427,17 @@ fn targets_of(
         Seed::Tensor(_) => Targets::Argmax.resolve(logits, first),
         Seed::Named(_) => targets.resolve(logits, first),
     }
+}
+
+/// The rounds in which a module runs a batch: how many samples, and their part of the input.
+fn rounds<'d>(
+    module: &dyn Module,
+    samples: usize,
+    data: &'d [f32],
+) -> impl Iterator<Item = (usize, &'d [f32])> + use<'d> {
+    let at_a_time = module.samples_at_a_time().unwrap_or(samples).max(1);
+    let len = (data.len() / samples.max(1)).max(1);
+    data.chunks(at_a_time * len).map(move |data| (data.len() / len, data))
 }
 
 /// `f64[N,K]`.

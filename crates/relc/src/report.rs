@@ -4,7 +4,7 @@ mod file;
 mod run;
 
 use ndarray::Axis;
-use relc_interp::{Account, Total};
+use relc_ir::ledger::{Account, Total};
 use relc_ir::residual::Residual;
 use relc_ir::rule::Rule;
 use relc_ir::{Graph, Head, NodeId};
@@ -446,7 +446,7 @@ fn joins(graph: &Graph, explanation: &Explanation, sample: usize) -> Vec<JoinRep
 }
 
 /// How the forward node of a ledger's line is called.
-fn node_name(graph: &Graph, entry: &relc_interp::Entry) -> String {
+fn node_name(graph: &Graph, entry: &relc_ir::ledger::Entry) -> String {
     match graph.node(entry.node).of {
         Some(of) if entry.name.is_empty() => graph.node_label(of),
         _ => entry.name.clone(),
@@ -455,7 +455,7 @@ fn node_name(graph: &Graph, entry: &relc_interp::Entry) -> String {
 
 fn ledger(graph: &Graph, explanation: &Explanation, sample: usize) -> LedgerReport {
     let ledger = &explanation.ledger;
-    let line = |entry: &relc_interp::Entry| LedgerLine {
+    let line = |entry: &relc_ir::ledger::Entry| LedgerLine {
         value: entry.label.clone(),
         node: node_name(graph, entry),
         op: entry.op.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use relc_interp::{Account, Entry, Join, Ledger, Losses, Total};
+use relc_ir::ledger::{Account, Entry, Join, Ledger, Losses, Total};
 use relc_ir::op::Relevance;
 use relc_ir::{Graph, NodeId, Op, ValueId};
 use relc_program::Program;
@@ -10,8 +10,6 @@ use relc_program::Program;
 use crate::Stats;
 use crate::compile::relevance_values;
 
-use super::sample::Samples;
-use super::{BackwardOutput, Outputs};
 use crate::error::EngineError;
 
 /// The sums of one backward pass of one sample.
@@ -99,24 +97,8 @@ impl Bookkeeper {
         Some(format!("\"{}\" ({} {})", page.name, page.label, page.op))
     }
 
-    /// Puts the samples of a batch together; their books are complete, or only the sums of the ends were taken.
-    pub fn merge(&self, samples: Vec<Samples>, complete: bool) -> Result<Outputs, EngineError> {
-        let seeds = samples.first().map_or(0, |sample| sample.backward.len());
-        if samples.iter().any(|sample| sample.backward.len() != seeds) {
-            return Err(EngineError::Malformed("got another number of seeds for some samples".into()));
-        }
-        let logits = samples.iter().flat_map(|sample| sample.logits.iter().copied()).collect();
-        let backward = (0..seeds).map(|seed| {
-            let parts = || samples.iter().filter_map(move |sample| sample.backward.get(seed));
-            BackwardOutput {
-                relevance: parts().flat_map(|(relevance, _)| relevance.iter().copied()).collect(),
-                ledger: self.ledger(&parts().map(|(_, books)| books).collect::<Vec<_>>(), complete),
-            }
-        });
-        Ok(Outputs { logits, backward: backward.collect() })
-    }
-
-    fn ledger(&self, samples: &[&Books], complete: bool) -> Ledger {
+    /// The books of some samples, which are complete, or of which only the sums of the ends were taken.
+    pub fn ledger(&self, samples: &[&Books], complete: bool) -> Ledger {
         let mut ledger = Ledger { totals: vec![Total::default(); samples.len()], ..Ledger::default() };
         for (total, books) in ledger.totals.iter_mut().zip(samples) {
             let sums = |value: ValueId| books.stats.get(&value).copied().unwrap_or(Stats::NOTHING);

@@ -2,28 +2,25 @@
 
 mod books;
 mod sample;
+mod session;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rayon::prelude::*;
 use relc_codegen::jit::{CompiledKernels, Target, compile, listing};
 use relc_codegen::kir::Kernel;
-use relc_interp::Ledger;
-use relc_ir::remark::PassRecord;
 use relc_ir::{Graph, NodeId};
 use relc_program::layout::Blocked;
-use relc_program::passes::{self, ChooseLayouts, PlanMemory, ProgramPass, Schedule, ShareKernels};
-use relc_program::{Program, lower, verify};
+use relc_program::{Module, Program, Session};
 
 use crate::{AlignedBuffer, Isa};
 
-use crate::choose_convolutions::ChooseConvolutions;
 use crate::error::{EngineError, StepError};
 use crate::plan::Plan;
 use books::Bookkeeper;
-use sample::{Sample, Samples};
+use sample::Sample;
+use session::CpuSession;
 
 /// A graph, compiled. `Send + Sync`: threads may run it at the same time, each on memory of its own.
 #[derive(Debug)]
@@ -31,7 +28,6 @@ pub struct Executable {
     graph: Graph,
     isa: Isa,
     program: Program,
-    passes: Vec<PassRecord>,
     plan: Plan,
     kernels: CompiledKernels,
     books: Bookkeeper,
@@ -44,24 +40,6 @@ pub struct Executable {
 struct Arena {
     slots: Vec<AlignedBuffer>,
     flags: Vec<AtomicBool>,
-}
-
-/// What a batch gave.
-#[derive(Clone, Debug)]
-pub struct Outputs {
-    /// The explained output, `f32[N,K]`.
-    pub logits: Vec<f32>,
-    /// One for each seed, in the order in which they were given.
-    pub backward: Vec<BackwardOutput>,
-}
-
-/// What the relevance graph gave for one seed of each sample.
-#[derive(Clone, Debug)]
-pub struct BackwardOutput {
-    /// The relevance of the input, in its shape.
-    pub relevance: Vec<f32>,
-    /// The books; totals alone if no ledger was asked for.
-    pub ledger: Ledger,
 }
 
 /// A step and how long it took.
@@ -79,83 +57,18 @@ pub struct StepTime {
     pub time: Duration,
 }
 
-/// The passes of this back end, in order: the portable ones, and those that choose for an instruction set.
-pub fn passes(isa: Isa) -> Vec<Box<dyn ProgramPass>> {
-    let mut passes = passes::portable();
-    passes.push(Box::new(ChooseLayouts { vector: isa.width() }));
-    passes.push(Box::new(ChooseConvolutions { isa }));
-    passes.push(Box::new(Schedule));
-    passes.push(Box::new(ShareKernels));
-    passes.push(Box::new(PlanMemory));
-    passes
-}
-
-/// The first entry of a program's history: what [`lower`](relc_program::lower) makes.
-pub const LOWER: &str = "lower";
-
-/// Lowers a graph whose relevance was derived, and runs the passes of this back end; calls `after` with [`LOWER`] or the
-/// name of a pass, and the program.
-///
-/// # Errors
-/// As [`Executable::compile`].
-pub fn program(
-    graph: &Graph,
-    isa: Isa,
-    after: impl FnMut(&'static str, &Program),
-) -> Result<(Program, Vec<PassRecord>), EngineError> {
-    lowered(graph, &passes(isa), after)
-}
-
-fn lowered(
-    graph: &Graph,
-    passes: &[Box<dyn ProgramPass>],
-    mut after: impl FnMut(&'static str, &Program),
-) -> Result<(Program, Vec<PassRecord>), EngineError> {
-    let start = Instant::now();
-    let mut program = lower(graph)?;
-    let lowered = PassRecord { name: LOWER, time: start.elapsed(), remarks: Vec::new() };
-    verify(&program).map_err(|errors| EngineError::Plan(format!("{LOWER}: {errors}")))?;
-    after(LOWER, &program);
-    let mut records = vec![lowered];
-    records.extend(passes::run(passes, &mut program, after)?);
-    Ok((program, records))
-}
-
 impl Executable {
-    /// Compiles a graph whose relevance was derived, for an instruction set.
+    /// Compiles a program that has been through the passes of [`Cpu`](crate::Cpu) for this instruction set.
     ///
     /// # Errors
-    /// If the graph has several inputs, a value of it is too large or has no batch axis, or the machine lacks what
-    /// kernels need.
-    pub fn compile(graph: &Graph, isa: Isa) -> Result<Executable, EngineError> {
-        Executable::with_passes(graph, isa, &passes(isa))
-    }
-
-    /// As [`Executable::compile`], with other passes than those of [`passes`]: some left out, or one's own among them.
-    /// Without those that give values a layout and memory there is nothing to run.
-    ///
-    /// # Errors
-    /// As of [`Executable::compile`], and if a value has no layout or no memory.
-    pub fn with_passes(
-        graph: &Graph,
-        isa: Isa,
-        passes: &[Box<dyn ProgramPass>],
-    ) -> Result<Executable, EngineError> {
-        let (program, passes) = lowered(graph, passes, |_, _| {})?;
+    /// If a value has no layout or no memory, or the machine lacks what kernels need.
+    pub(crate) fn new(graph: &Graph, isa: Isa, program: Program) -> Result<Executable, EngineError> {
         let plan = crate::compile::compile(graph, &program, isa)?;
         plan.check(graph)?;
         let kernels = compile(&plan.kernels, &Target::host()?)?;
         let books = Bookkeeper::new(graph, &program)?;
-        Ok(Executable {
-            graph: graph.clone(),
-            isa,
-            program,
-            passes,
-            plan,
-            kernels,
-            books,
-            arenas: Mutex::default(),
-        })
+        let graph = graph.clone();
+        Ok(Executable { graph, isa, program, plan, kernels, books, arenas: Mutex::default() })
     }
 
     /// The graph.
@@ -176,11 +89,6 @@ impl Executable {
     /// Bytes of packed weights and other constants.
     pub fn weights_bytes(&self) -> usize {
         self.plan.constant_bytes()
-    }
-
-    /// What lowering and the passes over the program said.
-    pub fn passes(&self) -> &[PassRecord] {
-        &self.passes
     }
 
     /// The program that runs.
@@ -209,57 +117,11 @@ impl Executable {
         &self.plan.slots[slot]
     }
 
-    /// Runs a batch: `input` is the model's input for `samples` samples; `seeds` gets the index of a sample and its
-    /// explained output `f32[K]`, and gives the seeds to explain it from, as many for every sample, each of that length.
-    ///
-    /// Results depend neither on the batch nor on the number of threads, to the bit.
-    ///
-    /// # Errors
-    /// If the input or a seed has another length, a value is not finite, or `seeds` says so.
-    pub fn run<E: From<EngineError> + Send>(
-        &self,
-        input: &[f32],
-        samples: usize,
-        ledger: bool,
-        seeds: impl Fn(usize, &[f32]) -> Result<Vec<Vec<f32>>, E> + Sync,
-    ) -> Result<Outputs, E> {
-        let expected = samples * self.layout(self.plan.input).dense_len();
-        if input.len() != expected || samples == 0 {
-            let (what, got) = ("the input", input.len());
-            return Err(EngineError::Length { what, got, expected }.into());
-        }
-        let one = |index: usize, parallel: bool| -> Result<Samples, E> {
-            let len = self.layout(self.plan.input).dense_len();
-            let mut arena = self.take_arena();
-            let mut sample = Sample::new(self, &mut arena, parallel, ledger);
-            let result = sample.run(&input[index * len..(index + 1) * len], |logits| seeds(index, logits));
-            // Memory of a run that failed may hold anything, halos included.
-            if result.is_ok() {
-                self.give_back(arena);
-            }
-            result
-        };
-        // Whole rounds of samples run side by side, one on each thread; what is left shares the threads.
-        let threads = rayon::current_num_threads();
-        let side_by_side = if threads > 1 { samples - samples % threads } else { 0 };
-        let mut results: Vec<Samples> = Vec::with_capacity(samples);
-        for first in (0..side_by_side).step_by(threads) {
-            let round = (first..first + threads).into_par_iter().map(|index| one(index, false));
-            results.extend(round.collect::<Result<Vec<_>, E>>()?);
-        }
-        // From a thread of the pool, a step's tasks reach the others without a wake-up of this one.
-        let left = rayon::scope(|_| {
-            (side_by_side..samples).map(|index| one(index, true)).collect::<Result<Vec<_>, E>>()
-        });
-        results.extend(left?);
-        self.books.merge(results, ledger).map_err(E::from)
-    }
-
     /// Times every step of one sample, `runs` times, on the current rayon pool; the least time of each. The seed is
     /// the explained output itself.
     ///
     /// # Errors
-    /// As [`Executable::run`].
+    /// If the input has another length, or a value is not finite.
     pub fn profile(&self, input: &[f32], runs: usize) -> Result<Vec<StepTime>, EngineError> {
         let mut arena = self.take_arena();
         let mut sample = Sample::new(self, &mut arena, true, true);
@@ -276,14 +138,6 @@ impl Executable {
         Ok(best)
     }
 
-    /// Runs the forward pass alone on one sample and gives the explained output.
-    ///
-    /// # Errors
-    /// As [`Executable::run`].
-    pub fn forward(&self, input: &[f32], samples: usize) -> Result<Vec<f32>, EngineError> {
-        self.run(input, samples, false, |_, _| Ok::<_, EngineError>(Vec::new())).map(|outputs| outputs.logits)
-    }
-
     fn take_arena(&self) -> Arena {
         let free = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
         free.unwrap_or_else(|| Arena {
@@ -294,5 +148,24 @@ impl Executable {
 
     fn give_back(&self, arena: Arena) {
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+    }
+}
+
+impl Module for Executable {
+    /// One on each thread.
+    fn samples_at_a_time(&self) -> Option<usize> {
+        Some(rayon::current_num_threads())
+    }
+
+    /// The planned memory of the samples that run at a time, and the results of all.
+    fn bytes(&self, samples: usize) -> usize {
+        let results = self.layout(self.plan.input).dense_len().saturating_mul(2 * size_of::<f32>());
+        let at_a_time = samples.min(rayon::current_num_threads());
+        let arenas = self.arena_bytes().saturating_mul(at_a_time);
+        arenas.saturating_add(results.saturating_mul(samples))
+    }
+
+    fn session(&self, samples: usize) -> Box<dyn Session + '_> {
+        Box::new(CpuSession::new(self, samples))
     }
 }

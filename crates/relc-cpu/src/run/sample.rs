@@ -10,7 +10,8 @@ use crate::{AlignedBuffer, Stats};
 use ndarray::{ArrayD, IxDyn};
 use relc_codegen::jit::Binding;
 use relc_codegen::kernels::LEDGER;
-use relc_interp::{Losses, evaluate_node, propagate_node};
+use relc_interp::{evaluate_node, propagate_node};
+use relc_ir::ledger::Losses;
 use relc_ir::{NodeId, ValueId};
 use relc_program::op::MAX_ADDENDS;
 
@@ -23,15 +24,6 @@ use crate::step::{Action, Algorithm, Bind, ConvStep, Finish, FlatStep, Interpret
 
 /// Elements that a thread should have to write at least, for a kernel to be shared.
 const GRAIN: usize = 1 << 14;
-
-/// What one sample gave.
-#[derive(Debug)]
-pub struct Samples {
-    /// The explained output.
-    pub logits: Vec<f32>,
-    /// For each seed the relevance of the input, and the books.
-    pub backward: Vec<(Vec<f32>, Books)>,
-}
 
 /// A sample while it runs.
 pub struct Sample<'a> {
@@ -48,45 +40,42 @@ impl<'a> Sample<'a> {
         Sample { executable, arena, parallel, ledger, books: Books::default() }
     }
 
-    /// The forward pass and one backward pass for each seed.
-    pub fn run<E: From<EngineError>>(
-        &mut self,
-        input: &[f32],
-        seeds: impl Fn(&[f32]) -> Result<Vec<Vec<f32>>, E>,
-    ) -> Result<Samples, E> {
-        let executable = self.executable;
-        let plan = &executable.plan;
-        let (forward, backward) = plan.steps.split_at(plan.forward);
+    /// The forward steps; the explained output.
+    pub fn forward(&mut self, input: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let plan = &self.executable.plan;
         self.load(plan.input, input)?;
-        for step in forward {
+        for step in &plan.steps[..plan.forward] {
             self.step(step)?;
         }
         let logits = self.unload(plan.output)?;
         if !input.iter().chain(&logits).all(|v| v.is_finite()) {
-            return Err(EngineError::NonFiniteForward.into());
+            return Err(EngineError::NonFiniteForward);
         }
-        let mut results = Vec::new();
-        for seed in seeds(&logits)? {
-            self.load(plan.seed, &seed)?;
-            self.arena.flags.iter_mut().for_each(|flag| *flag.get_mut() = false);
-            let ledger = self.ledger;
-            let ends = executable.books.ends();
-            if !ledger {
-                self.tally(ends[0], plan.seed); // now: the seed's memory is given to others later
-            }
-            for step in backward.iter().filter(|step| ledger || !step.is_bookkeeping()) {
-                self.step(step)?;
-            }
-            if !ledger {
-                self.tally(ends[1], plan.relevance);
-            }
-            let books = std::mem::take(&mut self.books);
-            if let Some(node) = executable.books.non_finite(&books) {
-                return Err(EngineError::NonFinite { node }.into());
-            }
-            results.push((self.unload(plan.relevance)?, books));
+        Ok(logits)
+    }
+
+    /// The backward steps from a seed; the relevance of the input, and the books.
+    pub fn backward(&mut self, seed: &[f32]) -> Result<(Vec<f32>, Books), EngineError> {
+        let executable = self.executable;
+        let plan = &executable.plan;
+        self.load(plan.seed, seed)?;
+        self.arena.flags.iter_mut().for_each(|flag| *flag.get_mut() = false);
+        let ledger = self.ledger;
+        let ends = executable.books.ends();
+        if !ledger {
+            self.tally(ends[0], plan.seed); // now: the seed's memory is given to others later
         }
-        Ok(Samples { logits, backward: results })
+        for step in plan.steps[plan.forward..].iter().filter(|step| ledger || !step.is_bookkeeping()) {
+            self.step(step)?;
+        }
+        if !ledger {
+            self.tally(ends[1], plan.relevance);
+        }
+        let books = std::mem::take(&mut self.books);
+        if let Some(node) = executable.books.non_finite(&books) {
+            return Err(EngineError::NonFinite { node });
+        }
+        Ok((self.unload(plan.relevance)?, books))
     }
 
     /// All steps, timed; the seed is the explained output.

@@ -11,7 +11,9 @@ use ndarray::ArrayD;
 use rayon::prelude::*;
 use relc_ir::rule::{BiasPart, FALLBACK_THRESHOLD, Fallback, InputPart, Leak, LinearRule, Part, Stabiliser};
 
-use super::{Losses, Propagated};
+use relc_ir::ledger::Losses;
+
+use super::Propagated;
 use crate::element::Element;
 use crate::layer::Layer;
 use crate::ops::row_len;

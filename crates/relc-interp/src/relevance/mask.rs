@@ -2,7 +2,9 @@
 
 use ndarray::{ArrayD, Axis};
 
-use super::{Losses, Propagated};
+use relc_ir::ledger::Losses;
+
+use super::Propagated;
 use crate::element::Element;
 
 /// `r` where the index of its second axis is one of `channels`, else 0, booked as clipped.

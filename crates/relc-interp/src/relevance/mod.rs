@@ -8,9 +8,8 @@ mod shaping;
 mod split;
 mod winner;
 
-use std::ops::Add;
-
 use ndarray::{ArrayD, IxDyn};
+use relc_ir::ledger::Losses;
 use relc_ir::op::{LinearLayer, Relevance};
 use relc_ir::rule::LinearRule;
 
@@ -43,35 +42,6 @@ impl<T> Operand<'_, T> {
         match self {
             Operand::Relevance(array) => Some(array),
             _ => None,
-        }
-    }
-}
-
-/// What a node did not pass on as it is, in f64; see [`Account`](crate::Account).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Losses {
-    /// What biases took.
-    pub bias: f64,
-    /// What stabilisers took.
-    pub stabiliser: f64,
-    /// What arrived where nothing divides.
-    pub clipped: f64,
-    /// What was dropped on padding.
-    pub padding: f64,
-    /// What was distributed evenly.
-    pub flat_fallback: f64,
-}
-
-impl Add for Losses {
-    type Output = Losses;
-
-    fn add(self, other: Losses) -> Losses {
-        Losses {
-            bias: self.bias + other.bias,
-            stabiliser: self.stabiliser + other.stabiliser,
-            clipped: self.clipped + other.clipped,
-            padding: self.padding + other.padding,
-            flat_fallback: self.flat_fallback + other.flat_fallback,
         }
     }
 }

@@ -4,7 +4,9 @@ use ndarray::{ArrayD, IxDyn};
 use relc_ir::op::{Pad, Relevance};
 use relc_ir::rule::Frame;
 
-use super::{Losses, Propagated};
+use relc_ir::ledger::Losses;
+
+use super::Propagated;
 use crate::element::Element;
 use crate::ops::shaping;
 

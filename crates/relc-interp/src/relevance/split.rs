@@ -4,7 +4,9 @@ use ndarray::ArrayD;
 use relc_ir::op::{SIGNED_EPS, SplitKind};
 use relc_ir::rule::Stabiliser;
 
-use super::{Losses, Propagated};
+use relc_ir::ledger::Losses;
+
+use super::Propagated;
 use crate::element::Element;
 use crate::ops::shaping;
 

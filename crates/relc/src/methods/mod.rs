@@ -11,7 +11,7 @@ mod masks;
 use std::str::FromStr;
 
 use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
-use relc_interp::Ledger;
+use relc_ir::ledger::Ledger;
 use relc_ir::spelling::did_you_mean;
 use relc_rules::{Preset, PresetError, SeedKind};
 use schemars::JsonSchema;

@@ -1,17 +1,17 @@
 //! Filetests of lowering and of passes over programs.
 
-use relc_cpu::{Isa, LOWER, passes};
+use relc_cpu::{Cpu, Isa};
 use relc_ir::Graph;
 use relc_passes::PassManager;
 use relc_program::passes::{ProgramPass, run};
-use relc_program::{Program, ProgramError, lower, verify};
+use relc_program::{Backend, LOWER, Program, ProgramError, lower, verify};
 
 use super::case::{self, Case, FiletestError, Header};
 use super::{RULER, pipeline};
 
 /// What comes of a graph behind its passes: lowering, and the passes of this name or before.
 pub(super) fn is_known(pass: &str) -> bool {
-    pass == LOWER || passes(Isa::Portable).iter().any(|other| other.name() == pass)
+    pass == LOWER || Cpu { isa: Isa::Portable }.pipeline().iter().any(|other| other.name() == pass)
 }
 
 /// What is tested, before the pass.
@@ -37,7 +37,7 @@ pub(super) fn run_file(text: &str, pass: &str) -> Result<String, FiletestError> 
         Before::Graph(graph) => graph.to_string(),
         Before::Program(program) => program.to_string(),
     };
-    let mut earlier = passes(isa);
+    let mut earlier = Cpu { isa }.pipeline();
     let tested = match pass {
         LOWER => None,
         _ => {

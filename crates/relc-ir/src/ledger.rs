@@ -5,9 +5,12 @@
 //! so the equation is a check of the executor, not a tautology. `flat_fallback` is part of `out`: redistributed,
 //! not lost.
 
-use relc_ir::NodeId;
+use std::ops::Add;
+
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::graph::NodeId;
 
 /// One relevance node's books for one sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -55,7 +58,7 @@ impl Account {
     }
 
     /// Whether all sums are numbers.
-    pub(crate) fn is_finite(&self) -> bool {
+    pub fn is_finite(&self) -> bool {
         let sums = [self.incoming, self.outgoing, self.lost(), self.flat_fallback];
         self.non_finite == 0 && sums.iter().all(|v| v.is_finite())
     }
@@ -166,6 +169,19 @@ fn relative(x: f64, scale: f64) -> f64 {
 }
 
 impl Ledger {
+    /// Puts the samples of another ledger of the same graph behind those of this one.
+    pub fn append(&mut self, other: Ledger) {
+        if self.totals.is_empty() {
+            *self = other;
+            return;
+        }
+        let entries = self.entries.iter_mut().zip(other.entries);
+        entries.for_each(|(entry, more)| entry.samples.extend(more.samples));
+        let joins = self.joins.iter_mut().zip(other.joins);
+        joins.for_each(|(join, more)| join.share.extend(more.share));
+        self.totals.extend(other.totals);
+    }
+
     /// The node and sample whose books are off by the largest fraction of the relevance; `None` for an empty
     /// ledger.
     pub fn worst(&self) -> Option<Residue> {
@@ -191,6 +207,35 @@ impl Ledger {
                 Err(LedgerError::Unbalanced { residue, tolerance })
             }
             worst => Ok(worst),
+        }
+    }
+}
+
+/// What a node did not pass on as it is, in f64; see [`Account`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// What biases took.
+    pub bias: f64,
+    /// What stabilisers took.
+    pub stabiliser: f64,
+    /// What arrived where nothing divides.
+    pub clipped: f64,
+    /// What was dropped on padding.
+    pub padding: f64,
+    /// What was distributed evenly.
+    pub flat_fallback: f64,
+}
+
+impl Add for Losses {
+    type Output = Losses;
+
+    fn add(self, other: Losses) -> Losses {
+        Losses {
+            bias: self.bias + other.bias,
+            stabiliser: self.stabiliser + other.stabiliser,
+            clipped: self.clipped + other.clipped,
+            padding: self.padding + other.padding,
+            flat_fallback: self.flat_fallback + other.flat_fallback,
         }
     }
 }

@@ -1,0 +1,118 @@
+//! The interpreter as a back end: it runs graphs as they are, and needs no program.
+
+use ndarray::{ArrayD, IxDyn};
+use relc_ir::Graph;
+use relc_program::passes::ProgramPass;
+use relc_program::{Backend, BackendError, Explained, Module, Program, Session};
+
+use crate::element::Element;
+use crate::error::InterpError;
+use crate::{Forward, Options, backward, forward};
+
+/// The reference interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interpreter {
+    /// In f32.
+    F32,
+    /// In f64.
+    F64,
+}
+
+impl Interpreter {
+    /// The module of a graph.
+    pub fn module(self, graph: &Graph) -> Box<dyn Module> {
+        let graph = graph.clone();
+        Box::new(Interpreted { graph, interpreter: self })
+    }
+}
+
+impl Backend for Interpreter {
+    fn name(&self) -> &'static str {
+        match self {
+            Interpreter::F32 => "interp-f32",
+            Interpreter::F64 => "interp-f64",
+        }
+    }
+
+    fn passes(&self) -> Vec<Box<dyn ProgramPass>> {
+        Vec::new()
+    }
+
+    fn compile(&self, graph: &Graph, _: Program) -> Result<Box<dyn Module>, BackendError> {
+        self.build(graph)
+    }
+
+    fn build(&self, graph: &Graph) -> Result<Box<dyn Module>, BackendError> {
+        Ok(self.module(graph))
+    }
+}
+
+/// A graph that the interpreter runs.
+#[derive(Debug)]
+struct Interpreted {
+    graph: Graph,
+    interpreter: Interpreter,
+}
+
+impl Module for Interpreted {
+    fn samples_at_a_time(&self) -> Option<usize> {
+        None
+    }
+
+    /// Every forward and relevance value.
+    fn bytes(&self, samples: usize) -> usize {
+        let size = match self.interpreter {
+            Interpreter::F32 => size_of::<f32>(),
+            Interpreter::F64 => size_of::<f64>(),
+        };
+        let values = self.graph.node_ids().flat_map(|n| self.graph.node(n).types().iter());
+        let per_sample =
+            values.fold(0usize, |sum, ty| sum.saturating_add(ty.elements().unwrap_or(usize::MAX)));
+        per_sample.saturating_mul(samples).saturating_mul(size)
+    }
+
+    fn session(&self, samples: usize) -> Box<dyn Session + '_> {
+        match self.interpreter {
+            Interpreter::F32 => Box::new(Run::<f32> { graph: &self.graph, samples, forward: None }),
+            Interpreter::F64 => Box::new(Run::<f64> { graph: &self.graph, samples, forward: None }),
+        }
+    }
+}
+
+/// Some samples.
+struct Run<'g, T> {
+    graph: &'g Graph,
+    samples: usize,
+    forward: Option<Forward<T>>,
+}
+
+/// An array of a shape, from numbers that f32 or f64 gave.
+fn array<T>(what: &'static str, shape: &[usize], data: Vec<T>) -> Result<ArrayD<T>, InterpError> {
+    let got = data.len();
+    let expected = shape.iter().product();
+    ArrayD::from_shape_vec(IxDyn(shape), data).map_err(|_| InterpError::Length { what, got, expected })
+}
+
+impl<T: Element> Session for Run<'_, T> {
+    fn forward(&mut self, input: &[f32]) -> Result<Vec<f64>, BackendError> {
+        let node = self.graph.inputs().first();
+        let shape = node.map(|node| self.graph.node(*node).types()[0].bind(self.samples)).unwrap_or_default();
+        let input = array("the input", &shape, input.iter().map(|v| T::narrow(f64::from(*v))).collect())?;
+        let run = forward(self.graph, &[input])?;
+        let output = self.graph.outputs().first().and_then(|(_, v)| run.value(*v));
+        let logits = output.into_iter().flatten().map(|v| v.widen()).collect();
+        self.forward = Some(run);
+        Ok(logits)
+    }
+
+    fn backward(&mut self, seed: &[f64], _: bool) -> Result<Explained, BackendError> {
+        let forward = self.forward.as_ref().ok_or(InterpError::NotRun)?;
+        let output = self.graph.outputs().first().map(|(_, v)| self.graph.ty(*v).bind(self.samples));
+        let seed = seed.iter().map(|v| T::narrow(*v)).collect();
+        let seed = array("the seed", &output.unwrap_or_default(), seed)?;
+        let run = backward(self.graph, forward, &seed, &Options::default())?;
+        let relevance = run.inputs.into_iter().next();
+        let relevance = relevance.into_iter().flat_map(|(_, r)| r).map(|v| v.widen() as f32).collect();
+        Ok(Explained { relevance, ledger: run.ledger })
+    }
+}

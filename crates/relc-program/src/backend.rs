@@ -1,0 +1,127 @@
+//! What runs programs: back ends, what they compile, and sessions.
+//!
+//! A [`Backend`] compiles a program to a [`Module`], which any number of threads share; a [`Session`] of a module holds the
+//! memory of some samples between the forward steps and any number of runs of the backward ones. Buffers, queues and
+//! transfers of a device belong to its sessions: nothing above this trait knows where values lie.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt::Debug;
+
+use relc_ir::Graph;
+use relc_ir::ledger::Ledger;
+use relc_ir::remark::PassRecord;
+
+use crate::lower::lower;
+use crate::passes::{ProgramPass, portable, run};
+use crate::program::Program;
+use crate::verify::verify;
+
+/// Why a back end can't compile or run: its own error.
+pub type BackendError = Box<dyn Error + Send + Sync>;
+
+/// The first entry of a program's history: what [`lower`](crate::lower) makes.
+pub const LOWER: &str = "lower";
+
+/// A kind of machine that runs programs.
+pub trait Backend: Send + Sync + Debug {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Its own passes, which run behind the [portable](crate::passes::portable) ones.
+    fn passes(&self) -> Vec<Box<dyn ProgramPass>>;
+
+    /// Compiles a program that has been through all passes. The graph is that which it was lowered from: for what steps
+    /// leave to the interpreter, and for the ledger's names.
+    ///
+    /// # Errors
+    /// If the machine can't run the program.
+    fn compile(&self, graph: &Graph, program: Program) -> Result<Box<dyn Module>, BackendError>;
+
+    /// Every pass, in order.
+    fn pipeline(&self) -> Vec<Box<dyn ProgramPass>> {
+        let mut passes = portable();
+        passes.extend(self.passes());
+        passes
+    }
+
+    /// Lowers a graph whose relevance was derived, and runs every pass; calls `after` with [`LOWER`] or the name of a pass,
+    /// and the program.
+    ///
+    /// # Errors
+    /// If the graph can't be lowered, or a pass fails.
+    fn program(
+        &self,
+        graph: &Graph,
+        after: &mut dyn FnMut(&'static str, &Program),
+    ) -> Result<(Program, Vec<PassRecord>), BackendError> {
+        through(graph, &self.pipeline(), after)
+    }
+
+    /// From a graph to what runs it.
+    ///
+    /// # Errors
+    /// As of [`program`](Self::program) and [`compile`](Self::compile).
+    fn build(&self, graph: &Graph) -> Result<Box<dyn Module>, BackendError> {
+        let (program, _) = self.program(graph, &mut |_, _| {})?;
+        self.compile(graph, program)
+    }
+}
+
+/// Lowers a graph and runs these passes.
+///
+/// # Errors
+/// If the graph can't be lowered, or a pass fails.
+pub fn through(
+    graph: &Graph,
+    passes: &[Box<dyn ProgramPass>],
+    after: &mut dyn FnMut(&'static str, &Program),
+) -> Result<(Program, Vec<PassRecord>), BackendError> {
+    let start = std::time::Instant::now();
+    let mut program = lower(graph)?;
+    let lowered = PassRecord { name: LOWER, time: start.elapsed(), remarks: Vec::new() };
+    verify(&program)?;
+    after(LOWER, &program);
+    let mut records = vec![lowered];
+    records.extend(run(passes, &mut program, after)?);
+    Ok((program, records))
+}
+
+/// A compiled program. Threads may share it, each with sessions of its own.
+pub trait Module: Send + Sync + Debug + Any {
+    /// How many samples a session should have at most, where memory grows with them; none if that is no matter.
+    fn samples_at_a_time(&self) -> Option<usize>;
+
+    /// About how many bytes an explanation of so many samples takes, results included.
+    fn bytes(&self, samples: usize) -> usize;
+
+    /// A session of so many samples.
+    fn session(&self, samples: usize) -> Box<dyn Session + '_>;
+}
+
+/// The memory of some samples, and what has been run on it.
+///
+/// Results depend neither on the number of samples nor on that of threads, to the bit.
+pub trait Session {
+    /// Runs the forward steps on the model's input for the session's samples, row-major; the explained output `[N,K]`.
+    ///
+    /// # Errors
+    /// If the input has another length, or a value is not finite.
+    fn forward(&mut self, input: &[f32]) -> Result<Vec<f64>, BackendError>;
+
+    /// Runs the backward steps from a seed `[N,K]` on the explained output. With `books` the ledger is complete, else it
+    /// has its totals at least.
+    ///
+    /// # Errors
+    /// If [`forward`](Self::forward) has not run, the seed has another length, or a value is not finite.
+    fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError>;
+}
+
+/// What one run of the backward steps gave.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The relevance of the input, in its shape, rounded to f32.
+    pub relevance: Vec<f32>,
+    /// The books.
+    pub ledger: Ledger,
+}
