@@ -1,4 +1,5 @@
-//! The ONNX messages, as prost generates them from `proto/onnx.proto`, and the decoder that guards them.
+//! The ONNX messages, as prost generates them from `proto/onnx.proto` (a test compares), and the decoder that guards
+//! them.
 //!
 //! A file is untrusted. Before prost builds anything, [`decode`] walks the wire format once: every length must lie
 //! inside its message, and the number of messages and strings is bounded by [`MAX_FIELDS`] (an empty message takes
@@ -15,7 +16,7 @@ use crate::error::ImportError;
 
 mod generated {
     #![allow(missing_docs)]
-    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+    include!("proto/onnx.rs");
 }
 
 pub use generated::*;
