@@ -9,6 +9,7 @@ pub mod every;
 pub mod graphs;
 pub mod mutations;
 pub mod nodes;
+pub mod npz;
 pub mod odd;
 pub mod parts;
 pub mod resnet;

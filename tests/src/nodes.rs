@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::shared::Npz;
+use crate::npz::Npz;
 
 /// A node test.
 #[derive(Clone, Debug, Deserialize)]

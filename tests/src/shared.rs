@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ndarray::ArrayD;
-use npyz::npz::NpzArchive;
 
 /// The folder of the reference data.
 pub struct Shared(PathBuf);
@@ -107,51 +106,6 @@ impl Shared {
     pub fn models(&self) -> Vec<PathBuf> {
         let all = ["models", "refs"].into_iter().flat_map(|folder| self.files(folder, ".onnx"));
         all.filter(|p| !UNEXPLAINED.iter().any(|name| p.file_stem().is_some_and(|s| s == *name))).collect()
-    }
-}
-
-/// An `.npz` file.
-pub struct Npz(PathBuf);
-
-impl Npz {
-    /// Names a file; arrays are read when asked for.
-    pub fn open(path: impl AsRef<Path>) -> Npz {
-        Npz(path.as_ref().to_path_buf())
-    }
-
-    fn archive(&self) -> NpzArchive<std::io::BufReader<std::fs::File>> {
-        NpzArchive::open(&self.0).expect("the archive can be opened")
-    }
-
-    /// Whether there is an array of that name.
-    pub fn has(&self, name: &str) -> bool {
-        self.archive().array_names().any(|n| n == name)
-    }
-
-    fn read<T: npyz::Deserialize>(&self, name: &str) -> (Vec<usize>, Vec<T>) {
-        let mut archive = self.archive();
-        let array = archive.by_name(name).expect("the archive can be read");
-        let array = array.unwrap_or_else(|| panic!("{} has no array {name}", self.0.display()));
-        assert_eq!(array.order(), npyz::Order::C, "{name}");
-        let shape = array.shape().iter().map(|d| *d as usize).collect();
-        (shape, array.into_vec().expect("the array has the type asked for"))
-    }
-
-    /// An f32 array.
-    ///
-    /// # Panics
-    /// If there is none of that name and type.
-    pub fn f32(&self, name: &str) -> ArrayD<f32> {
-        let (shape, values) = self.read(name);
-        ArrayD::from_shape_vec(shape, values).expect("the values fill the shape")
-    }
-
-    /// An i64 array, flat.
-    ///
-    /// # Panics
-    /// If there is none of that name and type.
-    pub fn i64(&self, name: &str) -> Vec<i64> {
-        self.read(name).1
     }
 }
 

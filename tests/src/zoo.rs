@@ -9,7 +9,7 @@ use relc::unstable::ir::Dim;
 use relc::{Compiler, Engine, Explainer, ImportOptions, Preset, Seed, SeedKind, Targets};
 use serde::Deserialize;
 
-use crate::shared::Npz;
+use crate::npz::Npz;
 
 /// An entry of `zoo.json`.
 #[derive(Clone, Debug, Deserialize)]

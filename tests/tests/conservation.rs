@@ -4,7 +4,8 @@ use ndarray::{ArrayD, Dimension};
 use relc::{Compiler, Engine, Explainer, Preset, Seed, SeedKind, Targets};
 use relc_interp::Element;
 use relc_tests::cuts::{Cuts, cuts};
-use relc_tests::shared::{Npz, shared};
+use relc_tests::npz::Npz;
+use relc_tests::shared::shared;
 
 /// A picture-like input of the model's shape: smooth, of both signs, never constant.
 fn input(explainer: &Explainer, samples: usize) -> ArrayD<f32> {

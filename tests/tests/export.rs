@@ -4,13 +4,10 @@
 //! `RELC_PYTHON` names a Python that has numpy and onnxruntime; CI sets it.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ndarray::{ArrayD, Axis};
-use npyz::WriterBuilder;
-use npyz::npz::NpzWriter;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use relc::{Compiler, Engine, ExportTarget, Preset, Seed, SeedKind, Targets};
@@ -18,8 +15,9 @@ use relc_ir::op::{Conv, Window};
 use relc_ir::{Dim, Graph, Op, TensorType, ValueId, Weight};
 use relc_tests::agreement::{AGREEMENT, Model, SLACK, nudged, off, presets};
 use relc_tests::every::{every_activation, every_arithmetic, every_window};
+use relc_tests::npz::{Npz, NpzWriter};
 use relc_tests::parts::{build, plans};
-use relc_tests::shared::{Npz, shared, skipped};
+use relc_tests::shared::{shared, skipped};
 
 /// A Python with ONNX Runtime; `None`, with a word on standard error, if there is none.
 fn python() -> Option<PathBuf> {
@@ -47,20 +45,6 @@ struct Suite {
     wrong: Vec<String>,
     /// How many explainers there were.
     turn: usize,
-}
-
-/// Adds an array to an archive.
-fn put<T: npyz::AutoSerialize + Copy>(
-    npz: &mut NpzWriter<File>,
-    name: &str,
-    shape: &[usize],
-    values: impl IntoIterator<Item = T>,
-) {
-    let shape: Vec<u64> = shape.iter().map(|n| *n as u64).collect();
-    let array = npz.array(name, Default::default()).unwrap();
-    let mut array = array.default_dtype().shape(&shape).begin_nd().unwrap();
-    array.extend(values).unwrap();
-    array.finish().unwrap();
 }
 
 impl Suite {
@@ -140,11 +124,12 @@ impl Suite {
             let name = format!("{name} batch {batch}");
             let path = |end: &str| self.folder.path().join(format!("{name}.{end}"));
             std::fs::write(path("onnx"), &bytes).unwrap();
-            let mut npz = NpzWriter::new(File::create(path("in.npz")).unwrap());
-            put(&mut npz, name_of_input, x.shape(), x.iter().copied());
+            let mut npz = NpzWriter::create(path("in.npz"));
+            npz.put(name_of_input, x.shape(), x.iter().copied());
             if target == ExportTarget::Input {
-                put(&mut npz, "target", &[batch], std::iter::repeat_n(output as i64, batch));
+                npz.put("target", &[batch], std::iter::repeat_n(output as i64, batch));
             }
+            npz.finish();
             let allowed = (SLACK * rounding).max(AGREEMENT);
             let conserving = explainer.is_conserving();
             self.cases.push(Case { name, explained, allowed, conserving });

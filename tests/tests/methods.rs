@@ -4,7 +4,8 @@ use ndarray::{ArrayD, Axis};
 use relc::{
     Compiler, Engine, Explainer, Explanations, METHODS, Method, MethodOptions, Preset, Seed, Targets,
 };
-use relc_tests::shared::{Npz, max_abs, max_difference, shared};
+use relc_tests::npz::Npz;
+use relc_tests::shared::{max_abs, max_difference, shared};
 
 fn explainer(model: &str, engine: Engine) -> Explainer {
     Method::compiler().unwrap().engine(engine).compile(model).unwrap()

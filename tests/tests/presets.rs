@@ -5,7 +5,8 @@ use relc::unstable::ir::rule::Bounds;
 use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
 use relc_ir::op::Activation;
 use relc_tests::graphs::{Block, Plan, Skip, build};
-use relc_tests::shared::{Npz, max_abs, max_difference, shared};
+use relc_tests::npz::Npz;
+use relc_tests::shared::{max_abs, max_difference, shared};
 
 /// The preset of each array.
 const ARRAYS: [(&str, &str); 9] = [

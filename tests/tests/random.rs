@@ -12,8 +12,9 @@ use proptest::test_runner::RngSeed;
 use rayon::prelude::*;
 use relc::{Compiler, Engine, Preset};
 use relc_tests::agreement::{AGREEMENT, Model, check, presets};
+use relc_tests::npz::Npz;
 use relc_tests::parts::{build, plans};
-use relc_tests::shared::{Npz, skipped};
+use relc_tests::shared::skipped;
 
 /// How far logits may be from ONNX Runtime's, of their maximum: it sums in f32, as the compiled engine does.
 const PARITY: f64 = 1e-5;

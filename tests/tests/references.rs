@@ -3,7 +3,8 @@
 use ndarray::{ArrayD, Axis};
 use relc::unstable::ir::rule::BiasPolicy;
 use relc::{BatchNormPolicy, Compiler, Engine, Preset, Seed, SeedKind, Targets};
-use relc_tests::shared::{Npz, max_abs, max_difference, shared};
+use relc_tests::npz::Npz;
+use relc_tests::shared::{max_abs, max_difference, shared};
 
 /// What the f64 interpreter must reach: the references are rounded to f32.
 const F64: f64 = 1e-5;

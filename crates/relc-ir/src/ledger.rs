@@ -7,13 +7,13 @@
 
 use std::ops::Add;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::graph::NodeId;
 
 /// One relevance node's books for one sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Account {
     /// Sum of the relevance that arrived.
     #[serde(rename = "in")]
@@ -97,7 +97,8 @@ pub struct Join {
 }
 
 /// One sample's way through the whole program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Total {
     /// Sum of the seed.
     pub seed: f64,

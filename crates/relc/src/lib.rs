@@ -13,6 +13,14 @@
 //! println!("class {}: conserved to {:.1e}", explanation.targets[0], explanation.conservation_error(0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Features
+//! - `pictures` (on): files of pictures, and inputs made of them (`Preprocess::apply`); the crate `image` and its decoders come with it.
+//! - `npz` (on): archives of arrays (`artifact::NpzFile`, `artifact::NpzRows`).
+//! - `schema`: the JSON Schema of the reports (`report::schema`).
+//! - `testing`: filetests for passes of one's own (`testing`).
+//!
+//! Without the two that are on, `relc` explains arrays alone, and builds sooner.
 #![forbid(unsafe_code)]
 
 pub mod artifact;
@@ -22,6 +30,7 @@ mod explainer;
 mod export;
 pub mod map;
 pub mod methods;
+#[cfg(feature = "pictures")]
 mod picture;
 pub mod preprocess;
 pub mod read;
@@ -45,6 +54,7 @@ pub use source::Source;
 pub use tap::{Reduce, Tap};
 pub use warning::{SENSITIVE, Warning};
 
+#[cfg(feature = "pictures")]
 pub use image;
 pub use ndarray;
 pub use relc_cpu::{EngineError, Isa, IsaError};

@@ -14,11 +14,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use crate::preprocess::PreprocessError;
+use crate::preprocess::{MAX_SIDE, PreprocessError};
 use crate::read;
 
-/// The most pixels of a picture each way.
-pub(crate) const MAX_SIDE: u32 = 16384;
 /// The most memory that reading a picture may take: 1 GiB for the largest picture that is allowed, and no more.
 const MAX_BYTES: u64 = 1 << 30;
 

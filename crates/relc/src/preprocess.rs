@@ -1,27 +1,27 @@
 //! Pictures to inputs: resize, crop, order of channels, normalisation.
 
+#[cfg(feature = "pictures")]
+mod apply;
 mod describe;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use image::imageops::{self, FilterType};
-use image::{DynamicImage, RgbImage};
-use ndarray::Array3;
 use relc_ir::rule::Bounds;
 use relc_ir::spelling::did_you_mean;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "pictures")]
+pub use apply::Prepared;
 pub use describe::hardly_moves;
 
-use crate::explainer::Explainer;
-use crate::picture::MAX_SIDE;
+#[cfg(feature = "pictures")]
 pub use crate::picture::load_picture;
 use crate::read::{self, ReadError};
 
 /// How a picture lies in the model's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Layout {
     /// `f32[N,C,H,W]`.
@@ -36,7 +36,8 @@ impl fmt::Display for Layout {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum Resize {
     Exact,
@@ -44,7 +45,8 @@ enum Resize {
     None,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 enum Filter {
     Nearest,
@@ -53,7 +55,8 @@ enum Filter {
     Lanczos3,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 enum Channels {
     Rgb,
@@ -75,7 +78,8 @@ enum Channels {
 /// std = [0.229, 0.224, 0.225]
 /// ```
 /// Resizing and cropping round to whole pixels as torchvision's `Resize` and `CenterCrop` do.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Preprocess {
     size: Option<[usize; 2]>,
@@ -105,15 +109,6 @@ impl Default for Preprocess {
     }
 }
 
-/// A picture as the network takes it.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// `f32[C,H,W]` or `f32[H,W,C]`, as the model has it.
-    pub values: Array3<f32>,
-    /// The picture behind it, resized and cropped, before normalisation.
-    pub picture: RgbImage,
-}
-
 /// A picture or preprocessing that can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -139,11 +134,12 @@ pub enum PreprocessError {
         /// What is wrong.
         message: String,
     },
-    /// The file is no picture.
+    /// The file is no picture. With the feature `pictures`.
+    #[cfg(feature = "pictures")]
     #[error("can't read the picture {}; expected PNG, JPEG, WebP, BMP, GIF or TIFF", path.display())]
     Picture {
         /// The file.
-        path: PathBuf,
+        path: std::path::PathBuf,
         /// Why not.
         source: Box<image::ImageError>,
     },
@@ -152,8 +148,8 @@ pub enum PreprocessError {
     Misfit(String),
 }
 
-/// The most pixels on the way to the network's size: resizing keeps 16 bytes of each.
-const MAX_RESIZED: u64 = 1 << 26;
+/// The most pixels of a picture each way.
+pub(crate) const MAX_SIDE: u32 = 16384;
 /// The names that [`Preprocess::named`] knows.
 const NAMES: [&str; 3] = ["imagenet", "cifar10", "none"];
 /// The keys of a preprocessing file.
@@ -268,187 +264,18 @@ impl Preprocess {
         Bounds { low: pick(f64::min), high: pick(f64::max) }
     }
 
-    /// Makes the model's input of a picture.
-    ///
-    /// `layout`, `size` (height, width) and `channels` (1 or 3) are the model's. Alpha is dropped; one channel is the
-    /// picture's luma, normalised by the first mean and std.
-    ///
-    /// # Errors
-    /// If the preprocessing was made for another size or layout, the model's input has other channels, or the picture
-    /// can't be brought to the model's size.
-    pub fn apply(
-        &self,
-        picture: &DynamicImage,
-        layout: Layout,
-        size: [usize; 2],
-        channels: usize,
-    ) -> Result<Prepared, PreprocessError> {
-        let misfit = |message| Err(PreprocessError::Misfit(message));
-        if let Some(own) = self.size.filter(|s| *s != size) {
-            return misfit(format!(
-                "the preprocessing makes {own:?}, but the model takes {size:?} (height, width)"
-            ));
-        }
-        if let Some(own) = self.layout.filter(|l| *l != layout) {
-            return misfit(format!("the preprocessing makes {own}, but the model takes {layout}"));
-        }
-        if channels != 1 && channels != 3 {
-            return misfit(format!(
-                "the model takes {channels} channels, expected 1 or 3 for a picture; give a .npy"
-            ));
-        }
-        let [h, w] = size;
-        if [h, w].iter().any(|n| !(1..=MAX_SIDE as usize).contains(n)) {
-            return misfit(format!("the model takes {h} x {w} pixels, expected 1 to {MAX_SIDE} each way"));
-        }
-        let seen = self.fit(picture, h as u32, w as u32)?;
-        let luma = (channels == 1).then(|| DynamicImage::ImageRgb8(seen.clone()).to_luma8());
-        let value = |c: usize, y: usize, x: usize| -> f32 {
-            let (x, y) = (x as u32, y as u32);
-            let byte = match &luma {
-                Some(luma) => luma.get_pixel(x, y).0[0],
-                None => seen.get_pixel(x, y).0[if self.channels == Channels::Bgr { 2 - c } else { c }],
-            };
-            (f32::from(byte) * self.scale - self.mean[c]) / self.std[c]
-        };
-        let values = match layout {
-            Layout::Nchw => Array3::from_shape_fn((channels, h, w), |(c, y, x)| value(c, y, x)),
-            Layout::Nhwc => Array3::from_shape_fn((h, w, channels), |(y, x, c)| value(c, y, x)),
-        };
-        Ok(Prepared { values, picture: seen })
-    }
-
-    /// Makes the input of an explainer's model of a picture. Where the model leaves height and width open, a picture that
-    /// is not resized keeps its own.
-    ///
-    /// # Errors
-    /// If the model's input is no picture; as [`apply`](Self::apply).
-    pub fn prepare(
-        &self,
-        picture: &DynamicImage,
-        explainer: &Explainer,
-    ) -> Result<Prepared, PreprocessError> {
-        let Some((layout, size)) = explainer.picture_input() else {
-            let input = explainer.input().map(|(name, ty)| format!("the model's input \"{name}\" {ty}"));
-            let input = input.unwrap_or_else(|e| e.to_string());
-            return Err(PreprocessError::Misfit(format!("{input} is no picture; give an array")));
-        };
-        let channels = explainer.picture_channels().unwrap_or(3);
-        let own = self.open_size([picture.height() as usize, picture.width() as usize]);
-        let shape = |[h, w]: [usize; 2]| match layout {
-            Layout::Nchw => [1, channels, h, w],
-            Layout::Nhwc => [1, h, w, channels],
-        };
-        let size = own.filter(|own| explainer.takes(&shape(*own))).unwrap_or(size);
-        self.apply(picture, layout, size, channels)
-    }
-
     /// To what the shorter side is brought before the crop of a size; no side of either is above [`MAX_SIDE`].
     fn shorter_side(&self, [height, width]: [usize; 2]) -> usize {
         self.resize_to.unwrap_or_else(|| (height.min(width).saturating_mul(256) / 224).max(height.max(width)))
-    }
-
-    /// The picture in the model's size; both are no smaller than 1 x 1.
-    fn fit(&self, picture: &DynamicImage, height: u32, width: u32) -> Result<RgbImage, PreprocessError> {
-        let rgb = picture.to_rgb8();
-        let (across, down) = rgb.dimensions();
-        let misfit = |message| Err(PreprocessError::Misfit(message));
-        if across == 0 || down == 0 {
-            return misfit("the picture has no pixels".into());
-        }
-        match self.resize {
-            Resize::None if (across, down) != (width, height) => misfit(format!(
-                "the picture has {across} x {down} pixels, expected {width} x {height} (resize = \"none\")"
-            )),
-            Resize::None => Ok(rgb),
-            Resize::Exact => self.resized(rgb, width, height),
-            Resize::ShorterSideThenCentreCrop => {
-                let shorter = match self.resize_to {
-                    Some(to) if to < height.max(width) as usize => {
-                        return misfit(format!(
-                            "resize_to = {to} is less than what is cropped, {height} x {width}; give at least {}",
-                            height.max(width)
-                        ));
-                    }
-                    _ => self.shorter_side([height as usize, width as usize]) as u64,
-                };
-                // The longer side is rounded down, as torchvision's Resize does.
-                let side = |n: u32| u64::from(n) * shorter / u64::from(across.min(down));
-                let (Ok(new_width), Ok(new_height)) =
-                    (u32::try_from(side(across)), u32::try_from(side(down)))
-                else {
-                    return misfit(format!("a picture of {across} x {down} pixels is too narrow"));
-                };
-                let resized = self.resized(rgb, new_width, new_height)?;
-                // Half of what is over, rounded half to even, as torchvision's CenterCrop does.
-                let half = |over: u32| over / 2 + (over % 4) / 3;
-                let (left, top) = (half(new_width - width), half(new_height - height));
-                Ok(imageops::crop_imm(&resized, left, top, width, height).to_image())
-            }
-        }
-    }
-
-    /// The picture in another size.
-    fn resized(&self, rgb: RgbImage, width: u32, height: u32) -> Result<RgbImage, PreprocessError> {
-        let (across, down) = rgb.dimensions();
-        if (across, down) == (width, height) {
-            return Ok(rgb);
-        }
-        if u64::from(across.max(width)) * u64::from(height) > MAX_RESIZED {
-            return Err(PreprocessError::Misfit(format!(
-                "bringing a picture of {across} x {down} pixels to {width} x {height} takes too much memory; crop or \
-                 shrink it first"
-            )));
-        }
-        let filter = match self.filter {
-            Filter::Nearest => FilterType::Nearest,
-            Filter::Bilinear => FilterType::Triangle,
-            Filter::Bicubic => FilterType::CatmullRom,
-            Filter::Lanczos3 => FilterType::Lanczos3,
-        };
-        Ok(imageops::resize(&rgb, width, height, filter))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::Rgb;
-
-    fn picture(w: u32, h: u32) -> DynamicImage {
-        DynamicImage::ImageRgb8(RgbImage::from_fn(w, h, |x, y| Rgb([x as u8, y as u8, 200])))
-    }
 
     #[test]
-    fn layouts_and_channel_orders() {
-        let bgr = Preprocess::from_toml("channels = \"BGR\"\nscale = 1.0\nmean = [104.0, 117.0, 123.0]", "t")
-            .unwrap();
-        let nhwc = bgr.apply(&picture(4, 3), Layout::Nhwc, [3, 4], 3).unwrap().values;
-        assert_eq!(nhwc.dim(), (3, 4, 3));
-        assert_eq!(nhwc[(2, 1, 0)], 200.0 - 104.0);
-        assert_eq!(nhwc[(2, 1, 1)], 2.0 - 117.0);
-        assert_eq!(nhwc[(2, 1, 2)], 1.0 - 123.0);
-        let nchw = bgr.apply(&picture(4, 3), Layout::Nchw, [3, 4], 3).unwrap().values;
-        assert_eq!(nchw, nhwc.permuted_axes([2, 0, 1]));
-    }
-
-    #[test]
-    fn the_centre_is_cropped() {
-        let text = "resize = \"shorter-side-then-centre-crop\"\nresize_to = 4\nscale = 1.0";
-        let crop = Preprocess::from_toml(text, "t").unwrap();
-        let values = crop.apply(&picture(10, 4), Layout::Nchw, [2, 2], 3).unwrap().values;
-        assert_eq!((values[(0, 0, 0)], values[(1, 0, 0)]), (4.0, 1.0));
-    }
-
-    #[test]
-    fn one_channel_is_luma() {
-        let values = Preprocess::default().apply(&picture(2, 2), Layout::Nchw, [2, 2], 1).unwrap().values;
-        assert_eq!(values.dim(), (1, 2, 2));
-        assert!(values[(0, 0, 0)] > 0.0 && values[(0, 0, 0)] < 0.2);
-    }
-
-    #[test]
-    fn misfits_and_malformed_files_say_what_is_expected() {
+    fn malformed_files_say_what_is_expected() {
         let error = |text: &str| Preprocess::from_toml(text, "p.toml").unwrap_err().to_string();
         let unknown = error("\nsize = [64, 64]\nresise = 1");
         assert!(unknown.contains("p.toml, line 3: unknown field `resise`"), "{unknown}");
@@ -462,62 +289,7 @@ mod tests {
         assert!(error("scale = 1.0\nstd = [2e-38, 1.0, 1.0]").contains("expected numbers that f32 holds"));
         assert!(error("mean = [0.0]").contains("line 1"));
         assert!(error("filter = \"cubic\"").contains("bicubic"));
-        let sized = Preprocess::from_toml("size = [64, 64]", "t").unwrap();
-        let misfit = sized.apply(&picture(2, 2), Layout::Nchw, [32, 32], 3).unwrap_err().to_string();
-        assert!(misfit.contains("makes [64, 64], but the model takes [32, 32]"), "{misfit}");
-        let strict = Preprocess::from_toml("resize = \"none\"", "t").unwrap();
-        assert!(strict.apply(&picture(5, 2), Layout::Nchw, [2, 2], 3).is_err());
-        assert!(Preprocess::default().apply(&picture(2, 2), Layout::Nchw, [2, 2], 4).is_err());
         let name = Preprocess::load("imagnet").unwrap_err().to_string();
         assert!(name.contains("imagenet, cifar10") && name.contains("did you mean \"imagenet\"?"), "{name}");
-        assert!(load_picture(Path::new("no/such.png")).unwrap_err().to_string().contains("no/such.png"));
-    }
-
-    #[test]
-    fn the_crop_lies_where_torchvisions_does() {
-        // What is over, and CenterCrop's int(round((side - crop) / 2)), Python rounding half to even.
-        for (over, left) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3), (7, 4), (8, 4)] {
-            let text = "resize = \"shorter-side-then-centre-crop\"\nresize_to = 4\nscale = 1.0";
-            let crop = Preprocess::from_toml(text, "t").unwrap();
-            let values = crop.apply(&picture(4 + over, 4), Layout::Nchw, [4, 4], 3).unwrap().values;
-            assert_eq!(values[(0, 0, 0)], left as f32, "{over} over");
-        }
-    }
-
-    #[test]
-    fn imagenet_resizes_to_256_and_crops_224() {
-        let imagenet = Preprocess::named("imagenet").unwrap();
-        let prepared = imagenet.apply(&picture(256, 256), Layout::Nchw, [224, 224], 3).unwrap();
-        assert_eq!(prepared.picture.dimensions(), (224, 224));
-        assert_eq!(prepared.picture.get_pixel(0, 0), &Rgb([16, 16, 200]));
-        assert_eq!(prepared.values[(0, 0, 0)], (16.0 * (1.0 / 255.0) - 0.485) / 0.229);
-        let wide = imagenet.apply(&picture(90, 40), Layout::Nchw, [64, 96], 3).unwrap();
-        assert_eq!(wide.picture.dimensions(), (96, 64));
-    }
-
-    #[test]
-    fn sizes_out_of_range_are_errors() {
-        let apply = |text: &str, picture: &DynamicImage, size| {
-            Preprocess::from_toml(text, "t").unwrap().apply(picture, Layout::Nchw, size, 3)
-        };
-        let crop = "resize = \"shorter-side-then-centre-crop\"";
-        assert!(apply("", &DynamicImage::new_rgb8(0, 0), [2, 2]).is_err());
-        assert!(apply("", &picture(2, 2), [0, 2]).is_err());
-        assert!(apply("", &picture(2, 2), [usize::MAX, 2]).is_err());
-        assert!(apply(crop, &picture(16384, 1), [16384, 16384]).is_err());
-        let small = apply(&format!("{crop}\nresize_to = 3"), &picture(9, 9), [4, 4]).unwrap_err().to_string();
-        assert!(small.contains("give at least 4"), "{small}");
-    }
-
-    #[test]
-    fn alpha_is_dropped_and_grey_becomes_colour() {
-        let clear =
-            DynamicImage::ImageRgba8(image::RgbaImage::from_pixel(1, 1, image::Rgba([10, 20, 30, 0])));
-        let plain = Preprocess::from_toml("scale = 1.0", "t").unwrap();
-        let values = plain.apply(&clear, Layout::Nhwc, [1, 1], 3).unwrap().values;
-        assert_eq!(values.into_raw_vec_and_offset().0, [10.0, 20.0, 30.0]);
-        let grey = DynamicImage::ImageLuma8(image::GrayImage::from_pixel(1, 1, image::Luma([77])));
-        let values = plain.apply(&grey, Layout::Nchw, [1, 1], 3).unwrap().values;
-        assert_eq!(values.into_raw_vec_and_offset().0, [77.0; 3]);
     }
 }

@@ -8,7 +8,6 @@ use relc_ir::ledger::{Account, Total};
 use relc_ir::residual::Residual;
 use relc_ir::rule::Rule;
 use relc_ir::{Graph, Head, NodeId};
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::explainer::{Explainer, Explanation, Explanations};
@@ -16,11 +15,14 @@ use crate::map::cosine;
 use crate::methods::Method;
 use crate::request::rank;
 
-pub use file::{FailureReport, FolderReport, InputReport, WholeReport, schema};
+#[cfg(feature = "schema")]
+pub use file::schema;
+pub use file::{FailureReport, FolderReport, InputReport, WholeReport};
 pub use run::{FileReport, MaskReport, PictureReport, PreprocessReport, RunReport, weights_xxh3};
 
 /// A named tensor of the model.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TensorReport {
     /// Its name.
     pub name: String,
@@ -29,7 +31,8 @@ pub struct TensorReport {
 }
 
 /// A residual join.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinReport {
     /// The ONNX name of the Add.
     pub join: String,
@@ -45,7 +48,8 @@ pub struct JoinReport {
 }
 
 /// What the compiler can promise.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimReport {
     /// Whether every rule's contract is to conserve.
     pub conserving: bool,
@@ -54,7 +58,8 @@ pub struct ClaimReport {
 }
 
 /// A node that may lose relevance.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeakReport {
     /// The ONNX name of the forward node.
     pub node: String,
@@ -65,7 +70,8 @@ pub struct LeakReport {
 }
 
 /// A rule and who gave it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleReport {
     /// The ONNX name of the node.
     pub node: String,
@@ -81,7 +87,8 @@ pub struct RuleReport {
 }
 
 /// What the compiler made of a model.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelReport {
     /// The model's name in the file.
     pub name: String,
@@ -119,7 +126,8 @@ pub struct ModelReport {
 }
 
 /// A BatchNormalization that stays though the policy is to fold it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnfoldedReport {
     /// The node: ONNX name, label and op.
     pub node: String,
@@ -128,7 +136,8 @@ pub struct UnfoldedReport {
 }
 
 /// One output with its value.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OutputReport {
     /// The index.
     pub index: usize,
@@ -141,7 +150,8 @@ pub struct OutputReport {
 }
 
 /// A line of the ledger.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LedgerLine {
     /// The relevance value, as `relc dump` prints it: `%r42`.
     pub value: String,
@@ -155,7 +165,8 @@ pub struct LedgerLine {
 }
 
 /// The ledger of one sample.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LedgerReport {
     /// The seed, the input's relevance, and what all nodes lost.
     pub total: Total,
@@ -164,7 +175,8 @@ pub struct LedgerReport {
 }
 
 /// Sums that should be equal.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SumsReport {
     /// The sum of the seed.
     pub seed: f64,
@@ -177,7 +189,8 @@ pub struct SumsReport {
 }
 
 /// What a method's map adds up to.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttributionReport {
     /// The sum of what the input's values got.
     pub sum: f64,
@@ -191,7 +204,8 @@ pub struct AttributionReport {
 }
 
 /// The explanation of one target of one sample.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExplanationReport {
     /// The explained output.
     pub target: OutputReport,
@@ -224,7 +238,8 @@ pub struct ExplanationReport {
 }
 
 /// The five largest outputs, and the explanations, of one sample.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SampleReport {
     /// Which input: the file, and for a file of several samples which of them.
     pub input: String,
@@ -242,7 +257,8 @@ pub struct SampleReport {
 }
 
 /// How alike the maps of two targets are.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SensitivityReport {
     /// The targets.
     pub targets: [OutputReport; 2],

@@ -1,57 +1,28 @@
 //! `.npz` archives.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use image::{DynamicImage, GrayImage, RgbImage};
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use npyz::npz::NpzArchive;
-use relc::artifact::parse_npy_f32;
+use relc::artifact::{NpzArray, NpzFile};
 
 use super::{Item, Source, malformed};
 use crate::error::EvalError;
 
-/// The most bytes of an array: 4 GiB.
-const MAX_BYTES: u64 = 4 << 30;
-
-/// An array of the archive, and whether its elements are bytes.
-fn array(
-    path: &Path,
-    archive: &mut NpzArchive<BufReader<File>>,
-    name: &str,
-) -> Result<Option<(ArrayD<f32>, bool)>, EvalError> {
-    if !archive.array_names().any(|n| n == name) {
-        return Ok(None);
-    }
-    let wrong = |message: String| malformed(path, format!("the array \"{name}\": {message}"));
-    let file = npyz::npz::file_name_from_array_name(name);
-    let mut entry = archive.zip_archive().by_name(&file).map_err(|e| wrong(e.to_string()))?;
-    let mut bytes = Vec::new();
-    entry.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| wrong(e.to_string()))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(wrong(format!("holds more than {} GiB, which is the limit", MAX_BYTES >> 30)));
-    }
-    let header = npyz::NpyHeader::from_reader(&bytes[..]).map_err(|e| wrong(e.to_string()))?;
-    let is_bytes = matches!(header.dtype(), npyz::DType::Plain(t) if t.to_string().ends_with("u1"));
-    Ok(Some((parse_npy_f32(&bytes).map_err(wrong)?, is_bytes)))
-}
-
 /// Opens an archive; its arrays are read at once.
 pub fn open(path: &Path) -> Result<Vec<Item>, EvalError> {
-    let read = |source| EvalError::File { what: "read", path: path.to_path_buf(), source };
-    let mut archive = NpzArchive::open(path).map_err(read)?;
-    let (images, is_bytes) = array(path, &mut archive, "images")?.ok_or_else(|| {
-        let names: Vec<&str> = archive.array_names().collect();
+    let mut archive = NpzFile::open(path)?;
+    let NpzArray { values: images, is_bytes } = archive.read("images")?.ok_or_else(|| {
+        let names: Vec<String> = archive.names().collect();
         malformed(
             path,
             format!("holds the arrays {names:?}, expected \"images\" (and \"labels\", \"masks\")"),
         )
     })?;
     let count = images.shape().first().copied().unwrap_or(0);
-    let labels = array(path, &mut archive, "labels")?.map(|(array, _)| array);
-    let masks = array(path, &mut archive, "masks")?.map(|(array, _)| Arc::new(array));
+    let labels = archive.read("labels")?.map(|array| array.values);
+    let masks = archive.read("masks")?.map(|array| Arc::new(array.values));
     if let Some(labels) = labels.as_ref().filter(|l| l.shape() != [count]) {
         let message = format!("the labels have the shape {:?}, expected [{count}]", labels.shape());
         return Err(malformed(path, message));
@@ -123,33 +94,20 @@ pub fn mask(masks: &ArrayD<f32>, row: usize) -> Result<DynamicImage, EvalError> 
 #[cfg(test)]
 mod tests {
     use super::super::{Content, Dataset, DatasetOptions};
-    use npyz::WriterBuilder;
-    use npyz::npz::NpzWriter;
+    use relc_tests::npz::NpzWriter;
     use std::path::Path;
 
     /// A shape and values.
-    type Of<'a, T> = (&'a [u64], Vec<T>);
+    type Of<'a, T> = (&'a [usize], Vec<T>);
 
     fn write(path: &Path, images: Result<Of<'_, u8>, Of<'_, f32>>, labels: &[i64]) {
-        let mut archive = NpzWriter::create(path).unwrap();
+        let mut archive = NpzWriter::create(path);
         match images {
-            Ok((shape, values)) => {
-                let entry = archive.array("images", Default::default()).unwrap();
-                let mut writer = entry.default_dtype().shape(shape).begin_nd().unwrap();
-                writer.extend(values).unwrap();
-                writer.finish().unwrap();
-            }
-            Err((shape, values)) => {
-                let entry = archive.array("images", Default::default()).unwrap();
-                let mut writer = entry.default_dtype().shape(shape).begin_nd().unwrap();
-                writer.extend(values).unwrap();
-                writer.finish().unwrap();
-            }
+            Ok((shape, values)) => archive.put("images", shape, values),
+            Err((shape, values)) => archive.put("images", shape, values),
         }
-        let entry = archive.array("labels", Default::default()).unwrap();
-        let mut writer = entry.default_dtype().shape(&[labels.len() as u64]).begin_nd().unwrap();
-        writer.extend(labels.iter().copied()).unwrap();
-        writer.finish().unwrap();
+        archive.put("labels", &[labels.len()], labels.iter().copied());
+        archive.finish();
     }
 
     fn open(path: &Path) -> Result<Dataset, crate::EvalError> {
@@ -182,8 +140,8 @@ mod tests {
         let path = dir.path().join("a.npz");
         std::fs::write(&path, b"no archive").unwrap();
         assert!(open(&path).unwrap_err().to_string().contains("a.npz"));
-        let check = |shape: &[u64], labels: &[i64], says: &str| {
-            write(&path, Ok((shape, vec![0; shape.iter().product::<u64>() as usize])), labels);
+        let check = |shape: &[usize], labels: &[i64], says: &str| {
+            write(&path, Ok((shape, vec![0; shape.iter().product()])), labels);
             let error = open(&path).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         };

@@ -1,8 +1,11 @@
-//! The header of an `.npy` file.
+//! The header of an `.npy` file: reading and writing it.
 
 use std::io::{self, Read};
 
 const NO_NPY: &str = "is no .npy file; expected one as numpy.save writes it";
+
+/// How a file of version 1 begins.
+const MAGIC: [u8; 8] = *b"\x93NUMPY\x01\x00";
 
 /// What a header says.
 pub struct Header {
@@ -15,7 +18,7 @@ pub struct Header {
 }
 
 /// The most bytes of a header: numpy's own readers stop at 10 000.
-const MAX_HEADER: usize = 1 << 16;
+pub const MAX_HEADER: u64 = 1 << 16;
 
 /// Why there is no header.
 pub enum Refused {
@@ -49,7 +52,7 @@ pub fn read(file: &mut impl Read) -> Result<(Header, u64), Refused> {
         }
         _ => return Err(none()),
     };
-    if length > MAX_HEADER {
+    if length as u64 > MAX_HEADER {
         return Err(Refused::Malformed(format!(
             "{NO_NPY} (got a header of {length} bytes, expected at most {MAX_HEADER})"
         )));
@@ -135,7 +138,47 @@ impl Header {
     }
 }
 
+/// The header of an `.npy` of f32, little-endian in C order, as numpy writes it: the elements begin at a multiple of 64
+/// bytes.
+pub fn of_f32(shape: &[usize]) -> io::Result<Vec<u8>> {
+    let sizes: Vec<String> = shape.iter().map(|d| format!("{d}, ")).collect();
+    let sizes = sizes.concat();
+    // One size keeps its comma: it is a tuple.
+    let sizes = if shape.len() == 1 { sizes.trim_end() } else { sizes.trim_end_matches(", ") };
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sizes}), }}");
+    let fixed = MAGIC.len() + size_of::<u16>();
+    let padded = (fixed + text.len() + 1).next_multiple_of(64) - fixed;
+    text.extend(std::iter::repeat_n(' ', padded - 1 - text.len()));
+    text.push('\n');
+    let length = u16::try_from(padded)
+        .map_err(|_| io::Error::other(format!("got an array of {} axes", shape.len())))?;
+    Ok([MAGIC.as_slice(), &length.to_le_bytes(), text.as_bytes()].concat())
+}
+
 /// The refusal of an element type.
 pub fn other_type(got: &str) -> String {
     format!("got the type {got}, expected float32 (or float16, float64, or integers of 8 to 64 bits)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_those_of_numpy() {
+        let check = |shape: &[usize], says: &str| {
+            let bytes = of_f32(shape).unwrap();
+            assert_eq!(bytes.len() % 64, 0, "{shape:?}");
+            let text = String::from_utf8_lossy(&bytes[10..]).into_owned();
+            let wanted = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {says}, }}");
+            assert_eq!((text.trim_end(), text.chars().last()), (wanted.as_str(), Some('\n')));
+            let Ok((header, start)) = read(&mut bytes.as_slice()) else { panic!("{shape:?} is not read") };
+            assert_eq!((header.shape.as_slice(), start), (shape, bytes.len() as u64));
+        };
+        check(&[], "()");
+        check(&[5], "(5,)");
+        check(&[2, 3, 4], "(2, 3, 4)");
+        check(&[1000; 40], &format!("({})", vec!["1000"; 40].join(", ")));
+        assert!(of_f32(&[1; 30_000]).is_err());
+    }
 }

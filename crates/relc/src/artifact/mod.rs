@@ -1,7 +1,9 @@
-//! Files: `.npy` arrays, and outputs that appear whole or not at all.
+//! Files: `.npy` arrays, with the feature `npz` archives of them, and outputs that appear whole or not at all.
 
 mod header;
 mod npy;
+#[cfg(feature = "npz")]
+mod npz;
 mod rows;
 
 use std::fs::{self, File, OpenOptions};
@@ -9,11 +11,12 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::ArrayViewD;
-use npyz::WriterBuilder;
 use tempfile::NamedTempFile;
 
 pub use npy::{NpyFile, parse_npy_f32, read_npy_f32};
-pub use rows::{NpyRows, NpzRows};
+#[cfg(feature = "npz")]
+pub use npz::{NpzArray, NpzFile, NpzRows};
+pub use rows::NpyRows;
 
 use crate::read::ReadError;
 
@@ -160,12 +163,9 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn write_npy_f32(path: &Path, array: ArrayViewD<'_, f32>) -> Result<(), ArtifactError> {
-    let shape: Vec<u64> = array.shape().iter().map(|d| *d as u64).collect();
     write_atomically(path, |file| {
-        let options = npyz::WriteOptions::new().default_dtype().shape(&shape);
-        let mut writer = options.writer(file).begin_nd()?;
-        writer.extend(array.iter().copied())?;
-        writer.finish()
+        file.write_all(&header::of_f32(array.shape())?)?;
+        array.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
     })
 }
 

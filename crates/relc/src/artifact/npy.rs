@@ -114,7 +114,7 @@ impl Elements {
 
 /// What an `.npy` file says of itself.
 #[derive(Debug)]
-struct Layout {
+pub(super) struct Layout {
     elements: Elements,
     fortran: bool,
     shape: Vec<usize>,
@@ -124,7 +124,7 @@ struct Layout {
 
 impl Layout {
     /// Reads the header of a file of `length` bytes, and checks that just its elements follow.
-    fn read(file: &mut impl Read, length: u64) -> Result<Layout, Refused> {
+    pub(super) fn read(file: &mut impl Read, length: u64) -> Result<Layout, Refused> {
         let (Header { descr, fortran, shape }, start) = header::read(file)?;
         let elements = Elements::parse(&descr).map_err(Refused::Malformed)?;
         // Without this check a hostile shape could ask for any amount of memory.
@@ -138,8 +138,14 @@ impl Layout {
         Ok(Layout { elements, fortran, shape, start })
     }
 
+    /// Whether the elements are unsigned bytes.
+    #[cfg(feature = "npz")]
+    pub(super) fn is_bytes(&self) -> bool {
+        self.elements.kind == Kind::U1
+    }
+
     /// The whole array, from a file that stands at its first element.
-    fn whole(&self, file: &mut impl Read) -> Result<ArrayD<f32>, Refused> {
+    pub(super) fn whole(&self, file: &mut impl Read) -> Result<ArrayD<f32>, Refused> {
         let count: usize = self.shape.iter().product();
         if count > MAX_ELEMENTS {
             return Err(Refused::Malformed(format!(
@@ -235,7 +241,7 @@ impl NpyFile {
     }
 }
 
-fn refused(path: &Path, why: Refused) -> ArtifactError {
+pub(super) fn refused(path: &Path, why: Refused) -> ArtifactError {
     let path = path.to_path_buf();
     match why {
         Refused::Io(source) => read::ReadError::Io { path, source }.into(),

@@ -14,7 +14,6 @@ use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
 use relc_ir::ledger::Ledger;
 use relc_ir::spelling::did_you_mean;
 use relc_rules::{Preset, PresetError, SeedKind};
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::compiler::Compiler;
@@ -25,7 +24,8 @@ use crate::request::{Seed, Targets, probabilities};
 use crate::warning::warnings;
 
 /// A method. In JSON, its name and its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Method {
     /// `x_i * df/dx_i` (Shrikumar et al., arXiv:1605.01713).

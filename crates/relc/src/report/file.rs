@@ -1,13 +1,14 @@
 //! The files that reports are written to, and their schema.
 
-use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, json_schema};
+#[cfg(feature = "schema")]
+use schemars::{Schema, generate::SchemaSettings, json_schema};
 use serde::Serialize;
 
 use super::{ModelReport, RuleReport, RunReport, SampleReport};
 
 /// The report of all inputs of a run: what `relc explain --json` writes.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WholeReport<'a> {
     /// The version of relc.
     pub relc: &'static str,
@@ -27,7 +28,8 @@ pub struct WholeReport<'a> {
 }
 
 /// What a [`WholeReport`] says of an input.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InputReport {
     /// Its explanations.
     #[serde(flatten)]
@@ -38,7 +40,8 @@ pub struct InputReport {
 }
 
 /// An input that could not be explained.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FailureReport {
     /// The input.
     pub input: String,
@@ -47,7 +50,8 @@ pub struct FailureReport {
 }
 
 /// The report of one input: what `relc explain --out` writes as `report.json` in its folder.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FolderReport<'a> {
     /// The version of relc.
     pub relc: &'static str,
@@ -63,7 +67,8 @@ pub struct FolderReport<'a> {
 }
 
 /// The JSON Schema (2020-12) of a [`FolderReport`] or a [`WholeReport`]; serialises as JSON. Later versions of relc may
-/// add keys, so the schema does not forbid others.
+/// add keys, so the schema does not forbid others. With the feature `schema`.
+#[cfg(feature = "schema")]
 pub fn schema() -> impl Serialize {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let folder = generator.subschema_for::<FolderReport<'_>>();

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use relc_ir::Graph;
 use relc_rules::Mask;
-use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
@@ -15,7 +14,8 @@ use crate::explainer::Explainer;
 use crate::preprocess::Preprocess;
 
 /// A file, by its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FileReport {
     /// Its path, as it was given.
     pub path: String,
@@ -39,7 +39,8 @@ impl FileReport {
 }
 
 /// What a run was made of, beside what the compiler made of the model.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunReport {
     /// The command line.
     pub command: Vec<String>,
@@ -75,7 +76,8 @@ pub struct RunReport {
 }
 
 /// A mask at a cut.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MaskReport {
     /// A glob on the nodes' ONNX names.
     pub nodes: String,
@@ -90,7 +92,8 @@ impl From<&Mask> for MaskReport {
 }
 
 /// How pictures became inputs.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PreprocessReport {
     /// The preprocessing's name or file.
     pub name: String,
@@ -122,7 +125,8 @@ impl PreprocessReport {
 }
 
 /// The colours of an explanation's pictures.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PictureReport {
     /// The colour map.
     pub colormap: String,
