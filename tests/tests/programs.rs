@@ -26,7 +26,7 @@ fn check(graph: &Graph) -> usize {
     let mut last = 0;
     for isa in [Isa::Portable, Isa::detect().unwrap()] {
         Cpu { isa }
-            .program(graph, &mut |after, program| {
+            .program(graph, &[], &mut |after, program| {
                 let text = program.to_string();
                 let again = parse(&text).unwrap_or_else(|e| panic!("after {after}: {e}"));
                 assert!(again == *program, "after {after}: {} parses to another program", graph.name());
@@ -199,7 +199,7 @@ fn without(
     let cpu = Cpu { isa: Isa::detect().unwrap() };
     let mut passes = cpu.pipeline();
     passes.retain(|pass| !skipped.contains(&pass.name()));
-    let (program, _) = through(graph, &passes, &mut |_, _| {})?;
+    let (program, _) = through(graph, &[], &passes, &mut |_, _| {})?;
     cpu.compile(graph, program)
 }
 
@@ -245,7 +245,7 @@ fn a_program_without_layouts_is_refused() {
 fn kernels_are_shared() {
     let plan = plans().new_tree(&mut proptest::test_runner::TestRunner::deterministic()).unwrap().current();
     let graph = derived("conserve", &build(&plan));
-    let (program, _) = Cpu { isa: Isa::Portable }.program(&graph, &mut |_, _| {}).unwrap();
+    let (program, _) = Cpu { isa: Isa::Portable }.program(&graph, &[], &mut |_, _| {}).unwrap();
     let with = program.steps().filter(|step| step.kernel.is_some()).count();
     assert!(program.kernels() < with, "{} kernels of {with} steps", program.kernels());
 }

@@ -1,7 +1,7 @@
 //! The back end.
 
-use relc_ir::Graph;
 use relc_ir::remark::PassRecord;
+use relc_ir::{Graph, ValueId};
 use relc_program::passes::{ChooseLayouts, PlanMemory, ProgramPass, Schedule, ShareKernels};
 use relc_program::{Backend, BackendError, LowerError, Module, Program, ProgramError, through};
 
@@ -40,9 +40,10 @@ impl Backend for Cpu {
     fn program(
         &self,
         graph: &Graph,
+        taps: &[ValueId],
         after: &mut dyn FnMut(&'static str, &Program),
     ) -> Result<(Program, Vec<PassRecord>), BackendError> {
-        through(graph, &self.pipeline(), after).map_err(|error| engine_error(error).into())
+        through(graph, taps, &self.pipeline(), after).map_err(|error| engine_error(error).into())
     }
 }
 

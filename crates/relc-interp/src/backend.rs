@@ -1,13 +1,13 @@
 //! The interpreter as a back end: it runs graphs as they are, and needs no program.
 
 use ndarray::{ArrayD, IxDyn};
-use relc_ir::Graph;
+use relc_ir::{Graph, ValueId};
 use relc_program::passes::ProgramPass;
 use relc_program::{Backend, BackendError, Explained, Module, Program, Session};
 
 use crate::element::Element;
 use crate::error::InterpError;
-use crate::{Forward, Options, backward, forward};
+use crate::{Backward, Forward, Options, backward, forward, forward_all};
 
 /// The reference interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub enum Interpreter {
 }
 
 impl Interpreter {
-    /// The module of a graph.
-    pub fn module(self, graph: &Graph) -> Box<dyn Module> {
+    /// The module of a graph; with `tapped`, sessions keep every value.
+    pub fn module(self, graph: &Graph, tapped: bool) -> Box<dyn Module> {
         let graph = graph.clone();
-        Box::new(Interpreted { graph, interpreter: self })
+        Box::new(Interpreted { graph, interpreter: self, tapped })
     }
 }
 
@@ -38,12 +38,12 @@ impl Backend for Interpreter {
         Vec::new()
     }
 
-    fn compile(&self, graph: &Graph, _: Program) -> Result<Box<dyn Module>, BackendError> {
-        self.build(graph)
+    fn compile(&self, graph: &Graph, program: Program) -> Result<Box<dyn Module>, BackendError> {
+        Ok(self.module(graph, !program.taps.is_empty()))
     }
 
-    fn build(&self, graph: &Graph) -> Result<Box<dyn Module>, BackendError> {
-        Ok(self.module(graph))
+    fn build(&self, graph: &Graph, taps: &[ValueId]) -> Result<Box<dyn Module>, BackendError> {
+        Ok(self.module(graph, !taps.is_empty()))
     }
 }
 
@@ -52,6 +52,7 @@ impl Backend for Interpreter {
 struct Interpreted {
     graph: Graph,
     interpreter: Interpreter,
+    tapped: bool,
 }
 
 impl Module for Interpreted {
@@ -73,8 +74,8 @@ impl Module for Interpreted {
 
     fn session(&self, samples: usize) -> Box<dyn Session + '_> {
         match self.interpreter {
-            Interpreter::F32 => Box::new(Run::<f32> { graph: &self.graph, samples, forward: None }),
-            Interpreter::F64 => Box::new(Run::<f64> { graph: &self.graph, samples, forward: None }),
+            Interpreter::F32 => Box::new(Run::<f32>::new(self, samples)),
+            Interpreter::F64 => Box::new(Run::<f64>::new(self, samples)),
         }
     }
 }
@@ -83,7 +84,20 @@ impl Module for Interpreted {
 struct Run<'g, T> {
     graph: &'g Graph,
     samples: usize,
+    tapped: bool,
     forward: Option<Forward<T>>,
+    backward: Option<Backward<T>>,
+}
+
+impl<'g, T> Run<'g, T> {
+    fn new(module: &'g Interpreted, samples: usize) -> Self {
+        Run { graph: &module.graph, samples, tapped: module.tapped, forward: None, backward: None }
+    }
+}
+
+/// An array's elements in f32.
+fn narrowed<T: Element>(array: &ArrayD<T>) -> Vec<f32> {
+    array.iter().map(|v| v.widen() as f32).collect()
 }
 
 /// An array of a shape, from numbers that f32 or f64 gave.
@@ -98,7 +112,8 @@ impl<T: Element> Session for Run<'_, T> {
         let node = self.graph.inputs().first();
         let shape = node.map(|node| self.graph.node(*node).types()[0].bind(self.samples)).unwrap_or_default();
         let input = array("the input", &shape, input.iter().map(|v| T::narrow(f64::from(*v))).collect())?;
-        let run = forward(self.graph, &[input])?;
+        let run =
+            if self.tapped { forward_all(self.graph, &[input])? } else { forward(self.graph, &[input])? };
         let output = self.graph.outputs().first().and_then(|(_, v)| run.value(*v));
         let logits = output.into_iter().flatten().map(|v| v.widen()).collect();
         self.forward = Some(run);
@@ -110,9 +125,18 @@ impl<T: Element> Session for Run<'_, T> {
         let output = self.graph.outputs().first().map(|(_, v)| self.graph.ty(*v).bind(self.samples));
         let seed = seed.iter().map(|v| T::narrow(*v)).collect();
         let seed = array("the seed", &output.unwrap_or_default(), seed)?;
-        let run = backward(self.graph, forward, &seed, &Options::default())?;
-        let relevance = run.inputs.into_iter().next();
-        let relevance = relevance.into_iter().flat_map(|(_, r)| r).map(|v| v.widen() as f32).collect();
-        Ok(Explained { relevance, ledger: run.ledger })
+        let mut run = backward(self.graph, forward, &seed, &Options { keep_all: self.tapped })?;
+        let relevance = run.inputs.first().map(|(_, relevance)| narrowed(relevance)).unwrap_or_default();
+        let ledger = std::mem::take(&mut run.ledger);
+        self.backward = Some(run).filter(|_| self.tapped);
+        Ok(Explained { relevance, ledger })
+    }
+
+    fn tap(&self, value: ValueId) -> Result<Vec<f32>, BackendError> {
+        let kept = match self.graph.node(value.node).op.is_relevance() {
+            true => self.backward.as_ref().and_then(|run| run.value(value)),
+            false => self.forward.as_ref().and_then(|run| run.value(value)),
+        };
+        Ok(narrowed(kept.ok_or(InterpError::NotRun)?))
     }
 }

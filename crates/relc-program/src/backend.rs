@@ -8,9 +8,9 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt::Debug;
 
-use relc_ir::Graph;
 use relc_ir::ledger::Ledger;
 use relc_ir::remark::PassRecord;
+use relc_ir::{Graph, ValueId};
 
 use crate::lower::lower;
 use crate::passes::{ProgramPass, portable, run};
@@ -45,25 +45,26 @@ pub trait Backend: Send + Sync + Debug {
         passes
     }
 
-    /// Lowers a graph whose relevance was derived, and runs every pass; calls `after` with [`LOWER`] or the name of a pass,
-    /// and the program.
+    /// Lowers a graph whose relevance was derived, with the values that a caller wants to read, and runs every pass; calls
+    /// `after` with [`LOWER`] or the name of a pass, and the program.
     ///
     /// # Errors
     /// If the graph can't be lowered, or a pass fails.
     fn program(
         &self,
         graph: &Graph,
+        taps: &[ValueId],
         after: &mut dyn FnMut(&'static str, &Program),
     ) -> Result<(Program, Vec<PassRecord>), BackendError> {
-        through(graph, &self.pipeline(), after)
+        through(graph, taps, &self.pipeline(), after)
     }
 
-    /// From a graph to what runs it.
+    /// From a graph to what runs it, and gives these values.
     ///
     /// # Errors
     /// As of [`program`](Self::program) and [`compile`](Self::compile).
-    fn build(&self, graph: &Graph) -> Result<Box<dyn Module>, BackendError> {
-        let (program, _) = self.program(graph, &mut |_, _| {})?;
+    fn build(&self, graph: &Graph, taps: &[ValueId]) -> Result<Box<dyn Module>, BackendError> {
+        let (program, _) = self.program(graph, taps, &mut |_, _| {})?;
         self.compile(graph, program)
     }
 }
@@ -74,11 +75,12 @@ pub trait Backend: Send + Sync + Debug {
 /// If the graph can't be lowered, or a pass fails.
 pub fn through(
     graph: &Graph,
+    taps: &[ValueId],
     passes: &[Box<dyn ProgramPass>],
     after: &mut dyn FnMut(&'static str, &Program),
 ) -> Result<(Program, Vec<PassRecord>), BackendError> {
     let start = std::time::Instant::now();
-    let mut program = lower(graph)?;
+    let mut program = lower(graph, taps)?;
     let lowered = PassRecord { name: LOWER, time: start.elapsed(), remarks: Vec::new() };
     verify(&program)?;
     after(LOWER, &program);
@@ -115,6 +117,12 @@ pub trait Session {
     /// # Errors
     /// If [`forward`](Self::forward) has not run, the seed has another length, or a value is not finite.
     fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError>;
+
+    /// A value of the graph that the module was built to give, of the last run, row-major and rounded to f32.
+    ///
+    /// # Errors
+    /// If the module was not built to give it.
+    fn tap(&self, value: ValueId) -> Result<Vec<f32>, BackendError>;
 }
 
 /// What one run of the backward steps gave.

@@ -34,7 +34,7 @@ pub fn dot(program: &Program) -> String {
     text
 }
 
-/// The program as JSON: `{name, constants, values, ends, forward, backward, bytes}`, values by their labels.
+/// The program as JSON: `{name, constants, values, ends, taps, forward, backward, bytes}`, values by their labels.
 pub fn json(program: &Program) -> Json {
     let ends = &program.ends;
     json!({
@@ -51,6 +51,7 @@ pub fn json(program: &Program) -> Json {
             "input": ends.input.to_string(), "output": ends.output.to_string(),
             "seed": ends.seed.to_string(), "relevance": ends.relevance.to_string(),
         },
+        "taps": program.taps.iter().map(|(label, id)| json!({"value": id.to_string(), "of": label})).collect::<Vec<_>>(),
         "forward": program.forward.iter().map(step_json).collect::<Vec<_>>(),
         "backward": program.backward.iter().map(step_json).collect::<Vec<_>>(),
         "bytes": program.bytes(),

@@ -237,6 +237,8 @@ pub struct Program {
     pub backward: Vec<Step>,
     /// The inputs and results.
     pub ends: Ends,
+    /// Values of the graph that a caller reads as well, by their labels in its text.
+    pub taps: BTreeMap<String, ValueId>,
 }
 
 impl Program {
@@ -315,16 +317,10 @@ impl Program {
         self.steps().filter_map(|step| step.kernel).max().map_or(0, |last| last + 1)
     }
 
-    /// Replaces every use of a value by another one.
-    pub fn replace(&mut self, old: ValueId, new: ValueId) {
-        let swap = |id: &mut ValueId| {
-            if *id == old {
-                *id = new;
-            }
-        };
-        self.steps_mut().for_each(|step| step.reads.iter_mut().chain(&mut step.writes).for_each(swap));
-        let ends = &mut self.ends;
-        [&mut ends.input, &mut ends.output, &mut ends.seed, &mut ends.relevance].into_iter().for_each(swap);
+    /// Whether a caller gives or reads a value.
+    pub fn is_end(&self, value: ValueId) -> bool {
+        let Ends { input, output, seed, relevance } = self.ends;
+        [input, output, seed, relevance].contains(&value) || self.taps.values().any(|tap| *tap == value)
     }
 
     /// Values that outlive the steps: what a caller reads, and what the forward steps or the caller give to every run of
@@ -336,13 +332,14 @@ impl Program {
         made.insert(self.ends.input);
         let read = self.backward.iter().flat_map(|step| step.reads.iter().copied());
         let kept = read.filter(|value| made.contains(value) && !scratch.contains(value));
-        kept.chain([self.ends.output, self.ends.relevance]).collect()
+        kept.chain([self.ends.output, self.ends.relevance]).chain(self.taps.values().copied()).collect()
     }
 
     /// Takes away the values and constants that no step and no end uses.
     pub fn prune(&mut self) {
         let Ends { input, output, seed, relevance } = self.ends;
         let mut used: BTreeSet<ValueId> = [input, output, seed, relevance].into();
+        used.extend(self.taps.values());
         used.extend(self.steps().flat_map(Step::values));
         self.values.retain(|id, _| used.contains(id));
         let named: BTreeSet<String> = self.steps().flat_map(|step| step.constants.iter().cloned()).collect();

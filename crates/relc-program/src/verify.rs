@@ -78,6 +78,9 @@ impl Verifier<'_> {
                 self.errors.push(format!("the {name}: got {id}, expected a value that is there"));
             }
         }
+        for (label, id) in program.taps.iter().filter(|(_, id)| !program.values.contains_key(id)) {
+            self.errors.push(format!("the tap {label}: got {id}, expected a value that is there"));
+        }
         for (id, value) in &program.values {
             let image = value.layout.map(|layout| [layout.channels(), layout.height(), layout.width()]);
             if image.is_some_and(|image| image != value.image) || value.image.contains(&0) {
@@ -112,7 +115,9 @@ impl Verifier<'_> {
 
     fn order(&mut self) {
         let program = self.program;
-        let kept = program.kept();
+        let made: BTreeSet<ValueId> =
+            program.forward.iter().flat_map(|step| step.writes.iter().copied()).collect();
+        let kept: BTreeSet<ValueId> = program.kept().intersection(&made).copied().collect();
         let mut written: BTreeSet<ValueId> = [program.ends.input].into();
         let mut raised = BTreeSet::new();
         for (at, step) in program.steps().enumerate() {
@@ -139,8 +144,7 @@ impl Verifier<'_> {
                         format!("got {id} before anything writes it, expected something to add to"),
                     );
                 }
-                let needed = kept.contains(id) && *id != program.ends.relevance;
-                if backward && needed {
+                if backward && kept.contains(id) {
                     self.report(
                         step,
                         format!("got {id}, which the next seed needs, expected another output"),

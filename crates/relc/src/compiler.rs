@@ -302,18 +302,17 @@ impl Compiler {
         mut after: impl FnMut(&'static str, &Program),
     ) -> Result<Vec<PassRecord>, CompileError> {
         let isa = self.isa.map_or_else(Isa::detect, Ok)?;
-        let (_, records) = Cpu { isa }.program(&compiled.graph, &mut after)?;
+        let (_, records) = Cpu { isa }.program(&compiled.graph, &[], &mut after)?;
         Ok(records)
     }
 
     fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
-        let backend: Box<dyn Backend> = match self.engine {
-            Engine::Jit => Box::new(Cpu { isa: self.isa.map_or_else(Isa::detect, Ok)? }),
-            Engine::InterpF32 => Box::new(Interpreter::F32),
-            Engine::InterpF64 => Box::new(Interpreter::F64),
+        let backend: Arc<dyn Backend> = match self.engine {
+            Engine::Jit => Arc::new(Cpu { isa: self.isa.map_or_else(Isa::detect, Ok)? }),
+            Engine::InterpF32 => Arc::new(Interpreter::F32),
+            Engine::InterpF64 => Arc::new(Interpreter::F64),
         };
-        let module = backend.build(&compiled.graph)?;
-        Ok(Explainer::new(compiled, self.preset.clone(), self.engine, module.into()))
+        Explainer::new(compiled, self.preset.clone(), self.engine, backend)
     }
 
     fn run_passes(

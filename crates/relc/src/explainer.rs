@@ -8,17 +8,18 @@ use relc_cpu::{EngineError, Executable};
 use relc_interp::Interpreter;
 use relc_ir::ledger::{Account, Ledger};
 use relc_ir::rule::Contract;
-use relc_ir::{Dim, Graph, Head, NodeId, TensorType};
-use relc_program::Module;
+use relc_ir::{Dim, Graph, Head, NodeId, TensorType, ValueId};
+use relc_program::{Backend, Module};
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::compiler::{Compiled, Engine};
-use crate::error::ExplainError;
+use crate::error::{CompileError, ExplainError};
 use crate::map::sum_over_channels;
 use crate::methods::Method;
 use crate::preprocess::Layout;
 use crate::request::{RequestError, Seed, Targets, probabilities};
 use crate::sizes::OpenSizes;
+use crate::tap::Tapped;
 use crate::warning::{Warning, warnings};
 
 /// The memory that an explanation may take unless [`Explainer::with_memory_limit`] says otherwise: 16 GiB.
@@ -30,8 +31,11 @@ pub struct Explainer {
     compiled: Compiled,
     preset: Preset,
     engine: Engine,
-    /// What runs it.
+    /// What it was compiled by, and what runs it.
+    backend: Arc<dyn Backend>,
     module: Arc<dyn Module>,
+    /// What runs it and gives values inside the network, as they were asked for.
+    tapped: Arc<Tapped>,
     memory_limit: usize,
     ledger: bool,
     /// Whether explanations measure how far rounding decides them, where it can.
@@ -81,10 +85,27 @@ pub struct Explanations {
 }
 
 impl Explainer {
-    pub(crate) fn new(compiled: Compiled, preset: Preset, engine: Engine, module: Arc<dyn Module>) -> Self {
-        let memory_limit = DEFAULT_MEMORY_LIMIT;
+    pub(crate) fn new(
+        compiled: Compiled,
+        preset: Preset,
+        engine: Engine,
+        backend: Arc<dyn Backend>,
+    ) -> Result<Self, CompileError> {
+        let module = backend.build(&compiled.graph, &[])?.into();
         let (ledger, sensitivity, sizes) = (true, true, None);
-        Explainer { compiled, preset, engine, module, memory_limit, ledger, sensitivity, sizes }
+        let (memory_limit, tapped) = (DEFAULT_MEMORY_LIMIT, Arc::default());
+        Ok(Explainer {
+            compiled,
+            preset,
+            engine,
+            backend,
+            module,
+            tapped,
+            memory_limit,
+            ledger,
+            sensitivity,
+            sizes,
+        })
     }
 
     /// With the sizes that the model leaves open.
@@ -129,8 +150,9 @@ impl Explainer {
 
     /// The same program in f64, by the interpreter.
     pub(crate) fn in_f64(&self) -> Explainer {
-        let module = Interpreter::F64.module(self.graph()).into();
-        Explainer { engine: Engine::InterpF64, module, ..self.clone() }
+        let module = Interpreter::F64.module(self.graph(), false).into();
+        let backend = Arc::new(Interpreter::F64);
+        Explainer { engine: Engine::InterpF64, backend, module, tapped: Arc::default(), ..self.clone() }
     }
 
     /// The compiled graph, forward and relevance.
@@ -162,6 +184,11 @@ impl Explainer {
     pub fn executable(&self) -> Option<&Executable> {
         let module: &dyn std::any::Any = &*self.module;
         module.downcast_ref()
+    }
+
+    /// What gives these values of the graph too.
+    pub(crate) fn tapped(&self, values: &[ValueId]) -> Result<Arc<dyn Module>, ExplainError> {
+        self.tapped.module(values, || self.backend.build(self.graph(), values))
     }
 
     /// Whether the program conserves relevance by its rules' contracts.
@@ -259,7 +286,7 @@ impl Explainer {
         match self.run(&*self.module, &input, seed, targets) {
             Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
                 // The interpreter looks at every value, and names the node.
-                self.run(&*Interpreter::F32.module(self.graph()), &input, seed, targets)
+                self.run(&*Interpreter::F32.module(self.graph(), false), &input, seed, targets)
             }
             result => result,
         }
@@ -430,7 +457,7 @@ fn targets_of(
 }
 
 /// The rounds in which a module runs a batch: how many samples, and their part of the input.
-fn rounds<'d>(
+pub(crate) fn rounds<'d>(
     module: &dyn Module,
     samples: usize,
     data: &'d [f32],
@@ -441,7 +468,7 @@ fn rounds<'d>(
 }
 
 /// `f64[N,K]`.
-fn matrix(samples: usize, values: Vec<f64>) -> Result<Array2<f64>, ExplainError> {
+pub(crate) fn matrix(samples: usize, values: Vec<f64>) -> Result<Array2<f64>, ExplainError> {
     let outputs = values.len() / samples.max(1);
     Array2::from_shape_vec((samples, outputs), values)
         .map_err(|_| RequestError::SeedShape { got: vec![samples], samples, outputs }.into())

@@ -1,15 +1,16 @@
 //! Intermediate relevance: what arrives at the nodes inside the network.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use relc_interp::{Element, Options};
 use relc_ir::spelling::did_you_mean_glob;
 use relc_ir::{NodeId, ValueId};
+use relc_program::{BackendError, Module};
 use relc_rules::NameGlob;
 
-use crate::compiler::Engine;
 use crate::error::ExplainError;
-use crate::explainer::Explainer;
-use crate::request::{RequestError, Seed};
+use crate::explainer::{Explainer, matrix, rounds};
+use crate::request::Seed;
 
 /// The output of a node inside the network, and its relevance.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Reduce {
 impl Explainer {
     /// The relevance of the outputs of all nodes whose ONNX name matches a glob, for one target per sample.
     ///
-    /// The interpreter runs it, whatever the engine: in f64 if that is the engine, else in f32.
+    /// A program that gives these values is compiled when they are first asked for.
     ///
     /// # Errors
     /// If the glob is malformed or matches no node that relevance reaches (the nearest name is suggested); as
@@ -88,49 +89,76 @@ impl Explainer {
         targets: &[usize],
         nodes: &[NodeId],
     ) -> Result<Vec<Tap>, ExplainError> {
-        match self.engine() {
-            Engine::InterpF64 => self.run_taps(input.mapv(f64::from), seed, targets, nodes),
-            _ => self.run_taps(input.to_owned(), seed, targets, nodes),
-        }
-    }
-
-    fn run_taps<T: Element>(
-        &self,
-        input: ArrayD<T>,
-        seed: &Seed,
-        targets: &[usize],
-        nodes: &[NodeId],
-    ) -> Result<Vec<Tap>, ExplainError> {
         let graph = self.graph();
         let samples = input.shape().first().copied().unwrap_or(0);
-        let forward = relc_interp::forward_all(graph, &[input])?;
-        let wrong = |outputs| RequestError::SeedShape { got: vec![samples], samples, outputs };
-        let output = graph.outputs().first().map(|(_, v)| *v).ok_or_else(|| wrong(0))?;
-        let logits = forward.value(output).ok_or_else(|| wrong(0))?;
-        let wide: Vec<f64> = logits.iter().map(|v| v.widen()).collect();
-        let outputs = wide.len() / samples.max(1);
-        let wide = ndarray::Array2::from_shape_vec((samples, outputs), wide).map_err(|_| wrong(outputs))?;
-        let seed = seed.tensor(&wide, graph.head, targets)?.mapv(T::narrow);
-        let seed = seed.into_shape_with_order(logits.raw_dim()).map_err(|_| wrong(outputs))?;
-        let backward = relc_interp::backward(graph, &forward, &seed, &Options { keep_all: true })?;
-        let narrow = |node: NodeId, a: &ArrayD<T>| {
-            let narrow = a.mapv(|v| v.widen() as f32);
-            let fits = narrow.iter().all(|v| v.is_finite());
-            fits.then_some(narrow).ok_or_else(|| ExplainError::BeyondF32 { node: graph.describe(node) })
+        let reached: Vec<(NodeId, ValueId)> =
+            nodes.iter().filter_map(|node| Some((*node, graph.arriving(*node)?))).collect();
+        let own = |node: NodeId| ValueId { node, port: 0 };
+        let values: Vec<ValueId> =
+            reached.iter().flat_map(|(node, arriving)| [own(*node), *arriving]).collect();
+        let module = self.tapped(&values)?;
+        let input = input.as_standard_layout();
+        let data = input.as_slice().unwrap_or(&[]);
+        let mut parts: Vec<[Vec<f32>; 2]> = vec![Default::default(); reached.len()];
+        let mut first = 0;
+        for (count, data) in rounds(&*module, samples, data) {
+            let mut session = module.session(count);
+            let logits = matrix(count, session.forward(data)?)?;
+            let mut tensor = Vec::new();
+            for (index, row) in logits.rows().into_iter().enumerate() {
+                let row = row.insert_axis(Axis(0)).to_owned();
+                let seed = seed.of_sample(first + index, samples, row.ncols())?;
+                let target = targets.get(first + index..first + index + 1).unwrap_or(targets);
+                tensor.extend(seed.tensor(&row, graph.head, target)?);
+            }
+            session.backward(&tensor, false)?;
+            for ((node, arriving), [activation, relevance]) in reached.iter().zip(&mut parts) {
+                activation.extend(session.tap(own(*node))?);
+                relevance.extend(session.tap(*arriving)?);
+            }
+            first += count;
+        }
+        let array = |node: NodeId, value: ValueId, data: Vec<f32>| {
+            let finite = data.iter().all(|v| v.is_finite());
+            let array = ArrayD::from_shape_vec(graph.ty(value).bind(samples), data).ok().filter(|_| finite);
+            array.ok_or_else(|| ExplainError::BeyondF32 { node: graph.describe(node) })
         };
-        let taps = nodes.iter().filter_map(|&node| {
-            let activation = forward.value(ValueId { node, port: 0 })?;
-            let relevance = backward.value(graph.arriving(node)?)?;
-            Some((node, activation, relevance))
-        });
-        taps.map(|(node, activation, relevance)| {
+        let taps = reached.into_iter().zip(parts).map(|((node, arriving), [activation, relevance])| {
             Ok(Tap {
                 name: graph.node(node).name.clone(),
                 node,
-                activation: narrow(node, activation)?,
-                relevance: narrow(node, relevance)?,
+                activation: array(node, own(node), activation)?,
+                relevance: array(node, arriving, relevance)?,
             })
-        })
-        .collect()
+        });
+        taps.collect()
+    }
+}
+
+/// Compiled programs that give values inside the network, for those that were asked for last.
+#[derive(Debug, Default)]
+pub(crate) struct Tapped(Mutex<Vec<(Vec<ValueId>, Arc<dyn Module>)>>);
+
+/// How many are kept; the one that was used longest ago goes first.
+const KEPT: usize = 4;
+
+impl Tapped {
+    /// The one that gives these values, made if there is none.
+    pub fn module(
+        &self,
+        values: &[ValueId],
+        make: impl FnOnce() -> Result<Box<dyn Module>, BackendError>,
+    ) -> Result<Arc<dyn Module>, ExplainError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().position(|(known, _)| known == values).map(|at| kept.remove(at).1);
+        let module = match found {
+            Some(module) => module,
+            None => make()?.into(),
+        };
+        kept.push((values.to_vec(), module.clone()));
+        if kept.len() > KEPT {
+            kept.remove(0);
+        }
+        Ok(module)
     }
 }

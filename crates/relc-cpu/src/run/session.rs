@@ -1,6 +1,7 @@
 //! Sessions: the memory of some samples, side by side.
 
 use rayon::prelude::*;
+use relc_ir::ValueId;
 use relc_program::{BackendError, Explained, Session};
 
 use super::books::Books;
@@ -91,6 +92,22 @@ impl Session for CpuSession<'_> {
             relevance: results.into_iter().flat_map(|(relevance, _)| relevance).collect(),
             ledger,
         })
+    }
+
+    fn tap(&self, value: ValueId) -> Result<Vec<f32>, BackendError> {
+        let executable = self.executable;
+        let id = executable.program.taps.get(&executable.graph.label(value));
+        let slot = id.and_then(|id| executable.program.values.get(id)?.slot);
+        let slot = slot.ok_or_else(|| {
+            let node = executable.graph.describe(value.node);
+            EngineError::Malformed(format!("{node} has a value that the program was not built to give"))
+        })?;
+        let layout = executable.layout(slot);
+        let mut dense = vec![0.0; layout.dense_len() * self.arenas.len()];
+        for (arena, dense) in self.arenas.iter().zip(dense.chunks_mut(layout.dense_len())) {
+            layout.unpack(arena.slots.get(slot).map_or(&[], |buffer| buffer), dense)?;
+        }
+        Ok(dense)
     }
 }
 

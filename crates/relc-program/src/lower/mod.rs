@@ -20,11 +20,11 @@ use crate::program::{Constant, Derived, Ends, Origin, Program, Step, Value, Valu
 /// Values that one step adds up: a kernel has so many buffers.
 const MAX_PARTS: usize = 64;
 
-/// Lowers a graph with one input whose relevance was derived.
+/// Lowers a graph with one input whose relevance was derived; `taps` are values that a caller wants to read.
 ///
 /// # Errors
 /// If the graph has several inputs or no relevance, a weight that is needed has no values, or a value has no batch axis.
-pub fn lower(graph: &Graph) -> Result<Program, LowerError> {
+pub fn lower(graph: &Graph, taps: &[GraphValue]) -> Result<Program, LowerError> {
     let malformed = |text: &str| LowerError::Malformed(text.to_string());
     let &[input] = graph.inputs() else {
         return Err(malformed("the compiled engine takes models with one input"));
@@ -52,6 +52,10 @@ pub fn lower(graph: &Graph) -> Result<Program, LowerError> {
         seed: b.value(seed.first())?,
         relevance: b.value(*returned)?,
     };
+    let mut tapped = BTreeMap::new();
+    for tap in taps {
+        tapped.insert(graph.label(*tap), b.value(*tap)?);
+    }
     let mut program = Program {
         name: graph.name().to_string(),
         constants: b.constants,
@@ -59,6 +63,7 @@ pub fn lower(graph: &Graph) -> Result<Program, LowerError> {
         forward,
         backward: b.steps,
         ends,
+        taps: tapped,
     };
     program.prune();
     Ok(program)

@@ -55,7 +55,7 @@ impl ProgramPass for AliasMoves {
         let root = |id: &mut ValueId| *id = aliases.get(id).copied().unwrap_or(*id);
         program.steps_mut().for_each(|step| step.reads.iter_mut().chain(&mut step.writes).for_each(root));
         let ends = &mut program.ends;
-        [&mut ends.output, &mut ends.relevance].into_iter().for_each(root);
+        [&mut ends.output, &mut ends.relevance].into_iter().chain(program.taps.values_mut()).for_each(root);
         merge_tallies(program);
         Ok(())
     }

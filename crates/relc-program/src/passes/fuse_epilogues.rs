@@ -106,14 +106,9 @@ impl<'p> Fuser<'p> {
         }
     }
 
-    fn is_end(&self, value: ValueId) -> bool {
-        let ends = &self.program.ends;
-        [ends.input, ends.output, ends.seed, ends.relevance].contains(&value)
-    }
-
     /// The place of the step that writes a value which nobody but the step at `at` reads.
     fn feeds(&self, value: ValueId, at: usize) -> Option<usize> {
-        let alone = self.uses.only_reader(value) == Some(at) && !self.is_end(value);
+        let alone = self.uses.only_reader(value) == Some(at) && !self.program.is_end(value);
         self.uses.only_writer(value).filter(|writer| alone && *writer < at)
     }
 
@@ -373,7 +368,7 @@ impl Fuser<'_> {
 
     /// The place of the step that reads a value beside the one at `at`, if that takes its sums for the ledger.
     fn beside(&self, own: ValueId, at: usize) -> Result<Option<usize>, String> {
-        if self.is_end(own) {
+        if self.program.is_end(own) {
             return Err(format!("{own} is a result"));
         }
         let others: Vec<usize> =
@@ -415,7 +410,7 @@ fn residual(f: &mut Fuser<'_>, at: usize) -> Fusion {
             reason = Some(format!("{own} is read before the sum is there"));
             continue;
         }
-        let joined = !others.is_empty() || f.is_end(own);
+        let joined = !others.is_empty() || f.program.is_end(own);
         conv.epilogue = Epilogue::Activate { bias, residual: true, joined, relu: rectified };
         fused.reads.push(other);
         fused.writes = if joined { [vec![own], sum].concat() } else { sum };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! program   = "program" "@" name "{" [constants] values "ends" value "," value "," value "," value
-//!             "forward" "{" {step} "}" "backward" "{" {step} "}" "}"
+//!             {"tap" string value} "forward" "{" {step} "}" "backward" "{" {step} "}" "}"
 //! constants = "constants" "{" {"@" name ":" ("f32" dims "#" hex16 | "f64" dims ("#" hex16 | "=" numbers))} "}"
 //! numbers   = number | "(" number {"," number} ")"
 //! values    = "values" "{" {value ":" "f32[N," int "," int "," int "]" ["blocks" "=" int] ["halo" "=" ints] ["slot" "=" int]} "}"
@@ -89,6 +89,11 @@ impl Parser {
             *end = self.value()?;
         }
         let [input, output, seed, relevance] = ends;
+        let mut taps = BTreeMap::new();
+        while self.accept_word("tap") {
+            let label = self.text("the label of a graph's value in quotes")?;
+            taps.insert(label, self.value()?);
+        }
         self.keyword("forward")?;
         let forward = self.steps()?;
         self.keyword("backward")?;
@@ -99,7 +104,7 @@ impl Parser {
             return self.unexpected(&got, "the end of the text");
         }
         let ends = Ends { input, output, seed, relevance };
-        Ok(Program { name, constants, values, forward, backward, ends })
+        Ok(Program { name, constants, values, forward, backward, ends, taps })
     }
 
     fn value(&mut self) -> Parsed<ValueId> {

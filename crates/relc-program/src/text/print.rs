@@ -48,6 +48,9 @@ impl fmt::Display for Program {
         writeln!(f, "  }}")?;
         let Ends { input, output, seed, relevance } = self.ends;
         writeln!(f, "  ends {input}, {output}, {seed}, {relevance}")?;
+        for (label, value) in &self.taps {
+            writeln!(f, "  tap {} {value}", Quoted(label))?;
+        }
         for (name, steps) in [("forward", &self.forward), ("backward", &self.backward)] {
             writeln!(f, "  {name} {{")?;
             for step in steps {

@@ -82,7 +82,7 @@ fn lowered(mut graph: Graph, header: &Header) -> Result<Program, FiletestError> 
         }
     }
     PassManager::new(before).run(&mut graph, |_, _| {}).map_err(FiletestError::Before)?;
-    let program = lower(&graph).map_err(FiletestError::Lower)?;
+    let program = lower(&graph, &[]).map_err(FiletestError::Lower)?;
     verify(&program)
         .map_err(|errors| FiletestError::Option(format!("lower left a malformed program:\n{errors}")))?;
     Ok(program)
