@@ -191,7 +191,7 @@ fn check_and_dump_show_what_the_compiler_made() {
     assert_eq!(json["claim"]["conserving"], true);
     assert!(check_ok(&relc(&["dump", &demo("model.onnx"), "--format", "dot"])).starts_with("digraph"));
     let all = check_ok(&relc(&["dump", &demo("model.onnx"), "--print-after-all"]));
-    assert_eq!(all.matches("; after ").count(), 11);
+    assert_eq!(all.matches("; after ").count(), 20);
 }
 
 #[test]

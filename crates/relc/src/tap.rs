@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
+use relc_cpu::EngineError;
+use relc_interp::Interpreter;
 use relc_ir::spelling::did_you_mean_glob;
 use relc_ir::{NodeId, ValueId};
 use relc_program::{BackendError, Module};
@@ -90,18 +92,34 @@ impl Explainer {
         nodes: &[NodeId],
     ) -> Result<Vec<Tap>, ExplainError> {
         let graph = self.graph();
-        let samples = input.shape().first().copied().unwrap_or(0);
         let reached: Vec<(NodeId, ValueId)> =
             nodes.iter().filter_map(|node| Some((*node, graph.arriving(*node)?))).collect();
-        let own = |node: NodeId| ValueId { node, port: 0 };
         let values: Vec<ValueId> =
             reached.iter().flat_map(|(node, arriving)| [own(*node), *arriving]).collect();
-        let module = self.tapped(&values)?;
+        match self.run_taps(&*self.tapped(&values)?, &input, seed, targets, &reached) {
+            Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
+                // The interpreter looks at every value, and names the node.
+                self.run_taps(&*Interpreter::F32.module(graph, true), &input, seed, targets, &reached)
+            }
+            result => result,
+        }
+    }
+
+    /// Runs a module that gives the outputs of these nodes and what arrives at them.
+    fn run_taps(
+        &self,
+        module: &dyn Module,
+        input: &ArrayViewD<'_, f32>,
+        seed: &Seed,
+        targets: &[usize],
+        reached: &[(NodeId, ValueId)],
+    ) -> Result<Vec<Tap>, ExplainError> {
+        let (graph, samples) = (self.graph(), input.shape().first().copied().unwrap_or(0));
         let input = input.as_standard_layout();
         let data = input.as_slice().unwrap_or(&[]);
         let mut parts: Vec<[Vec<f32>; 2]> = vec![Default::default(); reached.len()];
         let mut first = 0;
-        for (count, data) in rounds(&*module, samples, data) {
+        for (count, data) in rounds(module, samples, data) {
             let mut session = module.session(count);
             let logits = matrix(count, session.forward(data)?)?;
             let mut tensor = Vec::new();
@@ -123,7 +141,7 @@ impl Explainer {
             let array = ArrayD::from_shape_vec(graph.ty(value).bind(samples), data).ok().filter(|_| finite);
             array.ok_or_else(|| ExplainError::BeyondF32 { node: graph.describe(node) })
         };
-        let taps = reached.into_iter().zip(parts).map(|((node, arriving), [activation, relevance])| {
+        let taps = reached.iter().copied().zip(parts).map(|((node, arriving), [activation, relevance])| {
             Ok(Tap {
                 name: graph.node(node).name.clone(),
                 node,
@@ -133,6 +151,11 @@ impl Explainer {
         });
         taps.collect()
     }
+}
+
+/// A node's first output.
+fn own(node: NodeId) -> ValueId {
+    ValueId { node, port: 0 }
 }
 
 /// Compiled programs that give values inside the network, for those that were asked for last.

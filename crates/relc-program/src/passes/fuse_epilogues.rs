@@ -311,10 +311,12 @@ fn addend(f: &mut Fuser<'_>, at: usize) -> Fusion {
             match &mut step.op {
                 StepOp::Conv(conv) => match &mut conv.epilogue {
                     Epilogue::Product { addends, tallies, .. } => {
-                        *addends += 1;
-                        if !labels.is_empty() || !tallies.is_empty() {
+                        // The sums before this addend, whose place says which.
+                        if !labels.is_empty() {
+                            tallies.resize(*addends, Vec::new());
                             tallies.push(labels.clone());
                         }
+                        *addends += 1;
                         step.reads.push(other);
                         true
                     }
