@@ -1,5 +1,8 @@
 //! The tables in the documentation say what the code says.
 
+use relc::Isa;
+use relc::unstable::engine::Cpu;
+use relc::unstable::program::Backend;
 use relc_passes::pass_list;
 use relc_rules::RULES;
 
@@ -26,6 +29,15 @@ fn the_architecture_lists_the_passes() {
     let listed = rows(&document("ARCHITECTURE.md"), "| pass | what it does |");
     let passes: Vec<(String, String)> =
         pass_list().into_iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    assert_eq!(listed, passes);
+}
+
+#[test]
+fn the_architecture_lists_the_passes_over_programs() {
+    let listed = rows(&document("ARCHITECTURE.md"), "| pass over programs | what it does |");
+    let passes = Cpu { isa: Isa::Portable }.pipeline();
+    let passes: Vec<(String, String)> =
+        passes.iter().map(|pass| (pass.name().to_string(), pass.description().to_string())).collect();
     assert_eq!(listed, passes);
 }
 

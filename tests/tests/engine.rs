@@ -7,8 +7,8 @@ use relc::unstable::ir::rule::{Bounds, Contract};
 use relc::{
     Account, Compiler, Engine, Explainer, Explanations, Isa, Ledger, Preset, Seed, SeedKind, Targets,
 };
-use relc_ir::Graph;
-use relc_ir::op::Activation;
+use relc_ir::op::{Activation, Arithmetic, Gemm};
+use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 use relc_tests::agreement::{Model, presets};
 use relc_tests::graphs::{Plan, build, plans};
 use relc_tests::odd::{Link, chain, input_is_a_skip, many_branches, many_users, several_stems, small};
@@ -130,6 +130,42 @@ fn check_accounts(what: &str, got: &Ledger, expected: &Ledger) {
             let off = (got - wanted).abs() * flows.min(1.0);
             assert!(off <= ACCOUNTS, "{what}, join {}: {got}, expected {wanted}", join.label);
         }
+    }
+}
+
+/// `f32[N,8]` through fully connected layers of one weight, stored once; with `twice`, what is between them is added to
+/// itself.
+fn tied(twice: bool) -> Graph {
+    let mut graph = Graph::new("tied");
+    let x = graph.add_input("x", TensorType::batched(&[8])).unwrap();
+    let data: Vec<f32> = (0..64).map(|i| (i * 29 % 64) as f32 / 32.0 - 0.9).collect();
+    let w = graph.add_weight(Weight::new("w", TensorType::new([8usize, 8]), data).unwrap()).unwrap();
+    let gemm = |trans_b| Op::Gemm(Gemm { trans_b, folded_bias: false });
+    let mut node = |op, operands: &[ValueId]| {
+        let node = graph.add_node(op, "node", operands).unwrap();
+        ValueId { node, port: 0 }
+    };
+    let up = node(gemm(true), &[x, w]);
+    let mut between = node(Op::Activation(Activation::Relu), &[up]);
+    if twice {
+        between = node(Op::Arithmetic(Arithmetic::Add), &[between, between]);
+    }
+    let y = node(gemm(false), &[between, w]);
+    graph.add_output("y", y);
+    graph
+}
+
+#[test]
+fn a_weight_that_layers_share_transposed_agrees_with_the_oracle() {
+    for name in ["conserve", "paper", "epsilon", "gradient"] {
+        check(&Model::Graph(&tied(false)), name, 2);
+    }
+}
+
+#[test]
+fn a_value_that_is_added_to_itself_agrees_with_the_oracle() {
+    for name in ["conserve", "epsilon", "gradient", "guided_backprop"] {
+        check(&Model::Graph(&tied(true)), name, 2);
     }
 }
 

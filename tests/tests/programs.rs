@@ -137,6 +137,22 @@ fn the_verifier_tells_what_is_wrong() {
             "%4 = sub %3, %1, kernel_id=1",
             "got kernel 1, expected that of steps that do the same",
         ),
+        ("ends %0, %1, %2, %4", "ends %0, %1, %0, %4", "the seed: got %0, which is the input"),
+        (
+            "%4 = mul %3, %1, kernel_id=1",
+            "%4 = move %3, dims=[2,3,3], to=0, to_strides=[9,3,1], from=0, from_strides=[9,3,1]",
+            "%4: got moves of Some(18) elements, expected all 36",
+        ),
+        (
+            "%1 = conv %0, @w, @b, channels=[4,4],",
+            "%1, %3 = conv %0, @w, @b, algorithm=winograd2, channels=[4,4],",
+            "got %3, which other steps work in",
+        ),
+        (
+            "%1 = conv %0, @w, @b, channels=[4,4],",
+            "%1, %2 = conv %0, @w, @b, algorithm=winograd2, channels=[4,4],",
+            "got %2 as memory to work in, which a caller gives or reads",
+        ),
         ("slot=4", "slot=99", "expected fewer slots than values"),
     ];
     for (from, to, expected) in cases {
@@ -160,6 +176,9 @@ fn what_is_no_program_is_refused_where_it_stands() {
         ("epilogue=activate", "epilogue=deactivate", "expected activate, quotient, product or sum"),
         ("%3 = mul", "%3 = divide", "divide"),
         ("kernel_id=0", "kernel_id=0, colour=3", "unknown attribute \"colour\""),
+        ("%4 = mul %3", "%4294967295 = mul %3", "expected a smaller number"),
+        ("@b: f64[4] = 0.5", "@b: f64[4] = 0.5\n    @c: f64[16777216] = 0.5", "expected fewer elements"),
+        ("%3: f32[N,4,3,3]", "%3: f32[N,4,4000000000,4000000000]", "expected fewer elements"),
         ("%4 = mul %3", "%99999999999 = mul %3", "expected a smaller number"),
     ];
     for (from, to, expected) in cases {

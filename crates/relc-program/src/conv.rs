@@ -197,13 +197,17 @@ impl ConvSpec {
     /// for those k that s divides this of. Each residue r is a phase: a convolution of stride 1.
     fn transposed_axis(&self, axis: usize, image: usize, input: usize) -> Axis {
         let stride = self.stride[axis];
-        let phase = |origin: usize| {
-            let shift = |k: usize| (origin + self.pads[axis]) as i64 - (k * self.dilation[axis]) as i64;
-            let met = (0..self.kernel[axis]).filter(|&k| shift(k).rem_euclid(stride as i64) == 0);
-            let taps = met.map(|k| AxisTap { k, offset: shift(k).div_euclid(stride as i64) }).collect();
-            AxisPhase { origin, count: (image - origin).div_ceil(stride), taps }
-        };
-        let phases = (0..stride.min(image)).map(phase).collect();
+        let phase =
+            |origin: usize| AxisPhase { origin, count: (image - origin).div_ceil(stride), taps: Vec::new() };
+        let mut phases: Vec<AxisPhase> = (0..stride.min(image)).map(phase).collect();
+        for k in 0..self.kernel[axis] {
+            // The residue that meets k, and where.
+            let distance = (k * self.dilation[axis]) as i64 - self.pads[axis] as i64;
+            let origin = distance.rem_euclid(stride as i64);
+            if let Some(phase) = phases.get_mut(origin as usize) {
+                phase.taps.push(AxisTap { k, offset: (origin - distance).div_euclid(stride as i64) });
+            }
+        }
         Axis { input, out_step: stride, in_step: 1, phases }
     }
 }

@@ -1,14 +1,16 @@
 //! What a program has to be.
 //!
 //! Operands
-//! - every value and every constant that a step or an end names is there; a step writes no value twice;
+//! - every value and every constant that a step or an end names is there; a step writes no value twice; the seed is a value
+//!   of its own, and memory that steps work in is nothing else;
 //! - each op reads, writes and takes as many operands as it says, of the images and lengths that it says;
 //! - layouts are those of their values' images.
 //!
 //! Order
 //! - a value is written before it is read: by an earlier step, or by the caller (the input before the first step, the seed
 //!   before the first backward one);
-//! - no step reads what it writes, but for those that add to it, whose output was written before;
+//! - no step reads what it writes; one that adds to its output comes behind what writes it, and moves that fill nothing
+//!   write a value whole between them;
 //! - backward steps write nothing that they or the caller need of the forward ones: they run once for each seed;
 //! - the output is written by the forward steps, the relevance by the backward ones; a flag is raised before it is asked
 //!   for.
@@ -78,6 +80,23 @@ impl Verifier<'_> {
                 self.errors.push(format!("the {name}: got {id}, expected a value that is there"));
             }
         }
+        if [ends.input, ends.output].contains(&ends.seed) {
+            let id = ends.seed;
+            self.errors.push(format!(
+                "the seed: got {id}, which is the input or the output, expected a value of its own"
+            ));
+        }
+        let scratch: BTreeSet<ValueId> = program.steps().filter_map(Step::scratch).collect();
+        for id in scratch.iter().filter(|id| program.is_end(**id)) {
+            self.errors.push(format!("got {id} as memory to work in, which a caller gives or reads"));
+        }
+        for step in program.steps() {
+            let own = step.scratch();
+            let mut others = step.reads.iter().chain(step.writes.iter().filter(|id| Some(**id) != own));
+            if let Some(id) = others.find(|id| scratch.contains(id)) {
+                self.report(step, format!("got {id}, which other steps work in, expected a value"));
+            }
+        }
         for (label, id) in program.taps.iter().filter(|(_, id)| !program.values.contains_key(id)) {
             self.errors.push(format!("the tap {label}: got {id}, expected a value that is there"));
         }
@@ -122,11 +141,6 @@ impl Verifier<'_> {
         let mut raised = BTreeSet::new();
         for (at, step) in program.steps().enumerate() {
             if at == program.forward.len() {
-                if !written.contains(&program.ends.output) {
-                    let id = program.ends.output;
-                    self.errors
-                        .push(format!("got no forward step that writes the output {id}, expected one"));
-                }
                 written.insert(program.ends.seed);
             }
             let backward = at >= program.forward.len();
@@ -162,11 +176,38 @@ impl Verifier<'_> {
                 _ => raised.extend(step.op.raises()),
             }
         }
+        let output = program.ends.output;
+        if !made.contains(&output) && output != program.ends.input {
+            self.errors.push(format!("got no forward step that writes the output {output}, expected one"));
+        }
+        self.moves();
         let relevance = program.ends.relevance;
         let backward = program.backward.iter().any(|step| step.writes.contains(&relevance));
         if !backward && relevance != program.ends.seed {
             self.errors
                 .push(format!("got no backward step that writes the relevance {relevance}, expected one"));
+        }
+    }
+
+    /// Values that moves alone write are written whole.
+    fn moves(&mut self) {
+        let program = self.program;
+        let mut counts: BTreeMap<ValueId, Option<usize>> = BTreeMap::new();
+        for step in program.steps() {
+            for id in &step.writes {
+                let count = match &step.op {
+                    StepOp::Move(step) if !step.fill => Some(step.dims.iter().product::<usize>()),
+                    _ => None,
+                };
+                let sum = counts.entry(*id).or_insert(Some(0));
+                *sum = sum.zip(count).map(|(sum, count)| sum.saturating_add(count));
+            }
+        }
+        for (id, count) in counts {
+            let elements: usize = program.image(id).map_or(0, |image| image.iter().product());
+            if count.is_some_and(|count| count < elements) {
+                self.errors.push(format!("{id}: got moves of {count:?} elements, expected all {elements}"));
+            }
         }
     }
 

@@ -317,7 +317,7 @@ impl Explainer {
     }
 
     /// The number of samples of an input of the model's shape that fits into the memory.
-    fn check_input(&self, input: &ArrayViewD<'_, f32>) -> Result<usize, ExplainError> {
+    pub(crate) fn check_input(&self, input: &ArrayViewD<'_, f32>) -> Result<usize, ExplainError> {
         let (name, ty) = self.input()?;
         let samples = input.shape().first().copied().unwrap_or(0);
         if samples == 0 || input.shape() != ty.bind(samples) {

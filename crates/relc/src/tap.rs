@@ -1,5 +1,6 @@
 //! Intermediate relevance: what arrives at the nodes inside the network.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
@@ -12,7 +13,7 @@ use relc_rules::NameGlob;
 
 use crate::error::ExplainError;
 use crate::explainer::{Explainer, matrix, rounds};
-use crate::request::Seed;
+use crate::request::{RequestError, Seed};
 
 /// The output of a node inside the network, and its relevance.
 #[derive(Clone, Debug)]
@@ -67,6 +68,9 @@ impl Explainer {
         targets: &[usize],
         glob: &str,
     ) -> Result<Vec<Tap>, ExplainError> {
+        if let Cow::Owned(other) = self.for_shape(input.shape())? {
+            return other.tap(input, seed, targets, glob);
+        }
         let matcher = NameGlob::new(glob).map_err(ExplainError::MalformedGlob)?;
         let graph = self.graph();
         let order = graph.forward_order().unwrap_or_default();
@@ -91,6 +95,10 @@ impl Explainer {
         targets: &[usize],
         nodes: &[NodeId],
     ) -> Result<Vec<Tap>, ExplainError> {
+        let samples = self.check_input(&input)?;
+        if targets.len() != samples && matches!(seed, Seed::Named(_)) {
+            return Err(RequestError::TargetCount { got: targets.len(), samples }.into());
+        }
         let graph = self.graph();
         let reached: Vec<(NodeId, ValueId)> =
             nodes.iter().filter_map(|node| Some((*node, graph.arriving(*node)?))).collect();
@@ -172,11 +180,16 @@ impl Tapped {
         values: &[ValueId],
         make: impl FnOnce() -> Result<Box<dyn Module>, BackendError>,
     ) -> Result<Arc<dyn Module>, ExplainError> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is compiled under the lock: a thread that waits for others would wait for itself.
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = known();
         let found = kept.iter().position(|(known, _)| known == values).map(|at| kept.remove(at).1);
-        let module = match found {
-            Some(module) => module,
-            None => make()?.into(),
+        let (module, mut kept) = match found {
+            Some(module) => (module, kept),
+            None => {
+                drop(kept);
+                (make()?.into(), known())
+            }
         };
         kept.push((values.to_vec(), module.clone()));
         if kept.len() > KEPT {

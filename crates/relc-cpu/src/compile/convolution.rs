@@ -161,17 +161,20 @@ impl Compiler<'_> {
         plan: Arc<ConvPlan>,
         weights: &[f32],
     ) -> Result<Packed, ConvError> {
+        // One weight may serve two layers, as it is and transposed.
+        let transposed = conv.weights.source == WeightSource::Transposed;
         let shared =
             step.constants.first().filter(|_| conv.has_weight() && part(conv.weights.form).is_some());
-        let known = shared.and_then(|name| self.packed.get(name)).into_iter().flatten();
+        let shared = shared.map(|name| (name.clone(), transposed));
+        let known = shared.as_ref().and_then(|key| self.packed.get(key)).into_iter().flatten();
         let known =
             known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
         let packed = match known {
             Some(packed) => packed,
             None => Arc::new(plan.pack(weights)?),
         };
-        if let Some(name) = shared {
-            self.packed.entry(name.clone()).or_default().push((plan.clone(), packed.clone()));
+        if let Some(key) = shared {
+            self.packed.entry(key).or_default().push((plan.clone(), packed.clone()));
         }
         Ok((plan, packed))
     }

@@ -75,8 +75,8 @@ struct Compiler<'p> {
     known: HashMap<usize, usize>,
     /// The plans of convolutions that share theirs.
     plans: HashMap<usize, convolution::Planned>,
-    /// Packed weights, to be shared by plans that pack alike.
-    packed: HashMap<String, Vec<Packed>>,
+    /// Packed weights, to be shared by plans that pack alike: by their name, and whether they are stored transposed.
+    packed: HashMap<(String, bool), Vec<Packed>>,
     /// Constants in blocks.
     constants: HashMap<(String, Option<Blocked>), Arc<[f32]>>,
 }

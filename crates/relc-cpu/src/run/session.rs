@@ -70,6 +70,7 @@ impl<'e> CpuSession<'e> {
 impl Session for CpuSession<'_> {
     fn forward(&mut self, input: &[f32]) -> Result<Vec<f64>, BackendError> {
         let len = self.executable.layout(self.executable.plan.input).dense_len();
+        self.ran = false;
         let logits = self.each("the input", input, len, false, |sample, input| sample.forward(input));
         let logits = self.kept(logits)?;
         self.ran = true;
@@ -77,7 +78,7 @@ impl Session for CpuSession<'_> {
     }
 
     fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError> {
-        if !self.ran {
+        if !self.ran || self.failed {
             return Err(
                 EngineError::Malformed("the forward steps of this session have not run".into()).into()
             );

@@ -87,13 +87,16 @@ fn fold(program: &mut Program, step: &Step) -> Result<Option<Vec<Step>>, String>
     if signed && denominators.iter().any(|den| *den < 0.0) {
         return Err("some of its denominators are negative, so that its stabiliser has both signs".into());
     }
-    let inverse = denominators.iter().map(|den| {
-        let den = den + eps;
-        let vanishes = floor.map_or(den == 0.0, |floor| den.abs() < floor);
-        if vanishes { 0.0 } else { f64::from((1.0 / den) as f32) }
-    });
-    let inverse: Vec<f64> = inverse.collect();
-    let vanishes = inverse.contains(&0.0);
+    let vanishing = |den: &f64| floor.map_or(den + eps == 0.0, |floor| (den + eps).abs() < floor);
+    let vanishes = denominators.iter().any(vanishing);
+    if vanishes && floor.is_none() {
+        return Err(
+            "one of its denominators is the stabiliser's opposite: what vanishes is booked when it runs"
+                .into(),
+        );
+    }
+    let inverse = |den: &f64| if vanishing(den) { 0.0 } else { f64::from((1.0 / (den + eps)) as f32) };
+    let inverse: Vec<f64> = denominators.iter().map(inverse).collect();
     let image = program.image(s).unwrap_or([0; 3]);
     let name = program.add_constant(&format!("{}.inverse", step.origin.label), image.to_vec(), inverse)?;
     let made = |op, reads, constants, writes| Step {

@@ -259,7 +259,7 @@ fn product(f: &mut Fuser<'_>, at: usize) -> Fusion {
     };
     let (writes, origin) = (step.writes.clone(), step.origin.clone());
     for (factor, sums) in [(a, b), (b, a)] {
-        let Some(writer) = f.uses.only_writer(sums) else { continue };
+        let Some(writer) = f.uses.only_writer(sums).filter(|_| factor != sums) else { continue };
         let Some(mut fused) = f.at(writer).cloned() else { continue };
         match &mut fused.op {
             StepOp::Conv(conv) if conv.is_bare() && conv.direction == Direction::Transposed => {
@@ -293,7 +293,7 @@ fn addend(f: &mut Fuser<'_>, at: usize) -> Fusion {
     let mut sides = [(a, b), (b, a)];
     sides.sort_by_key(|(_, own)| std::cmp::Reverse(f.uses.writers(*own).first().copied()));
     for (other, own) in sides {
-        let Some(parts) = f.sent_back(own) else { continue };
+        let Some(parts) = f.sent_back(own).filter(|_| other != own) else { continue };
         let tally = match f.beside(own, at) {
             Ok(tally) => tally,
             Err(why) => {

@@ -6,5 +6,5 @@ mod print;
 
 pub use parse::parse;
 
-/// Constants of more values are never written out: a text would ask for the memory of as many.
+/// A text has at most so many values of constants written out: it would ask for the memory of as many.
 const MOST: usize = 1 << 24;

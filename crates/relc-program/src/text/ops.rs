@@ -422,7 +422,9 @@ impl QuotientPart {
             terms.extend(biased.then_some("b"));
             terms.join("+")
         });
-        tokens.push(terms.filter(|t| !t.is_empty()).unwrap_or_else(|| "none".into()));
+        // A sum of nothing is 0; what is not divided has no denominator.
+        let terms = terms.map(|terms| if terms.is_empty() { "0".into() } else { terms });
+        tokens.push(terms.unwrap_or_else(|| "none".into()));
         tokens.join(" ")
     }
 
@@ -443,6 +445,9 @@ impl QuotientPart {
 }
 
 fn denominator(text: &str) -> Result<Denominator, String> {
+    if text == "0" {
+        return Ok(Denominator::Sum { tensors: 0, constant: false, biased: false });
+    }
     let terms: Vec<&str> = text.split('+').collect();
     let count = |wanted: &str| terms.iter().filter(|term| **term == wanted).count();
     let (outputs, tensors, constants, biases) = (count("z"), count("t"), count("c"), count("b"));

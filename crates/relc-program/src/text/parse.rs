@@ -30,13 +30,15 @@ use crate::program::{Constant, Derived, Ends, Origin, Program, Step, Value, Valu
 /// # Errors
 /// With line and column: what was got and what is expected.
 pub fn parse(text: &str) -> Parsed<Program> {
-    let mut parser = Parser { cursor: Cursor::new(text)?, origins: HashMap::new() };
+    let mut parser = Parser { cursor: Cursor::new(text)?, origins: HashMap::new(), left: MOST };
     parser.program()
 }
 
 struct Parser {
     cursor: Cursor,
     origins: HashMap<Origin, Arc<Origin>>,
+    /// How many values the text may still write out.
+    left: usize,
 }
 
 impl Deref for Parser {
@@ -111,8 +113,8 @@ impl Parser {
         self.punct('%')?;
         let number = self.size("a value's number")?;
         match u32::try_from(number) {
-            Ok(number) => Ok(ValueId(number)),
-            Err(_) => self.error(format!("got %{number}, expected a smaller number")),
+            Ok(number) if number < u32::MAX => Ok(ValueId(number)),
+            _ => self.error(format!("got %{number}, expected a smaller number")),
         }
     }
 
@@ -137,8 +139,9 @@ impl Parser {
             let hash = self.hash()?;
             return Ok(Constant::Derived(Derived::without_data(dims, hash)));
         }
-        let count = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MOST);
+        let count = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= self.left);
         let Some(count) = count else { return self.error(format!("got {dims:?}, expected fewer elements")) };
+        self.left -= count;
         let mut data = Vec::new();
         if self.accept('(') {
             list(self, ')', |p: &mut Self| {
@@ -172,6 +175,9 @@ impl Parser {
         let &[Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] = ty.dims() else {
             return self.error(format!("got {ty}, expected f32[N,C,H,W]"));
         };
+        if c.checked_mul(h).and_then(|n| n.checked_mul(w)).is_none() {
+            return self.error(format!("got {ty}, expected fewer elements"));
+        }
         let mut value = Value::new([c, h, w]);
         if self.accept_word("blocks") {
             self.punct('=')?;
