@@ -61,7 +61,7 @@ pub enum ProgramError {
         /// What the step is for.
         step: String,
         /// Why.
-        source: SpecError,
+        source: Box<SpecError>,
     },
     /// A value that is too large.
     #[error("{step}: {source}")]

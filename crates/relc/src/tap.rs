@@ -168,7 +168,10 @@ fn own(node: NodeId) -> ValueId {
 
 /// Compiled programs that give values inside the network, for those that were asked for last.
 #[derive(Debug, Default)]
-pub(crate) struct Tapped(Mutex<Vec<(Vec<ValueId>, Arc<dyn Module>)>>);
+pub(crate) struct Tapped(Mutex<Vec<Kept>>);
+
+/// What a program gives, and the program.
+type Kept = (Vec<ValueId>, Arc<dyn Module>);
 
 /// How many are kept; the one that was used longest ago goes first.
 const KEPT: usize = 4;

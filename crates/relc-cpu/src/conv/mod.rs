@@ -26,7 +26,7 @@ use crate::isa::Isa;
 pub enum ConvError {
     /// There is no such convolution.
     #[error(transparent)]
-    Spec(#[from] SpecError),
+    Spec(Box<SpecError>),
     /// A layout of the wrong channels or size.
     #[error("convolution: {what} is laid out as [channels, height, width] = {got:?}, expected {expected:?}")]
     Image {
@@ -86,6 +86,12 @@ pub enum ConvError {
     /// A slice of another length than its layout's.
     #[error("convolution: {0}")]
     Length(#[from] LayoutError),
+}
+
+impl From<SpecError> for ConvError {
+    fn from(error: SpecError) -> Self {
+        ConvError::Spec(Box::new(error))
+    }
 }
 
 /// C, H, W.

@@ -80,7 +80,10 @@ fn halos(program: &Program) -> Result<BTreeMap<ValueId, Halo>, ProgramError> {
             Direction::Forward => conv.spec.forward_halo(image(input)),
             Direction::Transposed => conv.spec.transposed_halo(image(output)),
         };
-        let halo = halo.map_err(|source| ProgramError::Spec { step: step.origin.describe(), source })?;
+        let halo = halo.map_err(|source| ProgramError::Spec {
+            step: step.origin.describe(),
+            source: Box::new(source),
+        })?;
         let entry = halos.entry(*input).or_default();
         *entry = entry.union(halo);
     }
