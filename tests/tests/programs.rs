@@ -226,7 +226,7 @@ fn without(
 #[track_caller]
 fn check_passes(plan: &Plan) {
     let plain = build(plan);
-    for preset in ["two_level", "conserve", "epsilon_alpha2_beta1_flat", "gradient"] {
+    for preset in PRESETS {
         let graph = derived(preset, &plain);
         let fast = relevance(&graph, &[]);
         let largest = fast.iter().fold(0.0f32, |m, v| m.max(v.abs()));

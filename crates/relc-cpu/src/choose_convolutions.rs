@@ -39,10 +39,10 @@ impl ProgramPass for ChooseConvolutions {
 
     fn run(&self, program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramError> {
         // One memory serves all: a step at a time works in it.
-        let mut scratch: Option<(ValueId, usize)> = None;
+        let scratch = program.add_value([1; 3]);
+        let mut longest = 0;
         let layouts: std::collections::BTreeMap<ValueId, Option<Blocked>> =
             program.values.iter().map(|(id, value)| (*id, value.layout)).collect();
-        let fresh = ValueId(program.values.last_key_value().map_or(0, |(last, _)| last.0 + 1));
         for step in program.steps_mut() {
             let StepOp::Conv(conv) = &mut step.op else { continue };
             let failed =
@@ -68,17 +68,16 @@ impl ProgramPass for ChooseConvolutions {
                 Form::Four => (Algorithm::Winograd4, 4),
             };
             conv.algorithm = Some(algorithm);
-            let longest = scratch.map_or(0, |(_, len)| len).max(plan.scratch_len());
-            scratch = Some((fresh, longest));
+            longest = longest.max(plan.scratch_len());
             remarks.applied(step.origin.describe(), format!("by Winograd's F({size}x{size}, 3x3)"));
-            step.writes.push(fresh);
+            step.writes.push(scratch);
         }
-        if let Some((id, len)) = scratch {
-            let layout = Blocked::new(1, 1, 1, len, Halo::NONE)
+        // Where nobody works in it, it is taken away with what else nothing uses.
+        if let Some(value) = program.values.get_mut(&scratch).filter(|_| longest > 0) {
+            let layout = Blocked::new(1, 1, 1, longest, Halo::NONE)
                 .map_err(|source| ProgramError::Layout { step: NAME.into(), source })?;
-            let mut value = relc_program::Value::new([1, 1, len]);
-            value.layout = Some(layout);
-            program.values.insert(id, value);
+            *value =
+                relc_program::Value { layout: Some(layout), ..relc_program::Value::new([1, 1, longest]) };
         }
         Ok(())
     }

@@ -20,12 +20,15 @@ use crate::attr::{Attr, AttrMap, Attrs};
 use crate::op::{Arithmetic, Op};
 
 /// The name of `value` in a table of (name, value); the tables are total.
-pub(crate) fn name_of<T: PartialEq + Copy>(table: &[(&'static str, T)], value: T) -> &'static str {
+pub fn name_of<T: PartialEq + Copy>(table: &[(&'static str, T)], value: T) -> &'static str {
     table.iter().find(|(_, v)| *v == value).map_or("?", |(name, _)| name)
 }
 
-/// The value called `name`, or an error that lists the names.
-pub(crate) fn named<T: Copy>(what: &str, table: &[(&'static str, T)], name: &str) -> Result<T, String> {
+/// The value called `name`.
+///
+/// # Errors
+/// If there is none; lists the names.
+pub fn named<T: Copy>(what: &str, table: &[(&'static str, T)], name: &str) -> Result<T, String> {
     let names = || table.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
     let found = table.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
     found.ok_or_else(|| format!("{what}: got \"{name}\", expected one of {}", names()))

@@ -1,7 +1,7 @@
 //! The text form of what steps do: a mnemonic and attributes.
 
 use relc_ir::op::{Arithmetic, AveragePool, MaxPool};
-use relc_ir::rule::{Condition, Surrogate, WeightPart};
+use relc_ir::rule::{Condition, Surrogate, WeightPart, name_of, named};
 use relc_ir::{Attr, AttrMap, Attrs, Op};
 
 use crate::conv::{ConvSpec, Direction};
@@ -19,16 +19,6 @@ const BINARY: [(&str, Arithmetic); 3] =
 const SIDES: [(&str, Side); 2] = [("part.positive", Side::Positive), ("part.negative", Side::Negative)];
 /// Before the name of what stands for a derivative.
 const DERIVATIVE: &str = "derivative.";
-
-fn name_of<T: PartialEq + Copy>(table: &[(&'static str, T)], value: T) -> &'static str {
-    table.iter().find(|(_, v)| *v == value).map_or("?", |(name, _)| name)
-}
-
-fn named<T: Copy>(what: &str, table: &[(&'static str, T)], name: &str) -> Result<T, String> {
-    let found = table.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
-    let names = || table.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
-    found.ok_or_else(|| format!("{what}: got \"{name}\", expected one of {}", names()))
-}
 
 /// The number with the fewest digits that is this f32.
 fn short(value: f32) -> Attr {
