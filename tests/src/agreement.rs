@@ -13,11 +13,14 @@ use crate::zoo::chain;
 
 /// What f32 kernels must reach, of the maximum.
 pub const AGREEMENT: f64 = 1e-4;
-/// What a claim of conservation promises in f32 and in f64.
-const CONSERVATION: [f64; 2] = [1e-5, 1e-10];
+/// What a claim of conservation promises in f32 and in f64, of the relevance where it is largest: contributions of both
+/// signs may make it thousands of times the seed before they cancel, and that is what arithmetic rounds.
+const CONSERVATION: [f64; 2] = [1e-6, 1e-11];
 /// How much further than a plain f32 run, or a run in f64 from an input changed in its last digit, the compiled engine
 /// may be off where a rule's denominators nearly cancel: it adds up in another order.
 pub const SLACK: f64 = 10.0;
+/// How many changed inputs are tried before a map is called off.
+const NUDGES: u64 = 8;
 
 /// Something that can be compiled: a file or a graph.
 #[derive(Clone, Copy)]
@@ -79,20 +82,17 @@ fn unbalanced(ledger: &Ledger, tolerance: f64, conserving: bool) -> Option<Strin
     let error = ledger.check(tolerance).err()?;
     let samples = if conserving { 0 } else { ledger.totals.len() };
     let grown = (0..samples).all(|sample| {
+        let largest = ledger.flow(sample).unwrap_or_default();
         let accounts = ledger.entries.iter().map(|e| &e.samples[sample]);
-        let largest = accounts.clone().fold(0.0, |m: f64, a| m.max(a.magnitude_in).max(a.magnitude_out));
         accounts.map(|a| a.residue().abs()).all(|residue| residue <= tolerance * largest)
     });
     (conserving || !grown).then(|| error.to_string())
 }
 
-/// The input with every value changed in its last digit, to and fro.
-pub fn nudged(x: &ArrayD<f32>) -> ArrayD<f32> {
-    let mut up = false;
-    x.mapv(|v| {
-        up = !up;
-        if up { v * (1.0 + f32::EPSILON) } else { v * (1.0 - f32::EPSILON) }
-    })
+/// The input with every value changed in its last digit, up or down as `seed` has it.
+pub fn nudged(x: &ArrayD<f32>, seed: u64) -> ArrayD<f32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    x.mapv(|v| v * if rng.bool() { 1.0 + f32::EPSILON } else { 1.0 - f32::EPSILON })
 }
 
 /// Compares a preset's compiled program with the f64 interpreter on `x`, checks the books of both, what crosses each
@@ -118,8 +118,17 @@ pub fn check(model: Model<'_>, preset: &Preset, x: &ArrayD<f32>) -> Result<(), S
     if logits > AGREEMENT * scale {
         wrong.push(format!("logits off by {logits:e} of {scale:e}"));
     }
-    let rounding = off(&plain, &expected).max(off(&explain(&oracle, &nudged(x))?, &expected));
-    let (difference, allowed) = (off(&got, &expected), (SLACK * rounding).max(AGREEMENT));
+    let difference = off(&got, &expected);
+    // How far other roundings of the same input lie from it; more of them where the first leave a doubt.
+    let mut rounding = off(&plain, &expected);
+    let mut allowed = AGREEMENT;
+    for seed in 0..NUDGES {
+        rounding = rounding.max(off(&explain(&oracle, &nudged(x, seed))?, &expected));
+        allowed = (SLACK * rounding).max(AGREEMENT);
+        if difference <= allowed {
+            break;
+        }
+    }
     if difference.is_nan() || difference > allowed {
         wrong.push(format!("relevance off by {difference:e}, not {allowed:e}"));
     }
@@ -129,9 +138,11 @@ pub fn check(model: Model<'_>, preset: &Preset, x: &ArrayD<f32>) -> Result<(), S
             let error = unbalanced(&explanation.ledger, tolerance, oracle.is_conserving());
             wrong.extend(error.map(|error| format!("{engine}: {error}")));
             for sample in (0..x.shape()[0]).filter(|_| oracle.is_conserving()) {
-                let error = explanation.conservation_error(sample);
-                if error.is_nan() || error > tolerance {
-                    wrong.push(format!("{engine}, sample {sample}: conserves to {error:e}"));
+                let total = explanation.ledger.totals[sample];
+                let flow = explanation.ledger.flow(sample).expect("a complete ledger");
+                let error = (total.inputs - total.seed).abs();
+                if error.is_nan() || error > tolerance * flow {
+                    wrong.push(format!("{engine}, sample {sample}: conserves to {error:e} of {flow:e}"));
                 }
             }
         }

@@ -52,6 +52,11 @@ impl Builder {
         ValueId { node, port: 0 }
     }
 
+    /// A node, or its operand where the op does not take it.
+    pub fn node_if_it_fits(&mut self, op: Op, operand: ValueId) -> ValueId {
+        if op.infer(&[self.graph.ty(operand)]).is_ok() { self.node(op, &[operand]) } else { operand }
+    }
+
     /// A weight whose values are uniform in `low..high`.
     pub fn weight(&mut self, dims: &[usize], low: f32, high: f32) -> ValueId {
         let values = self.values(dims.iter().product(), low, high);

@@ -294,13 +294,10 @@ impl Builder {
                 self.concat(&[x, y])
             }),
             Part::Gate(gate) => self.gated(x, gate),
-            Part::MaxPool(window) if self.fits(x, &window) => {
-                self.node(Op::MaxPool(MaxPool { window }), &[x])
+            Part::MaxPool(window) => self.node_if_it_fits(Op::MaxPool(MaxPool { window }), x),
+            Part::AveragePool(window, count_include_pad) => {
+                self.node_if_it_fits(Op::AveragePool(AveragePool { window, count_include_pad }), x)
             }
-            Part::AveragePool(window, count_include_pad) if self.fits(x, &window) => {
-                self.node(Op::AveragePool(AveragePool { window, count_include_pad }), &[x])
-            }
-            Part::MaxPool(_) | Part::AveragePool(..) => x,
             Part::Branches => {
                 let window = Window { pads: [1; 4], ..Window::new([3; 2], [1; 2]) };
                 let pooled = self.node(Op::MaxPool(MaxPool { window }), &[x]);

@@ -2,6 +2,7 @@
 
 use relc::Isa;
 use relc::unstable::engine::Cpu;
+use relc::unstable::ir::op::OpClass;
 use relc::unstable::program::Backend;
 use relc_passes::pass_list;
 use relc_rules::RULES;
@@ -78,6 +79,16 @@ fn the_operators_are_those_of_the_importer() {
             specs.iter().map(|o| (o.op.to_string(), o.min_opset.to_string())).collect();
         assert_eq!(rows(text, header), expected);
     }
+}
+
+#[test]
+fn classes_of_ops_are_listed_with_all_their_ops() {
+    let text = document("docs/how-to/add-a-rule.md");
+    let expected: Vec<(String, String)> = OpClass::ALL
+        .iter()
+        .map(|(name, class)| (name.to_string(), class.members().collect::<Vec<_>>().join(", ")))
+        .collect();
+    assert_eq!(rows(&text, "| class | its ops |"), expected);
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Suite {
                 };
                 // What lies at a kink for one of them may lie beside it for ONNX Runtime.
                 let single = in_f32.iter().map(|explainer| far(explain(explainer, &x))).fold(0.0, f64::max);
-                single.max(far(explain(&explainer, &nudged(&x))))
+                single.max(far(explain(&explainer, &nudged(&x, 0))))
             } else {
                 0.0
             };

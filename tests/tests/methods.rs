@@ -152,9 +152,9 @@ fn layer_cam_and_grad_cam_plus_plus_follow_their_formulas() {
 #[test]
 fn wrong_requests_say_what_is_expected() {
     let error = "smothgrad".parse::<Method>().unwrap_err();
-    assert!(error.contains("did you mean \"smoothgrad\"?"), "{error}");
+    assert!(error.to_string().contains("did you mean \"smoothgrad\"?"), "{error}");
     let options = MethodOptions { sigma: Some(0.1), ..MethodOptions::default() };
-    assert!(Method::new("rise", &options).unwrap_err().contains("no use for sigma"));
+    assert!(Method::new("rise", &options).unwrap_err().to_string().contains("no use for sigma"));
     let conserve = Compiler::new(Preset::named("conserve").unwrap()).compile(DEMO).unwrap();
     let x = input(&conserve, 1);
     let method = Method::InputXGradient;

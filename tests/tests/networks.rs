@@ -43,7 +43,7 @@ proptest! {
         let built: Vec<&str> = plan.blocks.iter().map(|b| match b.skip {
             Skip::Identity => "identity",
             Skip::Projection => "projection",
-            Skip::SlicePad => "resample",
+            Skip::SlicePad => "unweighted",
         }).collect();
         prop_assert_eq!(found, built);
     }

@@ -128,7 +128,7 @@ pub fn method(args: &MethodArgs) -> Result<Option<Method>, Failure> {
         layer: args.layer.clone(),
         seed: args.rng_seed,
     };
-    Method::new(name, &options).map(Some).map_err(Failure::usage)
+    Method::new(name, &options).map(Some).map_err(|e| Failure::usage(e.to_string()))
 }
 
 /// The engine; sets the number of threads, once for the process.

@@ -142,7 +142,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_expected() {
     fails(&["--target", "disk", "--labels", &demo("labels.txt")], &["did you mean \"disc\"?"]);
     fails(&["--split", "thirds"], &["half-at-projection"]);
     fails(&["--bias", "include"], &["use the preset \"paper\""]);
-    fails(&["--seed", "logits"], &["expected prob, logit, onehot"]);
+    fails(&["--seed", "logits"], &["expected one of prob, logit, onehot"]);
     fails(&["--colormap", "seismik"], &["did you mean \"seismic\"?"]);
     fails(&["--batch", "0"], &["--batch"]);
     let misspelt = relc(&["explain", &demo("model.onnx"), &picture, "--preprocess", "imagnet"]);

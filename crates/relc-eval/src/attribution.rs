@@ -4,6 +4,8 @@ use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::preprocess::Preprocess;
+use relc::unstable::ir::names;
+use relc::unstable::ir::names::UnknownName;
 use relc::{Compiler, Explainer, METHODS, Method, MethodOptions, Preset, Seed, Targets};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,11 +24,9 @@ pub enum Control {
     Centre,
 }
 
-impl Control {
-    /// Every control with its name.
-    pub const ALL: [(&'static str, Control); 3] =
-        [("random", Control::Random), ("constant", Control::Constant), ("centre", Control::Centre)];
+names!(Control, "control", 3, ["random" => Random, "constant" => Constant, "centre" => Centre]);
 
+impl Control {
     fn map(self, geometry: Geometry, seed: u64) -> Vec<f32> {
         let mut rng = rng(seed, "random map", 0);
         // From the centre, as a fraction of the side, squared; exactly the same on both sides of it.
@@ -68,8 +68,8 @@ impl Named {
     /// If there is no such thing; the nearest name is suggested.
     pub fn parse(name: &str) -> Result<Named, EvalError> {
         let named = |source| Ok(Named { name: name.to_string(), source });
-        if let Some((_, control)) = Control::ALL.iter().find(|(n, _)| *n == name) {
-            return named(Source::Control(*control));
+        if let Ok(control) = name.parse() {
+            return named(Source::Control(control));
         }
         // A layer may hold colons; a preset's path may too, and ends before the last one.
         let (first, rest) = name.split_once(':').map_or((name, None), |(n, o)| (n, Some(o)));
@@ -166,12 +166,10 @@ pub struct CompilerOptions<'a> {
 fn unknown(name: &str) -> EvalError {
     let controls = Control::ALL.iter().map(|(n, _)| *n);
     let methods = METHODS.into_iter().filter(|m| *m != "random");
-    let all: Vec<&str> = Preset::names().into_iter().chain(methods).chain(controls).collect();
-    let nearest = all.iter().min_by_key(|n| strsim::damerau_levenshtein(n, name)).unwrap_or(&"conserve");
-    EvalError::Usage(format!(
-        "got the method \"{name}\", expected one of {} or a preset's .toml file (did you mean \"{nearest}\"?)",
-        all.join(", ")
-    ))
+    let known = Preset::names().into_iter().chain(methods).chain(controls).collect();
+    let error =
+        UnknownName { what: "method", name: name.to_string(), known, other: Some("a preset's .toml file") };
+    EvalError::Usage(error.to_string())
 }
 
 /// Something that gives maps, ready to.

@@ -1,7 +1,6 @@
 //! A picture in the model's input, and what stands in for removed pixels.
 
-use std::fmt;
-use std::str::FromStr;
+use relc::unstable::ir::names;
 
 use rayon::prelude::*;
 
@@ -46,26 +45,7 @@ pub enum Base {
     Blur,
 }
 
-impl Base {
-    /// Every base with its name.
-    pub const ALL: [(&'static str, Base); 3] =
-        [("black", Base::Black), ("mean", Base::Mean), ("blur", Base::Blur)];
-}
-
-impl fmt::Display for Base {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Base::ALL.iter().find(|(_, b)| b == self).map_or("", |(name, _)| name))
-    }
-}
-
-impl FromStr for Base {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = Base::ALL.iter().find(|(n, _)| *n == name).map(|(_, b)| *b);
-        found.ok_or_else(|| format!("got the base \"{name}\", expected black, mean or blur"))
-    }
-}
+names!(Base, "base", 3, ["black" => Black, "mean" => Mean, "blur" => Blur]);
 
 /// One sample of the model's input, and the same sample with every pixel removed.
 #[derive(Clone, Debug, PartialEq)]

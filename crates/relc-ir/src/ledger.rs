@@ -183,6 +183,14 @@ impl Ledger {
         self.totals.extend(other.totals);
     }
 
+    /// A sample's relevance where it was largest, `max sum |R|` over what nodes received and passed on. Contributions
+    /// of both signs may make it far larger than the seed before they cancel again, and rounding is a share of it.
+    /// `None` without entries.
+    pub fn flow(&self, sample: usize) -> Option<f64> {
+        let accounts = self.entries.iter().filter_map(|e| e.samples.get(sample));
+        accounts.map(|a| a.magnitude_in.max(a.magnitude_out)).reduce(f64::max)
+    }
+
     /// The node and sample whose books are off by the largest fraction of the relevance; `None` for an empty
     /// ledger.
     pub fn worst(&self) -> Option<Residue> {

@@ -30,6 +30,7 @@ mod export;
 mod graph;
 mod head;
 pub mod ledger;
+pub mod names;
 pub mod op;
 mod parse;
 mod print;

@@ -1,44 +1,20 @@
 //! Residual structures: what find-residuals found.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::graph::NodeId;
+use crate::names;
 
 /// What one branch of a residual join does between the fork and the join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BranchKind {
     /// The fork's value itself.
     Identity,
-    /// No weighted layer, but a change of shape or size: Slice and Pad, pooling, ...
-    Resample,
+    /// No weighted layer, but something: a change of shape or size, a pool, an activation, ...
+    Unweighted,
     /// A branch with weighted layers.
     Weighted,
 }
 
-impl BranchKind {
-    const ALL: [(&'static str, BranchKind); 3] = [
-        ("identity", BranchKind::Identity),
-        ("resample", BranchKind::Resample),
-        ("weighted", BranchKind::Weighted),
-    ];
-}
-
-impl fmt::Display for BranchKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(_, k)| k == self).map_or("?", |(name, _)| name))
-    }
-}
-
-impl FromStr for BranchKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, k)| *k);
-        found
-            .ok_or_else(|| format!("got the branch kind \"{text}\", expected identity, resample or weighted"))
-    }
-}
+names!(BranchKind, "branch kind", 3, ["identity" => Identity, "unweighted" => Unweighted, "weighted" => Weighted]);
 
 /// One branch of a residual join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,11 +55,11 @@ impl<N: Copy> Residual<N> {
         (0..self.branches.len()).filter(|i| *i != self.skip).max_by_key(key).unwrap_or(0)
     }
 
-    /// What the skip is called in reports: `identity`, `resample` or `projection`.
+    /// What the skip is called in reports: `identity`, `unweighted` or `projection`.
     pub fn skip_name(&self) -> &'static str {
         match self.branches.get(self.skip).map(|b| b.kind) {
             Some(BranchKind::Weighted) => "projection",
-            Some(BranchKind::Resample) => "resample",
+            Some(BranchKind::Unweighted) => "unweighted",
             _ => "identity",
         }
     }

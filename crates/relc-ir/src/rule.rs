@@ -7,9 +7,6 @@ mod leak;
 mod linear;
 mod stabiliser;
 
-use std::fmt;
-use std::str::FromStr;
-
 pub use leak::{FALLBACK_THRESHOLD, Fallback, Leak};
 pub use linear::{
     BiasPart, BiasPolicy, Bounds, Condition, InputPart, LinearRule, Part, Product, WeightPart, products,
@@ -17,22 +14,9 @@ pub use linear::{
 pub use stabiliser::Stabiliser;
 
 use crate::attr::{Attr, AttrMap, Attrs};
+use crate::names;
+use crate::names::named;
 use crate::op::{Arithmetic, Op};
-
-/// The name of `value` in a table of (name, value); the tables are total.
-pub fn name_of<T: PartialEq + Copy>(table: &[(&'static str, T)], value: T) -> &'static str {
-    table.iter().find(|(_, v)| *v == value).map_or("?", |(name, _)| name)
-}
-
-/// The value called `name`.
-///
-/// # Errors
-/// If there is none; lists the names.
-pub fn named<T: Copy>(what: &str, table: &[(&'static str, T)], name: &str) -> Result<T, String> {
-    let names = || table.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
-    let found = table.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
-    found.ok_or_else(|| format!("{what}: got \"{name}\", expected one of {}", names()))
-}
 
 /// How the relevance of a residual sum is shared among its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,33 +39,7 @@ pub enum SplitPolicy {
     Gradient,
 }
 
-impl SplitPolicy {
-    /// Every policy with its name.
-    pub const ALL: [(&'static str, SplitPolicy); 8] = [
-        ("ratio", SplitPolicy::Ratio),
-        ("half", SplitPolicy::Half),
-        ("half-at-projection", SplitPolicy::HalfAtProjection),
-        ("ratio-at-projection", SplitPolicy::RatioAtProjection),
-        ("signed", SplitPolicy::Signed),
-        ("main-only", SplitPolicy::MainOnly),
-        ("skip-only", SplitPolicy::SkipOnly),
-        ("gradient", SplitPolicy::Gradient),
-    ];
-}
-
-impl fmt::Display for SplitPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(&Self::ALL, *self))
-    }
-}
-
-impl FromStr for SplitPolicy {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        named("split policy", &Self::ALL, name)
-    }
-}
+names!(SplitPolicy, "split policy", 8, ["ratio" => Ratio, "half" => Half, "half-at-projection" => HalfAtProjection, "ratio-at-projection" => RatioAtProjection, "signed" => Signed, "main-only" => MainOnly, "skip-only" => SkipOnly, "gradient" => Gradient]);
 
 /// How the relevance of a product of a signal and a gate is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,25 +51,7 @@ pub enum GatePolicy {
     Half,
 }
 
-impl GatePolicy {
-    /// Every policy with its name.
-    pub const ALL: [(&'static str, GatePolicy); 2] =
-        [("signal", GatePolicy::Signal), ("half", GatePolicy::Half)];
-}
-
-impl fmt::Display for GatePolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(&Self::ALL, *self))
-    }
-}
-
-impl FromStr for GatePolicy {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        named("gate policy", &Self::ALL, name)
-    }
-}
+names!(GatePolicy, "gate policy", 2, ["signal" => Signal, "half" => Half]);
 
 /// The window of the average pool that stands for a MaxPool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,16 +103,7 @@ pub enum Surrogate {
     Deconv,
 }
 
-impl Surrogate {
-    /// Every surrogate with its name.
-    pub const ALL: [(&'static str, Surrogate); 3] =
-        [("gradient", Surrogate::Gradient), ("guided", Surrogate::Guided), ("deconv", Surrogate::Deconv)];
-
-    /// The name.
-    pub fn name(self) -> &'static str {
-        name_of(&Self::ALL, self)
-    }
-}
+names!(Surrogate, "derivative", 3, ["gradient" => Gradient, "guided" => Guided, "deconv" => Deconv]);
 
 /// How relevance passes through one node.
 #[derive(Clone, Debug, PartialEq)]
@@ -284,7 +215,7 @@ impl Rule {
             "gate" => Rule::Gate { signal: attrs.size("signal")?, policy: attrs.word("policy")?.parse()? },
             "crop" => Rule::Crop { frame: Frame::from_attrs(&mut attrs)? },
             "split" => Rule::Split(attrs.word("policy")?.parse()?),
-            "derivative" => Rule::Derivative(named("kind", &Surrogate::ALL, &attrs.word("kind")?)?),
+            "derivative" => Rule::Derivative(attrs.word("kind")?.parse()?),
             _ => Rule::Linear(LinearRule::from_attrs(name, &mut attrs)?),
         };
         attrs.finish()?;
@@ -318,28 +249,4 @@ pub enum Contract {
     NotConserving,
 }
 
-impl Contract {
-    /// Every contract with its name.
-    pub const ALL: [(&'static str, Contract); 6] = [
-        ("conserving", Contract::Conserving),
-        ("leaks-to-bias", Contract::LeaksToBias),
-        ("leaks-to-stabiliser", Contract::LeaksToStabiliser),
-        ("leaks-to-padding", Contract::LeaksToPadding),
-        ("unbounded", Contract::Unbounded),
-        ("not-conserving", Contract::NotConserving),
-    ];
-}
-
-impl fmt::Display for Contract {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(&Self::ALL, *self))
-    }
-}
-
-impl FromStr for Contract {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        named("contract", &Self::ALL, name)
-    }
-}
+names!(Contract, "contract", 6, ["conserving" => Conserving, "leaks-to-bias" => LeaksToBias, "leaks-to-stabiliser" => LeaksToStabiliser, "leaks-to-padding" => LeaksToPadding, "unbounded" => Unbounded, "not-conserving" => NotConserving]);

@@ -153,7 +153,7 @@ impl<'a> Paths<'a> {
                 let kind = match path {
                     Path { weighted: 1.., .. } => BranchKind::Weighted,
                     Path { length: 0, .. } => BranchKind::Identity,
-                    _ => BranchKind::Resample,
+                    _ => BranchKind::Unweighted,
                 };
                 Branch { kind, weighted_layers: path.weighted, length: path.length }
             })

@@ -9,7 +9,6 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use relc::unstable::ir::Dim;
 use relc::unstable::ir::rule::{BiasPolicy, Bounds};
-use relc::unstable::ir::spelling::did_you_mean;
 use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Preset, Source, read};
 
 use crate::error::raise;
@@ -73,7 +72,7 @@ pub fn compile(
         preset = preset.with_gate(gate.parse().map_err(raise)?);
     }
     if let Some(bias) = bias {
-        preset = preset.with_bias(of_name("bias", bias, &BIAS)?).map_err(raise)?;
+        preset = preset.with_bias(bias.parse::<BiasPolicy>().map_err(raise)?).map_err(raise)?;
     }
     if let Some((low, high)) = bounds {
         preset = preset.with_bounds(Bounds { low, high });
@@ -90,26 +89,13 @@ pub fn compile(
         compiler = compiler.engine(engine.parse::<Engine>().map_err(raise)?);
     }
     if let Some(batchnorm) = batchnorm {
-        compiler = compiler.batchnorm(of_name("batchnorm", batchnorm, &BatchNormPolicy::ALL)?);
+        compiler = compiler.batchnorm(batchnorm.parse::<BatchNormPolicy>().map_err(raise)?);
     }
     let source = Source::from(model);
     let explainer = py.detach(|| compiler.compile(source)).map_err(raise)?;
     let explainer = if ledger { explainer } else { explainer.without_ledger() };
     let explainer = if sensitivity { explainer } else { explainer.without_sensitivity() };
     Ok(Explainer { inner: Arc::new(explainer) })
-}
-
-const BIAS: [(&str, BiasPolicy); 3] =
-    [("include", BiasPolicy::Include), ("exclude", BiasPolicy::Exclude), ("all", BiasPolicy::All)];
-
-/// The value that an option names.
-fn of_name<T: Copy>(option: &str, name: &str, all: &[(&'static str, T)]) -> PyResult<T> {
-    let names = || all.iter().map(|(name, _)| *name);
-    all.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or_else(|| {
-        let known: Vec<&str> = names().collect();
-        let hint = did_you_mean(name, names());
-        raise(format!("got {option}=\"{name}\", expected one of {}{hint}", known.join(", ")))
-    })
 }
 
 /// A shipped preset, or one from a file.

@@ -1,13 +1,12 @@
 //! From a model to an explainer: the pipeline in one screen.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use relc_cpu::{Cpu, Isa};
 use relc_interp::Interpreter;
-use relc_ir::{Dim, Graph, TensorType, verify};
+use relc_ir::{Dim, Graph, TensorType, names, verify};
 use relc_onnx::{ImportError, ImportOptions, Imported};
 use relc_passes::{CheckConservation, Pass, PassManager, PassRecord, pipeline};
 use relc_program::{Backend, Program};
@@ -29,25 +28,7 @@ pub enum Engine {
     InterpF64,
 }
 
-impl Engine {
-    /// Every engine with its name.
-    pub const ALL: [(&'static str, Engine); 3] =
-        [("jit", Engine::Jit), ("interp-f32", Engine::InterpF32), ("interp-f64", Engine::InterpF64)];
-
-    /// The name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, e)| *e == self).map_or("?", |(name, _)| name)
-    }
-}
-
-impl FromStr for Engine {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, e)| *e);
-        found.ok_or_else(|| format!("got the engine \"{name}\", expected jit, interp-f32 or interp-f64"))
-    }
-}
+names!(Engine, "engine", 3, ["jit" => Jit, "interp-f32" => InterpF32, "interp-f64" => InterpF64]);
 
 /// Compiles models into explainers.
 ///

@@ -48,7 +48,7 @@ mod warning;
 pub use compiler::{Compiled, Compiler, Engine};
 pub use error::{CompileError, ExplainError, messages};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
-pub use methods::{METHODS, Method, MethodOptions};
+pub use methods::{METHODS, Method, MethodError, MethodOptions};
 pub use request::{RequestError, Seed, Targets};
 pub use source::Source;
 pub use tap::{Reduce, Tap};

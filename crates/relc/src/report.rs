@@ -38,7 +38,7 @@ pub struct JoinReport {
     pub join: String,
     /// The ONNX name of the node where the branches part.
     pub fork: String,
-    /// `identity`, `projection` or `resample`.
+    /// `identity`, `projection` or `unweighted`.
     pub skip: &'static str,
     /// Weighted layers of the main branch and of the skip.
     pub weighted_layers: [usize; 2],
@@ -186,6 +186,11 @@ pub struct SumsReport {
     pub relevance: f64,
     /// `|relevance - seed| / sum |seed|`.
     pub conservation_error: f64,
+    /// The relevance where it was largest on its way, `max sum |R|` over what nodes received and passed on: where it is
+    /// far larger than the seed, contributions of both signs cancel, and rounding shows in `conservation_error`. None
+    /// without a ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<f64>,
 }
 
 /// What a method's map adds up to.
@@ -450,6 +455,7 @@ fn sums(explanation: &Explanation, sample: usize) -> SumsReport {
         seed_magnitude: total.seed_magnitude,
         relevance: total.inputs,
         conservation_error: total.conservation_error(),
+        flow: explanation.ledger.flow(sample),
     }
 }
 

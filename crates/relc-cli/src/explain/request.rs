@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use relc::artifact::read_npy_f32;
+use relc::unstable::ir::names::UnknownName;
 use relc::{Explainer, Seed, Targets};
 
 use crate::args::ExplainArgs;
@@ -50,7 +51,7 @@ pub fn seed(args: &ExplainArgs, explainer: &Explainer) -> Result<(Seed, String),
         }
         return Ok((Seed::Tensor(read_npy_f32(Path::new(text))?), text.clone()));
     }
-    let kind: relc::SeedKind = text.parse().map_err(Failure::usage)?;
+    let kind: relc::SeedKind = text.parse().map_err(|e: UnknownName| Failure::usage(e.or("a .npy file")))?;
     Ok((Seed::Named(kind), kind.to_string()))
 }
 

@@ -103,10 +103,19 @@ fn show_cosine(sensitivity: &SensitivityReport) -> Result<(), Failure> {
     Ok(sensitivity.hint.map_or(Ok(()), print::line)?)
 }
 
-/// What an explanation put in and got out.
+/// From how many times the seed on relevance is said to have grown on its way.
+const GROWN: f64 = 100.0;
+
+/// What an explanation put in and got out, and how far relevance grew between them if that is far.
 fn conserved(e: &ExplanationReport, sums: &SumsReport) -> String {
+    let times = sums.flow.unwrap_or_default() / sums.seed_magnitude.max(f64::MIN_POSITIVE);
+    let grown = if times >= GROWN {
+        format!(" (relevance grew to {} times the seed and cancelled on its way)", significant(times, 2))
+    } else {
+        String::new()
+    };
     format!(
-        "target {}: seed {} = {}, relevance of the input {}, conservation error {}",
+        "target {}: seed {} = {}, relevance of the input {}, conservation error {}{grown}",
         tables::output_name(&e.target),
         e.seed,
         significant(sums.seed, 6),

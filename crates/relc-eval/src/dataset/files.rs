@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use relc::unstable::ir::spelling::did_you_mean;
+
 use super::{Item, Source, malformed};
 use crate::error::EvalError;
 
@@ -64,9 +66,8 @@ fn label(text: &str, labels: Option<&[String]>) -> Result<Option<usize>, String>
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        let nearest = labels.and_then(|l| l.iter().min_by_key(|n| strsim::damerau_levenshtein(n, text)));
-        let hint = match nearest {
-            Some(nearest) => format!(" (did you mean \"{nearest}\"?)"),
+        let hint = match labels {
+            Some(labels) => did_you_mean(text, labels.iter().map(String::as_str)),
             None => " (give --labels to use names)".into(),
         };
         format!("got the label \"{text}\", expected an output's index or name{hint}")

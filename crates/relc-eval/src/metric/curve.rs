@@ -8,8 +8,7 @@
 //! Strict ranking puts equal pixels in a random order and averages the curve over several; images that all orders
 //! agree on are scored once.
 
-use std::fmt;
-use std::str::FromStr;
+use relc::unstable::ir::names;
 
 use super::{Score, rng};
 use crate::error::EvalError;
@@ -34,25 +33,7 @@ pub enum Ends {
     Rise,
 }
 
-impl Ends {
-    /// Both with their names.
-    pub const ALL: [(&'static str, Ends); 2] = [("authors", Ends::Authors), ("rise", Ends::Rise)];
-}
-
-impl fmt::Display for Ends {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Ends::ALL.iter().find(|(_, e)| e == self).map_or("", |(name, _)| name))
-    }
-}
-
-impl FromStr for Ends {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = Ends::ALL.iter().find(|(n, _)| *n == name).map(|(_, e)| *e);
-        found.ok_or_else(|| format!("got the ends \"{name}\", expected authors or rise"))
-    }
-}
+names!(Ends, "ends", 2, ["authors" => Authors, "rise" => Rise]);
 
 /// How curves are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

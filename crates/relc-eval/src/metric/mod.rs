@@ -13,6 +13,8 @@ mod stability;
 use std::fmt;
 use std::str::FromStr;
 
+use relc::unstable::ir::names::{UnknownName, named};
+
 use fastrand::Rng;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -250,18 +252,11 @@ impl fmt::Display for Metric {
 }
 
 impl FromStr for Metric {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        if let Some(found) = METRICS.iter().find(|d| d.name == name) {
-            return Ok(found.metric);
-        }
-        let names: Vec<&str> = METRICS.iter().map(|d| d.name).collect();
-        let nearest = names.iter().min_by_key(|n| strsim::damerau_levenshtein(n, name)).unwrap_or(&"id");
-        Err(format!(
-            "got the metric \"{name}\", expected one of {} (did you mean \"{nearest}\"?)",
-            names.join(", ")
-        ))
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let table: Vec<(&'static str, Metric)> = METRICS.iter().map(|d| (d.name, d.metric)).collect();
+        named("metric", &table, name)
     }
 }
 
@@ -402,7 +397,7 @@ mod tests {
             assert_eq!(description.metric.description().name, description.name);
             assert!(!description.citation.is_empty());
         }
-        let message = "insertoin".parse::<Metric>().unwrap_err();
+        let message = "insertoin".parse::<Metric>().unwrap_err().to_string();
         assert!(message.contains("did you mean \"insertion\"?"), "{message}");
     }
 }

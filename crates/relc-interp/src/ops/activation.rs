@@ -49,7 +49,20 @@ fn in_f64(op: &Activation, x: f64) -> f64 {
         Activation::Softplus => softplus(x),
         Activation::Softsign => x / (1.0 + x.abs()),
         Activation::Erf => libm::erf(x),
-        _ => x,
+        // Taken by the caller, in the value's own precision.
+        Activation::Relu
+        | Activation::LeakyRelu { .. }
+        | Activation::Identity
+        | Activation::Dropout
+        | Activation::Clip { .. }
+        | Activation::Sigmoid
+        | Activation::Neg
+        | Activation::Abs
+        | Activation::Reciprocal
+        | Activation::Sqrt
+        | Activation::Exp
+        | Activation::Log
+        | Activation::Tanh => x,
     }
 }
 

@@ -85,7 +85,13 @@ fn slope_in_f64(activation: Activation, x: f64) -> f64 {
         Activation::Reciprocal => -(x * x).recip(),
         Activation::Abs => step(x > 0.0) - step(x < 0.0),
         Activation::Neg => -1.0,
-        _ => 1.0,
+        // Taken by the caller, in the value's own precision.
+        Activation::Relu
+        | Activation::LeakyRelu { .. }
+        | Activation::Clip { .. }
+        | Activation::Sigmoid
+        | Activation::Identity
+        | Activation::Dropout => 1.0,
     }
 }
 

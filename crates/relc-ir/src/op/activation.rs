@@ -1,5 +1,6 @@
 //! Elementwise functions of one operand.
 
+use super::OpClass;
 use crate::attr::{Attr, AttrMap, Attrs};
 
 /// An elementwise function of one operand.
@@ -90,33 +91,33 @@ pub enum Activation {
     Dropout,
 }
 
-/// ONNX's names and the text form's.
-const NAMES: [(&str, &str); 25] = [
-    ("Relu", "relu"),
-    ("LeakyRelu", "leaky_relu"),
-    ("Clip", "clip"),
-    ("Sigmoid", "sigmoid"),
-    ("HardSigmoid", "hard_sigmoid"),
-    ("HardSwish", "hard_swish"),
-    ("Swish", "swish"),
-    ("Gelu", "gelu"),
-    ("Mish", "mish"),
-    ("Elu", "elu"),
-    ("Celu", "celu"),
-    ("Selu", "selu"),
-    ("ThresholdedRelu", "thresholded_relu"),
-    ("Softplus", "softplus"),
-    ("Softsign", "softsign"),
-    ("Tanh", "tanh"),
-    ("Erf", "erf"),
-    ("Exp", "exp"),
-    ("Log", "log"),
-    ("Sqrt", "sqrt"),
-    ("Reciprocal", "reciprocal"),
-    ("Abs", "abs"),
-    ("Neg", "neg"),
-    ("Identity", "identity"),
-    ("Dropout", "dropout"),
+/// ONNX's names, the text form's, and the classes; the last two are gone before rules are asked for.
+const NAMES: [(&str, &str, Option<OpClass>); 25] = [
+    ("Relu", "relu", Some(OpClass::Activation)),
+    ("LeakyRelu", "leaky_relu", Some(OpClass::Activation)),
+    ("Clip", "clip", Some(OpClass::Activation)),
+    ("Sigmoid", "sigmoid", Some(OpClass::Activation)),
+    ("HardSigmoid", "hard_sigmoid", Some(OpClass::Activation)),
+    ("HardSwish", "hard_swish", Some(OpClass::Activation)),
+    ("Swish", "swish", Some(OpClass::Activation)),
+    ("Gelu", "gelu", Some(OpClass::Activation)),
+    ("Mish", "mish", Some(OpClass::Activation)),
+    ("Elu", "elu", Some(OpClass::Activation)),
+    ("Celu", "celu", Some(OpClass::Activation)),
+    ("Selu", "selu", Some(OpClass::Activation)),
+    ("ThresholdedRelu", "thresholded_relu", Some(OpClass::Activation)),
+    ("Softplus", "softplus", Some(OpClass::Activation)),
+    ("Softsign", "softsign", Some(OpClass::Activation)),
+    ("Tanh", "tanh", Some(OpClass::Activation)),
+    ("Erf", "erf", Some(OpClass::Activation)),
+    ("Exp", "exp", Some(OpClass::Function)),
+    ("Log", "log", Some(OpClass::Function)),
+    ("Sqrt", "sqrt", Some(OpClass::Function)),
+    ("Reciprocal", "reciprocal", Some(OpClass::Function)),
+    ("Abs", "abs", Some(OpClass::Function)),
+    ("Neg", "neg", Some(OpClass::Activation)),
+    ("Identity", "identity", None),
+    ("Dropout", "dropout", None),
 ];
 
 impl Activation {
@@ -170,13 +171,23 @@ impl Activation {
         }
     }
 
+    pub(super) fn class(&self) -> Option<OpClass> {
+        let name = self.onnx_name();
+        NAMES.iter().find(|(onnx, ..)| *onnx == name).and_then(|(.., class)| *class)
+    }
+
+    /// Those that a rule line may name, with their classes.
+    pub(super) fn classes() -> impl Iterator<Item = (&'static str, OpClass)> {
+        NAMES.into_iter().filter_map(|(name, _, class)| Some((name, class?)))
+    }
+
     pub(super) fn mnemonic(&self) -> &'static str {
         let name = self.onnx_name();
-        NAMES.iter().find(|(onnx, _)| *onnx == name).map_or("?", |(_, mnemonic)| mnemonic)
+        NAMES.iter().find(|(onnx, ..)| *onnx == name).map_or("?", |(_, mnemonic, _)| mnemonic)
     }
 
     pub(super) fn from_text(mnemonic: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
-        let Some((name, _)) = NAMES.iter().find(|(_, m)| *m == mnemonic) else { return Ok(None) };
+        let Some((name, ..)) = NAMES.iter().find(|(_, m, _)| *m == mnemonic) else { return Ok(None) };
         Ok(Some(match *name {
             "Relu" => Activation::Relu,
             "LeakyRelu" => Activation::LeakyRelu { alpha: attrs.float("alpha")? },
@@ -217,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_name_reads_back() {
-        for (onnx, mnemonic) in NAMES {
+        for (onnx, mnemonic, _) in NAMES {
             let mut attrs = AttrMap::default();
             for name in ["alpha", "beta", "gamma", "min", "max"] {
                 attrs.insert(name.into(), Attr::Float(0.5)).unwrap();

@@ -1,5 +1,6 @@
 //! `Add` (of any number of operands), `Sub`, `Mul`, `Div`, `Pow`, `PRelu`, `Max`, `Min`.
 
+use super::OpClass;
 use crate::types::{Dim, TensorType};
 
 /// An elementwise function of two or more operands, with ONNX's (numpy's) broadcasting.
@@ -23,30 +24,39 @@ pub enum Arithmetic {
     Min,
 }
 
-/// Every one with its name in the text form and ONNX's.
-const NAMES: [(Arithmetic, &str, &str); 8] = [
-    (Arithmetic::Add, "add", "Add"),
-    (Arithmetic::Sub, "sub", "Sub"),
-    (Arithmetic::Mul, "mul", "Mul"),
-    (Arithmetic::Div, "div", "Div"),
-    (Arithmetic::Pow, "pow", "Pow"),
-    (Arithmetic::PRelu, "prelu", "PRelu"),
-    (Arithmetic::Max, "max", "Max"),
-    (Arithmetic::Min, "min", "Min"),
+/// Every one with its name in the text form, ONNX's, and its class.
+const NAMES: [(Arithmetic, &str, &str, OpClass); 8] = [
+    (Arithmetic::Add, "add", "Add", OpClass::Constant),
+    (Arithmetic::Sub, "sub", "Sub", OpClass::Constant),
+    (Arithmetic::Mul, "mul", "Mul", OpClass::Constant),
+    (Arithmetic::Div, "div", "Div", OpClass::Constant),
+    (Arithmetic::Pow, "pow", "Pow", OpClass::Constant),
+    (Arithmetic::PRelu, "prelu", "PRelu", OpClass::Activation),
+    (Arithmetic::Max, "max", "Max", OpClass::Activation),
+    (Arithmetic::Min, "min", "Min", OpClass::Activation),
 ];
 
 impl Arithmetic {
     pub(super) fn mnemonic(self) -> &'static str {
-        NAMES.iter().find(|(a, ..)| *a == self).map_or("?", |(_, mnemonic, _)| mnemonic)
+        NAMES.iter().find(|(a, ..)| *a == self).map_or("?", |(_, mnemonic, ..)| mnemonic)
     }
 
     /// ONNX's name.
     pub fn onnx_name(self) -> &'static str {
-        NAMES.iter().find(|(a, ..)| *a == self).map_or("?", |(.., onnx)| onnx)
+        NAMES.iter().find(|(a, ..)| *a == self).map_or("?", |(_, _, onnx, _)| onnx)
+    }
+
+    pub(super) fn class(self) -> OpClass {
+        NAMES.iter().find(|(a, ..)| *a == self).map_or(OpClass::Constant, |(.., class)| *class)
+    }
+
+    /// All with their classes.
+    pub(super) fn classes() -> impl Iterator<Item = (&'static str, OpClass)> {
+        NAMES.into_iter().map(|(_, _, onnx, class)| (onnx, class))
     }
 
     pub(super) fn from_text(mnemonic: &str) -> Option<Self> {
-        NAMES.iter().find(|(_, m, _)| *m == mnemonic).map(|(a, ..)| *a)
+        NAMES.iter().find(|(_, m, ..)| *m == mnemonic).map(|(a, ..)| *a)
     }
 
     /// The broadcast type of all operands.

@@ -2,6 +2,7 @@
 
 mod activation;
 mod bilinear;
+mod class;
 mod conv;
 mod elementwise;
 mod gemm;
@@ -13,6 +14,7 @@ mod window;
 
 pub use activation::Activation;
 pub use bilinear::bilinear_shares;
+pub use class::OpClass;
 pub use conv::Conv;
 pub use elementwise::Arithmetic;
 pub use gemm::Gemm;

@@ -325,7 +325,7 @@ impl Relevance {
     /// `LAYER.RULE` of a linear layer, or `OP.KIND` of a derivative.
     fn dotted_from_text(mnemonic: &str, attrs: &mut AttrMap) -> Result<Option<Self>, String> {
         let Some((layer, rule)) = mnemonic.split_once('.') else { return Ok(None) };
-        let kind = Surrogate::ALL.iter().find(|(name, _)| *name == rule).map(|(_, kind)| *kind);
+        let kind = rule.parse().ok();
         let gradient = kind == Some(Surrogate::Gradient);
         if gradient && let Some(op) = Self::normalisation_from_text(layer, attrs)? {
             return Ok(Some(op));

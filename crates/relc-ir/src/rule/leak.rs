@@ -1,8 +1,6 @@
 //! Where relevance goes that a rule does not pass on.
 
-use std::str::FromStr;
-
-use super::{name_of, named};
+use crate::names;
 
 /// Where relevance goes that a rule does not pass on: per output `lost_j = R_j - sum_p s_pj sum_q sum_i x_q,i w_q,ij`,
 /// what bias, stabiliser and clipping took.
@@ -19,28 +17,7 @@ pub enum Leak {
     Flat,
 }
 
-impl Leak {
-    /// Every policy with its name.
-    pub const ALL: [(&'static str, Leak); 4] = [
-        ("lost", Leak::Lost),
-        ("proportional", Leak::Proportional),
-        ("zplus", Leak::Zplus),
-        ("flat", Leak::Flat),
-    ];
-
-    /// The name.
-    pub fn name(self) -> &'static str {
-        name_of(&Self::ALL, self)
-    }
-}
-
-impl FromStr for Leak {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        named("leak", &Self::ALL, name)
-    }
-}
+names!(Leak, "leak", 4, ["lost" => Lost, "proportional" => Proportional, "zplus" => Zplus, "flat" => Flat]);
 
 /// What happens to relevance that arrives where the denominator is too small to divide by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Fallback, Leak, Stabiliser, name_of, named};
+use super::{Fallback, Leak, Stabiliser};
 use crate::attr::{Attr, AttrMap, Attrs};
+use crate::names;
+use crate::names::{UnknownName, name_of, named};
 
 /// Which form of the layer's input enters a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +67,7 @@ impl WeightPart {
     ///
     /// # Errors
     /// If there is none; lists them.
-    pub fn from_name(name: &str) -> Result<Self, String> {
+    pub fn from_name(name: &str) -> Result<Self, UnknownName> {
         named("weight", &WEIGHTS, name)
     }
 }
@@ -103,12 +105,32 @@ impl fmt::Display for Product {
     }
 }
 
-impl FromStr for Product {
-    type Err = String;
+/// A text that is no part of a rule.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartError {
+    /// An input, weight, bias or condition that there is not.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// A term that is no product.
+    #[error("got the term \"{0}\", expected INPUT*WEIGHT")]
+    Term(String),
+    /// A scale that is no number.
+    #[error("got the scale \"{0}\", expected x2.0")]
+    Scale(String),
+    /// Something else.
+    #[error("got \"{0}\" in a part, expected INPUT*WEIGHT, xSCALE, b.., z.., undivided")]
+    Token(String),
+    /// No term at all.
+    #[error("got a part without a term, expected INPUT*WEIGHT")]
+    Empty,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (input, weight) =
-            text.split_once('*').ok_or_else(|| format!("got the term \"{text}\", expected INPUT*WEIGHT"))?;
+impl FromStr for Product {
+    type Err = PartError;
+
+    fn from_str(text: &str) -> Result<Self, PartError> {
+        let (input, weight) = text.split_once('*').ok_or_else(|| PartError::Term(text.into()))?;
         Ok(Product { input: named("input", &INPUTS, input)?, weight: named("weight", &WEIGHTS, weight)? })
     }
 }
@@ -117,7 +139,7 @@ impl FromStr for Product {
 ///
 /// # Errors
 /// If one is malformed.
-pub fn products(text: &str) -> Result<Vec<Product>, String> {
+pub fn products(text: &str) -> Result<Vec<Product>, PartError> {
     text.split_whitespace().map(str::parse).collect()
 }
 
@@ -195,7 +217,7 @@ impl Condition {
     ///
     /// # Errors
     /// If there is none; lists them.
-    pub fn from_name(name: &str) -> Result<Self, String> {
+    pub fn from_name(name: &str) -> Result<Self, UnknownName> {
         named("condition", &CONDITIONS, name)
     }
 }
@@ -211,8 +233,7 @@ pub enum BiasPolicy {
     All,
 }
 
-const POLICIES: [(&str, BiasPolicy); 3] =
-    [("exclude", BiasPolicy::Exclude), ("include", BiasPolicy::Include), ("all", BiasPolicy::All)];
+names!(BiasPolicy, "bias policy", 3, ["exclude" => Exclude, "include" => Include, "all" => All]);
 
 impl BiasPolicy {
     /// Whether a bias enters; `folded` says that folding made it.
@@ -222,11 +243,6 @@ impl BiasPolicy {
             BiasPolicy::Include => !folded,
             BiasPolicy::All => true,
         }
-    }
-
-    /// The name.
-    pub fn name(self) -> &'static str {
-        name_of(&POLICIES, self)
     }
 }
 
@@ -283,9 +299,9 @@ impl fmt::Display for Part {
 }
 
 impl FromStr for Part {
-    type Err = String;
+    type Err = PartError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PartError> {
         let mut part = Part::new(Vec::new());
         for token in text.split_whitespace() {
             if token == "+" {
@@ -294,7 +310,7 @@ impl FromStr for Part {
                 part.terms.push(token.parse()?);
             } else if let Some(scale) = token.strip_prefix('x') {
                 let number = scale.parse().ok().filter(|v: &f64| v.is_finite());
-                part.scale = number.ok_or_else(|| format!("got the scale \"{token}\", expected x2.0"))?;
+                part.scale = number.ok_or_else(|| PartError::Scale(token.into()))?;
             } else if token.starts_with('b') {
                 part.bias = named("bias", &BIASES, token)?;
             } else if token.starts_with('z') {
@@ -302,13 +318,11 @@ impl FromStr for Part {
             } else if token == UNDIVIDED {
                 part.divides = false;
             } else {
-                return Err(format!(
-                    "got \"{token}\" in a part, expected INPUT*WEIGHT, xSCALE, b.., z.., undivided"
-                ));
+                return Err(PartError::Token(token.into()));
             }
         }
         if part.terms.is_empty() {
-            return Err("got a part without a term, expected INPUT*WEIGHT".into());
+            return Err(PartError::Empty);
         }
         Ok(part)
     }
@@ -447,13 +461,14 @@ impl LinearRule {
     /// If one is missing or malformed.
     pub fn from_attrs(name: &str, attrs: &mut AttrMap) -> Result<Self, String> {
         let text = attrs.text("terms")?;
-        let parts = text.split('|').map(str::parse).collect::<Result<Vec<Part>, _>>()?;
+        let parts =
+            text.split('|').map(str::parse).collect::<Result<Vec<Part>, _>>().map_err(|e| e.to_string())?;
         let mut rule = LinearRule::new(name, parts);
         let [plus, signed, relative] =
             ["plus_eps", "signed_eps", "relative_eps"].map(|name| attrs.float(name).ok());
         rule.stabiliser = Stabiliser::of(plus, signed, relative)?;
         if let Ok(word) = attrs.word("bias") {
-            rule.bias = named("bias", &POLICIES, &word)?;
+            rule.bias = word.parse()?;
         }
         if let Ok(word) = attrs.word("fallback") {
             rule.fallback = named("fallback", &[("none", Fallback::None), ("flat", Fallback::Flat)], &word)?;
@@ -515,7 +530,7 @@ mod tests {
                 assert_eq!(Product { input, weight }.to_string(), text);
             }
         }
-        assert!("a*w++".parse::<Product>().unwrap_err().contains("expected one of w, w+"));
+        assert!("a*w++".parse::<Product>().unwrap_err().to_string().contains("expected one of w, w+"));
     }
 
     #[test]
@@ -530,8 +545,8 @@ mod tests {
                 }
             }
         }
-        assert!("a*w y".parse::<Part>().unwrap_err().contains("expected INPUT*WEIGHT"));
-        assert!("b+".parse::<Part>().unwrap_err().contains("without a term"));
+        assert!("a*w y".parse::<Part>().unwrap_err().to_string().contains("expected INPUT*WEIGHT"));
+        assert_eq!("b+".parse::<Part>(), Err(PartError::Empty));
     }
 
     #[test]

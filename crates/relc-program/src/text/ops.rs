@@ -1,7 +1,8 @@
 //! The text form of what steps do: a mnemonic and attributes.
 
+use relc_ir::names::{name_of, named};
 use relc_ir::op::{Arithmetic, AveragePool, MaxPool};
-use relc_ir::rule::{Condition, Surrogate, WeightPart, name_of, named};
+use relc_ir::rule::{Condition, WeightPart};
 use relc_ir::{Attr, AttrMap, Attrs, Op};
 
 use crate::conv::{ConvSpec, Direction};
@@ -220,7 +221,7 @@ impl StepOp {
         }
         if let Some(kind) = mnemonic.strip_prefix(DERIVATIVE) {
             attrs.finish()?;
-            return Ok(StepOp::Derivative(named("derivative", &Surrogate::ALL, kind)?));
+            return Ok(StepOp::Derivative(kind.parse()?));
         }
         match Op::from_text(mnemonic, attrs)? {
             Op::Activation(activation) => Ok(StepOp::Activation(activation)),

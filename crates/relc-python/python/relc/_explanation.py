@@ -29,7 +29,7 @@ class Join:
     fork : str
         The node where the branches part.
     skip : str
-        ``"identity"``, ``"projection"`` or ``"resample"``.
+        ``"identity"``, ``"projection"`` or ``"unweighted"``.
     skip_share : tuple of float
         The share of the relevance, in magnitude, that took the skip, for each sample.
     """

@@ -1,5 +1,6 @@
 //! A preset's file as serde reads it.
 
+use relc_ir::names::UnknownName;
 use relc_ir::rule::{BiasPolicy, GatePolicy, SplitPolicy};
 use relc_ir::spelling::did_you_mean;
 use serde::Deserialize;
@@ -86,8 +87,9 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
     let missing = |key: &str| {
         malformed(0, format!("missing field `{key}`, which only a preset that extends another may leave out"))
     };
-    let split: Option<SplitPolicy> = raw.split.map(|s| s.parse()).transpose().map_err(|e| malformed(0, e))?;
-    let gate: Option<GatePolicy> = raw.gate.map(|g| g.parse()).transpose().map_err(|e| malformed(0, e))?;
+    let unknown = |line: usize| move |e: UnknownName| malformed(line, e.to_string());
+    let split: Option<SplitPolicy> = raw.split.map(|s| s.parse()).transpose().map_err(unknown(0))?;
+    let gate: Option<GatePolicy> = raw.gate.map(|g| g.parse()).transpose().map_err(unknown(0))?;
     let mut preset = match base {
         Some(base) => base,
         None => Preset {
@@ -131,7 +133,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Preset, PresetError> {
         let RawSplit { name: glob, policy } = spanned.into_inner();
         preset.splits.push(SplitLine {
             name: NameGlob::new(&glob).map_err(|e| malformed(number, e))?,
-            policy: policy.parse().map_err(|e| malformed(number, e))?,
+            policy: policy.parse().map_err(unknown(number))?,
             origin: format!("preset {from}, line {number}"),
         });
     }

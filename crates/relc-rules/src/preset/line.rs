@@ -1,10 +1,11 @@
 //! A rule line: what it asks for, checked, and the rule that it builds.
 
 use relc_ir::Op;
+use relc_ir::names::named;
+use relc_ir::op::OpClass;
 use relc_ir::rule::{
     BiasPolicy, Bounds, Fallback, Frame, Leak, LinearRule, Part, PoolWindow, Rule, Stabiliser, Surrogate,
 };
-use relc_ir::spelling::did_you_mean;
 use serde::{Deserialize, Serialize};
 
 use super::Line;
@@ -13,56 +14,6 @@ use super::file::RawBias;
 use super::own::{Asked, OwnRule};
 use crate::glob::NameGlob;
 use crate::rules::{InputForm, alpha_beta, epsilon, flat, gamma, gradient, norm, wsquare, zbox, zplus};
-
-/// The ops that a rule line may name.
-const OPS: [&str; 46] = [
-    "Conv",
-    "Gemm",
-    "AveragePool",
-    "GlobalAveragePool",
-    "MaxPool",
-    "Relu",
-    "LeakyRelu",
-    "Clip",
-    "Sigmoid",
-    "HardSigmoid",
-    "HardSwish",
-    "Swish",
-    "Gelu",
-    "Mish",
-    "Elu",
-    "Celu",
-    "Selu",
-    "ThresholdedRelu",
-    "Softplus",
-    "Softsign",
-    "Tanh",
-    "Erf",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Reciprocal",
-    "Abs",
-    "Neg",
-    "PRelu",
-    "Pow",
-    "Max",
-    "Min",
-    "BatchNormalization",
-    "MeanVarianceNormalization",
-    "Softmax",
-    "LogSoftmax",
-    "Reshape",
-    "Expand",
-    "Transpose",
-    "Slice",
-    "Concat",
-    "Pad",
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-];
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,6 +99,15 @@ pub(super) struct RawLine {
     spread: Option<bool>,
 }
 
+/// The ops that a line names, itself or by their classes: each once, in the order of [`OpClass::ops`].
+fn members(asked: Vec<String>) -> Result<Vec<&'static str>, String> {
+    let known: Vec<(&'static str, OpClass)> = OpClass::ALL.into_iter().chain(OpClass::ops()).collect();
+    asked.iter().try_for_each(|name| named("op", &known, name).map(|_| ()))?;
+    let is_asked =
+        |(op, class): &(&str, OpClass)| asked.iter().any(|name| name == op || name == class.name());
+    Ok(OpClass::ops().filter(is_asked).map(|(op, _)| op).collect())
+}
+
 /// What a line asks for, once checked.
 #[derive(Clone, Debug)]
 pub(super) struct RuleLine {
@@ -176,11 +136,7 @@ impl RawLine {
             (Some(low), Some(high)) => Some(Bounds { low: low.into(), high: high.into() }),
             _ => return Err("got one of low and high, expected both or none".into()),
         };
-        let ops: Vec<String> = self.op.map(Into::into).unwrap_or_default();
-        if let Some(unknown) = ops.iter().find(|op| !OPS.contains(&op.as_str())) {
-            let hint = did_you_mean(unknown, OPS);
-            return Err(format!("got the op \"{unknown}\", expected one of {}{hint}", OPS.join(", ")));
-        }
+        let ops = members(self.op.map(Into::into).unwrap_or_default())?;
         let name = self.name.map(|n| NameGlob::new(&n)).transpose()?;
         let rule = RuleLine {
             rule: self.rule.rule,

@@ -13,7 +13,8 @@
 //! gate = "signal"           # optional: signal | half: what a gate takes of a product's relevance
 //!
 //! [[rule]]                  # of several lines that match a node, the last one decides
-//! op = ["Conv", "Gemm"]     # optional: ONNX's names
+//! op = ["Conv", "@shape"]   # optional: ONNX's names, or classes of them: @activation, @function, @constant,
+//!                           # @normalization, @shape, @layer (docs/how-to/add-a-rule.md lists their ops)
 //! name = "layer4*"          # optional: a glob on the node's name
 //! position = "first"        # optional: first | last: no weighted layer before, or after
 //! depth = "0.6.."           # optional: from which fraction of the network's weighted layers on (or "0.2..0.6"), or
@@ -57,9 +58,9 @@ mod own;
 
 pub use error::PresetError;
 
-use relc_ir::Op;
 use relc_ir::rule::{BiasPolicy, Bounds, GatePolicy, Rule, SplitPolicy};
 use relc_ir::spelling::did_you_mean_glob;
+use relc_ir::{Op, names};
 use serde::Deserialize;
 
 use crate::glob::NameGlob;
@@ -80,19 +81,7 @@ pub enum BatchNormPolicy {
     FoldAsZennit,
 }
 
-impl BatchNormPolicy {
-    /// Every policy with its name.
-    pub const ALL: [(&'static str, BatchNormPolicy); 3] = [
-        ("keep", BatchNormPolicy::Keep),
-        ("fold", BatchNormPolicy::Fold),
-        ("fold-as-zennit", BatchNormPolicy::FoldAsZennit),
-    ];
-
-    /// The name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, p)| *p == self).map_or("keep", |(name, _)| name)
-    }
-}
+names!(BatchNormPolicy, "BatchNormalization policy", 3, ["keep" => Keep, "fold" => Fold, "fold-as-zennit" => FoldAsZennit]);
 
 /// Where a node lies among the weighted layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,7 +172,7 @@ pub struct Mask {
 #[derive(Clone, Debug)]
 struct Line {
     /// Empty: every op.
-    ops: Vec<String>,
+    ops: Vec<&'static str>,
     name: Option<NameGlob>,
     first: bool,
     last: bool,
@@ -201,7 +190,7 @@ struct SplitLine {
 
 impl Line {
     fn matches(&self, op: &Op, name: &str, place: Place) -> bool {
-        (self.ops.is_empty() || self.ops.iter().any(|o| o == op.onnx_name()))
+        (self.ops.is_empty() || self.ops.contains(&op.onnx_name()))
             && (!self.first || place.depth == 0)
             && (!self.last || place.last)
             && self.depth.is_none_or(|depth| depth.holds(place))
@@ -392,7 +381,7 @@ impl Preset {
             let near = || {
                 let ops = nodes
                     .iter()
-                    .filter(|(op, _, _)| line.ops.is_empty() || line.ops.iter().any(|o| o == op.onnx_name()));
+                    .filter(|(op, _, _)| line.ops.is_empty() || line.ops.contains(&op.onnx_name()));
                 did_you_mean_glob(glob.as_str(), ops.map(|(_, name, _)| *name))
             };
             (!fits).then(|| message(glob, &line.origin, "node of the line's ops and place", near()))

@@ -49,7 +49,11 @@ impl OwnRule {
         if parts.is_empty() {
             return Err("got no parts, expected one or more, such as \"a+*w+ a-*w-\"".into());
         }
-        let parts = parts.iter().map(|part| part.parse()).collect::<Result<Vec<Part>, _>>()?;
+        let parts = parts
+            .iter()
+            .map(|part| part.parse())
+            .collect::<Result<Vec<Part>, _>>()
+            .map_err(|e| e.to_string())?;
         if parts.len() > 1 && parts.iter().any(|part| !part.divides) {
             return Err("got several parts of which one is undivided, expected such a part alone".into());
         }

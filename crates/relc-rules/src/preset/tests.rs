@@ -155,3 +155,37 @@ fn a_changed_copy_under_a_shipped_name_is_modified() {
     assert_eq!(filled.title(), "epsilon_gamma_box");
     assert_ne!(filled.hash(), boxed.hash());
 }
+
+/// A class stands for its ops, in whatever order they are named: the text, and so the hash, is one.
+#[test]
+fn classes_stand_for_their_ops() {
+    let preset = |ops: &str| {
+        let text =
+            format!("extends = 'conserve'\n[[rule]]\nop = {ops}\nrule = 'epsilon'\nsigned_eps = 1e-6\n");
+        Preset::parse(&text, "mine").unwrap()
+    };
+    let [class, ops] =
+        ["'@shape'", "['Concat', 'Slice', 'Slice', 'Transpose', 'Expand', 'Reshape']"].map(preset);
+    assert_eq!(class.canonical(), ops.canonical());
+    assert_ne!(class.hash(), preset("['Concat', 'Slice']").hash());
+    check_error("extends='conserve'\n[[rule]]\nop='@shapes'\nrule='pass'\n", "did you mean \"@shape\"?");
+    check_error("extends='conserv'\n", "did you mean \"conserve\"?");
+}
+
+/// No list of activations to forget one in: every op that rules are asked for has one in every preset.
+#[test]
+fn every_preset_has_a_rule_for_every_activation() {
+    use relc_ir::op::{Activation, Arithmetic};
+    let ops = [
+        Op::Activation(Activation::Softsign),
+        Op::Activation(Activation::Mish),
+        Op::Arithmetic(Arithmetic::PRelu),
+        Op::Arithmetic(Arithmetic::Div),
+    ];
+    for name in Preset::names() {
+        let preset = Preset::named(name).unwrap();
+        for op in &ops {
+            assert!(preset.rule(op, "", Place::default()).is_some(), "{name}: {}", op.onnx_name());
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
 use relc_ir::ledger::Ledger;
-use relc_ir::spelling::did_you_mean;
+use relc_ir::names::UnknownName;
 use relc_rules::{Preset, PresetError, SeedKind};
 use serde::Serialize;
 
@@ -125,11 +125,34 @@ pub const METHODS: [&str; 9] = [
     "random",
 ];
 
+/// A method that can't be.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MethodError {
+    /// There is none of that name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// No samples.
+    #[error("got 0 samples (--samples), expected 1 or more")]
+    NoSamples,
+    /// Noise without sense.
+    #[error("got the noise {0} (--sigma), expected a number above 0, such as 0.15")]
+    Sigma(f64),
+    /// An option that is another method's.
+    #[error("the method {method} has no use for {option}; leave it out")]
+    Stray {
+        /// The method.
+        method: String,
+        /// The option.
+        option: &'static str,
+    },
+}
+
 impl FromStr for Method {
-    type Err = String;
+    type Err = MethodError;
 
     /// The method of that name with its defaults.
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, MethodError> {
         Method::new(name, &MethodOptions::default())
     }
 }
@@ -139,13 +162,13 @@ impl Method {
     ///
     /// # Errors
     /// If there is none, or an option has no sense or is another method's.
-    pub fn new(name: &str, options: &MethodOptions) -> Result<Method, String> {
+    pub fn new(name: &str, options: &MethodOptions) -> Result<Method, MethodError> {
         let MethodOptions { samples, sigma, layer, seed } = options.clone();
         if samples == Some(0) {
-            return Err("got 0 samples (--samples), expected 1 or more".into());
+            return Err(MethodError::NoSamples);
         }
         if let Some(sigma) = sigma.filter(|s| !(*s > 0.0 && s.is_finite())) {
-            return Err(format!("got the noise {sigma} (--sigma), expected a number above 0, such as 0.15"));
+            return Err(MethodError::Sigma(sigma));
         }
         let takes = |takes_samples: bool, takes_layer: bool, takes_seed: bool| {
             let smooth = name == "smoothgrad";
@@ -156,7 +179,7 @@ impl Method {
                 (seed.is_some() && !takes_seed, "a seed of random numbers (--rng-seed)"),
             ];
             match stray.iter().find(|(stray, _)| *stray) {
-                Some((_, what)) => Err(format!("the method {name} has no use for {what}; leave it out")),
+                Some((_, option)) => Err(MethodError::Stray { method: name.into(), option }),
                 None => Ok(()),
             }
         };
@@ -201,11 +224,8 @@ impl Method {
                 Method::Random { seed: seed_or }
             }
             _ => {
-                let hint = did_you_mean(name, METHODS);
-                return Err(format!(
-                    "got the method \"{name}\", expected one of {}{hint}",
-                    METHODS.join(", ")
-                ));
+                let (name, known) = (name.to_string(), METHODS.to_vec());
+                return Err(UnknownName { what: "method", name, known, other: None }.into());
             }
         })
     }

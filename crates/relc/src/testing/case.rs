@@ -3,6 +3,7 @@
 use std::fmt;
 
 use relc_cpu::Isa;
+use relc_ir::names::UnknownName;
 use relc_ir::spelling::did_you_mean;
 use relc_ir::{Graph, IrError, parse};
 use relc_passes::{Pass, PassError};
@@ -53,10 +54,10 @@ impl Header {
     pub(super) fn preset(&self) -> Result<Preset, FiletestError> {
         let mut preset = Preset::named(self.get("preset").unwrap_or("conserve"))?;
         if let Some(split) = self.get("split") {
-            preset = preset.with_split(split.parse().map_err(FiletestError::Option)?);
+            preset = preset.with_split(split.parse().map_err(unknown)?);
         }
         if let Some(gate) = self.get("gate") {
-            preset = preset.with_gate(gate.parse().map_err(FiletestError::Option)?);
+            preset = preset.with_gate(gate.parse().map_err(unknown)?);
         }
         if let Some(mask) = self.get("mask") {
             preset = preset.with_mask(mask).map_err(FiletestError::Option)?;
@@ -77,12 +78,12 @@ impl Header {
     /// What happens to BatchNormalization.
     pub(super) fn batchnorm(&self) -> Result<BatchNormPolicy, FiletestError> {
         let wanted = self.get("batchnorm").unwrap_or("keep");
-        let found = BatchNormPolicy::ALL.into_iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, policy)| policy).ok_or_else(|| {
-            let names = BatchNormPolicy::ALL.map(|(name, _)| name).join(", ");
-            FiletestError::Option(format!("got batchnorm: {wanted}, expected one of {names}"))
-        })
+        wanted.parse().map_err(unknown)
     }
+}
+
+fn unknown(name: UnknownName) -> FiletestError {
+    FiletestError::Option(name.to_string())
 }
 
 impl fmt::Display for Header {

@@ -1,0 +1,115 @@
+//! Classes of ops: what a preset's line names in one word, so that a new op needs no line.
+
+use super::{Activation, Arithmetic, Op, Softmax};
+use crate::names;
+
+/// What a rule sees in an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpClass {
+    /// An elementwise function that bends its operand: relevance may pass it unchanged.
+    Activation,
+    /// An elementwise function that says nothing of how its operand counts: only its derivative does.
+    Function,
+    /// Arithmetic of a value with a constant; of two computed values it is a join or a gate.
+    Constant,
+    /// A normalisation.
+    Normalization,
+    /// A change of shape or order that keeps the values.
+    Shape,
+    /// A sum over a window or a layer, and whatever needs a rule of its own.
+    Layer,
+}
+
+names!(OpClass, "class of ops", 6, [
+    "@activation" => Activation,
+    "@function" => Function,
+    "@constant" => Constant,
+    "@normalization" => Normalization,
+    "@shape" => Shape,
+    "@layer" => Layer,
+]);
+
+/// The ops that are no elementwise functions, with their classes.
+const OTHERS: [(&str, OpClass); 15] = [
+    ("Conv", OpClass::Layer),
+    ("Gemm", OpClass::Layer),
+    ("AveragePool", OpClass::Layer),
+    ("GlobalAveragePool", OpClass::Layer),
+    ("MaxPool", OpClass::Layer),
+    ("Pad", OpClass::Layer),
+    ("Softmax", OpClass::Layer),
+    ("LogSoftmax", OpClass::Layer),
+    ("BatchNormalization", OpClass::Normalization),
+    ("MeanVarianceNormalization", OpClass::Normalization),
+    ("Reshape", OpClass::Shape),
+    ("Expand", OpClass::Shape),
+    ("Transpose", OpClass::Shape),
+    ("Slice", OpClass::Shape),
+    ("Concat", OpClass::Shape),
+];
+
+impl OpClass {
+    /// ONNX's names of the ops that a rule line may name, with their classes.
+    pub fn ops() -> impl Iterator<Item = (&'static str, OpClass)> {
+        OTHERS.into_iter().chain(Activation::classes()).chain(Arithmetic::classes())
+    }
+
+    /// ONNX's names of its ops.
+    pub fn members(self) -> impl Iterator<Item = &'static str> {
+        OpClass::ops().filter(move |(_, class)| *class == self).map(|(name, _)| name)
+    }
+}
+
+impl Op {
+    /// The class; `None` for what no rule line names: inputs and weights, relevance, and what the passes replace.
+    pub fn class(&self) -> Option<OpClass> {
+        match self {
+            Op::Input
+            | Op::Constant
+            | Op::MatMul
+            | Op::ReduceMean(_)
+            | Op::Activation(Activation::Identity | Activation::Dropout)
+            | Op::Relevance(_) => None,
+            Op::Conv(_)
+            | Op::Gemm(_)
+            | Op::MaxPool(_)
+            | Op::AveragePool(_)
+            | Op::GlobalAveragePool
+            | Op::Softmax(Softmax { .. })
+            | Op::Pad(_) => Some(OpClass::Layer),
+            Op::BatchNormalization(_) | Op::MeanVarianceNormalization(_) => Some(OpClass::Normalization),
+            Op::Activation(activation) => activation.class(),
+            Op::Arithmetic(arithmetic) => Some(arithmetic.class()),
+            Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Slice(_) | Op::Concat(_) => {
+                Some(OpClass::Shape)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_and_ops_agree() {
+        let ops = [
+            Op::GlobalAveragePool,
+            Op::Activation(Activation::Neg),
+            Op::Activation(Activation::Softsign),
+            Op::Activation(Activation::Sqrt),
+            Op::Arithmetic(Arithmetic::Max),
+            Op::Arithmetic(Arithmetic::Pow),
+            Op::Softmax(Softmax { axis: 1, log: true }),
+        ];
+        for op in ops {
+            let listed = OpClass::ops().find(|(name, _)| *name == op.onnx_name());
+            assert_eq!(listed.map(|(_, class)| class), op.class(), "{}", op.onnx_name());
+        }
+        let names: std::collections::BTreeSet<_> = OpClass::ops().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), OpClass::ops().count(), "a name stands twice");
+        assert!(OpClass::ALL.iter().all(|(_, class)| class.members().count() > 1));
+        assert_eq!(Op::Activation(Activation::Identity).class(), None);
+        assert!(!names.contains("Identity") && !names.contains("MatMul"));
+    }
+}
