@@ -7,35 +7,40 @@ use relc_ir::{Dim, Graph, Groups, Head, Op, TensorType, ValueId};
 
 use crate::builder::Builder;
 
-/// Every activation, with parameters that none has by default.
-const ACTIVATIONS: [Activation; 26] = [
-    Activation::Relu,
-    Activation::LeakyRelu { alpha: 0.2 },
-    Activation::Clip { min: -0.4, max: 0.6 },
-    Activation::Sigmoid,
-    Activation::HardSigmoid { alpha: 0.3, beta: 0.4 },
-    Activation::HardSwish,
-    Activation::Swish { alpha: 1.3 },
-    Activation::Gelu { tanh: false },
-    Activation::Gelu { tanh: true },
-    Activation::Mish,
-    Activation::Elu { alpha: 0.7 },
-    Activation::Celu { alpha: 0.6 },
-    Activation::Selu { alpha: 1.5, gamma: 1.1 },
-    Activation::ThresholdedRelu { alpha: 0.3 },
-    Activation::Softplus,
-    Activation::Softsign,
-    Activation::Tanh,
-    Activation::Erf,
-    Activation::Exp,
-    Activation::Log,
-    Activation::Sqrt,
-    Activation::Reciprocal,
-    Activation::Abs,
-    Activation::Neg,
-    Activation::Identity,
-    Activation::Dropout,
-];
+/// Every activation, `a` being the parameter of those that have one, and `b` the second.
+pub fn activations(a: f64, b: f64) -> Vec<Activation> {
+    let (min, max) = if a > b { (b, a) } else { (a, b) };
+    vec![
+        Activation::Relu,
+        Activation::LeakyRelu { alpha: a },
+        Activation::Clip { min, max },
+        Activation::Clip { min: f64::NEG_INFINITY, max: a },
+        Activation::Clip { min: a, max: f64::INFINITY },
+        Activation::Sigmoid,
+        Activation::HardSigmoid { alpha: a, beta: b },
+        Activation::HardSwish,
+        Activation::Swish { alpha: a },
+        Activation::Gelu { tanh: false },
+        Activation::Gelu { tanh: true },
+        Activation::Mish,
+        Activation::Elu { alpha: a },
+        Activation::Celu { alpha: a },
+        Activation::Selu { alpha: a, gamma: b },
+        Activation::ThresholdedRelu { alpha: a },
+        Activation::Softplus,
+        Activation::Softsign,
+        Activation::Tanh,
+        Activation::Erf,
+        Activation::Exp,
+        Activation::Log,
+        Activation::Sqrt,
+        Activation::Reciprocal,
+        Activation::Abs,
+        Activation::Neg,
+        Activation::Identity,
+        Activation::Dropout,
+    ]
+}
 
 /// All channels of an image, averaged and weighed: 3 outputs.
 fn headed(mut b: Builder, branches: &[ValueId]) -> Graph {
@@ -67,7 +72,7 @@ pub fn every_activation(seed: u64) -> Graph {
         }
         b.node(Op::Activation(*activation), &[value])
     };
-    let branches: Vec<ValueId> = ACTIVATIONS.iter().map(branch).collect();
+    let branches: Vec<ValueId> = activations(0.4, 1.1).iter().map(branch).collect(); // defaults of none
     headed(b, &branches)
 }
 

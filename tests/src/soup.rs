@@ -8,6 +8,7 @@ use relc_ir::op::{
 use relc_ir::{Dim, Graph, Op, ValueId};
 
 use crate::builder::Builder;
+use crate::every::activations;
 
 /// The shape `[C, H, W]` of every value.
 pub const SHAPE: [usize; 3] = [3, 4, 4];
@@ -22,37 +23,7 @@ fn parameter(rng: &mut fastrand::Rng) -> f64 {
 pub fn activation(rng: &mut fastrand::Rng) -> Activation {
     let mut number = || parameter(rng);
     let (a, b) = (number(), number());
-    let (min, max) = if a > b { (b, a) } else { (a, b) };
-    let all = [
-        Activation::Relu,
-        Activation::LeakyRelu { alpha: a },
-        Activation::Clip { min, max },
-        Activation::Clip { min: f64::NEG_INFINITY, max: a },
-        Activation::Clip { min: a, max: f64::INFINITY },
-        Activation::Sigmoid,
-        Activation::HardSigmoid { alpha: a, beta: b },
-        Activation::HardSwish,
-        Activation::Swish { alpha: a },
-        Activation::Gelu { tanh: false },
-        Activation::Gelu { tanh: true },
-        Activation::Mish,
-        Activation::Elu { alpha: a },
-        Activation::Celu { alpha: a },
-        Activation::Selu { alpha: a, gamma: b },
-        Activation::ThresholdedRelu { alpha: a },
-        Activation::Softplus,
-        Activation::Softsign,
-        Activation::Tanh,
-        Activation::Erf,
-        Activation::Exp,
-        Activation::Log,
-        Activation::Sqrt,
-        Activation::Reciprocal,
-        Activation::Abs,
-        Activation::Neg,
-        Activation::Identity,
-        Activation::Dropout,
-    ];
+    let all = activations(a, b);
     all[rng.usize(..all.len())]
 }
 

@@ -11,9 +11,10 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rayon::prelude::*;
 use relc::{Compiler, Engine, Preset};
+use relc_ir::op::{Activation, Window};
 use relc_tests::agreement::{AGREEMENT, Model, check, presets};
 use relc_tests::npz::Npz;
-use relc_tests::parts::{build, plans};
+use relc_tests::parts::{Head, Part, Plan, build, plans};
 use relc_tests::shared::skipped;
 
 /// How far logits may be from ONNX Runtime's, of their maximum: it sums in f32, as the compiled engine does.
@@ -36,19 +37,45 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// Two samples for a plan's network.
+fn input_of(plan: &Plan) -> ArrayD<f32> {
+    let mut rng = fastrand::Rng::with_seed(plan.seed ^ 1);
+    let [c, h, w] = plan.image;
+    let low = if plan.signed { -2.0 } else { 0.0 };
+    ArrayD::from_shape_simple_fn(vec![2, c, h, w], || low + rng.f32() * (2.0 - low))
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
     fn random_networks_agree_with_the_oracle_under_every_preset(plan in plans()) {
-        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 1);
-        let [c, h, w] = plan.image;
-        let low = if plan.signed { -2.0 } else { 0.0 };
-        let x = ArrayD::from_shape_simple_fn(vec![2, c, h, w], || low + rng.f32() * (2.0 - low));
+        let x = input_of(&plan);
         let graph = build(&plan);
         let problems = problems(Model::Graph(&graph), &x);
         prop_assert!(problems.is_empty(), "{}\n{}", problems.join("\n"), graph);
     }
+}
+
+/// What speaks against an output may be next to nothing where much relevance arrives: quotients a million times those beside
+/// them, which a sum that is none of theirs must not see.
+#[test]
+fn quotients_of_any_size_stay_where_they_belong() {
+    let window = Window::new([1, 1], [1, 1]);
+    let part = || Part::Conv { window, outputs: 3, depthwise: true, normalised: false };
+    let plan = Plan {
+        image: [1, 1, 9],
+        signed: false,
+        two_stems: None,
+        activation: Activation::ThresholdedRelu { alpha: 0.1 },
+        parts: vec![part(), part(), Part::SeveralJoins { ternary: false }],
+        head: Head::Mean,
+        softmax: false,
+        seed: 4063315314673593102,
+    };
+    let x = input_of(&plan);
+    let problems = problems(Model::Graph(&build(&plan)), &x);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 /// The models of `RELC_RANDOM_NETWORKS`, sorted; `None`, with a word on standard error, if it is not set.

@@ -125,3 +125,36 @@ fn folding_in_relc_equals_folding_on_export() {
         assert!(difference <= 1e-4, "{name}: differs by {difference:e} of the maximum");
     }
 }
+
+/// What `tools/make_reference.py` computed by dense matrices, of a network with both kinds of skips, negative scales of
+/// BatchNormalizations and biases of its own and of folding's.
+#[test]
+fn the_repositorys_own_reference_is_reproduced() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/reference");
+    let npz = Npz::open(format!("{folder}/net.npz"));
+    let (x, logits) = (npz.f32("x"), npz.f32("logits"));
+    let named = |name: &str| Preset::named(name).unwrap();
+    let include = named("epsilon_plus").with_bias(BiasPolicy::Include).unwrap();
+    for (array, preset) in [
+        ("paper", named("paper")),
+        ("conserve", named("conserve")),
+        ("epsilon_plus", named("epsilon_plus")),
+        ("epsilon_plus.include", include),
+    ] {
+        for (engine, tolerance) in [(Engine::InterpF64, 1e-6), (Engine::InterpF32, F32), (Engine::Jit, F32)] {
+            let compiler = Compiler::new(preset.clone()).engine(engine);
+            let explainer = compiler.compile(format!("{folder}/net.onnx")).unwrap();
+            let seed = Seed::Named(explainer.preset().seed);
+            let result = explainer.explain(x.view(), &seed, &Targets::Argmax).unwrap();
+            let label = format!("{array} {}", engine.name());
+            let off =
+                max_difference(&result.logits.mapv(|v| v as f32).into_dyn(), &logits) / max_abs(&logits);
+            assert!(off <= tolerance, "{label}: logits differ by {off:e} of the maximum");
+            let reference = npz.f32(array);
+            let off = max_difference(&result.explanations[0].relevance, &reference) / max_abs(&reference);
+            assert!(off <= tolerance, "{label}: differs by {off:e} of the maximum");
+        }
+    }
+    let [all, include] = ["epsilon_plus", "epsilon_plus.include"].map(|array| npz.f32(array));
+    assert!(max_difference(&all, &include) > 0.01 * max_abs(&all), "folding's biases take nothing");
+}

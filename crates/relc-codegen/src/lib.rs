@@ -12,9 +12,10 @@
 //!
 //! ```
 //! use relc_codegen::jit::{Binding, Target, compile};
-//! use relc_codegen::kernels::{Blocked, Halo, sum_relu};
+//! use relc_codegen::kernels::sum_relu;
+//! use relc_program::layout::{Blocked, Halo};
 //!
-//! let layout = Blocked { channels: 8, height: 2, width: 3, vector: 8, halo: Halo::default() };
+//! let layout = Blocked::new(8, 8, 2, 3, Halo::NONE)?;
 //! let kernel = sum_relu("add", &[layout; 2], layout, true);
 //! let compiled = compile(&[kernel], &Target::host()?)?;
 //! let add = compiled.get(0).ok_or("one kernel was compiled")?;
@@ -28,7 +29,8 @@
 //! Unsafe code is in two places: turning code addresses into functions and freeing their memory (`jit/memory.rs`), and
 //! vouching for what was compiled (`jit/mod.rs`).
 //!
-//! **Invariant:** nothing here knows of graphs, rules or relevance beyond the arithmetic of a kernel.
+//! **Invariant:** nothing here knows of graphs, steps or rules: of a program, kernels know the
+//! [layout](relc_program::layout) of tensors.
 
 pub mod interp;
 pub mod jit;

@@ -5,6 +5,7 @@
 //! plainly.
 
 use relc_ir::remark::Remarks;
+use relc_program::conv::Direction;
 use relc_program::layout::{Blocked, Halo};
 use relc_program::op::{Algorithm, ConvOp, Exactness};
 use relc_program::passes::ProgramPass;
@@ -99,12 +100,15 @@ fn form(conv: &ConvOp, from: &Blocked, to: &Blocked) -> Result<Form, String> {
     match conv.exactness {
         Exactness::Plain => Ok(best),
         // It has direct weights besides: for few pixels, a third copy is not worth its memory.
-        Exactness::Divisor if conv.non_negative && to.height() * to.width() < REPAIRED_PIXELS => {
+        Exactness::Divisor if conv.signs.agree() && to.height() * to.width() < REPAIRED_PIXELS => {
             Err("it has few pixels, for which a third copy of its weights is too much".into())
         }
-        Exactness::Divisor if conv.non_negative => Ok(best),
+        Exactness::Divisor if conv.signs.agree() => Ok(best),
         // Where terms cancel, the sum's own rounding is as large as that of the smaller form.
         Exactness::Divisor => Ok(Form::Two),
+        Exactness::Exact if conv.direction == Direction::Transposed => {
+            Err("its terms have no common size, and Winograd's sums depend on their neighbours'".into())
+        }
         Exactness::Exact => Err("its zeros have to be zeros".into()),
     }
 }

@@ -18,17 +18,9 @@ pub enum EngineError {
         /// Why not.
         reason: String,
     },
-    /// A node's first axis is not the batch.
-    #[error(
-        "{node} {does} its first axis, which must be the batch of every value; export the model with an input whose \
-         first axis is the batch, such as [N,C,H,W]"
-    )]
-    Batch {
-        /// The node.
-        node: String,
-        /// `moves` or `changes`.
-        does: &'static str,
-    },
+    /// The graph can't be lowered.
+    #[error(transparent)]
+    Lower(LowerError),
     /// The graph is not what the engine takes.
     #[error("{0}")]
     Malformed(String),
@@ -111,8 +103,7 @@ impl From<LowerError> for EngineError {
     fn from(error: LowerError) -> Self {
         match error {
             LowerError::Unsupported { node, reason } => EngineError::Unsupported { node, reason },
-            LowerError::Batch { node, does } => EngineError::Batch { node, does },
-            other => EngineError::Malformed(other.to_string()),
+            other => EngineError::Lower(other),
         }
     }
 }

@@ -143,7 +143,8 @@ pub struct Residue {
     pub sample: usize,
     /// `in - out - bias - stabiliser - clipped - padding`.
     pub absolute: f64,
-    /// Its magnitude over the larger of `sum |R|` in and `sum |R|` out.
+    /// Its magnitude over the larger of `sum |R|` in and `sum |R|` out, or over 1e-31 where both are smaller: below
+    /// that f32 underflows.
     pub relative: f64,
 }
 
@@ -163,6 +164,9 @@ pub enum LedgerError {
         tolerance: f64,
     },
 }
+
+/// Relevance of a smaller magnitude, `2^-126 / 2^-23`, about 1e-31, loses digits to underflow in f32.
+const DIGITS: f64 = f32::MIN_POSITIVE as f64 / f32::EPSILON as f64;
 
 /// `|x| / scale`, where nothing of nothing is 0.
 fn relative(x: f64, scale: f64) -> f64 {
@@ -197,7 +201,7 @@ impl Ledger {
         let accounts =
             self.entries.iter().flat_map(|e| e.samples.iter().enumerate().map(move |(i, a)| (e, i, a)));
         let residues = accounts.map(|(entry, sample, account)| {
-            let scale = account.magnitude_in.max(account.magnitude_out);
+            let scale = account.magnitude_in.max(account.magnitude_out).max(DIGITS);
             (relative(account.residue(), scale), entry, sample, account.residue())
         });
         let (relative, entry, sample, absolute) = residues.max_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -246,5 +250,44 @@ impl Add for Losses {
             padding: self.padding + other.padding,
             flat_fallback: self.flat_fallback + other.flat_fallback,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(accounts: &[(f64, f64)]) -> Ledger {
+        let account = |&(incoming, outgoing): &(f64, f64)| Account {
+            incoming,
+            outgoing,
+            magnitude_in: 3.0 * incoming.abs(),
+            magnitude_out: outgoing.abs(),
+            ..Account::default()
+        };
+        let entry = |(i, sums)| Entry {
+            node: NodeId(petgraph::graph::NodeIndex::new(i)),
+            label: format!("%r{i}"),
+            name: String::new(),
+            op: String::new(),
+            samples: vec![account(sums)],
+        };
+        Ledger { entries: accounts.iter().enumerate().map(entry).collect(), ..Ledger::default() }
+    }
+
+    #[test]
+    fn the_flow_is_that_of_the_node_where_it_is_largest() {
+        assert_eq!(ledger(&[(1.0, 1.0), (2.0, 7.0), (1.0, 1.0)]).flow(0), Some(7.0));
+        assert_eq!(ledger(&[(2.0, 1.0)]).flow(0), Some(6.0));
+        assert_eq!((ledger(&[]).flow(0), ledger(&[(1.0, 1.0)]).flow(1)), (None, None));
+    }
+
+    #[test]
+    fn books_are_off_by_a_fraction_of_the_relevance_and_underflow_is_no_fault() {
+        let worst = ledger(&[(1.0, 1.0), (1.0, 0.97)]).check(0.001).unwrap_err();
+        let LedgerError::Unbalanced { residue, .. } = worst;
+        assert_eq!((residue.label.as_str(), (residue.relative * 1e6).round()), ("%r1", 1e4));
+        ledger(&[(1e-38, 0.97e-38)]).check(1e-6).unwrap();
+        ledger(&[(1e-30, 0.97e-30)]).check(1e-6).unwrap_err();
     }
 }

@@ -125,8 +125,8 @@ pub struct ConvOp {
     pub weights: Weights,
     /// How exact its sums have to be.
     pub exactness: Exactness,
-    /// Whether no product that it sums is negative.
-    pub non_negative: bool,
+    /// The signs of the products that it sums.
+    pub signs: ProductSigns,
     /// How it is computed; none until choose-convolutions has run.
     pub algorithm: Option<Algorithm>,
     /// What is done with its sums.
@@ -155,6 +155,25 @@ pub enum WeightSource {
     Tap(f32),
 }
 
+/// The signs of the products that a convolution sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProductSigns {
+    /// Any: they may cancel, and a sum be far smaller than its products.
+    #[default]
+    Mixed,
+    /// None is negative.
+    NonNegative,
+    /// None is positive.
+    NonPositive,
+}
+
+impl ProductSigns {
+    /// Whether nothing cancels, so that a plain sum is exact to a fraction of itself.
+    pub fn agree(self) -> bool {
+        self != ProductSigns::Mixed
+    }
+}
+
 /// How exact the sums of a convolution have to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exactness {
@@ -162,8 +181,8 @@ pub enum Exactness {
     Plain,
     /// Something is divided by them, so each has to be exact to a fraction of itself.
     Divisor,
-    /// Something is divided by them, and nothing bounds how small they may be: they are summed plainly, and their zeros
-    /// are zeros.
+    /// Something is divided by them, and nothing bounds how small they may be; or they add up terms of which some may be
+    /// far larger than any sum. They are summed plainly: their zeros are zeros, and each depends on its own terms alone.
     Exact,
 }
 

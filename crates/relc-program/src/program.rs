@@ -275,12 +275,7 @@ impl Program {
         data: impl Into<Arc<[f64]>>,
     ) -> Result<String, String> {
         let constant = Constant::Derived(Derived::new(dims, data)?);
-        let mut names = (0..).map(|i| if i == 0 { base.to_string() } else { format!("{base}.{i}") });
-        // The same constant again is the same constant.
-        let free = names.find(|name| self.constants.get(name).is_none_or(|other| *other == constant));
-        let name = free.unwrap_or_default();
-        self.constants.insert(name.clone(), constant);
-        Ok(name)
+        Ok(add_named(&mut self.constants, base, constant))
     }
 
     /// The image of a value; of none that is not there.
@@ -345,4 +340,16 @@ impl Program {
         let named: BTreeSet<String> = self.steps().flat_map(|step| step.constants.iter().cloned()).collect();
         self.constants.retain(|name, _| named.contains(name));
     }
+}
+/// Adds a constant under a name that is like `base`: the same constant again is the same constant.
+pub(crate) fn add_named(
+    constants: &mut BTreeMap<String, Constant>,
+    base: &str,
+    constant: Constant,
+) -> String {
+    let mut names = (0..).map(|i| if i == 0 { base.to_string() } else { format!("{base}.{i}") });
+    let free = names.find(|name| constants.get(name).is_none_or(|other| *other == constant));
+    let name = free.unwrap_or_default();
+    constants.insert(name.clone(), constant);
+    name
 }

@@ -356,16 +356,7 @@ impl Explainer {
         for (count, data) in rounds(module, samples, data) {
             let mut session = module.session(count);
             let round = matrix(count, session.forward(data)?)?;
-            // For each target the seeds of the round's samples.
-            let mut seeds: Vec<Vec<f64>> = Vec::new();
-            for (index, row) in round.rows().into_iter().enumerate() {
-                let row = row.insert_axis(Axis(0)).to_owned();
-                let seed = seed.of_sample(first + index, samples, row.ncols())?;
-                for (at, targets) in targets.of(&seed, &row, first + index)?.into_iter().enumerate() {
-                    seeds.resize_with(seeds.len().max(at + 1), Vec::new);
-                    seeds[at].extend(seed.tensor(&row, head, &targets)?);
-                }
-            }
+            let seeds = seeds(seed, targets, &round, head, (first, samples))?;
             parts.resize_with(seeds.len(), Default::default);
             for (seed, (relevance, ledger)) in seeds.iter().zip(&mut parts) {
                 let explained = session.backward(seed, self.ledger)?;
@@ -427,6 +418,8 @@ pub(crate) enum Chosen<'a> {
     Asked(&'a Targets),
     /// Those of another run.
     Same(&'a [Explanation]),
+    /// One output of each sample; nothing that a seed tensor needs.
+    Given(&'a [usize]),
 }
 
 impl Chosen<'_> {
@@ -439,8 +432,31 @@ impl Chosen<'_> {
                 let of = |e: &Explanation| e.targets.get(samples.clone()).unwrap_or_default().to_vec();
                 Ok(explanations.iter().map(of).collect())
             }
+            Chosen::Given(targets) => {
+                Ok(vec![targets.get(first..first + logits.nrows()).unwrap_or(targets).to_vec()])
+            }
         }
     }
+}
+
+/// For each target the seeds `f64[round,K]` of a round's samples, of which the first is number `first` of `samples`.
+pub(crate) fn seeds(
+    seed: &Seed,
+    targets: Chosen<'_>,
+    round: &Array2<f64>,
+    head: Head,
+    (first, samples): (usize, usize),
+) -> Result<Vec<Vec<f64>>, RequestError> {
+    let mut seeds: Vec<Vec<f64>> = Vec::new();
+    for (index, row) in round.rows().into_iter().enumerate() {
+        let row = row.insert_axis(Axis(0)).to_owned();
+        let seed = seed.of_sample(first + index, samples, row.ncols())?;
+        for (at, targets) in targets.of(&seed, &row, first + index)?.into_iter().enumerate() {
+            seeds.resize_with(seeds.len().max(at + 1), Vec::new);
+            seeds[at].extend(seed.tensor(&row, head, &targets)?);
+        }
+    }
+    Ok(seeds)
 }
 
 /// The targets of a request: with a seed tensor, which needs none, the largest logit.

@@ -40,23 +40,26 @@ impl OpenSizes {
         sample.len() == fixed.len() && fixed.iter().zip(sample).all(fits)
     }
 
+    /// The explainer for a sample of these sizes. Nothing is locked while one is compiled: others are served.
     fn program(&self, sample: &[usize]) -> Result<Explainer, CompileError> {
+        if let Some(explainer) = self.kept(sample, None) {
+            return Ok(explainer);
+        }
+        let dims = std::iter::once(Dim::Batch).chain(sample.iter().copied().map(Dim::Fixed));
+        let explainer = self.compiler.clone().input_shape(dims.collect()).compile(self.model.clone())?;
+        Ok(self.kept(sample, Some(explainer.clone())).unwrap_or(explainer))
+    }
+
+    /// The explainer for these sizes that is kept, or `new`, which then is; it counts as the last that was used.
+    fn kept(&self, sample: &[usize], new: Option<Explainer>) -> Option<Explainer> {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = programs.iter().position(|(size, _)| size == sample).map(|i| programs.remove(i));
-        let (size, explainer) = match found {
-            Some(program) => program,
-            None => {
-                let dims = std::iter::once(Dim::Batch).chain(sample.iter().copied().map(Dim::Fixed));
-                let explainer =
-                    self.compiler.clone().input_shape(dims.collect()).compile(self.model.clone())?;
-                (sample.to_vec(), explainer)
-            }
-        };
-        programs.push((size, explainer.clone()));
+        let found = programs.iter().position(|(size, _)| size == sample).map(|i| programs.remove(i).1);
+        let explainer = found.or(new)?;
+        programs.push((sample.to_vec(), explainer.clone()));
         if programs.len() > KEPT {
             programs.remove(0);
         }
-        Ok(explainer)
+        Some(explainer)
     }
 }
 

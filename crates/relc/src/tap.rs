@@ -12,7 +12,7 @@ use relc_program::{BackendError, Module};
 use relc_rules::NameGlob;
 
 use crate::error::ExplainError;
-use crate::explainer::{Explainer, matrix, rounds};
+use crate::explainer::{Chosen, Explainer, matrix, rounds, seeds};
 use crate::request::{RequestError, Seed};
 
 /// The output of a node inside the network, and its relevance.
@@ -130,14 +130,8 @@ impl Explainer {
         for (count, data) in rounds(module, samples, data) {
             let mut session = module.session(count);
             let logits = matrix(count, session.forward(data)?)?;
-            let mut tensor = Vec::new();
-            for (index, row) in logits.rows().into_iter().enumerate() {
-                let row = row.insert_axis(Axis(0)).to_owned();
-                let seed = seed.of_sample(first + index, samples, row.ncols())?;
-                let target = targets.get(first + index..first + index + 1).unwrap_or(targets);
-                tensor.extend(seed.tensor(&row, graph.head, target)?);
-            }
-            session.backward(&tensor, false)?;
+            let seeds = seeds(seed, Chosen::Given(targets), &logits, graph.head, (first, samples))?;
+            session.backward(seeds.first().map_or(&[], Vec::as_slice), false)?;
             for ((node, arriving), [activation, relevance]) in reached.iter().zip(&mut parts) {
                 activation.extend(session.tap(own(*node))?);
                 relevance.extend(session.tap(*arriving)?);

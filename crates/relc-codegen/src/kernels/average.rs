@@ -1,6 +1,8 @@
 //! Average pools.
 
-use super::layout::Blocked;
+use relc_program::layout::Blocked;
+
+use super::layout::Addressed;
 use super::pool::{Site, for_windows};
 use super::window::Axis;
 use crate::kir::{Body, Idx, Kernel, KernelBuilder, Val};
@@ -30,7 +32,7 @@ const RUN: i64 = 64;
 pub fn average_pool(name: &str, x: Blocked, y: Blocked, pool: Average) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let (input, output) = (k.input("x", x.len()), k.output("y", y.len()));
-    k.tasks([("b", x.blocks())], |b, [block]| {
+    k.tasks([("b", x.block_count())], |b, [block]| {
         for_windows(b, &pool.axes, x.pixel(), block, |b, site| {
             let sum = if site.valid() > RUN {
                 let [rows, columns] = site.valid_taps();

@@ -1,6 +1,8 @@
 //! Kernels that map each element, or each four channels of a pixel, on their own.
 
-use super::layout::{Blocked, Position, for_vectors};
+use relc_program::layout::Blocked;
+
+use super::layout::{Addressed, Position, for_vectors};
 use crate::kir::{Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilder, Val};
 
 /// An operand of [`elementwise`].
@@ -29,8 +31,8 @@ impl<'a> Operand<'a> {
     fn len(&self, shape: &Blocked) -> usize {
         let len = match self {
             Operand::Tensor(_, layout) | Operand::Pixel(_, layout) => return layout.len(),
-            Operand::Channels(_) => shape.blocks().saturating_mul(shape.pixel()),
-            Operand::Plane(_) => i64::from(shape.height).saturating_mul(i64::from(shape.width)),
+            Operand::Channels(_) => shape.block_count().saturating_mul(shape.pixel()),
+            Operand::Plane(_) => shape.image().iter().product(),
         };
         usize::try_from(len).unwrap_or(usize::MAX)
     }
@@ -41,7 +43,7 @@ impl<'a> Operand<'a> {
             Operand::Pixel(_, layout) => b.load4(buffer, layout.at(&at.block, 0, 0) + &at.v),
             Operand::Channels(_) => b.load4(buffer, &at.block * shape.pixel() + &at.v),
             Operand::Plane(_) => {
-                let pixel: Idx = &at.y * i64::from(shape.width) + &at.x;
+                let pixel: Idx = &at.y * shape.image()[1] + &at.x;
                 b.load_splat(buffer, pixel)
             }
         }

@@ -1,91 +1,51 @@
-//! The blocked layout of activations and relevance.
+//! How kernels address the blocked layout of activations and relevance.
+
+use relc_program::layout::Blocked;
 
 use crate::kir::{Body, Idx, Var};
 
-/// Zero pixels around a plane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Halo {
-    /// Rows above.
-    pub top: u32,
-    /// Rows below.
-    pub bottom: u32,
-    /// Columns on the left.
-    pub left: u32,
-    /// Columns on the right.
-    pub right: u32,
-}
-
-impl Halo {
-    /// The same on all sides.
-    pub fn uniform(size: u32) -> Self {
-        Halo { top: size, bottom: size, left: size, right: size }
-    }
-}
-
-/// One sample of a tensor as f32 `[ceil(C/V)][top + H + bottom][left + W + right][V]`; channels beyond C and the halo
-/// are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Blocked {
-    /// C, at least 1.
-    pub channels: u32,
-    /// H, at least 1.
-    pub height: u32,
-    /// W, at least 1.
-    pub width: u32,
-    /// V, at least 1; a multiple of 4.
-    pub vector: u32,
-    /// The frame.
-    pub halo: Halo,
-}
-
-impl Blocked {
-    /// Blocks of channels.
-    pub fn blocks(&self) -> i64 {
-        i64::from(self.channels.div_ceil(self.vector.max(1)))
-    }
-
-    /// Elements from one row to the next.
-    pub fn row(&self) -> i64 {
-        let width = i64::from(self.halo.left) + i64::from(self.width) + i64::from(self.halo.right);
-        width.saturating_mul(self.pixel())
-    }
-
-    /// Elements from one block to the next.
-    pub fn block(&self) -> i64 {
-        let height = i64::from(self.halo.top) + i64::from(self.height) + i64::from(self.halo.bottom);
-        height.saturating_mul(self.row())
-    }
-
+/// The addresses of a [`Blocked`] tensor, whose blocks are whole vectors: a multiple of 4 channels.
+pub trait Addressed {
     /// Elements from one pixel to the next: V.
-    pub fn pixel(&self) -> i64 {
-        i64::from(self.vector)
-    }
+    fn pixel(&self) -> i64;
 
-    /// Elements of a sample; saturates.
-    pub fn len(&self) -> usize {
-        usize::try_from(self.block().saturating_mul(self.blocks())).unwrap_or(usize::MAX)
-    }
+    /// Blocks of channels.
+    fn block_count(&self) -> i64;
 
-    /// Whether a sample has no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The element of channel 0 of the pixel at row 0, column 0 of block 0.
-    pub fn origin(&self) -> i64 {
-        let above = i64::from(self.halo.top).saturating_mul(self.row());
-        above.saturating_add(i64::from(self.halo.left).saturating_mul(self.pixel()))
-    }
+    /// Rows and columns, without the halo.
+    fn image(&self) -> [i64; 2];
 
     /// The first channel of a block at a pixel of the interior.
-    pub fn at(&self, block: impl Into<Idx>, y: impl Into<Idx>, x: impl Into<Idx>) -> Idx {
-        let (block, y, x): (Idx, Idx, Idx) = (block.into(), y.into(), x.into());
-        block * self.block() + y * self.row() + x * self.pixel() + self.origin()
-    }
+    fn at(&self, block: impl Into<Idx>, y: impl Into<Idx>, x: impl Into<Idx>) -> Idx;
 
     /// The task grid of kernels that work row by row: blocks, rows.
-    pub fn rows(&self) -> [(&'static str, i64); 2] {
-        [("b", self.blocks()), ("y", i64::from(self.height))]
+    fn rows(&self) -> [(&'static str, i64); 2] {
+        [("b", self.block_count()), ("y", self.image()[0])]
+    }
+}
+
+/// A size or stride of a layout, which has fewer than 2^32 elements.
+fn stride(size: usize) -> i64 {
+    size as i64
+}
+
+impl Addressed for Blocked {
+    fn pixel(&self) -> i64 {
+        stride(self.block())
+    }
+
+    fn block_count(&self) -> i64 {
+        stride(self.blocks())
+    }
+
+    fn image(&self) -> [i64; 2] {
+        [stride(self.height()), stride(self.width())]
+    }
+
+    fn at(&self, block: impl Into<Idx>, y: impl Into<Idx>, x: impl Into<Idx>) -> Idx {
+        let (block, y, x): (Idx, Idx, Idx) = (block.into(), y.into(), x.into());
+        let origin = stride(self.offset(0, 0, 0));
+        block * stride(self.block_stride()) + y * stride(self.row_stride()) + x * self.pixel() + origin
     }
 }
 
@@ -119,7 +79,7 @@ pub fn for_vectors(
     [block, y]: [Var; 2],
     mut body: impl FnMut(&mut Body, &Position),
 ) {
-    let (width, vector) = (i64::from(layout.width), layout.pixel().max(1));
+    let ([_, width], vector) = (layout.image(), layout.pixel());
     let step = (UNROLLED / vector).clamp(1, width.max(1));
     let main = width - width % step;
     let mut pixels = |b: &mut Body, start: i64, end: i64, step: i64| {

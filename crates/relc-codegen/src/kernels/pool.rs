@@ -1,6 +1,8 @@
 //! Max pools: the maximum, and the relevance to its winner.
 
-use super::layout::Blocked;
+use relc_program::layout::Blocked;
+
+use super::layout::Addressed;
 use super::window::{Axis, Segment};
 use super::zero::zero_interior;
 use crate::kir::{Body, Compare, Idx, Kernel, KernelBuilder, Var};
@@ -111,7 +113,7 @@ pub(super) fn for_windows(
 pub fn max_pool(name: &str, x: Blocked, y: Blocked, axes: [Axis; 2]) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let (input, output) = (k.input("x", x.len()), k.output("y", y.len()));
-    k.tasks([("b", x.blocks())], |b, [block]| {
+    k.tasks([("b", x.block_count())], |b, [block]| {
         for_windows(b, &axes, x.pixel(), block, |b, site| {
             if site.valid() == 0 {
                 return;
@@ -136,7 +138,7 @@ pub fn max_pool_winner(name: &str, x: Blocked, r: Blocked, r_in: Blocked, axes: 
     let mut k = KernelBuilder::new(name);
     let (act, rel) = (k.input("x", x.len()), k.input("r", r.len()));
     let out = k.output("r_in", r_in.len());
-    k.tasks([("b", x.blocks())], |b, [block]| {
+    k.tasks([("b", x.block_count())], |b, [block]| {
         zero_interior(b, out, &r_in, block);
         for_windows(b, &axes, x.pixel(), block, |b, site| {
             if site.valid() == 0 {

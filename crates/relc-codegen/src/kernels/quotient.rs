@@ -1,6 +1,8 @@
 //! `s = R / den` for each part of a rule, with what the denominators lose.
 
-use super::layout::{Blocked, for_vectors};
+use relc_program::layout::Blocked;
+
+use super::layout::{Addressed, for_vectors};
 use crate::kir::{Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilder, Unary, Val};
 
 /// What is added to a denominator `z`.
@@ -118,7 +120,7 @@ impl QuotientPart {
             .map(|(i, layout)| (k.input(&format!("den{index}_{i}"), layout.len()), *layout));
         let tensors = tensors.collect();
         let constant = constant.then(|| k.constant(&format!("constant{index}"), s.len()));
-        let channels = usize::try_from(s.blocks().saturating_mul(s.pixel())).unwrap_or(usize::MAX);
+        let channels = usize::try_from(s.block_count().saturating_mul(s.pixel())).unwrap_or(usize::MAX);
         let bias = biased.then(|| k.constant(&format!("bias{index}"), channels));
         Operands { tensors, constant, bias }
     }
@@ -149,7 +151,7 @@ pub fn quotients(
     let outs: Vec<Buf> = (0..parts.len()).map(|index| k.output(&format!("s{index}"), s.len())).collect();
     let lost = lost.map(|layout| (k.output("lost", layout.len()), layout));
     let slots = LEDGER.len() as i64;
-    let rows = r.blocks().saturating_mul(i64::from(r.height));
+    let rows = r.block_count().saturating_mul(r.image()[0]);
     let len = usize::try_from(rows.saturating_mul(slots)).unwrap_or(usize::MAX);
     let ledger = k.buffer("ledger", BufferKind::Out, Elem::F64, len);
     k.tasks(r.rows(), |b, [block, y]| {
@@ -233,7 +235,7 @@ pub fn quotients(
                 clipped.add(b, nowhere);
             }
         });
-        let slot = (block * i64::from(r.height) + y) * slots;
+        let slot = (block * r.image()[0] + y) * slots;
         for (sum, k) in sums.into_iter().zip(0i64..) {
             sum.store(b, ledger, &slot + k);
         }

@@ -1,12 +1,14 @@
 //! Zeros.
 
-use super::layout::Blocked;
+use relc_program::layout::Blocked;
+
+use super::layout::Addressed;
 use crate::kir::{Body, Buf, Idx, Var};
 
 /// Zeros in the interior of one block.
 pub(super) fn zero_interior(b: &mut Body, buffer: Buf, layout: &Blocked, block: Var) {
-    let len = i64::from(layout.width).saturating_mul(layout.pixel());
-    b.for_range("y", 0, i64::from(layout.height), 1, |b, y| {
+    let len = layout.image()[1].saturating_mul(layout.pixel());
+    b.for_range("y", 0, layout.image()[0], 1, |b, y| {
         fill(b, buffer, &layout.at(block, y, 0), len);
     });
 }

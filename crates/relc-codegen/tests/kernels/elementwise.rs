@@ -50,9 +50,9 @@ fn multiplication() {
 /// A gate: one pixel that all others are multiplied by.
 #[test]
 fn multiplication_by_a_pixel() {
-    tensors!(|[a, c, _]: [Dense; 3], [la, lc, lr, ..]: [relc_codegen::kernels::Blocked; 5]| {
+    tensors!(|[a, c, _]: [Dense; 3], [la, lc, lr, ..]: [relc_program::layout::Blocked; 5]| {
         let gate = Dense::from_fn([c.shape[0], 1, 1], |[channel, ..]| c.at([channel, 0, 0]));
-        let lc = relc_codegen::kernels::Blocked { height: 1, width: 1, ..lc };
+        let lc = blocked([lc.channels(), 1, 1], lc.block() as u32, lc.halo());
         let reads = [Operand::Tensor("a", la), Operand::Pixel("gate", lc)];
         let kernel = elementwise("gated", reads, [("r", lr)], |b, [a, gate]| [b.mul(a, gate)]);
         let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&gate, &lc, 1.0), unwritten(&lr)];
@@ -63,8 +63,8 @@ fn multiplication_by_a_pixel() {
 
 #[test]
 fn batch_normalisation() {
-    tensors!(|[x, constants, _]: [Dense; 3], [lx, ly, ..]: [relc_codegen::kernels::Blocked; 5]| {
-        let channels = lx.blocks() as usize * lx.vector as usize;
+    tensors!(|[x, constants, _]: [Dense; 3], [lx, ly, ..]: [relc_program::layout::Blocked; 5]| {
+        let channels = lx.blocks() * lx.block();
         let scale = |c: usize| constants.at([c, 0, 0]);
         let last = [constants.shape[1] - 1, constants.shape[2] - 1];
         let shift = |c: usize| constants.at([c, last[0], last[1]]);

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use relc_codegen::interp::{Data, interpret};
 use relc_codegen::jit::{Binding, Target, compile};
-use relc_codegen::kernels::{Blocked, Halo};
 use relc_codegen::kir::{Elem, Kernel, parse, unproven_disjoint};
+use relc_program::layout::{Blocked, Halo};
 
 pub fn targets() -> &'static [Target; 2] {
     static TARGETS: OnceLock<[Target; 2]> = OnceLock::new();
@@ -105,21 +105,18 @@ impl Dense {
 }
 
 /// The layout of a dense tensor.
-pub fn blocked(shape: [usize; 3], vector: u32, halo: Halo) -> Blocked {
-    let [channels, height, width] = shape.map(|size| size as u32);
-    Blocked { channels, height, width, vector, halo }
+pub fn blocked([channels, height, width]: [usize; 3], vector: u32, halo: Halo) -> Blocked {
+    Blocked::new(channels, vector as usize, height, width, halo).unwrap()
 }
 
 fn offset(layout: &Blocked, [c, y, x]: [usize; 3]) -> usize {
-    let vector = layout.vector as usize;
-    let within = layout.origin() as usize + y * layout.row() as usize + x * vector;
-    c / vector * layout.block() as usize + within + c % vector
+    layout.offset(c / layout.block(), y, x) + c % layout.block()
 }
 
 /// The blocked form of a dense tensor: zeros beyond its channels, `halo` in the halo.
 pub fn to_blocked(dense: &Dense, layout: &Blocked, halo: f32) -> Data {
     let mut data = vec![halo; layout.len()];
-    let channels = layout.blocks() as usize * layout.vector as usize;
+    let channels = layout.blocks() * layout.block();
     for c in 0..channels {
         for y in 0..dense.shape[1] {
             for x in 0..dense.shape[2] {
@@ -134,10 +131,10 @@ pub fn to_blocked(dense: &Dense, layout: &Blocked, halo: f32) -> Data {
 /// The dense form; asserts that channels beyond the last are zero and the halo is untouched NaN.
 pub fn from_written(data: &Data, layout: &Blocked) -> Dense {
     let Data::F32(data) = data else { panic!("got {:?}", Elem::F64) };
-    let shape = [layout.channels, layout.height, layout.width].map(|size| size as usize);
+    let shape = [layout.channels(), layout.height(), layout.width()];
     let mut rest = data.clone();
     let dense = Dense::from_fn(shape, |at| std::mem::replace(&mut rest[offset(layout, at)], f32::NAN));
-    for c in shape[0]..layout.blocks() as usize * layout.vector as usize {
+    for c in shape[0]..layout.blocks() * layout.block() {
         for y in 0..shape[1] {
             for x in 0..shape[2] {
                 let value = &mut rest[offset(layout, [c, y, x])];

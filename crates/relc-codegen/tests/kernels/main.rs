@@ -7,11 +7,11 @@ mod quotient;
 
 use harness::Dense;
 use proptest::prelude::*;
-use relc_codegen::kernels::Halo;
+use relc_program::layout::Halo;
 
 /// Frames of up to two pixels, uneven.
 fn halo() -> impl Strategy<Value = Halo> {
-    [0u32..3, 0..3, 0..3, 0..3].prop_map(|[top, bottom, left, right]| Halo { top, bottom, left, right })
+    [0usize..3, 0..3, 0..3, 0..3].prop_map(|[top, bottom, left, right]| Halo { top, bottom, left, right })
 }
 
 /// Channels, rows and columns, small and odd.

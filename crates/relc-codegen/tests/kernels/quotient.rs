@@ -84,7 +84,7 @@ proptest! {
         let kernel = quotients(
             "quotients", [lr, ls], Some(lz), &described, (stabiliser, vanishing), hands_on.then_some(lz),
         );
-        let channels = ls.blocks() as usize * vector as usize;
+        let channels = ls.blocks() * ls.block();
         let per_channel: Vec<f32> = (0..channels).map(|c| bias.data.get(c).copied().unwrap_or(0.0)).collect();
         let mut buffers = vec![to_blocked(&r, &lr, f32::NAN), to_blocked(&z, &lz, f32::NAN)];
         if stabiliser == Stabiliser::Given {

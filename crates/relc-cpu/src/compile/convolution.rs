@@ -49,7 +49,7 @@ impl Compiler<'_> {
             Some(plan) => {
                 let scratch =
                     step.scratch().ok_or_else(|| self.unsupported(step, "it has no memory to work in"))?;
-                let repair = if conv.exactness == Exactness::Divisor && conv.non_negative {
+                let repair = if conv.exactness == Exactness::Divisor && conv.signs.agree() {
                     let (direct, packed) =
                         self.packed(step, conv, planned.direct, &weights).map_err(error)?;
                     let repair = Repair::new(&plan, direct, packed, &weights, part).map_err(error)?;

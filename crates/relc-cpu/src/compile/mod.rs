@@ -6,7 +6,6 @@ mod kernel;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use relc_codegen::kernels;
 use relc_codegen::kir::{Kernel, verify};
 use relc_ir::{Graph, NodeId, ValueId as GraphValue};
 use relc_program::layout::Blocked;
@@ -100,10 +99,9 @@ impl Compiler<'_> {
         self.program.layout(id).ok_or_else(|| EngineError::Plan(format!("{id} has no layout")))
     }
 
-    /// A layout in the kernel library's terms: in whole vectors, as every kernel wants it.
-    fn kernel_layout(&self, step: &Symbolic, id: ValueId) -> Result<kernels::Blocked, EngineError> {
-        let layout = self.layout(id)?;
-        let layout = kernel_layout(&layout).filter(|_| layout.block() == self.isa.width());
+    /// A layout in whole vectors, as every kernel wants it.
+    fn kernel_layout(&self, step: &Symbolic, id: ValueId) -> Result<Blocked, EngineError> {
+        let layout = Some(self.layout(id)?).filter(|layout| layout.block() == self.isa.width());
         layout.ok_or_else(|| self.unsupported(step, "its tensors are laid out in a way that no kernel takes"))
     }
 
@@ -258,24 +256,6 @@ impl Compiler<'_> {
 pub(crate) fn relevance_values(graph: &Graph) -> impl Iterator<Item = GraphValue> + '_ {
     let nodes = graph.node_ids().filter(|node| graph.node(*node).op.is_relevance());
     nodes.flat_map(|node| (0..graph.node(node).types().len()).map(move |port| GraphValue { node, port }))
-}
-
-/// A layout in the terms of the kernel library; `None` where a size needs more than 32 bits.
-fn kernel_layout(layout: &Blocked) -> Option<kernels::Blocked> {
-    let size = |n: usize| u32::try_from(n).ok();
-    let halo = layout.halo();
-    Some(kernels::Blocked {
-        channels: size(layout.channels())?,
-        height: size(layout.height())?,
-        width: size(layout.width())?,
-        vector: size(layout.block())?,
-        halo: kernels::Halo {
-            top: size(halo.top)?,
-            bottom: size(halo.bottom)?,
-            left: size(halo.left)?,
-            right: size(halo.right)?,
-        },
-    })
 }
 
 /// Where element `index` of the dense `f32[C,H,W]` lies.

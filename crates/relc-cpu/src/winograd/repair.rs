@@ -1,7 +1,7 @@
 //! Small sums, computed again.
 //!
 //! Winograd's transforms subtract, so that an output's error is a fraction of the largest sums of its *tile*. What is
-//! divided by an output needs an error that is a fraction of *its own*. Where no product is negative, an output that is
+//! divided by an output needs an error that is a fraction of *its own*. Where all products have one sign, an output that is
 //! small beside what its tile could sum to is found by comparing it with a bound, and summed again plainly: zeros come
 //! out as exact zeros, and what stays is exact to about [`ERROR`].
 
@@ -31,7 +31,7 @@ impl Form {
     }
 }
 
-/// How small outputs of a [`WinogradPlan`] are computed again. Only for sums of which no product is negative.
+/// How small outputs of a [`WinogradPlan`] are computed again. Only for sums whose products have one sign.
 #[derive(Clone, Debug)]
 pub struct Repair {
     plan: Arc<ConvPlan>,
@@ -82,7 +82,7 @@ impl Repair {
                 let small = unsafe {
                     let bound = S::load(bounds.as_ptr()).mul(S::splat(*sum));
                     let one = S::splat(1.0);
-                    one.where_greater(bound, S::load(vector.as_ptr()), S::zero()).sum() > 0.0
+                    one.where_greater(bound, S::load(vector.as_ptr()).abs(), S::zero()).sum() > 0.0
                 };
                 if small {
                     self.plan.pixel(&self.weights, self.part, input, [at.block, at.y, x], vector);

@@ -8,7 +8,7 @@ use super::layer::Layer;
 use super::{Builder, First, image};
 use crate::conv::Direction;
 use crate::error::LowerError;
-use crate::op::{ConvOp, Epilogue, Exactness, StepOp};
+use crate::op::{ConvOp, Epilogue, Exactness, ProductSigns, StepOp};
 
 impl Builder<'_> {
     /// Lowers a forward node.
@@ -74,7 +74,7 @@ impl Builder<'_> {
             direction: Direction::Forward,
             weights: layer.weights(WeightPart::Raw, 0.0),
             exactness: if self.is_divided_by(node) { Exactness::Divisor } else { Exactness::Plain },
-            non_negative: false,
+            signs: ProductSigns::Mixed,
             algorithm: None,
             epilogue,
         };

@@ -15,7 +15,7 @@ use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId as GraphValue};
 
 use crate::error::LowerError;
 use crate::op::{FlagId, Side, StepOp};
-use crate::program::{Constant, Derived, Ends, Origin, Program, Step, Value, ValueId};
+use crate::program::{Constant, Derived, Ends, Origin, Program, Step, Value, ValueId, add_named};
 
 /// Values that one step adds up: a kernel has so many buffers.
 const MAX_PARTS: usize = 64;
@@ -220,16 +220,8 @@ impl<'g> Builder<'g> {
         data: Vec<f64>,
     ) -> Result<String, LowerError> {
         let constant = Derived::new(dims, data).map_err(|e| self.unsupported(node, e))?;
-        let constant = Constant::Derived(constant);
         let base = format!("{}.{what}", self.origin.label);
-        let mut name = base.clone();
-        let mut next = 1;
-        while self.constants.get(&name).is_some_and(|other| *other != constant) {
-            name = format!("{base}.{next}");
-            next += 1;
-        }
-        self.constants.insert(name.clone(), constant);
-        Ok(name)
+        Ok(add_named(&mut self.constants, &base, Constant::Derived(constant)))
     }
 
     /// A constant per channel.

@@ -14,8 +14,8 @@ use super::{Builder, First, image};
 use crate::conv::Direction;
 use crate::error::LowerError;
 use crate::op::{
-    ConvOp, Denominator, Epilogue, Exactness, Flat, QuotientPart, QuotientStabiliser, Quotients, Side,
-    StepOp, Vanishing,
+    ConvOp, Denominator, Epilogue, Exactness, Flat, ProductSigns, QuotientPart, QuotientStabiliser,
+    Quotients, Side, StepOp, Vanishing,
 };
 use crate::program::ValueId;
 
@@ -286,24 +286,42 @@ impl Builder<'_> {
             constants.push(self.weight(ruled.node, weight)?);
         }
         let weights = ruled.layer.weights(term.weight, ruled.rule.gamma);
-        let positive_input = ruled.positive || term.input == InputPart::Positive;
-        let positive_weight =
-            matches!(weights.form, WeightPart::Positive | WeightPart::Square | WeightPart::Ones)
-                || ruled.layer.tap().is_some() && weights.form == WeightPart::Raw;
-        let forward = direction == Direction::Forward;
-        let non_negative = forward && positive_input && positive_weight;
-        let exactness = match forward {
-            true if non_negative || ruled.rule.fallback != Fallback::Flat => Exactness::Divisor,
+        let positive_input = match term.input {
+            InputPart::Positive | InputPart::Ones => Some(true),
+            InputPart::Negative => Some(false),
+            InputPart::Raw => ruled.positive.then_some(true),
+            InputPart::MinusLow | InputPart::MinusHigh => None,
+        };
+        let positive_weight = match weights.form {
+            WeightPart::Positive | WeightPart::Square | WeightPart::Ones => Some(true),
+            WeightPart::Negative => Some(false),
+            // A pool's weights are positive.
+            _ => ruled.layer.tap().is_some().then_some(true),
+        };
+        let products = match positive_input.zip(positive_weight) {
+            None => ProductSigns::Mixed,
+            Some((input, weight)) if input == weight => ProductSigns::NonNegative,
+            Some(_) => ProductSigns::NonPositive,
+        };
+        let (signs, exactness) = match direction {
+            Direction::Forward if products.agree() || ruled.rule.fallback != Fallback::Flat => {
+                (products, Exactness::Divisor)
+            }
             // Its zeros have to be zeros.
-            true => Exactness::Exact,
-            false => Exactness::Plain,
+            Direction::Forward => (products, Exactness::Exact),
+            // What speaks against an output may be next to nothing however much relevance arrives there: the quotients
+            // have no common size, and a sum of them must not depend on one that is not in it.
+            Direction::Transposed if products == ProductSigns::NonPositive => {
+                (ProductSigns::Mixed, Exactness::Exact)
+            }
+            Direction::Transposed => (ProductSigns::Mixed, Exactness::Plain),
         };
         let op = ConvOp {
             spec: ruled.layer.spec,
             direction,
             weights,
             exactness,
-            non_negative,
+            signs,
             algorithm: None,
             epilogue: Epilogue::None,
         };

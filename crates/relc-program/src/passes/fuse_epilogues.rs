@@ -29,8 +29,8 @@ use super::ProgramPass;
 use crate::conv::Direction;
 use crate::error::ProgramError;
 use crate::op::{
-    ConvOp, Denominator, Epilogue, Exactness, MAX_ADDENDS, QuotientPart, QuotientStabiliser, Quotients,
-    StepOp, Vanishing, WeightSource,
+    ConvOp, Denominator, Epilogue, Exactness, MAX_ADDENDS, ProductSigns, QuotientPart, QuotientStabiliser,
+    Quotients, StepOp, Vanishing, WeightSource,
 };
 use crate::program::{Constant, Program, Step, ValueId};
 use crate::uses::Uses;
@@ -216,7 +216,7 @@ fn quotient(f: &mut Fuser<'_>, at: usize) -> Fusion {
         );
     }
     let positive_bias = bias.as_ref().is_none_or(|(_, values)| values.iter().all(|b| *b >= 0.0));
-    if signed && !(conv.non_negative && positive_bias) {
+    if signed && !(conv.signs == ProductSigns::NonNegative && positive_bias) {
         return Err("its stabiliser has the sign of the denominator, which may be negative".into());
     }
     let (channels, conv, origin) = (conv.spec.channels_out, conv.clone(), step.origin.clone());

@@ -7,8 +7,8 @@ use relc_ir::{Attr, AttrMap, Attrs, Op};
 
 use crate::conv::{ConvSpec, Direction};
 use crate::op::{
-    Algorithm, ConvOp, Denominator, Epilogue, Exactness, Flat, Move, QuotientPart, QuotientStabiliser,
-    Quotients, Side, StepOp, Strided, Vanishing, WeightSource, Weights,
+    Algorithm, ConvOp, Denominator, Epilogue, Exactness, Flat, Move, ProductSigns, QuotientPart,
+    QuotientStabiliser, Quotients, Side, StepOp, Strided, Vanishing, WeightSource, Weights,
 };
 
 const ALGORITHMS: [(&str, Algorithm); 3] =
@@ -261,7 +261,8 @@ impl ConvOp {
         if self.exactness != Exactness::Plain {
             w.put("exactness", Attr::Word(name_of(&EXACTNESS, self.exactness).into()));
         }
-        w.flag("non_negative", self.non_negative);
+        w.flag("non_negative", self.signs == ProductSigns::NonNegative);
+        w.flag("non_positive", self.signs == ProductSigns::NonPositive);
         if let Some(algorithm) = self.algorithm {
             w.put("algorithm", Attr::Word(name_of(&ALGORITHMS, algorithm).into()));
         }
@@ -349,7 +350,12 @@ impl ConvOp {
             direction,
             weights: Weights { source, form, gamma },
             exactness,
-            non_negative: flag(a, "non_negative")?,
+            signs: match (flag(a, "non_negative")?, flag(a, "non_positive")?) {
+                (false, false) => ProductSigns::Mixed,
+                (true, false) => ProductSigns::NonNegative,
+                (false, true) => ProductSigns::NonPositive,
+                (true, true) => return Err("got non_negative and non_positive, expected one of them".into()),
+            },
             algorithm,
             epilogue,
         })
