@@ -14,7 +14,7 @@ use relc::{Compiler, Engine, Preset};
 use relc_ir::op::{Activation, Window};
 use relc_tests::agreement::{AGREEMENT, Model, check, presets};
 use relc_tests::npz::Npz;
-use relc_tests::parts::{Head, Part, Plan, build, plans};
+use relc_tests::parts::{Gate, Head, Part, Plan, build, plans};
 use relc_tests::shared::skipped;
 
 /// How far logits may be from ONNX Runtime's, of their maximum: it sums in f32, as the compiled engine does.
@@ -57,13 +57,18 @@ proptest! {
     }
 }
 
+fn check_plan(plan: &Plan) {
+    let problems = problems(Model::Graph(&build(plan)), &input_of(plan));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
 /// What speaks against an output may be next to nothing where much relevance arrives: quotients a million times those beside
 /// them, which a sum that is none of theirs must not see.
 #[test]
 fn quotients_of_any_size_stay_where_they_belong() {
     let window = Window::new([1, 1], [1, 1]);
     let part = || Part::Conv { window, outputs: 3, depthwise: true, normalised: false };
-    let plan = Plan {
+    check_plan(&Plan {
         image: [1, 1, 9],
         signed: false,
         two_stems: None,
@@ -72,10 +77,27 @@ fn quotients_of_any_size_stay_where_they_belong() {
         head: Head::Mean,
         softmax: false,
         seed: 4063315314673593102,
-    };
-    let x = input_of(&plan);
-    let problems = problems(Model::Graph(&build(&plan)), &x);
-    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    });
+}
+
+/// Gates whose every factor is below f32's normal numbers.
+#[test]
+fn gates_that_are_all_but_closed_still_say_where() {
+    check_plan(&Plan {
+        image: [3, 5, 5],
+        signed: false,
+        two_stems: None,
+        activation: Activation::Relu,
+        parts: vec![
+            Part::MaxPool(Window::new([1, 1], [1, 2])),
+            Part::Branches,
+            Part::Preactivated { gate: None },
+            Part::Gate(Gate::Pixels { bound: Activation::Sigmoid }),
+        ],
+        head: Head::Mean,
+        softmax: false,
+        seed: 16896206820734945615,
+    });
 }
 
 /// The models of `RELC_RANDOM_NETWORKS`, sorted; `None`, with a word on standard error, if it is not set.

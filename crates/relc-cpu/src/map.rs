@@ -80,27 +80,32 @@ impl Map<'_> {
     }
 }
 
-/// `1 / (1 + exp(-x))`.
+/// `1 / (1 + exp(-x))`, exact to its last bits down to the smallest numbers: a gate that is all but closed still says
+/// where.
 fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+    let small = exp(-x.abs());
+    let large = 1.0 / (1.0 + small);
+    if x < 0.0 { small * large } else { large }
 }
 
-/// `exp(x)` to about 2e-7 of itself, for `x` in `[-87,87]`, and its value there beyond: a power of two times Cephes'
-/// polynomial of the rest, in operations that compilers vectorise.
+/// `exp(x)` to about 2e-7 of itself, for `x` in `[-104,88]`, and its value there beyond: a power of two times Cephes'
+/// polynomial of the rest, in operations that compilers vectorise. What is below the normal numbers is rounded to theirs.
 fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     /// Adding it leaves the nearest whole number in the last bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 87.0);
+    let x = x.clamp(-104.0, 88.0);
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let exponent = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let whole = rounded - ROUND;
     let rest = x - whole * LN_2_HIGH - whole * LN_2_LOW;
     let coefficients = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1];
     let polynomial = coefficients.into_iter().fold(1.987_569_1e-4, |sum, c| sum * rest + c);
-    let power = f32::from_bits((exponent.wrapping_add(127) << 23) as u32);
-    (polynomial * rest * rest + rest + 1.0) * power
+    let power = |exponent: i32| f32::from_bits((exponent.wrapping_add(127) << 23) as u32);
+    // In two steps, of which neither leaves the normal numbers.
+    let half = exponent >> 1;
+    (polynomial * rest * rest + rest + 1.0) * power(half) * power(exponent.wrapping_sub(half))
 }
 
 #[cfg(test)]
@@ -116,8 +121,14 @@ mod tests {
             let error = (f64::from(exp(x)) - exact).abs() / exact;
             assert!(error < 3e-7, "exp({x}) is off by {error:e}");
         }
-        assert_eq!(sigmoid(-1e30), sigmoid(-87.0));
-        assert_eq!(sigmoid(1e30), 1.0);
+        for i in -110_000..=110_000 {
+            let x = i as f32 / 1000.0;
+            let exact = 1.0 / (1.0 + (-f64::from(x)).exp());
+            let error = (f64::from(sigmoid(x)) - exact).abs();
+            let smallest = f64::from(f32::from_bits(1));
+            assert!(error <= 4e-7 * exact + smallest, "sigmoid({x}) is off by {error:e} of {exact:e}");
+        }
+        assert_eq!((sigmoid(-1e30), sigmoid(1e30)), (0.0, 1.0));
         assert!(sigmoid(f32::NAN).is_nan());
     }
 

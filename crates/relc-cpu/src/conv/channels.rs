@@ -71,6 +71,17 @@ impl Roles {
         };
         Some(row * self.positions + position)
     }
+
+    /// Where the weights between a channel and those from `produced` on lie: the first, and from one to the next. None
+    /// with several groups, and where there is no such channel.
+    pub fn weights_from(&self, reduced: usize, produced: usize, position: usize) -> Option<(usize, usize)> {
+        let stride = match self.direction {
+            _ if self.produced_group != self.produced => return None,
+            Direction::Forward => self.reduced_group * self.positions,
+            Direction::Transposed => self.positions,
+        };
+        Some((self.weight(reduced, produced, position)?, stride))
+    }
 }
 
 /// A tile's output channels: blocks, or for [`Kind::Dot`] single channels.

@@ -65,6 +65,19 @@ impl ConvPlan {
         let sources = &self.sources[panel.taps.clone()];
         for (source, tap) in sources.iter().zip(packed.chunks_exact_mut(self.tap_weights(panel))) {
             for (row, vector) in tap.chunks_exact_mut(width).enumerate() {
+                if self.channels.kind == Kind::Tile && self.roles.produced_group == self.roles.produced {
+                    // The usual case, without a division for each weight; what is not there stays 0.
+                    let (lane, block) = (row / blocks.len(), row % blocks.len());
+                    let channel = source.channel + lane % self.position_lanes;
+                    let position = source.position + lane / self.position_lanes;
+                    let first = (blocks.start + block) * width;
+                    let run = self.roles.weights_from(channel, first, position);
+                    let Some((start, stride)) = run else { continue };
+                    let count = self.roles.produced.saturating_sub(first);
+                    let weights = weights.get(start..).unwrap_or_default().iter().step_by(stride);
+                    vector.iter_mut().zip(weights).take(count).for_each(|(value, weight)| *value = *weight);
+                    continue;
+                }
                 for (v, value) in vector.iter_mut().enumerate() {
                     *value = match self.channels.kind {
                         Kind::Tile => {
