@@ -2,7 +2,7 @@
 
 use relc::Preset;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::args::{PresetArgs, PresetCommand};
 use crate::failure::Failure;
@@ -66,7 +66,13 @@ fn show(name: &str, json: bool) -> Result<(), Failure> {
     if !json {
         return Ok(print::block(text.trim_end())?);
     }
-    let (hash, values) = (format!("{:016x}", preset.hash()), toml::from_str(text)?);
-    let shown = Shown { relc: VERSION, name, hash, text, values };
+    // As it is applied: with what a preset that it extends gives it.
+    let mut values: Map<String, Value> = toml::from_str(&preset.canonical())?;
+    for (key, value) in [("name", name), ("description", &preset.description), ("citation", &preset.citation)]
+    {
+        values.insert(key.into(), value.into());
+    }
+    let hash = format!("{:016x}", preset.hash());
+    let shown = Shown { relc: VERSION, name, hash, text, values: values.into() };
     Ok(print::json(&serde_json::to_string_pretty(&shown)?)?)
 }

@@ -125,6 +125,10 @@ fn presets_are_listed_and_shown_as_values() {
     check_keys(&paper);
     assert_eq!((&paper["name"], &paper["values"]["name"]), (&"paper".into(), &"paper".into()));
     assert!(!list(&paper["values"], "rule").is_empty() && paper["hash"].as_str().unwrap().len() == 16);
+    // What a preset inherits is among its values.
+    let extended = json(&["preset", "show", "epsilon_gamma_box", "--json"]);
+    assert_eq!(extended["values"]["seed"], "onehot");
+    assert!(list(&extended["values"], "rule").iter().any(|rule| rule["rule"] == "winner"), "{extended}");
     let text = check_ok(&relc(&["preset", "show", "paper"]));
     assert_eq!(paper["text"].as_str().unwrap().trim_end(), text.trim_end());
     check_fails(&relc(&["preset", "show", "papr", "--json"]), 2, &["paper"]);

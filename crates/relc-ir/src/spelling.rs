@@ -5,28 +5,19 @@ use strsim::damerau_levenshtein;
 /// The longest word that is compared: no name that a person types is longer, and one from a file may be.
 const LONGEST: usize = 200;
 
-/// From how many letters on one word may stand for another that begins with it.
-const BEGINNING: usize = 4;
-
-/// The nearest of the words that are known, if it is near: two thirds of its letters are right, or one begins with the
-/// other. Numbers are near to nothing.
+/// The nearest of the words that are known, if it is near: two thirds of its letters are right. Numbers are near to
+/// nothing.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST || word.parse::<f64>().is_ok() {
         return None;
     }
     let lower = word.to_lowercase();
-    let known: Vec<(&str, String)> =
-        known.into_iter().filter(|n| n.len() <= LONGEST).map(|n| (n, n.to_lowercase())).collect();
-    let distances = known.iter().map(|(name, known)| {
+    let distances = known.into_iter().filter(|n| n.len() <= LONGEST).map(|known| {
         let right = known.chars().count().max(lower.chars().count());
-        (damerau_levenshtein(known, &lower), right, *name)
+        (damerau_levenshtein(&known.to_lowercase(), &lower), right, known)
     });
     let (distance, letters, found) = distances.min_by_key(|(distance, _, _)| *distance)?;
-    let begins = |known: &str| {
-        known.len().min(lower.len()) >= BEGINNING && (known.starts_with(&lower) || lower.starts_with(known))
-    };
-    let beginning = || known.iter().filter(|(_, known)| begins(known)).min_by_key(|(name, _)| name.len());
-    if distance * 3 <= letters { Some(found) } else { beginning().map(|(name, _)| *name) }
+    (distance * 3 <= letters).then_some(found)
 }
 
 /// ` (did you mean "nearest"?)`, or nothing where no word is near.

@@ -1,7 +1,5 @@
 //! The operators that relc imports, of the domains `ai.onnx` and `com.microsoft`.
 
-use relc_ir::spelling::nearest;
-
 use crate::call::{Call, Value};
 use crate::convert::{
     activations, concat, constants, control, dynamic, elementwise, linear, local, microsoft, norm, pool,
@@ -254,8 +252,19 @@ pub(crate) fn hint(op: &str, is_microsoft: bool) -> Option<String> {
     if by_name(other, op).is_some() {
         return Some(format!("it knows that of the domain {domain}"));
     }
-    let known = if is_microsoft { MICROSOFT } else { OPS };
-    nearest(op, known.iter().map(|spec| spec.op)).map(|name| format!("did you mean \"{name}\"?"))
+    nearest(if is_microsoft { MICROSOFT } else { OPS }, op).map(|n| format!("did you mean \"{n}\"?"))
+}
+
+/// The operator whose name is most like a misspelt one, if it is like it.
+fn nearest(ops: &[OpSpec], op: &str) -> Option<&'static str> {
+    const LONGEST: usize = 40; // no operator's name is longer, and a file's may be
+    if op.len() > LONGEST {
+        return None;
+    }
+    let lower = op.to_lowercase();
+    let likeness = |o: &OpSpec| strsim::jaro_winkler(&o.op.to_lowercase(), &lower);
+    let near = ops.iter().map(|o| (likeness(o), o.op)).filter(|(likeness, _)| *likeness > 0.86);
+    near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, op)| op)
 }
 
 /// The operator of that name.
@@ -286,9 +295,9 @@ mod tests {
         for (got, expected) in
             [("relu", "Relu"), ("Convolution", "Conv"), ("BatchNorm", "BatchNormalization")]
         {
-            assert!(hint(got, false).is_some_and(|hint| hint.contains(&format!("\"{expected}\""))), "{got}");
+            assert_eq!(nearest(OPS, got), Some(expected), "{got}");
         }
-        assert_eq!(["Einsum", "LSTM", "Attention"].map(|op| hint(op, false)), [const { None }; 3]);
+        assert_eq!(["Einsum", "LSTM", "Attention"].map(|op| nearest(OPS, op)), [None; 3]);
     }
 
     /// A hint never names the very operator that is not known.

@@ -67,7 +67,7 @@ pub fn show(
             print::line(attributed(e, attribution))?;
         }
         let Some(sums) = &e.sums else { continue };
-        print::line(conserved(e, sums))?;
+        print::line(conserved(e, sums, model.claim.conserving))?;
         e.note.map_or(Ok(()), print::line)?;
         if let Some(change) = e.sensitivity {
             let change = significant(change, 2);
@@ -106,10 +106,11 @@ fn show_cosine(sensitivity: &SensitivityReport) -> Result<(), Failure> {
 /// From how many times the seed on relevance is said to have grown on its way.
 const GROWN: f64 = 100.0;
 
-/// What an explanation put in and got out, and how far relevance grew between them if that is far.
-fn conserved(e: &ExplanationReport, sums: &SumsReport) -> String {
+/// What an explanation put in and got out; and, of a program that conserves, how far relevance grew between them if that
+/// is far.
+fn conserved(e: &ExplanationReport, sums: &SumsReport, conserving: bool) -> String {
     let times = sums.flow.unwrap_or_default() / sums.seed_magnitude.max(f64::MIN_POSITIVE);
-    let grown = if times >= GROWN {
+    let grown = if conserving && times >= GROWN {
         format!(" (relevance grew to {} times the seed and cancelled on its way)", significant(times, 2))
     } else {
         String::new()
