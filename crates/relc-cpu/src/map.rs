@@ -88,8 +88,8 @@ fn sigmoid(x: f32) -> f32 {
     if x < 0.0 { small * large } else { large }
 }
 
-/// `exp(x)` to about 2e-7 of itself, for `x` in `[-104,88]`, and its value there beyond: a power of two times Cephes'
-/// polynomial of the rest, in operations that compilers vectorise. What is below the normal numbers is rounded to theirs.
+/// `exp(x)` for `x` in `[-104,88]`, and its value there beyond: a power of two times Cephes' polynomial of the rest, in
+/// operations that compilers vectorise. To about 2e-7 of itself; below -87, where f32 has no normal numbers, to its smallest.
 fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;

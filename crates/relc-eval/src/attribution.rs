@@ -24,7 +24,7 @@ pub enum Control {
     Centre,
 }
 
-names!(Control, "control", 3, ["random" => Random, "constant" => Constant, "centre" => Centre]);
+names!(Control, "control", ["random" => Random, "constant" => Constant, "centre" => Centre]);
 
 impl Control {
     fn map(self, geometry: Geometry, seed: u64) -> Vec<f32> {

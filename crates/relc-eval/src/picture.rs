@@ -45,7 +45,7 @@ pub enum Base {
     Blur,
 }
 
-names!(Base, "base", 3, ["black" => Black, "mean" => Mean, "blur" => Blur]);
+names!(Base, "base", ["black" => Black, "mean" => Mean, "blur" => Blur]);
 
 /// One sample of the model's input, and the same sample with every pixel removed.
 #[derive(Clone, Debug, PartialEq)]

@@ -57,6 +57,11 @@ impl Account {
         self.incoming - self.outgoing - self.lost() - self.derivative
     }
 
+    /// The larger of the magnitudes that arrived and that were passed on.
+    fn magnitude(&self) -> f64 {
+        self.magnitude_in.max(self.magnitude_out)
+    }
+
     /// Whether all sums are numbers.
     pub fn is_finite(&self) -> bool {
         let sums = [self.incoming, self.outgoing, self.lost(), self.flat_fallback];
@@ -192,7 +197,7 @@ impl Ledger {
     /// `None` without entries.
     pub fn flow(&self, sample: usize) -> Option<f64> {
         let accounts = self.entries.iter().filter_map(|e| e.samples.get(sample));
-        accounts.map(|a| a.magnitude_in.max(a.magnitude_out)).reduce(f64::max)
+        accounts.map(Account::magnitude).reduce(f64::max)
     }
 
     /// The node and sample whose books are off by the largest fraction of the relevance; `None` for an empty
@@ -201,7 +206,7 @@ impl Ledger {
         let accounts =
             self.entries.iter().flat_map(|e| e.samples.iter().enumerate().map(move |(i, a)| (e, i, a)));
         let residues = accounts.map(|(entry, sample, account)| {
-            let scale = account.magnitude_in.max(account.magnitude_out).max(DIGITS);
+            let scale = account.magnitude().max(DIGITS);
             (relative(account.residue(), scale), entry, sample, account.residue())
         });
         let (relative, entry, sample, absolute) = residues.max_by(|a, b| a.0.total_cmp(&b.0))?;

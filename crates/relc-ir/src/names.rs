@@ -64,14 +64,16 @@ pub fn named<T: Copy>(what: &'static str, table: &[(&'static str, T)], name: &st
 /// Gives an enum its names: `ALL`, the table of them, `name()`, and both ways through text.
 #[macro_export]
 macro_rules! names {
-    ($type:ident, $what:literal, $count:literal, [$($name:literal => $variant:ident),* $(,)?]) => {
+    ($type:ident, $what:literal, [$($name:literal => $variant:ident),* $(,)?]) => {
         impl $type {
             /// Every one with its name.
-            pub const ALL: [(&'static str, $type); $count] = [$(($name, $type::$variant)),*];
+            pub const ALL: [(&'static str, $type); [$($name),*].len()] = [$(($name, $type::$variant)),*];
 
             /// The name.
             pub fn name(self) -> &'static str {
-                $crate::names::name_of(&Self::ALL, self)
+                match self {
+                    $($type::$variant => $name),*
+                }
             }
         }
 
@@ -98,7 +100,7 @@ mod tests {
         Oak,
         Beech,
     }
-    names!(Tree, "tree", 2, ["oak" => Oak, "beech" => Beech]);
+    names!(Tree, "tree", ["oak" => Oak, "beech" => Beech]);
 
     #[test]
     fn names_read_back_and_unknown_ones_say_what_is_known() {

@@ -14,7 +14,7 @@ pub enum BranchKind {
     Weighted,
 }
 
-names!(BranchKind, "branch kind", 3, ["identity" => Identity, "unweighted" => Unweighted, "weighted" => Weighted]);
+names!(BranchKind, "branch kind", ["identity" => Identity, "unweighted" => Unweighted, "weighted" => Weighted]);
 
 /// One branch of a residual join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

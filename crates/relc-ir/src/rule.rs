@@ -39,7 +39,16 @@ pub enum SplitPolicy {
     Gradient,
 }
 
-names!(SplitPolicy, "split policy", 8, ["ratio" => Ratio, "half" => Half, "half-at-projection" => HalfAtProjection, "ratio-at-projection" => RatioAtProjection, "signed" => Signed, "main-only" => MainOnly, "skip-only" => SkipOnly, "gradient" => Gradient]);
+names!(SplitPolicy, "split policy", [
+    "ratio" => Ratio,
+    "half" => Half,
+    "half-at-projection" => HalfAtProjection,
+    "ratio-at-projection" => RatioAtProjection,
+    "signed" => Signed,
+    "main-only" => MainOnly,
+    "skip-only" => SkipOnly,
+    "gradient" => Gradient,
+]);
 
 /// How the relevance of a product of a signal and a gate is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,7 +60,7 @@ pub enum GatePolicy {
     Half,
 }
 
-names!(GatePolicy, "gate policy", 2, ["signal" => Signal, "half" => Half]);
+names!(GatePolicy, "gate policy", ["signal" => Signal, "half" => Half]);
 
 /// The window of the average pool that stands for a MaxPool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +112,7 @@ pub enum Surrogate {
     Deconv,
 }
 
-names!(Surrogate, "derivative", 3, ["gradient" => Gradient, "guided" => Guided, "deconv" => Deconv]);
+names!(Surrogate, "derivative", ["gradient" => Gradient, "guided" => Guided, "deconv" => Deconv]);
 
 /// How relevance passes through one node.
 #[derive(Clone, Debug, PartialEq)]
@@ -249,4 +258,11 @@ pub enum Contract {
     NotConserving,
 }
 
-names!(Contract, "contract", 6, ["conserving" => Conserving, "leaks-to-bias" => LeaksToBias, "leaks-to-stabiliser" => LeaksToStabiliser, "leaks-to-padding" => LeaksToPadding, "unbounded" => Unbounded, "not-conserving" => NotConserving]);
+names!(Contract, "contract", [
+    "conserving" => Conserving,
+    "leaks-to-bias" => LeaksToBias,
+    "leaks-to-stabiliser" => LeaksToStabiliser,
+    "leaks-to-padding" => LeaksToPadding,
+    "unbounded" => Unbounded,
+    "not-conserving" => NotConserving,
+]);

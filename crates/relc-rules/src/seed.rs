@@ -18,4 +18,4 @@ pub enum SeedKind {
     Contrast,
 }
 
-names!(SeedKind, "seed", 4, ["prob" => Prob, "logit" => Logit, "onehot" => OneHot, "contrast" => Contrast]);
+names!(SeedKind, "seed", ["prob" => Prob, "logit" => Logit, "onehot" => OneHot, "contrast" => Contrast]);

@@ -28,7 +28,7 @@ pub enum Engine {
     InterpF64,
 }
 
-names!(Engine, "engine", 3, ["jit" => Jit, "interp-f32" => InterpF32, "interp-f64" => InterpF64]);
+names!(Engine, "engine", ["jit" => Jit, "interp-f32" => InterpF32, "interp-f64" => InterpF64]);
 
 /// Compiles models into explainers.
 ///

@@ -16,6 +16,9 @@ const KEPT: usize = 4;
 /// Height and width of a picture whose size nothing says: those of ImageNet's classifiers.
 const USUAL: usize = 224;
 
+/// An explainer, once it is compiled.
+type Place = Arc<Mutex<Option<Explainer>>>;
+
 /// What the model leaves open, and the programs for other sizes than the first.
 #[derive(Debug)]
 pub(crate) struct OpenSizes {
@@ -24,7 +27,7 @@ pub(crate) struct OpenSizes {
     /// For each dimension of the input, the size that the model fixes.
     fixed: Vec<Option<usize>>,
     /// The one that was used last comes last.
-    programs: Mutex<Vec<(Vec<usize>, Explainer)>>,
+    programs: Mutex<Vec<(Vec<usize>, Place)>>,
 }
 
 impl OpenSizes {
@@ -40,26 +43,28 @@ impl OpenSizes {
         sample.len() == fixed.len() && fixed.iter().zip(sample).all(fits)
     }
 
-    /// The explainer for a sample of these sizes. Nothing is locked while one is compiled: others are served.
+    /// The explainer for a sample of these sizes. Who asks for one that is being compiled waits for it; others do not.
     fn program(&self, sample: &[usize]) -> Result<Explainer, CompileError> {
-        if let Some(explainer) = self.kept(sample, None) {
-            return Ok(explainer);
+        let place = self.place(sample);
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(explainer) = &*place {
+            return Ok(explainer.clone());
         }
         let dims = std::iter::once(Dim::Batch).chain(sample.iter().copied().map(Dim::Fixed));
         let explainer = self.compiler.clone().input_shape(dims.collect()).compile(self.model.clone())?;
-        Ok(self.kept(sample, Some(explainer.clone())).unwrap_or(explainer))
+        Ok(place.insert(explainer).clone())
     }
 
-    /// The explainer for these sizes that is kept, or `new`, which then is; it counts as the last that was used.
-    fn kept(&self, sample: &[usize], new: Option<Explainer>) -> Option<Explainer> {
+    /// Where the explainer for these sizes is kept; it counts as the last that was used.
+    fn place(&self, sample: &[usize]) -> Place {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         let found = programs.iter().position(|(size, _)| size == sample).map(|i| programs.remove(i).1);
-        let explainer = found.or(new)?;
-        programs.push((sample.to_vec(), explainer.clone()));
+        let place = found.unwrap_or_default();
+        programs.push((sample.to_vec(), place.clone()));
         if programs.len() > KEPT {
             programs.remove(0);
         }
-        Some(explainer)
+        place
     }
 }
 

@@ -1,8 +1,8 @@
 //! Lowerings of the operations around the convolutions, one function per kernel.
 //!
-//! Activations and relevance are blocked ([`Blocked`](relc_program::layout::Blocked)). Kernels read and write the interior of a tensor, and keep
-//! the channels beyond the last at zero where they are zero in the input; the halo belongs to whoever plans the
-//! buffer. Buffers come in the order of the parameters.
+//! Activations and relevance are [blocked](relc_program::layout::Blocked). Kernels read and write the interior of a
+//! tensor, and keep the channels beyond the last at zero where they are zero in the input; the halo belongs to whoever
+//! plans the buffer. Buffers come in the order of the parameters.
 
 mod average;
 mod elementwise;

@@ -72,15 +72,20 @@ impl Roles {
         Some(row * self.positions + position)
     }
 
-    /// Where the weights between a channel and those from `produced` on lie: the first, and from one to the next. None
-    /// with several groups, and where there is no such channel.
-    pub fn weights_from(&self, reduced: usize, produced: usize, position: usize) -> Option<(usize, usize)> {
+    /// The weights between a channel and those from `produced` on, where they lie at equal distances: with one group.
+    pub fn weights_from<'w>(
+        &self,
+        weights: &'w [f32],
+        [reduced, produced]: [usize; 2],
+        position: usize,
+    ) -> Option<impl Iterator<Item = &'w f32> + use<'w>> {
         let stride = match self.direction {
             _ if self.produced_group != self.produced => return None,
             Direction::Forward => self.reduced_group * self.positions,
             Direction::Transposed => self.positions,
         };
-        Some((self.weight(reduced, produced, position)?, stride))
+        let start = self.weight(reduced, produced, position)?;
+        Some(weights.get(start..).unwrap_or_default().iter().step_by(stride).take(self.produced - produced))
     }
 }
 

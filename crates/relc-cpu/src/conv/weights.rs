@@ -65,30 +65,25 @@ impl ConvPlan {
         let sources = &self.sources[panel.taps.clone()];
         for (source, tap) in sources.iter().zip(packed.chunks_exact_mut(self.tap_weights(panel))) {
             for (row, vector) in tap.chunks_exact_mut(width).enumerate() {
-                if self.channels.kind == Kind::Tile && self.roles.produced_group == self.roles.produced {
-                    // The usual case, without a division for each weight; what is not there stays 0.
-                    let (lane, block) = (row / blocks.len(), row % blocks.len());
-                    let channel = source.channel + lane % self.position_lanes;
-                    let position = source.position + lane / self.position_lanes;
-                    let first = (blocks.start + block) * width;
-                    let run = self.roles.weights_from(channel, first, position);
-                    let Some((start, stride)) = run else { continue };
-                    let count = self.roles.produced.saturating_sub(first);
-                    let weights = weights.get(start..).unwrap_or_default().iter().step_by(stride);
-                    vector.iter_mut().zip(weights).take(count).for_each(|(value, weight)| *value = *weight);
+                // The channels of the row's first weight, and how many of each the next is further.
+                let ([reduced, produced], [across, down], position) = match self.channels.kind {
+                    Kind::Tile => {
+                        let (lane, block) = (row / blocks.len(), row % blocks.len());
+                        let channel = source.channel + lane % self.position_lanes;
+                        let position = source.position + lane / self.position_lanes;
+                        ([channel, (blocks.start + block) * width], [0, 1], position)
+                    }
+                    Kind::Depthwise => ([source.channel; 2], [1, 1], source.position),
+                    Kind::Dot => ([source.channel, row], [1, 0], source.position),
+                };
+                if across == 0
+                    && let Some(run) = self.roles.weights_from(weights, [reduced, produced], position)
+                {
+                    vector.iter_mut().zip(run).for_each(|(value, weight)| *value = *weight);
                     continue;
                 }
                 for (v, value) in vector.iter_mut().enumerate() {
-                    *value = match self.channels.kind {
-                        Kind::Tile => {
-                            let (lane, block) = (row / blocks.len(), row % blocks.len());
-                            let channel = source.channel + lane % self.position_lanes;
-                            let position = source.position + lane / self.position_lanes;
-                            weight(channel, (blocks.start + block) * width + v, position)
-                        }
-                        Kind::Depthwise => weight(source.channel + v, source.channel + v, source.position),
-                        Kind::Dot => weight(source.channel + v, row, source.position),
-                    };
+                    *value = weight(reduced + v * across, produced + v * down, position);
                 }
             }
         }

@@ -33,7 +33,7 @@ pub enum Ends {
     Rise,
 }
 
-names!(Ends, "ends", 2, ["authors" => Authors, "rise" => Rise]);
+names!(Ends, "ends", ["authors" => Authors, "rise" => Rise]);
 
 /// How curves are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

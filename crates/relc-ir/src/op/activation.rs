@@ -171,11 +171,6 @@ impl Activation {
         }
     }
 
-    pub(super) fn class(&self) -> Option<OpClass> {
-        let name = self.onnx_name();
-        NAMES.iter().find(|(onnx, ..)| *onnx == name).and_then(|(.., class)| *class)
-    }
-
     /// Those that a rule line may name, with their classes.
     pub(super) fn classes() -> impl Iterator<Item = (&'static str, OpClass)> {
         NAMES.into_iter().filter_map(|(name, _, class)| Some((name, class?)))

@@ -46,10 +46,6 @@ impl Arithmetic {
         NAMES.iter().find(|(a, ..)| *a == self).map_or("?", |(_, _, onnx, _)| onnx)
     }
 
-    pub(super) fn class(self) -> OpClass {
-        NAMES.iter().find(|(a, ..)| *a == self).map_or(OpClass::Constant, |(.., class)| *class)
-    }
-
     /// All with their classes.
     pub(super) fn classes() -> impl Iterator<Item = (&'static str, OpClass)> {
         NAMES.into_iter().map(|(_, _, onnx, class)| (onnx, class))

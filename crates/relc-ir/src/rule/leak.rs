@@ -17,7 +17,7 @@ pub enum Leak {
     Flat,
 }
 
-names!(Leak, "leak", 4, ["lost" => Lost, "proportional" => Proportional, "zplus" => Zplus, "flat" => Flat]);
+names!(Leak, "leak", ["lost" => Lost, "proportional" => Proportional, "zplus" => Zplus, "flat" => Flat]);
 
 /// What happens to relevance that arrives where the denominator is too small to divide by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

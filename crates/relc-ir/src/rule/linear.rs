@@ -233,7 +233,7 @@ pub enum BiasPolicy {
     All,
 }
 
-names!(BiasPolicy, "bias policy", 3, ["exclude" => Exclude, "include" => Include, "all" => All]);
+names!(BiasPolicy, "bias policy", ["exclude" => Exclude, "include" => Include, "all" => All]);
 
 impl BiasPolicy {
     /// Whether a bias enters; `folded` says that folding made it.

@@ -81,7 +81,7 @@ pub enum BatchNormPolicy {
     FoldAsZennit,
 }
 
-names!(BatchNormPolicy, "batchnorm policy", 3, ["keep" => Keep, "fold" => Fold, "fold-as-zennit" => FoldAsZennit]);
+names!(BatchNormPolicy, "batchnorm policy", ["keep" => Keep, "fold" => Fold, "fold-as-zennit" => FoldAsZennit]);
 
 /// Where a node lies among the weighted layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
