@@ -28,9 +28,7 @@ impl Weight {
         if ty.is_batched() || ty.elements() != Some(data.len()) {
             return Err(format!("weight \"{name}\": got {} values, expected those of {ty}", data.len()));
         }
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        data.iter().for_each(|v| hasher.update(&v.to_le_bytes()));
-        Ok(Weight { name, ty, hash: hasher.digest(), data: Some(data) })
+        Ok(Weight { name, ty, hash: hash(&data), data: Some(data) })
     }
 
     /// A weight without its bytes, as a text names it.
@@ -57,6 +55,20 @@ impl Weight {
     pub fn hash(&self) -> u64 {
         self.hash
     }
+}
+
+/// xxh3-64 of the little-endian bytes, a block at a time.
+fn hash(data: &[f32]) -> u64 {
+    const BLOCK: usize = 1024;
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let mut bytes = [[0; 4]; BLOCK];
+    for block in data.chunks(BLOCK) {
+        for (bytes, value) in bytes.iter_mut().zip(block) {
+            *bytes = value.to_le_bytes();
+        }
+        hasher.update(bytes[..block.len()].as_flattened());
+    }
+    hasher.digest()
 }
 
 impl PartialEq for Weight {

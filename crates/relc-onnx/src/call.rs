@@ -94,7 +94,9 @@ impl Builder {
     /// A weight of that name, or of one like it if it is taken.
     pub fn new_weight(&mut self, name: &str, constant: &Const<f32>) -> Result<ValueId, Fault> {
         let data = constant.data();
-        if let Some((i, got)) = data.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+        // Without a way out of the loop it is many values at a time.
+        let finite = data.iter().fold(true, |finite, v| finite & v.is_finite());
+        if !finite && let Some((i, got)) = data.iter().enumerate().find(|(_, v)| !v.is_finite()) {
             return Err(Fault::invalid(format!(
                 "the tensor \"{name}\" holds {got} (element {i}), expected finite weights"
             )));

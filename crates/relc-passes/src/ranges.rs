@@ -75,8 +75,18 @@ pub(crate) fn ranges(graph: &Graph, order: &[NodeId]) -> BTreeMap<NodeId, Range>
 
 fn of_weight(weight: &Weight) -> Range {
     let Some(data) = weight.data() else { return ANY };
-    let join = |range: Range, v: &f32| range.or(Range::new(f64::from(*v), f64::from(*v)));
-    data.iter().fold(Range { low: f64::INFINITY, high: f64::NEG_INFINITY }, join)
+    // Many values at a time: the weights of a large network are many.
+    const LANES: usize = 16;
+    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    for values in data.chunks(LANES) {
+        for (v, (low, high)) in values.iter().zip(low.iter_mut().zip(&mut high)) {
+            *low = low.min(*v);
+            *high = high.max(*v);
+        }
+    }
+    let (low, high) =
+        (low.into_iter().fold(f32::INFINITY, f32::min), high.into_iter().fold(f32::NEG_INFINITY, f32::max));
+    Range::new(f64::from(low), f64::from(high))
 }
 
 fn of_node(graph: &Graph, node: NodeId, operands: &[Range]) -> Range {

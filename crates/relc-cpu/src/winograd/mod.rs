@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::transform::{Transforms, kernel};
+use self::transform::{LANES, Lanes, Transforms, kernels};
 use crate::buffer::AlignedBuffer;
 use crate::conv::{ConvError, ConvPlan};
 use crate::isa::Isa;
@@ -224,30 +224,51 @@ impl WinogradPlan {
         let n = self.form.inputs();
         let position_len = panel.len() / self.positions();
         for reduced in 0..self.input.channels() {
-            for produced in blocks.start * width..(blocks.end * width).min(self.output.channels()) {
-                let transformed = kernel(n, self.kernel_of(reduced, produced, weights, part));
-                let row = reduced * blocks.len() + (produced / width - blocks.start);
-                let offset = row * width + produced % width;
+            for (row, block) in blocks.clone().enumerate() {
+                let lanes = block * width..((block + 1) * width).min(self.output.channels());
+                let transformed = kernels(n, self.kernels_of(reduced, lanes.clone(), weights, part));
+                let offset = (reduced * blocks.len() + row) * width;
                 for (i, row) in transformed.iter().enumerate().take(n) {
-                    for (j, &value) in row.iter().enumerate().take(n) {
-                        panel[(i * n + j) * position_len + offset] = value as f32;
+                    for (j, values) in row.iter().enumerate().take(n) {
+                        let start = (i * n + j) * position_len + offset;
+                        for (packed, value) in panel[start..][..lanes.len()].iter_mut().zip(values) {
+                            *packed = *value as f32;
+                        }
                     }
                 }
             }
         }
     }
 
-    /// The 3x3 kernel between two channels, in the order of input rows and columns.
-    fn kernel_of(&self, reduced: usize, produced: usize, weights: &[f32], part: Part) -> [[f64; 3]; 3] {
-        let start = 9 * match self.direction {
+    /// The 3x3 kernel between two channels, as the layer has it.
+    fn kernel_of<'a>(&self, reduced: usize, produced: usize, weights: &'a [f32]) -> &'a [f32] {
+        let index = match self.direction {
             Direction::Forward => produced * self.spec.channels_in + reduced,
             Direction::Transposed => reduced * self.spec.channels_in + produced,
         };
-        let place = |y: usize, x: usize| match self.direction {
-            Direction::Forward => y * 3 + x,
-            Direction::Transposed => (2 - y) * 3 + (2 - x),
-        };
-        std::array::from_fn(|y| std::array::from_fn(|x| f64::from(part.of(weights[start + place(y, x)]))))
+        &weights[9 * index..][..9]
+    }
+
+    /// The 3x3 kernels between an input channel and the output channels of a block, in the order of input rows and
+    /// columns.
+    fn kernels_of(
+        &self,
+        reduced: usize,
+        lanes: Range<usize>,
+        weights: &[f32],
+        part: Part,
+    ) -> [[Lanes; 3]; 3] {
+        let mut kernels = [[[0.0; LANES]; 3]; 3];
+        for (lane, produced) in lanes.enumerate() {
+            for (place, &weight) in self.kernel_of(reduced, produced, weights).iter().enumerate() {
+                let place = match self.direction {
+                    Direction::Forward => place,
+                    Direction::Transposed => 8 - place,
+                };
+                kernels[place / 3][place % 3][lane] = f64::from(part.of(weight));
+            }
+        }
+        kernels
     }
 }
 

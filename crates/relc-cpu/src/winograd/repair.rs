@@ -59,8 +59,8 @@ impl Repair {
         check("weights", weights.len(), expected)?;
         let (reduced, produced) = (winograd.input.channels(), winograd.output.channels());
         let mean = |channel: usize| {
-            let kernels = (0..reduced).map(|from| winograd.kernel_of(from, channel, weights, part));
-            let sum: f64 = kernels.flatten().flatten().map(f64::abs).sum();
+            let kernels = (0..reduced).flat_map(|from| winograd.kernel_of(from, channel, weights));
+            let sum: f64 = kernels.map(|weight| f64::from(part.of(*weight)).abs()).sum();
             (sum / (9 * reduced) as f64) as f32 * winograd.form.guard()
         };
         let mut bounds: Vec<f32> = (0..produced).map(mean).collect();

@@ -63,6 +63,12 @@ unsafe fn output<S: Simd, const N: usize>(m: [S; N]) -> [S; 4] {
     }
 }
 
+/// As many values as the widest vector has lanes, one for each output channel of a block.
+pub(super) type Lanes = [f64; LANES];
+
+/// See [`Lanes`].
+pub(super) const LANES: usize = 16;
+
 /// `G g` of one row of a kernel, for N = 4 or 6; in f64, since it is done once.
 fn kernel_row(n: usize, [a, b, c]: [f64; 3]) -> [f64; MOST] {
     if n == 4 {
@@ -72,11 +78,21 @@ fn kernel_row(n: usize, [a, b, c]: [f64; 3]) -> [f64; MOST] {
     [a / 4.0, -(a + b + c) / 6.0, -(a - b + c) / 6.0, even + odd, even - odd, c]
 }
 
-/// `G g G^T`, row by row, of a kernel 3 x 3; the first n of each row and column.
-pub(super) fn kernel(n: usize, g: [[f64; 3]; 3]) -> [[f64; MOST]; MOST] {
+/// [`kernel_row`] of each lane.
+fn kernel_rows(n: usize, row: [&Lanes; 3]) -> [Lanes; MOST] {
+    let mut rows = [[0.0; LANES]; MOST];
+    for lane in 0..LANES {
+        let values = kernel_row(n, row.map(|lanes| lanes[lane]));
+        rows.iter_mut().zip(values).for_each(|(row, value)| row[lane] = value);
+    }
+    rows
+}
+
+/// `G g G^T`, row by row, of kernels 3 x 3; the first n of each row and column.
+pub(super) fn kernels(n: usize, g: [[Lanes; 3]; 3]) -> [[Lanes; MOST]; MOST] {
     // Columns first: `columns[x][i]` is row i of `G g` at column x.
-    let columns = [0, 1, 2].map(|x| kernel_row(n, [g[0][x], g[1][x], g[2][x]]));
-    std::array::from_fn(|i| kernel_row(n, columns.map(|column| column[i])))
+    let columns = [0, 1, 2].map(|x| kernel_rows(n, [&g[0][x], &g[1][x], &g[2][x]]));
+    std::array::from_fn(|i| kernel_rows(n, [&columns[0][i], &columns[1][i], &columns[2][i]]))
 }
 
 /// A row of input tiles of one block, and where their transforms go.

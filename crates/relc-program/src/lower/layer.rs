@@ -83,11 +83,13 @@ impl Layer {
         let mut sums = Vec::with_capacity(self.spec.channels_out * oh * ow);
         for m in 0..self.spec.channels_out {
             // The sum over input channels of each tap.
-            let tap = |t: usize| -> f64 {
-                let weight = |c: usize| weight((m * inputs + c) * kh * kw + t);
-                (0..inputs).map(|c| channel(m / outputs * inputs + c) * weight(c)).sum()
-            };
-            let taps: Vec<f64> = (0..kh * kw).map(tap).collect();
+            let mut taps = vec![0.0; kh * kw];
+            for c in 0..inputs {
+                let (value, first) = (channel(m / outputs * inputs + c), (m * inputs + c) * kh * kw);
+                for (t, tap) in taps.iter_mut().enumerate() {
+                    *tap += value * weight(first + t);
+                }
+            }
             for y in 0..oh {
                 for x in 0..ow {
                     let rows = self.window.taps(0, y, size[0]);
