@@ -54,7 +54,7 @@ fn headed(mut b: Builder, branches: &[ValueId]) -> Graph {
 
 fn convolved(b: &mut Builder, x: ValueId) -> ValueId {
     let [c, ..] = b.dims(x);
-    let window = Window { pads: [1; 4], ..Window::new([3, 3], [1, 1]) };
+    let window = Window::new([3, 3], [1, 1]).padded(1);
     let (weight, bias) = (b.weight(&[2, c, 3, 3], -0.4, 0.4), b.weight(&[2], -0.5, 0.5));
     b.node(Op::Conv(Conv { window, group: 1, folded_bias: false }), &[x, weight, bias])
 }
@@ -111,8 +111,7 @@ pub fn every_arithmetic(seed: u64) -> Graph {
 pub fn every_window(seed: u64) -> Graph {
     let (mut b, x) = Builder::typed("windows", seed, TensorType::new([1, 4, 12, 11]));
     let (weight, bias) = (b.weight(&[6, 2, 3, 2], -0.4, 0.4), b.weight(&[6], -0.5, 0.5));
-    let window =
-        Window { kernel: [3, 2], strides: [2, 3], pads: [1, 0, 2, 1], dilations: [2, 1], ceil: false };
+    let window = Window::from_lists(&[3, 2], &[2, 3], &[1, 0, 2, 1], &[2, 1]).unwrap();
     let x = b.node(Op::Conv(Conv { window, group: 2, folded_bias: false }), &[x, weight, bias]);
     let x = b.relu(x);
     let [_, c, h, w] = b.sizes(x)[..] else { unreachable!("f32[1,C,H,W]") };
@@ -121,7 +120,8 @@ pub fn every_window(seed: u64) -> Graph {
     let x = b.node(Op::Pad(Pad { pads: vec![1, 0, 0, 1, 1, 0], value: 0.2 }), &[x]);
     let image = Reshape { shape: [1, c + 2, h + 1, w].map(Dim::from).to_vec() };
     let x = b.node(Op::Reshape(image), &[x]);
-    let rounded = Window { ceil: true, pads: [0, 0, 1, 1], ..Window::new([2, 2], [2, 2]) };
+    let rounded = Window::from_lists(&[2; 2], &[2; 2], &[0, 0, 1, 1], &[1; 2]).unwrap();
+    let rounded = Window { ceil: true, ..rounded };
     let branches = [
         b.node(Op::MaxPool(MaxPool { window: rounded }), &[x]),
         b.node(Op::AveragePool(AveragePool { window: rounded, count_include_pad: true }), &[x]),

@@ -87,7 +87,7 @@ impl Builder {
         let inputs = self.dims(x)[0];
         let w = self.weight(&[outputs, inputs, kernel, kernel], -1.0, 1.0);
         let pad = kernel / 2;
-        let window = Window { pads: [pad; 4], ..Window::new([kernel; 2], [stride; 2]) };
+        let window = Window::new([kernel; 2], [stride; 2]).padded(pad);
         let op = Op::Conv(Conv { window, group: 1, folded_bias: false });
         if !normalised {
             let bias = self.weight(&[outputs], -0.3, 0.3);
@@ -141,7 +141,7 @@ pub fn build(plan: &Plan) -> Graph {
     let stem = b.conv(input, plan.channels[1], 3, 1, true);
     let mut x = b.node(Op::Activation(plan.activation), &[stem]);
     if plan.pooled {
-        let window = Window { pads: [1; 4], ..Window::new([3, 3], [2, 2]) };
+        let window = Window::new([3, 3], [2, 2]).padded(1);
         x = b.node(Op::MaxPool(MaxPool { window }), &[x]);
     }
     for block in &plan.blocks {

@@ -11,7 +11,7 @@ impl Builder {
         let inputs = self.dims(x)[0];
         let weight = self.weight(&[outputs, inputs, kernel[0], kernel[1]], -1.0, 1.0);
         let [y, x_pad] = kernel.map(|k| k / 2);
-        let window = Window { pads: [y, x_pad, y, x_pad], ..Window::new(kernel, [1, 1]) };
+        let window = Window::from_lists(&kernel, &[1; 2], &[y, x_pad, y, x_pad], &[1; 2]).unwrap();
         self.node(Op::Conv(Conv { window, group: 1, folded_bias: false }), &[x, weight])
     }
 
@@ -119,7 +119,7 @@ pub fn small(image: [usize; 3], kernel: [usize; 2], pooled: bool, dense: bool) -
     let x = b.same_conv(input, 3, kernel);
     let mut x = b.relu(x);
     if pooled {
-        let window = Window { pads: [1; 4], ..Window::new([3, 3], [2, 2]) };
+        let window = Window::new([3, 3], [2, 2]).padded(1);
         x = b.node(Op::MaxPool(MaxPool { window }), &[x]);
     }
     let x = b.same_conv(x, 9, kernel);

@@ -139,7 +139,7 @@ fn windows() -> impl Strategy<Value = Window> {
     (pair(1..4), pair(1..3), pads, pair(1..3), any::<bool>()).prop_map(
         |(kernel, strides, pads, dilations, ceil)| {
             let pads = [0, 1, 2, 3].map(|i| pads[i].min(kernel[i % 2] - 1));
-            Window { kernel, strides, pads, dilations, ceil }
+            Window { ceil, ..Window::from_lists(&kernel, &strides, &pads, &dilations).unwrap() }
         },
     )
 }
@@ -261,7 +261,7 @@ impl Builder {
 
     fn fits(&self, x: ValueId, window: &Window) -> bool {
         let [_, h, w] = self.dims(x);
-        window.output_size(0, h).is_ok() && window.output_size(1, w).is_ok()
+        window.output_size(&[h, w]).is_ok()
     }
 
     fn part(&mut self, x: ValueId, part: &Part, act: Activation) -> ValueId {
@@ -299,7 +299,7 @@ impl Builder {
                 self.node_if_it_fits(Op::AveragePool(AveragePool { window, count_include_pad }), x)
             }
             Part::Branches => {
-                let window = Window { pads: [1; 4], ..Window::new([3; 2], [1; 2]) };
+                let window = Window::new([3; 2], [1; 2]).padded(1);
                 let pooled = self.node(Op::MaxPool(MaxPool { window }), &[x]);
                 let ways = [
                     self.activated(x, 2, 1, act),
@@ -397,8 +397,8 @@ impl Builder {
         normalised: bool,
     ) -> ValueId {
         let [channels, ..] = self.dims(x);
-        let [kh, kw] = window.kernel;
-        let w = self.weight(&[outputs, channels / group, kh, kw], -1.0, 1.0);
+        let shape = [&[outputs, channels / group], &window.kernel()[..]].concat();
+        let w = self.weight(&shape, -1.0, 1.0);
         let y = self.node(Op::Conv(Conv { window, group, folded_bias: false }), &[x, w]);
         if normalised { self.normalised(y) } else { y }
     }

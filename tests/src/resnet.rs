@@ -50,7 +50,7 @@ impl ResNet {
         let (mut b, input) = Builder::new("resnet", 0, [3, self.size[0], self.size[1]]);
         let stem = conv(&mut b, input, self.width, 7, 2);
         let stem = b.relu(stem);
-        let window = Window { pads: [1; 4], ..Window::new([3, 3], [2, 2]) };
+        let window = Window::new([3, 3], [2, 2]).padded(1);
         let mut x = b.node(Op::MaxPool(MaxPool { window }), &[stem]);
         for (stage, count) in self.blocks.into_iter().enumerate() {
             for block in 0..count {
@@ -94,6 +94,6 @@ fn conv(b: &mut Builder, x: ValueId, outputs: usize, kernel: usize, stride: usiz
     let bound = (3.0 / (inputs * kernel * kernel) as f32).sqrt();
     let weight = b.weight(&[outputs, inputs, kernel, kernel], -bound, bound);
     let bias = b.weight(&[outputs], -0.1, 0.1);
-    let window = Window { pads: [kernel / 2; 4], ..Window::new([kernel; 2], [stride; 2]) };
+    let window = Window::new([kernel; 2], [stride; 2]).padded(kernel / 2);
     b.node(Op::Conv(Conv { window, group: 1, folded_bias: false }), &[x, weight, bias])
 }

@@ -59,7 +59,7 @@ fn step(b: &mut Builder, rng: &mut fastrand::Rng, [x, other]: [ValueId; 2]) -> V
     let batched = |dims: &[usize]| -> Vec<Dim> {
         [Dim::Batch].into_iter().chain(dims.iter().map(|d| Dim::Fixed(*d))).collect()
     };
-    let window = Window { pads: [1; 4], ..Window::new([3, 3], [1, 1]) };
+    let window = Window::new([3, 3], [1, 1]).padded(1);
     match rng.usize(..16) {
         0..=4 => b.node(Op::Activation(activation(rng)), &[x]),
         5 => {

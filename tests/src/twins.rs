@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use relc_ir::op::{
-    Activation, Arithmetic, BatchNormalization, Concat, Conv, Gemm, MaxPool, Pad, Reshape, Window,
+    Activation, Arithmetic, BatchNormalization, Concat, Conv, Gemm, MaxPool, Pad, Reshape, Window, WindowAxis,
 };
 use relc_ir::{Dim, Graph, Op, ValueId};
 
@@ -25,12 +25,21 @@ pub enum Form {
     Apart,
     /// With each BatchNormalization as a Mul and an Add of constants.
     WrittenOut,
+    /// With layers over one more axis, of size 1, between Reshapes: a row as a picture, a picture as a volume.
+    Raised,
 }
 
 impl Form {
     /// The forms that all write one network.
-    pub const TWINS: [Form; 6] =
-        [Form::Normalised, Form::Folded, Form::Rescaled, Form::Padded, Form::Apart, Form::WrittenOut];
+    pub const TWINS: [Form; 7] = [
+        Form::Normalised,
+        Form::Folded,
+        Form::Rescaled,
+        Form::Padded,
+        Form::Apart,
+        Form::WrittenOut,
+        Form::Raised,
+    ];
 }
 
 /// What the blocks are made of.
@@ -49,8 +58,8 @@ pub enum Block {
 /// A network.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Whether its input is a row `f32[N,C,L]`, whose convolutions lie between Reshapes; else a picture.
-    pub row: bool,
+    /// Spatial axes: 1 for rows, 2 for pictures, 3 for volumes.
+    pub axes: usize,
     /// Whether some BatchNormalizations turn their channels around.
     pub negative: bool,
     /// BatchNormalization's epsilon.
@@ -72,9 +81,9 @@ pub fn plans() -> impl Strategy<Value = Plan> {
         Just(Block::Concat)
     ];
     let epsilon = prop_oneof![Just(1e-5), Just(1e-3)];
-    (any::<bool>(), any::<bool>(), epsilon, any::<bool>(), prop::collection::vec(blocks, 1..3), any::<u64>())
-        .prop_map(|(row, negative, epsilon, pooled, blocks, seed)| Plan {
-            row,
+    (1..4usize, any::<bool>(), epsilon, any::<bool>(), prop::collection::vec(blocks, 1..3), any::<u64>())
+        .prop_map(|(axes, negative, epsilon, pooled, blocks, seed)| Plan {
+            axes,
             negative,
             epsilon,
             pooled,
@@ -94,12 +103,16 @@ struct Writer<'a> {
 /// BatchNormalization's parameters, in ONNX's order.
 type Norm = [Vec<f32>; 4];
 
-/// The network in a form: `f32[N,2,7,8]` or `f32[N,2,19]` to three outputs.
+/// The network in a form: of `f32[N,2,19]`, `f32[N,2,7,8]` or `f32[N,2,4,5,6]` to three outputs.
 ///
 /// # Panics
 /// Never, for a plan of [`plans`].
 pub fn build(plan: &Plan, form: Form) -> Graph {
-    let input: &[usize] = if plan.row { &[2, 19] } else { &[2, 7, 8] };
+    let input: &[usize] = match plan.axes {
+        1 => &[2, 19],
+        2 => &[2, 7, 8],
+        _ => &[2, 4, 5, 6],
+    };
     let (b, x) = Builder::of("twin", plan.seed, input);
     let way = if let Form::Nudged(way) = form { u64::from(way) } else { 0 };
     let mut w = Writer { b, plan, form, rng: fastrand::Rng::with_seed(plan.seed ^ 7 ^ (way << 8)) };
@@ -111,7 +124,7 @@ pub fn build(plan: &Plan, form: Form) -> Graph {
     for block in &plan.blocks {
         x = w.block(x, *block);
     }
-    let x = w.picture(x);
+    let x = w.raise(x);
     let channels = w.b.sizes(x)[0];
     let pooled = w.b.node(Op::GlobalAveragePool, &[x]);
     let flat = w.reshape(pooled, &[channels]);
@@ -127,36 +140,43 @@ impl Writer<'_> {
         self.b.node(Op::Reshape(Reshape { shape }), &[x])
     }
 
-    /// A row as a picture of height 1.
-    fn picture(&mut self, x: ValueId) -> ValueId {
-        match self.b.sizes(x)[..] {
-            [c, l] => self.reshape(x, &[c, 1, l]),
-            _ => x,
-        }
+    fn is_raised(&self) -> bool {
+        self.form == Form::Raised && self.plan.axes < 3
     }
 
-    /// A picture of height 1 as the row that it was.
-    fn row(&mut self, x: ValueId) -> ValueId {
-        match self.b.sizes(x)[..] {
-            [c, 1, l] if self.plan.row => self.reshape(x, &[c, l]),
-            _ => x,
+    /// A value as layers take it.
+    fn raise(&mut self, x: ValueId) -> ValueId {
+        if !self.is_raised() {
+            return x;
         }
+        let mut sizes = self.b.sizes(x).to_vec();
+        sizes.insert(1, 1);
+        self.reshape(x, &sizes)
+    }
+
+    /// What a layer gives as the network has it.
+    fn lower(&mut self, y: ValueId) -> ValueId {
+        if !self.is_raised() {
+            return y;
+        }
+        let mut sizes = self.b.sizes(y).to_vec();
+        sizes.remove(1);
+        self.reshape(y, &sizes)
     }
 
     fn window(&self, kernel: usize, stride: usize) -> Window {
-        let (k, s, p) = (kernel, stride, kernel / 2);
-        if self.plan.row {
-            Window { pads: [0, p, 0, p], ..Window::new([1, k], [1, s]) }
-        } else {
-            Window { pads: [p; 4], ..Window::new([k; 2], [s; 2]) }
-        }
+        let pads = [kernel / 2; 2];
+        let axis = WindowAxis { kernel, stride, pads, ..WindowAxis::ONE };
+        let raised = self.is_raised().then_some(WindowAxis::ONE);
+        let axes = raised.into_iter().chain(std::iter::repeat_n(axis, self.plan.axes)).collect();
+        Window { axes, ceil: false }
     }
 
     fn max_pool(&mut self, x: ValueId) -> ValueId {
         let window = self.window(3, 2);
-        let x = self.picture(x);
+        let x = self.raise(x);
         let y = self.b.node(Op::MaxPool(MaxPool { window }), &[x]);
-        self.row(y)
+        self.lower(y)
     }
 
     fn block(&mut self, x: ValueId, block: Block) -> ValueId {
@@ -284,33 +304,31 @@ impl Writer<'_> {
         // Grouped where it can be, and the kernel is more than a point.
         let even = channels.is_multiple_of(2) && outputs.is_multiple_of(2);
         let group = if even && kernel > 1 && channels > 2 { 2 } else { 1 };
-        let sizes = if self.plan.row { [1, kernel] } else { [kernel; 2] };
-        let inputs = channels / group * sizes[0] * sizes[1];
-        let (weight, bias, norm) = self.layer(outputs, inputs, normalised);
-        let weight = self.b.constant(&[outputs, channels / group, sizes[0], sizes[1]], weight);
         let mut window = self.window(kernel, stride);
+        let inputs = channels / group * window.taps();
+        let (weight, bias, norm) = self.layer(outputs, inputs, normalised);
+        let shape = [&[outputs, channels / group], &window.kernel()[..]].concat();
+        let weight = self.b.constant(&shape, weight);
         let apart = self.form == Form::Apart;
         let mut x = x;
         if apart && kernel > 1 {
-            // The row itself is padded, before it is made a picture.
             let p = kernel / 2;
             let axes = self.b.sizes(x).len() - 1;
             let side = [vec![0, 0], vec![p; axes]].concat();
             x = self.b.node(Op::Pad(Pad { pads: [side.clone(), side].concat(), value: 0.0 }), &[x]);
-            window.pads = [0; 4];
+            window = window.padded(0);
         }
-        let x = self.picture(x);
+        let x = self.raise(x);
         let op = Op::Conv(Conv { window, group, folded_bias: false });
         let mut y = if apart {
             let y = self.b.node(op, &[x, weight]);
-            let y = self.row(y);
             let dims = [vec![outputs], vec![1; self.b.sizes(y).len() - 1]].concat();
             let bias = self.b.constant(&dims, bias);
             self.b.node(Op::Arithmetic(Arithmetic::Add), &[y, bias])
         } else {
             let bias = self.b.constant(&[outputs], bias);
             let y = self.b.node(op, &[x, weight, bias]);
-            self.row(y)
+            self.lower(y)
         };
         if self.form == Form::Padded {
             y = self.b.node(Op::Activation(Activation::Identity), &[y]);
@@ -320,10 +338,10 @@ impl Writer<'_> {
         if self.form != Form::Padded {
             return self.normalise(y, norm);
         }
-        // On a picture's row of pixels, or a row's column.
+        // With two axes as one, or one more.
         let sizes = self.b.sizes(y);
         let other = match sizes[..] {
-            [c, h, w] => vec![c, h * w],
+            [c, h, w, ref rest @ ..] => [&[c, h * w], rest].concat(),
             _ => [&sizes[..], &[1]].concat(),
         };
         let y = self.reshape(y, &other);

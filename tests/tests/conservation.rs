@@ -102,7 +102,7 @@ fn a_network_without_joins_works_with_a_warning() {
     let value = |node| ValueId { node, port: 0 };
     let x = graph.add_input("x", TensorType::batched(&[2, 8, 8])).unwrap();
     let w = weight(&mut graph, "w", &[5, 2, 3, 3]);
-    let window = Window { pads: [1, 1, 1, 1], ..Window::new([3, 3], [2, 2]) };
+    let window = Window::new([3, 3], [2, 2]).padded(1);
     let conv = Op::Conv(Conv { window, group: 1, folded_bias: false });
     let conv = graph.add_node(conv, "conv", &[x, w]).unwrap();
     let relu = graph.add_node(Op::Activation(Activation::Relu), "relu", &[value(conv)]).unwrap();

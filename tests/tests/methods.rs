@@ -141,8 +141,8 @@ fn layer_cam_and_grad_cam_plus_plus_follow_their_formulas() {
     for (name, expected) in [("layer_cam", layer_cam), ("grad_cam_plus_plus", plus_plus)] {
         let result = run(&explainer, &Method::new(name, &options).unwrap(), &x, 1);
         let map = result.explanations[0].map.as_ref().unwrap().index_axis(Axis(0), 0);
-        let small = expected.mapv(|v| v.max(0.0) as f32).into_dimensionality().unwrap();
-        let large = relc::map::resize_bilinear(small.view(), [64, 64]);
+        let small = expected.mapv(|v| v.max(0.0) as f32);
+        let large = relc::map::resize_linear(small.view(), &[64, 64]).unwrap();
         let most = large.fold(0.0f32, |m, v| m.max(*v));
         let off = (&map - &large).fold(0.0f32, |m, v| m.max(v.abs()));
         assert!(most > 0.0 && off <= 1e-5 * most, "{name}: {off} of {most}");

@@ -316,7 +316,7 @@ fn cases() -> impl Strategy<Value = Case> {
     (0usize..4, sizes).prop_map(|(kind, (h, w, c, m, stride, pad, seed))| {
         let (h, w) = if kind == 3 { (h / 2 * 2, w / 2 * 2) } else { (h, w) };
         let kernel = [if kind == 2 { 2 } else { h.min(2 + pad) }, 2];
-        let window = Window { pads: [pad, 0, 0, pad], ..Window::new(kernel, [stride, 1]) };
+        let window = Window::from_lists(&kernel, &[stride, 1], &[pad, 0, 0, pad], &[1; 2]).unwrap();
         let (op, input, weight) = match kind {
             0 => {
                 let conv = Conv { window, group: c, folded_bias: seed % 2 == 0 };

@@ -77,9 +77,10 @@ fn explain(
     let prepared = preprocess.apply(&load_picture(picture)?, layout, size, 3)?;
     let input = prepared.values.insert_axis(Axis(0)).into_dyn();
     let seed = Seed::Named(explainer.preset().seed);
-    let mut result = explainer.explain(input.view(), &seed, &Targets::Argmax)?;
-    let map = result.explanations.swap_remove(0).map.ok_or("the demo's input is a picture")?;
-    Ok((prepared.picture, map.index_axis_move(Axis(0), 0)))
+    let result = explainer.explain(input.view(), &seed, &Targets::Argmax)?;
+    let map =
+        result.explanations.first().and_then(|e| e.picture(0)).ok_or("the demo's input is a picture")?;
+    Ok((prepared.picture, map.to_owned()))
 }
 
 /// The cells of a line of the table.

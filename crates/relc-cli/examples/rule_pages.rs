@@ -69,8 +69,7 @@ fn main() -> Result<()> {
         let input = prepared.values.insert_axis(Axis(0)).into_dyn();
         let seed = Seed::Named(explainer.preset().seed);
         let result = explainer.explain(input.view(), &seed, &Targets::Argmax)?;
-        let map = result.explanations.first().and_then(|e| e.map.as_ref()).ok_or("there is a map")?;
-        let map = map.index_axis(Axis(0), 0);
+        let map = result.explanations.first().and_then(|e| e.picture(0)).ok_or("there is a map")?;
         let style = Style::new(ColorMap::Seismic);
         let panels = [
             resize(&prepared.picture, SIDE, SIDE, FilterType::Nearest),

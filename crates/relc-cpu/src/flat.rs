@@ -57,8 +57,11 @@ impl Flat {
                     if share == 0.0 {
                         continue;
                     }
-                    let rows: Vec<usize> = self.window.taps(0, y, size[0]).map(|(_, p)| p).collect();
-                    let columns: Vec<usize> = self.window.taps(1, x, size[1]).map(|(_, p)| p).collect();
+                    let taps = |axis: usize, index: usize| -> Vec<usize> {
+                        let axis = self.window.axes.get(axis).map(|window| window.taps(index, size[axis]));
+                        axis.into_iter().flatten().map(|(_, position)| position).collect()
+                    };
+                    let (rows, columns) = (taps(0, y), taps(1, x));
                     let fan_in = rows.len() * columns.len() * inputs;
                     if fan_in == 0 {
                         result.lost += share;

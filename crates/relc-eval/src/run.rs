@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use image::RgbImage;
-use ndarray::{Array3, ArrayD};
+use ndarray::ArrayD;
 use relc::Explainer;
 use relc::map::quantize_heat;
 use relc::preprocess::{Layout, Preprocess};
@@ -276,7 +276,7 @@ impl Bench<'_> {
         }
         if let Some(levels) = settings.heat_levels {
             let (h, w) = (sample.geometry.height, sample.geometry.width);
-            let mut maps = Array3::from_shape_vec((1, h, w), map).unwrap_or_default();
+            let mut maps = ArrayD::from_shape_vec(vec![1, h, w], map).unwrap_or_default();
             quantize_heat(&mut maps, levels);
             map = maps.into_raw_vec_and_offset().0;
         }

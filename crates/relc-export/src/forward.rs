@@ -1,6 +1,6 @@
 //! The network itself.
 
-use relc_ir::op::{Activation, Arithmetic, AveragePool, MaxPool, MeanVarianceNormalization, Window};
+use relc_ir::op::{Activation, Arithmetic, AveragePool, MaxPool, MeanVarianceNormalization};
 use relc_ir::{Dim, NodeId, Op, TensorType};
 
 use crate::ExportError;
@@ -38,10 +38,10 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId) -> Result<(), ExportError>
         Op::Arithmetic(Arithmetic::Add) if operands.len() > 2 => w.op("Sum", &operands),
         Op::Arithmetic(op) => w.op(op.onnx_name(), &operands),
         Op::MaxPool(pool) => {
-            let size = types.first().map_or([1; 2], height_and_width);
-            max_pool(w, pool, x, size, 1).swap_remove(0)
+            let size = types.first().map(spatial).unwrap_or_default();
+            max_pool(w, pool, x, &size, 1).swap_remove(0)
         }
-        Op::AveragePool(pool) if pool.window.ceil || pool.window.dilations != [1; 2] => {
+        Op::AveragePool(pool) if pool.window.ceil || pool.window.axes.iter().any(|a| a.dilation != 1) => {
             // What of a rounded-up window counts has changed between ONNX's versions; opset 17 has no dilations.
             let [Some(input), Some(output)] = [types.first(), ty.as_ref()] else { return Ok(()) };
             let layer = Layer::average(pool, input, output);
@@ -91,26 +91,25 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId) -> Result<(), ExportError>
     Ok(())
 }
 
-/// A MaxPool; its second output is where each maximum came from, the first of equal ones. `size` is the input's, height
-/// and width.
+/// A MaxPool; its second output is where each maximum came from, the first of equal ones. `size` is the input's.
 pub(crate) fn max_pool(
     w: &mut Writer<'_>,
     pool: &MaxPool,
     x: &str,
-    size: [usize; 2],
+    size: &[usize],
     outputs: usize,
 ) -> Vec<String> {
     let mut plain = pool.window;
     let mut ceil = false;
     // Older readers of ceil_mode keep a window that starts in the padding: without that padding, all drop it.
-    for (axis, size) in size.into_iter().enumerate().filter(|_| pool.window.ceil) {
-        let down = Window { ceil: false, ..pool.window }.output_size(axis, size);
-        if down != pool.window.output_size(axis, size) {
+    for (axis, size) in plain.axes.iter_mut().zip(size).filter(|_| pool.window.ceil) {
+        let down = axis.output_size(*size, false);
+        if down != axis.output_size(*size, true) {
             ceil = true;
         } else if let Ok(down) = down {
-            let used = (down - 1) * plain.strides[axis] + plain.extent(axis);
-            let end = used.saturating_sub(size + plain.pads[axis]);
-            plain.pads[axis + 2] = end.min(plain.pads[axis + 2]);
+            let used = (down - 1) * axis.stride + axis.extent();
+            let end = used.saturating_sub(size + axis.pads[0]);
+            axis.pads[1] = end.min(axis.pads[1]);
         }
     }
     let mut attributes = window(&plain);
@@ -118,9 +117,9 @@ pub(crate) fn max_pool(
     w.ops_with("MaxPool", &[x], attributes, outputs)
 }
 
-/// Height and width of an image.
-pub(crate) fn height_and_width(ty: &TensorType) -> [usize; 2] {
-    [2, 3].map(|axis| ty.dims().get(axis).map_or(1, |d| d.bind(1)))
+/// The sizes of the spatial axes.
+pub(crate) fn spatial(ty: &TensorType) -> Vec<usize> {
+    ty.spatial().unwrap_or_default()
 }
 
 /// An AveragePool whose sizes are not rounded up, without dilations.

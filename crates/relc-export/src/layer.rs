@@ -25,9 +25,19 @@ enum Kind {
     Global,
 }
 
-/// Channels, height and width of an image.
-fn image(dims: &[Dim]) -> [usize; 3] {
-    [1, 2, 3].map(|axis| dims.get(axis).map_or(1, |d| d.bind(1)))
+/// Channels.
+fn channels(dims: &[Dim]) -> usize {
+    dims.get(1).map_or(1, |d| d.bind(1))
+}
+
+/// The dimensions behind the channels.
+fn spatial(dims: &[Dim]) -> &[Dim] {
+    dims.get(2..).unwrap_or_default()
+}
+
+/// The sizes behind the channels.
+fn sizes(dims: &[Dim]) -> Vec<usize> {
+    spatial(dims).iter().map(|d| d.bind(1)).collect()
 }
 
 impl Layer {
@@ -85,16 +95,15 @@ impl Layer {
             }
             Kind::Average { pool } => {
                 let window = self.plain(pool);
-                let [c, _, _] = image(&self.input);
                 let ones = ones(w, 1, &window);
                 let planes = self.planes(w, x, &self.input);
                 let sums = convolve(w, &window, 1, &planes, &ones);
-                let [_, height, width] = image(&self.output);
-                let sums = w.reshape(&sums, &[Dim::Batch, c.into(), height.into(), width.into()]);
+                let sums = w.reshape(&sums, &self.output);
                 self.weighted(w, part, &sums)
             }
             Kind::Global => {
-                let sums = w.reduce_sum(x, &[2, 3], true);
+                let axes: Vec<usize> = (2..self.input.len()).collect();
+                let sums = w.reduce_sum(x, &axes, true);
                 self.weighted(w, part, &sums)
             }
         }
@@ -137,8 +146,7 @@ impl Layer {
                 let ones = ones(w, 1, &window);
                 let planes = self.planes(w, share, &self.output);
                 let spread = self.deconvolve(w, &window, 1, &planes, &ones);
-                let [c, height, width] = image(&self.input);
-                w.reshape(&spread, &[Dim::Batch, c.into(), height.into(), width.into()])
+                w.reshape(&spread, &self.input)
             }
             Kind::Global => w.expand(share, &self.input),
         }
@@ -147,69 +155,78 @@ impl Layer {
     /// `1 / inputs` for each output's receptive field, 0 where no input lies in it; it broadcasts to the output.
     pub fn reciprocal_fan_in(&self, w: &mut Writer<'_>) -> String {
         let reciprocal = |n: usize| if n == 0 { 0.0 } else { 1.0 / n as f64 };
-        let (window, channels) = match &self.kind {
+        let (window, inputs) = match &self.kind {
             Kind::Gemm { .. } => {
                 let inputs = self.input.get(1).map_or(1, |d| d.bind(1));
                 return w.scalar(reciprocal(inputs));
             }
-            Kind::Global => {
-                let [_, height, width] = image(&self.input);
-                return w.scalar(reciprocal(height * width));
-            }
-            Kind::Conv { window, group, .. } => (*window, image(&self.input)[0] / group.max(&1)),
+            Kind::Global => return w.scalar(reciprocal(sizes(&self.input).iter().product())),
+            Kind::Conv { window, group, .. } => (*window, channels(&self.input) / group.max(&1)),
             Kind::Average { pool } => (pool.window, 1),
         };
-        let ([_, in_y, in_x], [_, out_y, out_x]) = (image(&self.input), image(&self.output));
         let taps = |axis: usize, windows: usize, size: usize| -> Vec<f64> {
-            (0..windows).map(|i| reciprocal(window.taps(axis, i, size).count())).collect()
+            (0..windows).map(|i| reciprocal(window.axes[axis].taps(i, size).count())).collect()
         };
-        let (rows, columns) = (taps(0, out_y, in_y), taps(1, out_x, in_x));
-        let rows: Vec<f64> = rows.iter().map(|v| v * reciprocal(channels)).collect();
-        let (rows, columns) = (w.numbers(&[1, 1, out_y, 1], &rows), w.numbers(&[1, 1, 1, out_x], &columns));
-        w.op("Mul", &[&rows, &columns])
+        let mut along = self.along_axes(taps);
+        if let Some(first) = along.first_mut() {
+            first.iter_mut().for_each(|v| *v *= reciprocal(inputs));
+        }
+        let factors = self.factors(w, &along);
+        factors.into_iter().reduce(|product, factor| w.op("Mul", &[&product, &factor])).unwrap_or_default()
+    }
+
+    /// Numbers for each output along each spatial axis, of an axis' index, its windows and the input's size there.
+    fn along_axes(&self, of: impl Fn(usize, usize, usize) -> Vec<f64>) -> Vec<Vec<f64>> {
+        let axes = sizes(&self.output).into_iter().zip(sizes(&self.input)).enumerate();
+        axes.map(|(axis, (windows, size))| of(axis, windows, size)).collect()
+    }
+
+    /// Numbers along each spatial axis as constants that broadcast to the output.
+    fn factors(&self, w: &mut Writer<'_>, along: &[Vec<f64>]) -> Vec<String> {
+        let rank = self.output.len();
+        let dims = |axis: usize, size: usize| -> Vec<usize> {
+            (0..rank).map(|i| if i == axis + 2 { size } else { 1 }).collect()
+        };
+        along.iter().enumerate().map(|(axis, values)| w.numbers(&dims(axis, values.len()), values)).collect()
     }
 
     /// Each output of an average pool times the form of its weight.
     fn weighted(&self, w: &mut Writer<'_>, part: WeightPart, x: &str) -> String {
-        let ([_, in_y, in_x], [_, out_y, out_x]) = (image(&self.input), image(&self.output));
         let weight = |divisor: usize| part.of((divisor.max(1) as f64).recip(), self.gamma);
         let pool = match &self.kind {
             Kind::Average { pool } => pool,
-            _ => return w.scaled(x, weight(in_y * in_x)),
+            _ => return w.scaled(x, weight(sizes(&self.input).iter().product())),
         };
         // Every form is a number times a power of the weight, so that it is a product of one for each axis; where no tap
         // counts, there is nothing to weigh.
-        let factors = |axis: usize, windows: usize, size: usize| -> Vec<f64> {
+        let mut along = self.along_axes(|axis, windows, size| {
             (0..windows).map(|i| weight(pool.counted(axis, i, size))).collect()
-        };
-        let (rows, columns) = (factors(0, out_y, in_y), factors(1, out_x, in_x));
+        });
         let number = part.of(1.0, self.gamma);
-        let scale = |v: &f64| if number == 0.0 { 0.0 } else { v / number };
-        let columns: Vec<f64> = columns.iter().map(scale).collect();
-        let even = |values: &[f64]| values.first().copied().filter(|first| values.iter().all(|v| v == first));
-        if let (Some(row), Some(column)) = (even(&rows), even(&columns)) {
-            return w.scaled(x, row * column);
+        let scale = |v: &mut f64| *v = if number == 0.0 { 0.0 } else { *v / number };
+        along.iter_mut().skip(1).flatten().for_each(scale);
+        let even =
+            |values: &Vec<f64>| values.first().copied().filter(|first| values.iter().all(|v| v == first));
+        if let Some(even) = along.iter().map(even).collect::<Option<Vec<f64>>>() {
+            return w.scaled(x, even.iter().product());
         }
-        let (rows, columns) = (w.numbers(&[1, 1, out_y, 1], &rows), w.numbers(&[1, 1, 1, out_x], &columns));
-        let weighted = w.op("Mul", &[x, &rows]);
-        w.op("Mul", &[&weighted, &columns])
+        let factors = self.factors(w, &along);
+        factors.iter().fold(x.to_string(), |product, factor| w.op("Mul", &[&product, factor]))
     }
 
     /// The window of an average pool, its sizes not rounded up.
     fn plain(&self, pool: &AveragePool) -> Window {
-        let [_, height, width] = image(&self.input);
-        pool.window.without_ceil([height, width]).unwrap_or(pool.window)
+        pool.window.without_ceil(&sizes(&self.input)).unwrap_or(pool.window)
     }
 
-    /// An image whose channels are samples.
+    /// A value whose channels are samples.
     fn planes(&self, w: &mut Writer<'_>, x: &str, dims: &[Dim]) -> String {
-        let [_, height, width] = image(dims);
-        w.reshape(x, &[Dim::Batch, 1.into(), height.into(), width.into()])
+        w.reshape(x, &[&[Dim::Batch, 1.into()], spatial(dims)].concat())
     }
 
-    /// The sum over each group's channels, `f32[N,group,H,W]`.
+    /// The sum over each group's channels, `f32[N,group,..]`.
     fn group_sums(&self, w: &mut Writer<'_>, x: &str, group: usize, dims: &[Dim]) -> String {
-        let [c, height, width] = image(dims);
+        let c = channels(dims);
         if group == c {
             return x.to_string();
         }
@@ -217,13 +234,13 @@ impl Layer {
             return w.reduce_sum(x, &[1], true);
         }
         let per_group = (c / group.max(1)).into();
-        let groups = w.reshape(x, &[Dim::Batch, group.into(), per_group, height.into(), width.into()]);
+        let groups = w.reshape(x, &[&[Dim::Batch, group.into(), per_group], spatial(dims)].concat());
         w.reduce_sum(&groups, &[2], false)
     }
 
-    /// `f32[N,group,H,W]` to all channels of each group.
+    /// `f32[N,group,..]` to all channels of each group.
     fn over_channels(&self, w: &mut Writer<'_>, x: &str, group: usize, dims: &[Dim]) -> String {
-        let [c, height, width] = image(dims);
+        let c = channels(dims);
         if group == c {
             return x.to_string();
         }
@@ -231,21 +248,22 @@ impl Layer {
             return w.expand(x, dims);
         }
         let (group, per_group) = (Dim::from(group), Dim::from(c / group.max(1)));
-        let groups = w.reshape(x, &[Dim::Batch, group, 1.into(), height.into(), width.into()]);
-        let all = w.expand(&groups, &[Dim::Batch, group, per_group, height.into(), width.into()]);
-        w.reshape(&all, &[Dim::Batch, c.into(), height.into(), width.into()])
+        let groups = w.reshape(x, &[&[Dim::Batch, group, 1.into()], spatial(dims)].concat());
+        let all = w.expand(&groups, &[&[Dim::Batch, group, per_group], spatial(dims)].concat());
+        w.reshape(&all, &[&[Dim::Batch, c.into()], spatial(dims)].concat())
     }
 
     /// A convolution's transpose, to the sizes of the layer's input.
     fn deconvolve(&self, w: &mut Writer<'_>, of: &Window, group: usize, s: &str, weight: &str) -> String {
-        let ([_, in_y, in_x], [_, out_y, out_x]) = (image(&self.input), image(&self.output));
-        let rest = |axis: usize, input: usize, windows: usize| {
-            let covered = (windows.saturating_sub(1)) * of.strides[axis] + of.extent(axis);
-            (input + of.pads[axis] + of.pads[axis + 2]).saturating_sub(covered)
-        };
+        let ends = of.axes.iter().zip(sizes(&self.input).into_iter().zip(sizes(&self.output)));
+        let rest = ends.map(|(axis, (input, windows))| {
+            let covered = (windows.saturating_sub(1)) * axis.stride + axis.extent();
+            (input + axis.pads[0] + axis.pads[1]).saturating_sub(covered)
+        });
+        let rest: Vec<usize> = rest.collect();
         let mut attributes = window(of);
         attributes.push(int("group", group));
-        attributes.push(ints("output_padding", &[rest(0, in_y, out_y), rest(1, in_x, out_x)]));
+        attributes.push(ints("output_padding", &rest));
         w.op_with("ConvTranspose", &[s, weight], attributes)
     }
 }
@@ -256,9 +274,8 @@ fn convolve(w: &mut Writer<'_>, of: &Window, group: usize, x: &str, weight: &str
     w.op_with("Conv", &[x, weight], attributes)
 }
 
-/// A weight `f32[group,1,kH,kW]` of ones.
+/// A weight `f32[group,1,k..]` of ones.
 fn ones(w: &mut Writer<'_>, group: usize, window: &Window) -> String {
-    let [kernel_y, kernel_x] = window.kernel;
-    let (one, shape) = (w.scalar(1.0), w.sizes(&[group, 1, kernel_y, kernel_x]));
+    let (one, shape) = (w.scalar(1.0), w.sizes(&[&[group, 1], &window.kernel()[..]].concat()));
     w.op("Expand", &[&one, &shape])
 }

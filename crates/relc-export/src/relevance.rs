@@ -4,7 +4,7 @@ use relc_ir::op::{MaxPool, Pad, Relevance, SIGNED_EPS, Slice, SplitKind, bilinea
 use relc_ir::rule::Frame;
 use relc_ir::{Dim, NodeId, Op, TensorType};
 
-use crate::forward::{height_and_width, max_pool};
+use crate::forward::{max_pool, spatial};
 use crate::writer::{Writer, int, ints, word};
 use crate::{ExportError, derivative, linear};
 
@@ -108,12 +108,12 @@ fn proportional(w: &mut Writer<'_>, r: &str, ty: &TensorType, lost: &str, lost_t
     w.op("Add", &[r, &share])
 }
 
-/// Spreads an image, summed over its channels, over another of `shape`, along each axis by itself.
+/// Spreads what `r` has, summed over its channels, over another grid of `shape`, along each axis by itself.
 fn upsample(w: &mut Writer<'_>, r: &str, from: &[Dim], shape: &[Dim]) -> Result<String, String> {
     let size = |dims: &[Dim], axis: usize| dims.get(axis).map_or(1, |d| d.bind(1));
     let mut image = w.reduce_sum(r, &[1], true);
-    for axis in [2, 3] {
-        image = spread(w, &image, axis, size(from, axis), size(shape, axis))?;
+    for axis in 2..shape.len() {
+        image = spread(w, &image, axis, [size(from, axis), size(shape, axis), shape.len()])?;
     }
     let image = w.scaled(&image, (size(shape, 1) as f64).recip());
     Ok(w.expand(&image, shape))
@@ -123,7 +123,12 @@ fn upsample(w: &mut Writer<'_>, r: &str, from: &[Dim], shape: &[Dim]) -> Result<
 const MAX_MATRIX: usize = 1 << 22;
 
 /// Spreads what lies along one axis of an image over another number of pixels.
-fn spread(w: &mut Writer<'_>, image: &str, axis: usize, from: usize, to: usize) -> Result<String, String> {
+fn spread(
+    w: &mut Writer<'_>,
+    image: &str,
+    axis: usize,
+    [from, to, rank]: [usize; 3],
+) -> Result<String, String> {
     if from == to {
         return Ok(image.to_string());
     }
@@ -141,18 +146,27 @@ fn spread(w: &mut Writer<'_>, image: &str, axis: usize, from: usize, to: usize) 
             shares.into_iter().for_each(|(p, weight)| row[p] += weight);
         }
         let matrix = w.numbers(&[to, from], &matrix);
-        if axis == 2 {
+        if axis + 2 == rank {
             return Ok(w.op("MatMul", &[&matrix, image]));
         }
         let matrix = w.op_with("Transpose", &[&matrix], vec![ints("perm", &[1, 0])]);
-        return Ok(w.op("MatMul", &[image, &matrix]));
+        if axis + 1 == rank {
+            return Ok(w.op("MatMul", &[image, &matrix]));
+        }
+        // The axis changes places with the last one, and back.
+        let mut perm: Vec<usize> = (0..rank).collect();
+        perm.swap(axis, rank - 1);
+        let turn = |w: &mut Writer<'_>, x: &str| w.op_with("Transpose", &[x], vec![ints("perm", &perm)]);
+        let image = turn(w, image);
+        let image = w.op("MatMul", &[&image, &matrix]);
+        return Ok(turn(w, &image));
     }
     // A pixel takes from two at most.
     let mut sum: Option<String> = None;
     for k in 0..shares.iter().map(Vec::len).max().unwrap_or(0) {
         let share = |taken: &Vec<(usize, f64)>| taken.get(k).copied().unwrap_or((0, 0.0));
         let (places, weights): (Vec<usize>, Vec<f64>) = shares.iter().map(share).unzip();
-        let (places, weights) = (w.sizes(&places), w.numbers(&along(axis, to), &weights));
+        let (places, weights) = (w.sizes(&places), w.numbers(&along(axis, to, rank), &weights));
         let taken = w.op_with("Gather", &[image, &places], vec![int("axis", axis)]);
         let taken = w.op("Mul", &[&taken, &weights]);
         sum = Some(match sum {
@@ -164,13 +178,13 @@ fn spread(w: &mut Writer<'_>, image: &str, axis: usize, from: usize, to: usize) 
 }
 
 /// The sizes of a row of numbers along one of an image's axes.
-fn along(axis: usize, size: usize) -> [usize; 4] {
-    std::array::from_fn(|i| if i == axis { size } else { 1 })
+fn along(axis: usize, size: usize, rank: usize) -> Vec<usize> {
+    (0..rank).map(|i| if i == axis { size } else { 1 }).collect()
 }
 
 /// Each window's relevance to the pixel that won it.
 fn winner(w: &mut Writer<'_>, pool: &MaxPool, r: &str, act: &str, ty: &TensorType) -> String {
-    let places = max_pool(w, pool, act, height_and_width(ty), 2).swap_remove(1);
+    let places = max_pool(w, pool, act, &spatial(ty), 2).swap_remove(1);
     let shape = w.op("Shape", &[act]);
     let zeros = w.op("ConstantOfShape", &[&shape]);
     let flat = |w: &mut Writer<'_>, x: &str| w.reshape(x, &[Dim::Batch]);

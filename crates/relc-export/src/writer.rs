@@ -50,10 +50,10 @@ pub(crate) fn word(name: &str, value: &'static str) -> AttributeProto {
 /// The attributes that convolutions and pools share.
 pub(crate) fn window(window: &Window) -> Vec<AttributeProto> {
     vec![
-        ints("kernel_shape", &window.kernel),
-        ints("strides", &window.strides),
-        ints("pads", &window.pads),
-        ints("dilations", &window.dilations),
+        ints("kernel_shape", &window.kernel()),
+        ints("strides", &window.strides()),
+        ints("pads", &window.pads()),
+        ints("dilations", &window.dilations()),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use relc_ir::op::Window;
+use relc_ir::op::{MAX_SPATIAL, Window};
 
 /// One axis of a sliding window: which taps of which window lie inside the input.
 #[derive(Clone, Copy, Debug)]
@@ -20,16 +20,27 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Both axes (vertical, horizontal) of a window over an input of `input` pixels with `output` windows.
-    pub fn both(window: &Window, input: [usize; 2], output: [usize; 2]) -> [Span; 2] {
-        [0, 1].map(|axis| Span {
-            size: input[axis],
-            windows: output[axis],
-            kernel: window.kernel[axis],
-            stride: window.strides[axis],
-            pad: window.pads[axis],
-            dilation: window.dilations[axis],
-        })
+    /// One pixel under one window of one tap.
+    const ONE: Span = Span { size: 1, windows: 1, kernel: 1, stride: 1, pad: 0, dilation: 1 };
+
+    /// The axes (depth, vertical, horizontal) of a window over an input of `input` pixels with `output` windows; what has
+    /// fewer axes is one row, or one slice.
+    pub fn of(window: &Window, input: &[usize], output: &[usize]) -> [Span; MAX_SPATIAL] {
+        let mut spans = [Span::ONE; MAX_SPATIAL];
+        let first = MAX_SPATIAL - window.axes.len();
+        for (span, (axis, (size, windows))) in
+            spans[first..].iter_mut().zip(window.axes.iter().zip(input.iter().zip(output)))
+        {
+            *span = Span {
+                size: *size,
+                windows: *windows,
+                kernel: axis.kernel,
+                stride: axis.stride,
+                pad: axis.pads[0],
+                dilation: axis.dilation,
+            };
+        }
+        spans
     }
 
     /// The windows whose tap `tap` lies inside the input.
@@ -66,15 +77,17 @@ impl Span {
 }
 
 /// For each window (row-major), the number of taps inside the input.
-pub(crate) fn valid_taps(spans: &[Span; 2]) -> Vec<usize> {
-    let [y, x] = spans.map(|span| (0..span.windows).map(|i| span.taps_of(i).len()).collect::<Vec<_>>());
-    y.iter().flat_map(|rows| x.iter().map(move |columns| rows * columns)).collect()
+pub(crate) fn valid_taps(spans: &[Span; MAX_SPATIAL]) -> Vec<usize> {
+    let [z, y, x] = spans.map(|span| (0..span.windows).map(|i| span.taps_of(i).len()).collect::<Vec<_>>());
+    let rows = z.iter().flat_map(|slices| y.iter().map(move |rows| slices * rows));
+    rows.flat_map(|rows| x.iter().map(move |columns| rows * columns)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use relc_ir::op::WindowAxis;
 
     proptest! {
         /// The closed form against the IR's enumeration.
@@ -83,15 +96,13 @@ mod tests {
             size in 1usize..9, kernel in 1usize..5, stride in 1usize..4, dilation in 1usize..4,
             pads in [0usize..6, 0..6], ceil: bool,
         ) {
-            let window = Window {
-                kernel: [kernel; 2], strides: [stride; 2], pads: [pads[0], 0, pads[1], 0],
-                dilations: [dilation; 2], ceil,
-            };
-            let Ok(windows) = window.output_size(0, size) else { return Ok(()) };
-            let [span, _] = Span::both(&window, [size; 2], [windows; 2]);
+            let axis = WindowAxis { kernel, stride, dilation, pads };
+            let Ok(windows) = axis.output_size(size, ceil) else { return Ok(()) };
+            let window = Window { axes: [axis].into_iter().collect(), ceil };
+            let [.., span] = Span::of(&window, &[size], &[windows]);
             let mut by_tap = vec![Vec::new(); kernel];
             for i in 0..windows {
-                let taps: Vec<_> = window.taps(0, i, size).collect();
+                let taps: Vec<_> = axis.taps(i, size).collect();
                 for &(tap, position) in &taps {
                     prop_assert_eq!(span.position(i, tap), position);
                     by_tap[tap].push(i);

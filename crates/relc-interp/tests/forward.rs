@@ -44,7 +44,7 @@ fn convolution_by_hand() {
         &[1, 1, 2, 2],
         &[37.5, 47.5, 67.5, 77.5],
     );
-    let padded = Op::Conv(conv(Window { pads: [1, 0, 0, 0], ..window(2, 2, 0) }, 1));
+    let padded = Op::Conv(conv(Window::from_lists(&[2; 2], &[2; 2], &[1, 0, 0, 0], &[1; 2]).unwrap(), 1));
     check(padded, &[1, 2, 2], &counting(4), &[(&[1, 1, 2, 2], w)], &[1, 1, 1, 1], &[11.0]);
 }
 
@@ -52,13 +52,21 @@ fn convolution_by_hand() {
 fn naive_conv(op: &Conv, x: &ArrayD<f64>, w: &ArrayD<f64>, bias: &[f64], shape: &[usize]) -> ArrayD<f64> {
     let (c, m) = (x.shape()[1] / op.group, w.shape()[0] / op.group);
     ArrayD::from_shape_fn(IxDyn(shape), |at| {
-        let (n, out, oy, ox) = (at[0], at[1], at[2], at[3]);
+        let &[n, out, ref pixel @ ..] = ndarray::Dimension::slice(&at) else { unreachable!() };
+        // Each tap of each axis with the pixel under it.
+        let mut taps = vec![(Vec::new(), Vec::new())];
+        for (axis, (window, index)) in op.window.axes.iter().zip(pixel).enumerate() {
+            let along: Vec<(usize, usize)> = window.taps(*index, x.shape()[axis + 2]).collect();
+            let joined = taps.iter().flat_map(|(tap, pixel)| {
+                along.iter().map(|(t, p)| ([&tap[..], &[*t]].concat(), [&pixel[..], &[*p]].concat()))
+            });
+            taps = joined.collect();
+        }
         let mut sum = bias[out];
-        for i in 0..c {
-            for (ky, y) in op.window.taps(0, oy, x.shape()[2]) {
-                for (kx, x_at) in op.window.taps(1, ox, x.shape()[3]) {
-                    sum += x[[n, out / m * c + i, y, x_at]] * w[[out, i, ky, kx]];
-                }
+        for (tap, pixel) in &taps {
+            for i in 0..c {
+                let from = [&[n, out / m * c + i], &pixel[..]].concat();
+                sum += x[&from[..]] * w[&[&[out, i], &tap[..]].concat()[..]];
             }
         }
         sum
@@ -68,21 +76,22 @@ fn naive_conv(op: &Conv, x: &ArrayD<f64>, w: &ArrayD<f64>, bias: &[f64], shape: 
 proptest! {
     #[test]
     fn convolution_is_its_definition(
-        group in 1usize..3, c in 1usize..4, m in 1usize..4, size in [1usize..8, 1..8],
-        kernel in [1usize..4, 1..4], strides in [1usize..4, 1..3], pads in [0usize..3, 0..3, 0..3, 0..3],
-        dilations in [1usize..3, 1..3], seed: u64,
+        rank in 1usize..4, group in 1usize..3, c in 1usize..4, m in 1usize..4, size in [1usize..8, 1..8, 1..8],
+        kernel in [1usize..4, 1..4, 1..4], strides in [1usize..4, 1..3, 1..3], pads in [0usize..3, 0..3, 0..3, 0..3, 0..3, 0..3],
+        dilations in [1usize..3, 1..3, 1..3], seed: u64,
     ) {
-        let window = Window { kernel, strides, pads, dilations, ceil: false };
+        let (size, kernel) = (&size[..rank], &kernel[..rank]);
+        let window = Window::from_lists(kernel, &strides[..rank], &pads[..2 * rank], &dilations[..rank]).unwrap();
         let op = conv(window, group);
         let (c, m) = (c * group, m * group);
-        let x = noise_array::<f64>(seed, &[2, c, size[0], size[1]]);
-        let w = noise_array::<f64>(seed ^ 1, &[m, c / group, kernel[0], kernel[1]]);
+        let x = noise_array::<f64>(seed, &[&[2, c], size].concat());
+        let w = noise_array::<f64>(seed ^ 1, &[&[m, c / group], kernel].concat());
         let bias = noise(seed ^ 2, m);
-        let (Ok(h), Ok(v)) = (window.output_size(0, size[0]), window.output_size(1, size[1])) else { return Ok(()) };
+        let Ok(windows) = window.output_size(size) else { return Ok(()) };
         let weights: [(&[usize], &[f64]); 2] = [(w.shape(), w.as_slice().unwrap()), (&[m], &bias)];
-        let (graph, node) = single(Op::Conv(op), &[c, size[0], size[1]], &weights);
+        let (graph, node) = single(Op::Conv(op), &[&[c], size].concat(), &weights);
         let got = forward(&graph, std::slice::from_ref(&x)).unwrap();
-        let expected = naive_conv(&op, &x, &w, &bias, &[2, m, h, v]);
+        let expected = naive_conv(&op, &x, &w, &bias, &[&[2, m], &windows[..]].concat());
         assert_close(got.value(value(node)).unwrap(), expected.as_slice().unwrap(), 1e-12);
     }
 }
@@ -90,7 +99,7 @@ proptest! {
 #[test]
 fn convolution_across_tiles() {
     // More than one tile of output channels, of output rows, and of input channels.
-    let op = conv(Window { pads: [1, 1, 1, 1], ..Window::new([3, 3], [1, 1]) }, 1);
+    let op = conv(Window::new([3, 3], [1, 1]).padded(1), 1);
     let x = noise_array::<f64>(5, &[1, 40, 40, 40]);
     let w = noise_array::<f64>(6, &[130, 40, 3, 3]);
     let bias = noise(7, 130);

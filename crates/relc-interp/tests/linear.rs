@@ -9,7 +9,7 @@ use ndarray::{Array1, Array2, ArrayD};
 use proptest::prelude::*;
 use relc_interp::{Backward, forward};
 use relc_ir::ledger::Account;
-use relc_ir::op::{Relevance, Window};
+use relc_ir::op::{MAX_SPATIAL, Relevance, Window, WindowAxis};
 use relc_ir::rule::{BiasPolicy, Fallback, InputPart, LinearRule, Stabiliser, WeightPart};
 use relc_ir::{Graph, Op};
 
@@ -156,27 +156,31 @@ fn check_against_dense(case: &Case, rule: &LinearRule, seed: u64, negative: bool
     back.ledger.check(1e-9).unwrap();
 }
 
-/// Random small convolutions, some of whose windows cover padding only.
+/// Random small convolutions of one to three axes, some of whose windows cover padding only.
 fn convolutions() -> impl Strategy<Value = Case> {
-    (
-        (1usize..3, 1usize..3, 1usize..3, [1usize..6, 1..6], [1usize..4, 1..4]),
-        ([1usize..4, 1..3], [0usize..3, 0..3, 0..3, 0..3], [1usize..3, 1..3], any::<u64>()),
+    let axis = (1usize..6, 1usize..4, 1usize..4, [0usize..3, 0..3], 1usize..3);
+    let axis = axis.prop_map(|(size, kernel, stride, pads, dilation)| {
+        (size, WindowAxis { kernel, stride, pads, dilation })
+    });
+    let axes = prop::collection::vec(axis, 1..=MAX_SPATIAL);
+    (1usize..3, 1usize..3, 1usize..3, axes, any::<u64>()).prop_filter_map(
+        "no window fits, or there is much to do",
+        |(group, c, m, axes, seed)| {
+            let (size, axes): (Vec<usize>, Vec<WindowAxis>) = axes.into_iter().unzip();
+            let window = Window { axes: axes.into_iter().collect(), ceil: false };
+            let windows = window.output_size(&size).ok()?;
+            if windows.iter().chain(&size).product::<usize>() > 4000 {
+                return None;
+            }
+            let shape = [&[m * group, c], &window.kernel()[..]].concat();
+            let weights = noise(seed, shape.iter().product());
+            Some(Case {
+                op: Op::Conv(conv(window, group)),
+                input: [&[c * group], &size[..]].concat(),
+                weights: vec![(shape, weights), (vec![m * group], noise(seed ^ 3, m * group))],
+            })
+        },
     )
-        .prop_filter_map(
-            "no window fits",
-            |((group, c, m, size, kernel), (strides, pads, dilations, seed))| {
-                let window = Window { kernel, strides, pads, dilations, ceil: false };
-                window.output_size(0, size[0]).ok()?;
-                window.output_size(1, size[1]).ok()?;
-                let shape = vec![m * group, c, kernel[0], kernel[1]];
-                let weights = noise(seed, shape.iter().product());
-                Some(Case {
-                    op: Op::Conv(conv(window, group)),
-                    input: vec![c * group, size[0], size[1]],
-                    weights: vec![(shape, weights), (vec![m * group], noise(seed ^ 3, m * group))],
-                })
-            },
-        )
 }
 
 fn rules() -> impl Strategy<Value = LinearRule> {
@@ -206,13 +210,14 @@ proptest! {
 
     #[test]
     fn average_pools_are_dense_algebra(
-        size in [2usize..6, 2..6], kernel in 1usize..4, stride in 1usize..3, pad in 0usize..2, include: bool,
-        global: bool, rule in rules(), seed: u64, negative: bool,
+        size in prop::collection::vec(2usize..6, 1..=MAX_SPATIAL), kernel in 1usize..4, stride in 1usize..3,
+        pad in 0usize..2, include: bool, global: bool, rule in rules(), seed: u64, negative: bool,
     ) {
-        let window = window(kernel, stride, pad);
-        let fits = window.output_size(0, size[0]).is_ok() && window.output_size(1, size[1]).is_ok();
+        let axis = WindowAxis { kernel, stride, pads: [pad; 2], dilation: 1 };
+        let window = Window { axes: size.iter().map(|_| axis).collect(), ceil: false };
+        let fits = window.output_size(&size).is_ok();
         let op = if global || !fits { Op::GlobalAveragePool } else { average(window, include) };
-        let case = Case { op, input: vec![2, size[0], size[1]], weights: vec![] };
+        let case = Case { op, input: [&[2], &size[..]].concat(), weights: vec![] };
         check_against_dense(&case, &rule, seed, negative, 1e-10);
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::op::MAX_SPATIAL;
+
 /// The most elements that one sample of a tensor may have (2^32): larger shapes are refused by
 /// [`TensorType::check`], so that no later product of dimensions can overflow or be allocated by mistake.
 pub const MAX_ELEMENTS: usize = 1 << 32;
@@ -91,6 +93,14 @@ impl TensorType {
     /// The dimensions as plain numbers, if none is symbolic.
     pub fn fixed_dims(&self) -> Option<Vec<usize>> {
         self.dims.iter().map(|d| d.fixed()).collect()
+    }
+
+    /// The sizes of the axes behind the batch and the channels, if there are one to three of them and all are fixed:
+    /// the length of a signal, height and width of a picture, depth, height and width of a volume.
+    pub fn spatial(&self) -> Option<Vec<usize>> {
+        let [_, _, spatial @ ..] = &self.dims[..] else { return None };
+        let sizes: Option<Vec<usize>> = spatial.iter().map(|d| d.fixed()).collect();
+        sizes.filter(|sizes| (1..=MAX_SPATIAL).contains(&sizes.len()))
     }
 
     /// Refuses a shape that no tensor can have: a zero dimension, more than [`MAX_ELEMENTS`] elements per

@@ -47,11 +47,11 @@ impl Builder {
             ty.and_then(|t| t.dims().get(axis)?.fixed()).unwrap_or(1)
         };
         match &self.graph.node(node).op {
-            Op::Conv(conv) => size(1, 1).saturating_mul(conv.window.kernel.iter().product()),
+            Op::Conv(conv) => size(1, 1).saturating_mul(conv.window.taps()),
             Op::Gemm(_) => size(0, 1),
             Op::MatMul => size(1, 0),
-            Op::AveragePool(AveragePool { window, .. }) => window.kernel.iter().product(),
-            Op::MaxPool(pool) => pool.window.kernel.iter().product(),
+            Op::AveragePool(AveragePool { window, .. }) => window.taps(),
+            Op::MaxPool(pool) => pool.window.taps(),
             Op::GlobalAveragePool => size(0, 2).saturating_mul(size(0, 3)),
             _ => 1,
         }

@@ -64,8 +64,8 @@ pub(crate) struct Accumulator {
 /// A layer whose weight has no scale yet.
 #[derive(Clone, Debug)]
 pub(crate) enum Layer {
-    /// A convolution, and whether it is of a row.
-    Conv(Conv, bool),
+    /// A convolution.
+    Conv(Conv),
     /// A product of matrices.
     MatMul,
 }

@@ -78,7 +78,7 @@ fn auto_pads_become_explicit() {
 fn convs_that_are_refused() {
     assert_snapshot!(conv(vec![ais("kernel_shape", &[5, 5])]).show(), @r#"
     1 node(s) can't be imported:
-      invalid: node "Conv_0" (Conv, ai.onnx opset 17): got kernel_shape=[5, 5], expected [3, 3], the weight's height and width
+      invalid: node "Conv_0" (Conv, ai.onnx opset 17): got kernel_shape=[5, 5], expected [3, 3], the weight's spatial sizes
     "#);
     assert_snapshot!(conv(vec![ai("group", 0)]).show(), @r#"
     1 node(s) can't be imported:
@@ -98,7 +98,7 @@ fn convs_that_are_refused() {
     "#);
     assert_snapshot!(conv(vec![ais("pads", &[1, 1, 1, -1])]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got pads=[1, 1, 1, -1], expected 4 numbers from 0 to 65536; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got pads=[1, 1, 1, -1], expected 4 numbers from 0 to 65536; supported: convolution over one to three axes of f32[N,C,..], constant weight and bias
     "#);
     assert_snapshot!(conv(vec![ais("dilations", &[9, 9])]).show(), @r#"
     1 node(s) can't be imported:
@@ -110,21 +110,21 @@ fn convs_that_are_refused() {
     "#);
     assert_snapshot!(conv(vec![ai("mystery", 1)]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): the attribute "mystery" is not known for this opset; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): the attribute "mystery" is not known for this opset; supported: convolution over one to three axes of f32[N,C,..], constant weight and bias
     "#);
     let volume = Net::new(17)
-        .input("x", "N,2,8,8,8")
-        .weights(&[("w", &[4, 2, 3, 3, 3])])
+        .input("x", "N,2,8,8,8,8")
+        .weights(&[("w", &[4, 2, 3, 3, 3, 3])])
         .node("Conv", "x,w", "y", vec![])
         .output("y");
     assert_snapshot!(volume.show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got an input f32[N,2,8,8,8], expected f32[N,C,H,W] or f32[N,C,L]; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): got an input f32[N,2,8,8,8,8], expected f32[N,C,L], f32[N,C,H,W] or f32[N,C,D,H,W] of sizes that are known; supported: convolution over one to three axes of f32[N,C,..], constant weight and bias
     "#);
     let dynamic = Net::new(17).input("x", "4,2,3,3").node("Conv", "x,x", "y", vec![]).output("y");
     assert_snapshot!(dynamic.show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): input 1, "x", depends on the model's input, expected a constant; supported: convolution of f32[N,C,H,W] or f32[N,C,L] with constant weight and bias
+      unsupported: node "Conv_0" (Conv, ai.onnx opset 17): input 1, "x", depends on the model's input, expected a constant; supported: convolution over one to three axes of f32[N,C,..], constant weight and bias
     "#);
 }
 
@@ -343,9 +343,7 @@ fn pool_forms() {
     "#);
     assert_snapshot!(one(12, "N,2,7", "AveragePool", vec![ais("kernel_shape", &[3])]).show(), @r#"
     %x = input : f32[N,2,7] ; "x"
-    %2 = reshape %x, shape=[N,2,1,7] : f32[N,2,1,7] ; "AveragePool_0"
-    %3 = average_pool %2, kernel=[1,3], strides=[1,1], pads=[0,0,0,0], dilations=[1,1], count_include_pad=no : f32[N,2,1,5] ; "AveragePool_0"
-    %4 = reshape %3, shape=[N,2,5] : f32[N,2,5] ; "AveragePool_0"
+    %2 = average_pool %x, kernel=[3], strides=[1], pads=[0,0], dilations=[1], count_include_pad=no : f32[N,2,5] ; "AveragePool_0"
     "#);
     assert_snapshot!(one(12, "N,2,7,7", "GlobalAveragePool", vec![]).show(), @r#"
     %x = input : f32[N,2,7,7] ; "x"
@@ -353,7 +351,7 @@ fn pool_forms() {
     "#);
     assert_snapshot!(one(12, "N,2,7", "GlobalAveragePool", vec![]).show(), @r#"
     %x = input : f32[N,2,7] ; "x"
-    %2 = reduce_mean %x, axes=[2], keepdims=yes : f32[N,2,1] ; "GlobalAveragePool_0"
+    %2 = global_average_pool %x : f32[N,2,1] ; "GlobalAveragePool_0"
     "#);
 }
 

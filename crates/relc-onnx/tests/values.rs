@@ -58,7 +58,7 @@ fn local_response_normalisation_divides_by_the_neighbours() {
     }
 }
 
-/// Windows over the depth of a volume (as PyTorch writes local response normalisation), and over its planes.
+/// Windows over the depth of a volume (as PyTorch writes local response normalisation), its planes, and both.
 #[test]
 fn pools_of_volumes_slide_along_their_window() {
     let x = values(&[1, 2, 4, 3, 3]);
@@ -78,8 +78,12 @@ fn pools_of_volumes_slide_along_their_window() {
         pixels.map(|(i, j)| x[[0, at[1], at[2], at[3] + i, j]]).sum::<f64>() / 6.0
     });
     same(&plane, &expected);
-    let text = pool(&[2, 2, 2], &[0; 6]).show();
-    assert!(text.contains("a window over depth, height and width"), "{text}");
+    let all = run(&pool(&[2, 3, 3], &[0; 6]), &x);
+    let expected = ArrayD::from_shape_fn(IxDyn(&[1, 2, 3, 1, 1]), |at| {
+        let pixels = (0..2).flat_map(|d| (0..9).map(move |p| [d, p / 3, p % 3]));
+        pixels.map(|[d, i, j]| x[[0, at[1], at[2] + d, i, j]]).sum::<f64>() / 18.0
+    });
+    same(&all, &expected);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use relc_ir::analysis::Signs;
 use relc_ir::op::{LinearLayer, Relevance};
 use relc_ir::rule::Contract;
-use relc_ir::{Claim, Dim, Graph, NodeId, Op};
+use relc_ir::{Claim, Graph, NodeId, Op};
 use relc_rules::{InputFacts, contract};
 
 use crate::error::PassError;
@@ -46,10 +46,7 @@ impl Pass for CheckConservation {
 fn facts(graph: &Graph, node: NodeId, op: &Relevance, signs: &Signs) -> InputFacts {
     let operands = graph.operands(node);
     let act = operands.get(1);
-    let size = act.and_then(|v| match graph.ty(*v).dims() {
-        [_, _, Dim::Fixed(h), Dim::Fixed(w)] => Some([*h, *w]),
-        _ => None,
-    });
+    let size = act.and_then(|v| graph.ty(*v).spatial());
     let window = match op {
         Relevance::Linear { layer: LinearLayer::Conv(conv), .. } => Some(conv.window),
         Relevance::Linear { layer: LinearLayer::AveragePool(pool), .. } => Some(pool.window),
@@ -58,7 +55,7 @@ fn facts(graph: &Graph, node: NodeId, op: &Relevance, signs: &Signs) -> InputFac
     InputFacts {
         non_negative: act.is_some_and(|v| signs.sign(*v).is_non_negative()),
         windows_cover_input: match (window, size) {
-            (Some(window), Some(size)) => window.always_covers_input(size),
+            (Some(window), Some(size)) => window.always_covers_input(&size),
             _ => true,
         },
         has_bias: match op {

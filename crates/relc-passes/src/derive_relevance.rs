@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use relc_ir::op::{AveragePool, LinearLayer, MaxPool, Relevance, Window};
+use relc_ir::op::{AveragePool, LinearLayer, MaxPool, Relevance, Window, WindowAxis};
 use relc_ir::rule::{
     BiasPolicy, Fallback, GatePolicy, Leak, LinearRule, PoolWindow, Rule, Stabiliser, Surrogate,
 };
@@ -272,20 +272,21 @@ impl Derivation<'_> {
             return Err(self.misfit(node, "as_average"));
         };
         let average = |window| AveragePool { window, count_include_pad: false };
-        let paper = average(Window::new([2, 2], [2, 2]));
+        let pair = WindowAxis { kernel: 2, stride: 2, ..WindowAxis::ONE };
+        let paper = average(Window { axes: own.axes.iter().map(|_| pair).collect(), ceil: false });
         let out = &self.graph.node(node).types()[0];
         if window == PoolWindow::Paper {
             if paper.infer(&[self.graph.ty(x)]).as_ref() == Ok(out) {
                 return Ok(paper);
             }
             let message =
-                format!("a 2x2 window of stride 2 does not give {out}: the pool's own window stands in");
+                format!("windows of 2 with stride 2 don't give {out}: the pool's own window stands in");
             self.remarks.missed(self.graph.describe(node), message);
         }
         let cancels = rule.stabiliser == Stabiliser::None && rule.bias == BiasPolicy::Exclude;
-        match self.graph.ty(x).dims() {
-            [_, _, Dim::Fixed(h), Dim::Fixed(w)] if cancels && rule.fallback == Fallback::Flat => {
-                let window = own.without_ceil([*h, *w]).unwrap_or(own);
+        match self.graph.ty(x).spatial() {
+            Some(size) if cancels && rule.fallback == Fallback::Flat => {
+                let window = own.without_ceil(&size).unwrap_or(own);
                 Ok(AveragePool { window, count_include_pad: true })
             }
             _ => Ok(average(own)),

@@ -39,13 +39,14 @@ impl Pass for InsertReadouts {
                 remarks.missed("", format!("{}: left out, since it would go past the masks", readout.origin));
                 continue;
             }
-            let Some(cut) = find(graph, readout)? else {
-                let why = "no value with several pixels is crossed by every path";
+            let Some(grid) = input_grid(graph) else {
+                let why = "the input has no spatial axes";
                 remarks.missed("", format!("{}: left out, since {why}", readout.origin));
                 continue;
             };
-            let Some(grid) = input_grid(graph) else {
-                remarks.missed("", format!("{}: left out, since the input is no image", readout.origin));
+            let Some(cut) = find(graph, readout, graph.ty(grid).rank())? else {
+                let why = "no value with several pixels, and axes like the input's, is crossed by every path";
+                remarks.missed("", format!("{}: left out, since {why}", readout.origin));
                 continue;
             };
             insert(graph, cut, grid, readout.share)?;
@@ -56,11 +57,15 @@ impl Pass for InsertReadouts {
     }
 }
 
-/// The cut of a read-out; `None` if the network has none of the kind.
-fn find(graph: &Graph, readout: &ReadoutLine) -> Result<Option<NodeId>, PassError> {
+/// The cut of a read-out, a value of `rank` axes; `None` if the network has none of the kind.
+fn find(graph: &Graph, readout: &ReadoutLine, rank: usize) -> Result<Option<NodeId>, PassError> {
     let Some((_, output)) = graph.outputs().first() else { return Ok(None) };
     let cuts = Dominance::new(graph).cuts(output.node);
-    let mut images = cuts.iter().copied().filter(|n| is_image(graph, *n) && graph.arriving(*n).is_some());
+    let ranks = |n: &NodeId| graph.node(*n).types().first().map(|ty| ty.rank());
+    let mut images = cuts
+        .iter()
+        .copied()
+        .filter(|n| ranks(n) == Some(rank) && is_image(graph, *n) && graph.arriving(*n).is_some());
     match &readout.at {
         ReadoutPlace::LastFeatureMap => Ok(images.find(|n| pixels(graph, *n) > 1)),
         ReadoutPlace::Node(glob) => {
@@ -87,11 +92,18 @@ fn find(graph: &Graph, readout: &ReadoutLine) -> Result<Option<NodeId>, PassErro
     }
 }
 
-/// Whether a node's output is `f32[N,C,H,W]`: made by a layer that looks at pixels, or from such without moving them.
+/// Whether a node's output is `f32[N,C,..]` of spatial axes: made by a layer that looks at pixels, or from such without
+/// moving them. Axes of size 1 count for nothing: a row may have been a picture of height 1.
 fn is_image(graph: &Graph, node: NodeId) -> bool {
-    let dims = |node: NodeId| graph.node(node).types().first().map(|ty| ty.dims()).unwrap_or_default();
+    let dims = |node: NodeId| {
+        let dims = graph.node(node).types().first().map(|ty| ty.dims()).unwrap_or_default();
+        dims.iter().filter(|d| **d != Dim::Fixed(1)).copied().collect::<Vec<_>>()
+    };
+    if graph.node(node).types().first().and_then(|ty| ty.spatial()).is_none() {
+        return false;
+    }
     let (mut node, mut shape) = (node, dims(node));
-    while shape.len() == 4 {
+    loop {
         match &graph.node(node).op {
             Op::Input | Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_) => return dims(node) == shape,
             Op::Transpose(_) | Op::Softmax(_) => return false,
@@ -108,14 +120,11 @@ fn is_image(graph: &Graph, node: NodeId) -> bool {
             }
         }
     }
-    false
 }
 
 fn pixels(graph: &Graph, node: NodeId) -> usize {
-    match graph.node(node).types().first().map(|ty| ty.dims()) {
-        Some(&[_, _, Dim::Fixed(h), Dim::Fixed(w)]) => h.saturating_mul(w),
-        _ => 0,
-    }
+    let size = graph.node(node).types().first().and_then(|ty| ty.spatial()).unwrap_or_default();
+    size.into_iter().try_fold(1usize, usize::checked_mul).unwrap_or(usize::MAX)
 }
 
 /// The value that pixels are spread over: the input, or what it is after its axes were put in order.
@@ -131,8 +140,8 @@ fn input_grid(graph: &Graph) -> Option<ValueId> {
             _ => break,
         }
     }
-    let is_image = matches!(graph.ty(value).dims(), [Dim::Batch, _, Dim::Fixed(_), Dim::Fixed(_)]);
-    is_image.then_some(value)
+    let ty = graph.ty(value);
+    (ty.is_batched() && ty.spatial().is_some()).then_some(value)
 }
 
 /// Lets `share` of what arrives at the cut stop, and adds it to what arrives at the grid.

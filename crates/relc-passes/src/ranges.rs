@@ -170,7 +170,7 @@ fn adds_up(row: &[f32]) -> bool {
 
 /// The weights of each output of a pointwise convolution of one group.
 fn weights_of_outputs<'a>(graph: &'a Graph, weight: ValueId, conv: &Conv) -> Option<Vec<&'a [f32]>> {
-    let pointwise = conv.window.kernel == [1, 1] && conv.window.pads == [0; 4] && conv.group == 1;
+    let pointwise = conv.window.taps() == 1 && !conv.window.is_padded() && conv.group == 1;
     let weight = graph.weight(weight).filter(|_| pointwise)?;
     let inputs = weight.ty().dims().get(1)?.fixed()?;
     Some(weight.data()?.chunks_exact(inputs.max(1)).collect())

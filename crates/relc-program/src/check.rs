@@ -1,6 +1,6 @@
 //! What operands each op takes.
 
-use relc_ir::op::Window;
+use relc_ir::op::{Window, WindowAxis};
 
 use crate::conv::Direction;
 use crate::op::{ConvOp, Epilogue, MAX_ADDENDS, QuotientStabiliser, Quotients, StepOp};
@@ -175,18 +175,26 @@ fn same(what: &str, got: Image, expected: Image) -> Result<(), String> {
     }
 }
 
-/// The windows of a pool along an axis; a window over the whole picture may be larger than others can.
-fn windows(window: &Window, axis: usize, size: usize) -> Result<usize, String> {
-    let pads = window.pads[axis].saturating_add(window.pads[axis + 2]);
-    if window.kernel[axis] == size && pads == 0 { Ok(1) } else { window.output_size(axis, size) }
+/// The windows of a pool over an image; a window over all of it may be larger than others can.
+fn windows(window: &Window, size: [usize; 2]) -> Result<[usize; 2], String> {
+    let [rows, columns] = *window.axes.as_slice() else {
+        return Err(format!("got a window of {} axes, expected 2", window.rank()));
+    };
+    let along = |axis: WindowAxis, size: usize| match (axis.kernel, axis.pads) {
+        (kernel, [0, 0]) if kernel == size => Ok(1),
+        _ => axis.output_size(size, window.ceil),
+    };
+    Ok([along(rows, size[0])?, along(columns, size[1])?])
 }
 
 fn pooled(window: &Window, [c, h, w]: Image, got: Image) -> Result<(), String> {
-    same("what a pool makes", got, [c, windows(window, 0, h)?, windows(window, 1, w)?])
+    let [h, w] = windows(window, [h, w])?;
+    same("what a pool makes", got, [c, h, w])
 }
 
 fn pooled_plane(window: &Window, [_, h, w]: Image, [c, oh, ow]: Image) -> Result<(), String> {
-    same("the windows", [c, oh, ow], [c, windows(window, 0, h)?, windows(window, 1, w)?])
+    let [h, w] = windows(window, [h, w])?;
+    same("the windows", [c, oh, ow], [c, h, w])
 }
 
 fn convolution(conv: &ConvOp, got: &Operands<'_>) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use numpy::{PyArray, PyArray1, PyArray2, PyArray3, PyArrayDyn, ToPyArray};
+use numpy::{PyArray, PyArray1, PyArray2, PyArrayDyn, ToPyArray};
 use pyo3::prelude::*;
 use relc::Explanations;
 
@@ -16,7 +16,7 @@ pub struct Explanation {
     rest: Explanations,
     seed: String,
     relevance: Py<PyArrayDyn<f32>>,
-    map: Option<Py<PyArray3<f32>>>,
+    map: Option<Py<PyArrayDyn<f32>>>,
     logits: Py<PyArray2<f64>>,
     probabilities: Py<PyArray2<f64>>,
     targets: Py<PyArray1<i64>>,
@@ -74,7 +74,7 @@ impl Explanation {
     }
 
     #[getter]
-    fn map(&self, py: Python<'_>) -> Option<Py<PyArray3<f32>>> {
+    fn map(&self, py: Python<'_>) -> Option<Py<PyArrayDyn<f32>>> {
         self.map.as_ref().map(|map| map.clone_ref(py))
     }
 

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis};
+use ndarray::{Array1, Array2, ArrayD, ArrayView2, ArrayViewD, Axis};
 use relc_cpu::{EngineError, Executable};
 use relc_interp::Interpreter;
 use relc_ir::ledger::{Account, Ledger};
 use relc_ir::rule::Contract;
-use relc_ir::{Dim, Graph, Head, NodeId, TensorType, ValueId};
+use relc_ir::{Dim, Graph, Head, NodeId, Op, TensorType, ValueId};
 use relc_program::{Backend, Module};
 use relc_rules::{BatchNormPolicy, Preset};
 
@@ -51,8 +51,9 @@ pub struct Explanation {
     pub targets: Vec<usize>,
     /// The relevance of the input, in the input's shape.
     pub relevance: ArrayD<f32>,
-    /// Its sum over the channels, `f32[N,H,W]`, if the input is a picture.
-    pub map: Option<Array3<f32>>,
+    /// Its sum over the channels, `f32[N,H,W]` of a picture, `f32[N,L]` of a signal, `f32[N,D,H,W]` of a volume; none if
+    /// the input has no such axes.
+    pub map: Option<ArrayD<f32>>,
     /// Where the relevance went.
     pub ledger: Ledger,
     /// For each sample, by how much of its maximum the map changes where the input changes in its last digits;
@@ -66,6 +67,12 @@ impl Explanation {
     /// `|sum R(input) - sum seed| / sum |seed|` of a sample; 0 if the seed is 0.
     pub fn conservation_error(&self, sample: usize) -> f64 {
         self.ledger.totals.get(sample).map_or(0.0, |t| t.conservation_error())
+    }
+
+    /// The map of a sample of pictures, `f32[H,W]`; `None` if the inputs are none, or fewer.
+    pub fn picture(&self, sample: usize) -> Option<ArrayView2<'_, f32>> {
+        let map = self.map.as_ref().filter(|map| sample < map.len_of(Axis(0)))?;
+        map.index_axis(Axis(0), sample).into_dimensionality().ok()
     }
 }
 
@@ -230,6 +237,47 @@ impl Explainer {
         Some(if few(c) && !few(a) { (Layout::Nhwc, [a, b]) } else { (Layout::Nchw, [b, c]) })
     }
 
+    /// The spatial sizes of the input, and the axis of its channels: of a signal `f32[N,C,L]`, a picture
+    /// ([`picture_input`](Self::picture_input)) or a volume `f32[N,C,D,H,W]`; `None` if it is neither.
+    ///
+    /// A signal or volume has its channels last if all that the model does first is to move them behind the batch.
+    pub fn spatial_input(&self) -> Option<(usize, Vec<usize>)> {
+        let (_, ty) = self.input().ok()?;
+        let mut size = ty.spatial()?;
+        let axis = self.channel_axis();
+        if axis > 1 {
+            size.pop();
+            size.insert(0, ty.dims().get(1)?.fixed()?);
+        }
+        Some((axis, size))
+    }
+
+    /// The axis of the input's channels.
+    pub(crate) fn channel_axis(&self) -> usize {
+        match self.picture_input() {
+            Some((Layout::Nhwc, _)) => 3,
+            None if self.has_channels_last() => {
+                self.input().map_or(1, |(_, ty)| ty.rank().saturating_sub(1)).max(1)
+            }
+            _ => 1,
+        }
+    }
+
+    /// Whether the model moves the last axis of its input behind the batch before it does anything else.
+    fn has_channels_last(&self) -> bool {
+        let graph = self.graph();
+        let &[input] = graph.inputs() else { return false };
+        let users = graph.forward_users(ValueId { node: input, port: 0 });
+        let moved = |node: NodeId| match &graph.node(node).op {
+            Op::Transpose(transpose) => {
+                let rank = transpose.perm.len();
+                rank > 2 && transpose.perm.iter().copied().eq([0, rank - 1].into_iter().chain(1..rank - 1))
+            }
+            _ => false,
+        };
+        !users.is_empty() && users.iter().all(|(user, _)| moved(*user))
+    }
+
     /// The channels of a picture input.
     pub fn picture_channels(&self) -> Option<usize> {
         let (layout, _) = self.picture_input()?;
@@ -385,11 +433,7 @@ impl Explainer {
         relevance: ArrayD<f32>,
         ledger: Ledger,
     ) -> Result<Explanation, ExplainError> {
-        let channel_axis = match self.picture_input() {
-            Some((Layout::Nhwc, _)) => 3,
-            _ => 1,
-        };
-        let map = sum_over_channels(relevance.view(), channel_axis);
+        let map = sum_over_channels(relevance.view(), self.channel_axis());
         let fits = |v: &f32| v.is_finite();
         if !relevance.iter().all(fits) || !map.iter().flatten().all(fits) {
             return Err(ExplainError::BeyondF32 { node: first_beyond_f32(&ledger) });

@@ -1,42 +1,54 @@
-//! Maps: the relevance of pixels, `f32[N,H,W]`.
+//! Maps: the relevance of pixels, `f32[N,..]` with the input's spatial axes.
 
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewD, Axis};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
+use relc_ir::op::MAX_SPATIAL;
 
 /// The default number of heat levels.
 pub const HEAT_LEVELS: usize = 8;
 
-/// Sums relevance `f32[N,C,H,W]` (or `f32[N,H,W,C]` with `channel_axis = 3`) over its channels, in f64.
+/// Sums relevance of one to three spatial axes, `f32[N,C,..]` (or, say, `f32[N,H,W,C]` with `channel_axis = 3`), over its
+/// channels, in f64: `f32[N,..]`.
 ///
 /// `None` if the relevance has no such form.
-pub fn sum_over_channels(relevance: ArrayViewD<'_, f32>, channel_axis: usize) -> Option<Array3<f32>> {
-    if relevance.ndim() != 4 || !(1..4).contains(&channel_axis) {
+pub fn sum_over_channels(relevance: ArrayViewD<'_, f32>, channel_axis: usize) -> Option<ArrayD<f32>> {
+    if !(3..=2 + MAX_SPATIAL).contains(&relevance.ndim()) || !(1..relevance.ndim()).contains(&channel_axis) {
         return None;
     }
-    let mut sum: ArrayD<f64> = relevance.index_axis(Axis(channel_axis), 0).mapv(f64::from);
-    for channel in relevance.axis_iter(Axis(channel_axis)).skip(1) {
+    let mut channels = relevance.axis_iter(Axis(channel_axis));
+    let mut sum: ArrayD<f64> = channels.next()?.mapv(f64::from);
+    for channel in channels {
         sum.zip_mut_with(&channel, |s, v| *s += f64::from(*v));
     }
-    sum.mapv(|v| v as f32).into_dimensionality().ok()
+    Some(sum.mapv(|v| v as f32))
 }
 
-/// Enlarges (or shrinks) a map to `[height, width]` by bilinear interpolation, pixel centres on pixel centres (as
-/// PyTorch's `interpolate` with `align_corners=False`).
-pub fn resize_bilinear(map: ArrayView2<'_, f32>, [height, width]: [usize; 2]) -> Array2<f32> {
-    let (h, w) = map.dim();
-    if h == 0 || w == 0 {
-        return Array2::zeros((height, width));
+/// Enlarges (or shrinks) a map of any number of axes to `size` by (bi-, tri-)linear interpolation, pixel centres on pixel
+/// centres (as PyTorch's `interpolate` with `align_corners=False`), in f64.
+///
+/// `None` if `size` is of other axes, or the map has none.
+pub fn resize_linear(map: ArrayViewD<'_, f32>, size: &[usize]) -> Option<ArrayD<f32>> {
+    if map.ndim() != size.len() || map.is_empty() {
+        return None;
     }
-    let at = |i: usize, from: usize, to: usize| {
-        let x = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
-        let low = (x as usize).min(from - 1);
-        (low, (low + 1).min(from - 1), x - low as f64)
-    };
-    Array2::from_shape_fn((height, width), |(y, x)| {
-        let (top, bottom, v) = at(y, h, height);
-        let (left, right, u) = at(x, w, width);
-        let line = |row: usize| f64::from(map[(row, left)]) * (1.0 - u) + f64::from(map[(row, right)]) * u;
-        (line(top) * (1.0 - v) + line(bottom) * v) as f32
-    })
+    let mut map = map.mapv(f64::from);
+    // The last axis first.
+    for (axis, to) in size.iter().copied().enumerate().rev() {
+        let from = map.len_of(Axis(axis));
+        let mut shape = map.shape().to_vec();
+        shape[axis] = to;
+        let mut larger = ArrayD::zeros(IxDyn(&shape));
+        for (i, mut line) in larger.axis_iter_mut(Axis(axis)).enumerate() {
+            let x = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+            let low = (x as usize).min(from - 1);
+            let (high, part) = ((low + 1).min(from - 1), x - low as f64);
+            line.assign(&map.index_axis(Axis(axis), low));
+            line.zip_mut_with(&map.index_axis(Axis(axis), high), |a: &mut f64, b: &f64| {
+                *a = *a * (1.0 - part) + *b * part;
+            });
+        }
+        map = larger;
+    }
+    Some(map.mapv(|v| v as f32))
 }
 
 /// The cosine between two maps (or any two arrays of as many values); 0 if one of them is all zero.
@@ -53,7 +65,7 @@ pub fn cosine<'a>(a: impl IntoIterator<Item = &'a f32>, b: impl IntoIterator<Ite
 
 /// Quantizes each map to `levels` heat levels, as the authors' code does: `edges = linspace(min, max, levels)`, and
 /// every value becomes the largest edge that is not above it (Otsuki et al., ECCV 2024, "heat quantization").
-pub fn quantize_heat(maps: &mut Array3<f32>, levels: usize) {
+pub fn quantize_heat(maps: &mut ArrayD<f32>, levels: usize) {
     for mut map in maps.axis_iter_mut(Axis(0)) {
         let min = map.fold(f32::INFINITY, |m, v| m.min(*v));
         let max = map.fold(f32::NEG_INFINITY, |m, v| m.max(*v));
@@ -86,17 +98,27 @@ mod tests {
         let a = sum_over_channels(nchw.view().into_dyn(), 1).unwrap();
         let b = sum_over_channels(nhwc.view().into_dyn(), 3).unwrap();
         assert_eq!(a, b);
-        assert_eq!(a[(0, 1, 2)], 12.0 + 112.0);
+        assert_eq!(a[[0, 1, 2]], 12.0 + 112.0);
+        let signal = array![[[1.0, 2.0], [10.0, 20.0]]].into_dyn();
+        assert_eq!(sum_over_channels(signal.view(), 1).unwrap(), array![[11.0, 22.0]].into_dyn());
+        assert_eq!(sum_over_channels(array![[1.0]].into_dyn().view(), 1), None);
     }
 
     #[test]
     fn maps_are_resized_as_by_pytorch() {
+        let resized = |map: ArrayD<f32>, size: &[usize]| resize_linear(map.view(), size).unwrap();
         // torch.nn.functional.interpolate(torch.tensor([[[[0., 1.], [2., 3.]]]]), (4, 4), mode="bilinear")
-        let large = resize_bilinear(array![[0.0, 1.0], [2.0, 3.0]].view(), [4, 4]);
-        assert_eq!(large.row(0).to_vec(), [0.0, 0.25, 0.75, 1.0]);
-        assert_eq!(large.row(1).to_vec(), [0.5, 0.75, 1.25, 1.5]);
-        assert_eq!(large.row(3).to_vec(), [2.0, 2.25, 2.75, 3.0]);
-        assert_eq!(resize_bilinear(array![[5.0]].view(), [1, 3]).row(0).to_vec(), [5.0; 3]);
+        let large = resized(array![[0.0, 1.0], [2.0, 3.0]].into_dyn(), &[4, 4]);
+        assert_eq!(large.index_axis(Axis(0), 0), array![0.0, 0.25, 0.75, 1.0].into_dyn());
+        assert_eq!(large.index_axis(Axis(0), 1), array![0.5, 0.75, 1.25, 1.5].into_dyn());
+        assert_eq!(large.index_axis(Axis(0), 3), array![2.0, 2.25, 2.75, 3.0].into_dyn());
+        assert_eq!(resized(array![[5.0]].into_dyn(), &[1, 3]), array![[5.0, 5.0, 5.0]].into_dyn());
+        // interpolate(torch.arange(8.).reshape(1, 1, 2, 2, 2), (2, 2, 4), mode="trilinear")
+        let volume = ArrayD::from_shape_fn(IxDyn(&[2, 2, 2]), |i| (4 * i[0] + 2 * i[1] + i[2]) as f32);
+        let large = resized(volume, &[2, 2, 4]);
+        assert_eq!(large.iter().skip(4).take(4).copied().collect::<Vec<f32>>(), [2.0, 2.25, 2.75, 3.0]);
+        assert_eq!(resized(array![0.0, 2.0].into_dyn(), &[1]), array![1.0].into_dyn());
+        assert_eq!(resize_linear(array![0.0, 2.0].into_dyn().view(), &[1, 1]), None);
     }
 
     #[test]
@@ -109,11 +131,11 @@ mod tests {
 
     #[test]
     fn heat_is_floored_to_the_edges() {
-        let mut maps = array![[[0.0, 0.9, 1.0, 6.99, 7.0]]];
+        let mut maps = array![[[0.0, 0.9, 1.0, 6.99, 7.0]]].into_dyn();
         quantize_heat(&mut maps, 8);
-        assert_eq!(maps, array![[[0.0, 0.0, 1.0, 6.0, 7.0]]]);
-        let mut constant = array![[[3.0, 3.0]]];
+        assert_eq!(maps, array![[[0.0, 0.0, 1.0, 6.0, 7.0]]].into_dyn());
+        let mut constant = array![[[3.0, 3.0]]].into_dyn();
         quantize_heat(&mut constant, 8);
-        assert_eq!(constant, array![[[3.0, 3.0]]]);
+        assert_eq!(constant, array![[[3.0, 3.0]]].into_dyn());
     }
 }

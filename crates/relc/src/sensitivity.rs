@@ -55,7 +55,7 @@ fn changed(input: &ArrayViewD<'_, f32>) -> ArrayD<f32> {
 /// For each sample, the largest change of the map (without one, of the relevance), as a fraction of its maximum.
 fn change(a: &Explanation, b: &Explanation) -> Vec<f64> {
     let maps = |e: &Explanation| match &e.map {
-        Some(map) => map.clone().into_dyn(),
+        Some(map) => map.clone(),
         None => e.relevance.clone(),
     };
     let (a, b) = (maps(a), maps(b));

@@ -25,9 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = explanation.targets[0];
     println!("output {target}, probability {:.3}", result.probabilities[(0, target)]);
     println!("conserved to {:.1e}", explanation.conservation_error(0));
-    let map = explanation.map.as_ref().ok_or("the input is no picture")?;
+    let map = explanation.picture(0).ok_or("the input is no picture")?;
     let most = map.indexed_iter().max_by(|a, b| a.1.total_cmp(b.1));
-    if let Some(((_, y, x), relevance)) = most {
+    if let Some(((y, x), relevance)) = most {
         println!("most relevant pixel: row {y}, column {x} ({relevance:.4})");
     }
     Ok(())

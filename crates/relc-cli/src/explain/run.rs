@@ -232,8 +232,7 @@ impl Run<'_> {
         for (explanation, report) in result.explanations.iter().zip(&mut report.explanations) {
             let target = explanation.targets.get(index).copied().unwrap_or(0);
             let suffix = if result.explanations.len() > 1 { format!(".{target}") } else { String::new() };
-            if let Some(maps) = &explanation.map {
-                let map = maps.index_axis(Axis(0), index);
+            if let Some(map) = explanation.picture(index) {
                 report.picture = Some(out.map(&folder, &suffix, map, sample.picture.as_ref())?);
             }
         }

@@ -2,7 +2,7 @@
 
 use relc_codegen::kernels::{self, Average, Axis, Operand};
 use relc_codegen::kir::{Body, Compare, Kernel, Val};
-use relc_ir::op::{Activation, Arithmetic, Window};
+use relc_ir::op::{Activation, Arithmetic, Window, WindowAxis};
 use relc_ir::rule::{Condition, Surrogate};
 use relc_program::op::{Denominator, QuotientStabiliser, Quotients, Vanishing};
 use relc_program::{Step as Symbolic, StepOp, ValueId};
@@ -260,26 +260,27 @@ impl Compiler<'_> {
     fn axes(&self, step: &Symbolic, over: ValueId, window: &Window) -> Result<[Axis; 2], EngineError> {
         let [_, h, w] = self.program.image(over).unwrap_or([1; 3]);
         // A mean over the picture has one window, however large that is.
-        let windows = |i: usize, size: usize| match (window.kernel[i], window.pads[i] + window.pads[i + 2]) {
-            (kernel, 0) if kernel == size => Some(1),
-            _ => window.output_size(i, size).ok(),
+        let windows = |axis: &WindowAxis, size: usize| match (axis.kernel, axis.pads) {
+            (kernel, [0, 0]) if kernel == size => Some(1),
+            _ => axis.output_size(size, window.ceil).ok(),
         };
-        let axis = |i: usize, size: usize| {
+        let along = |axis: &WindowAxis, size: usize| {
             let u = |n: usize| u32::try_from(n).ok();
             Some(Axis {
                 size: u(size)?,
-                windows: u(windows(i, size)?)?,
-                kernel: u(window.kernel[i])?,
-                stride: u(window.strides[i])?,
-                pad: u(window.pads[i])?,
-                pad_end: u(window.pads[i + 2])?,
-                dilation: u(window.dilations[i])?,
+                windows: u(windows(axis, size)?)?,
+                kernel: u(axis.kernel)?,
+                stride: u(axis.stride)?,
+                pad: u(axis.pads[0])?,
+                pad_end: u(axis.pads[1])?,
+                dilation: u(axis.dilation)?,
             })
         };
-        match (axis(0, h), axis(1, w)) {
-            (Some(rows), Some(columns)) => Ok([rows, columns]),
-            _ => Err(self.unsupported(step, "its window is too large")),
+        match window.axes.as_slice() {
+            [rows, columns] => Option::zip(along(rows, h), along(columns, w)).map(|(y, x)| [y, x]),
+            _ => None,
         }
+        .ok_or_else(|| self.unsupported(step, "its window is too large"))
     }
 }
 

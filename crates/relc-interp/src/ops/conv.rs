@@ -10,7 +10,7 @@ use std::ops::Range;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
-use relc_ir::op::Conv;
+use relc_ir::op::{Conv, MAX_SPATIAL};
 
 use crate::element::Element;
 use crate::layer::{Layer, columns, matrix, matrix_mut, rows};
@@ -23,13 +23,13 @@ const TILE_COLUMNS: usize = 1024;
 /// Input channels in a tile of the transposed product.
 const TILE_CHANNELS: usize = 32;
 
-/// A convolution of `f32[C,H,W]` to `f32[M,H',W']`.
+/// A convolution of `f32[C,..]` to `f32[M,..]`, of one to three spatial axes.
 pub(crate) struct ConvLayer<'a, T: Clone> {
-    /// Vertical and horizontal axis.
-    spans: [Span; 2],
+    /// Depth, vertical and horizontal axis.
+    spans: [Span; MAX_SPATIAL],
     /// Input and output channels of one group.
     channels: [usize; 2],
-    /// Forms of the weight, each `f32[M,C/group,kH,kW]`.
+    /// Forms of the weight, each `f32[M,C/group,k..]`.
     weights: Vec<Cow<'a, [T]>>,
     fan_in: Vec<usize>,
 }
@@ -43,33 +43,39 @@ struct Tile<'a, T> {
 }
 
 impl<'a, T: Element> ConvLayer<'a, T> {
-    /// A convolution from the shapes `[N,C,H,W]` and `[N,M,H',W']` of its input and output.
+    /// A convolution from the shapes `[N,C,..]` and `[N,M,..]` of its input and output.
     pub fn new(conv: &Conv, input: &[usize], output: &[usize], weights: Vec<Cow<'a, [T]>>) -> Self {
-        let spans = Span::both(&conv.window, [input[2], input[3]], [output[2], output[3]]);
+        let spans = Span::of(&conv.window, &input[2..], &output[2..]);
         let channels = [input[1] / conv.group, output[1] / conv.group];
         let fan_in = valid_taps(&spans).into_iter().map(|taps| taps * channels[0]).collect();
         ConvLayer { spans, channels, weights, fan_in }
     }
 
     fn taps(&self) -> usize {
-        self.spans[0].kernel * self.spans[1].kernel
+        self.spans.iter().map(|span| span.kernel).product()
     }
 
     /// Pixels of the input and of the output.
     fn pixels(&self) -> [usize; 2] {
-        let [y, x] = &self.spans;
-        [y.size * x.size, y.windows * x.windows]
+        let product = |of: fn(&Span) -> usize| self.spans.iter().map(of).product();
+        [product(|span| span.size), product(|span| span.windows)]
     }
 
     fn is_pointwise(&self) -> bool {
         self.spans.iter().all(Span::is_pointwise)
     }
 
+    /// Output rows, those of all slices one after another.
+    fn lines(&self) -> usize {
+        let [z, y, _] = &self.spans;
+        z.windows * y.windows
+    }
+
     /// The output rows, cut into stripes of about [`TILE_COLUMNS`] pixels.
     fn stripes(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let [y, x] = self.spans;
+        let ([.., x], all) = (self.spans, self.lines());
         let lines = (TILE_COLUMNS / x.windows).max(1);
-        (0..y.windows).step_by(lines).map(move |begin| begin..(begin + lines).min(y.windows))
+        (0..all).step_by(lines).map(move |begin| begin..(begin + lines).min(all))
     }
 
     /// The matrix `[M/group, K]` of a group's weights.
@@ -81,24 +87,31 @@ impl<'a, T: Element> ConvLayer<'a, T> {
     /// Visits each tap's valid output rows: `(tap, output row, input row)`, the horizontal range following from the
     /// tap.
     fn visit(&self, tap: usize, lines: &Range<usize>, mut f: impl FnMut(usize, usize, Range<usize>, usize)) {
-        let [y, x] = &self.spans;
-        let (tap_y, tap_x) = (tap / x.kernel, tap % x.kernel);
+        let [z, y, x] = &self.spans;
+        let (tap_z, tap_y, tap_x) = (tap / x.kernel / y.kernel, tap / x.kernel % y.kernel, tap % x.kernel);
         let columns = x.windows_of(tap_x);
         if columns.is_empty() {
             return;
         }
-        let valid = y.windows_of(tap_y);
         let first = x.position(columns.start, tap_x);
-        for line in valid.start.max(lines.start)..valid.end.min(lines.end) {
-            f(line, y.position(line, tap_y), columns.clone(), first);
+        let (slices, rows) = (z.windows_of(tap_z), y.windows_of(tap_y));
+        // The slices that the lines are of.
+        let (begin, end) = (lines.start / y.windows, lines.end.div_ceil(y.windows));
+        for slice in slices.start.max(begin)..slices.end.min(end) {
+            let above = slice * y.windows;
+            let (begin, end) = (lines.start.saturating_sub(above), lines.end - above);
+            for row in rows.start.max(begin)..rows.end.min(end) {
+                let line_in = z.position(slice, tap_z) * y.size + y.position(row, tap_y);
+                f(above + row, line_in, columns.clone(), first);
+            }
         }
     }
 
     /// The patches under the windows of some output rows, one per column: `[K, lines * W']`.
     fn unfold(&self, x: &[T], lines: &Range<usize>) -> Array2<T> {
         let [pixels, _] = self.pixels();
-        let (width_in, width_out) = (self.spans[1].size, self.spans[1].windows);
-        let (taps, stride) = (self.taps(), self.spans[1].stride);
+        let (width_in, width_out) = (self.spans[2].size, self.spans[2].windows);
+        let (taps, stride) = (self.taps(), self.spans[2].stride);
         let mut patches = Array2::zeros((self.channels[0] * taps, lines.len() * width_out));
         for (row, mut patch) in patches.outer_iter_mut().enumerate() {
             let plane = &x[row / taps * pixels..][..pixels];
@@ -119,8 +132,8 @@ impl<'a, T: Element> ConvLayer<'a, T> {
     /// Adds patches back to where [`unfold`](Self::unfold) took them from.
     fn fold(&self, patches: &ArrayView2<'_, T>, lines: &Range<usize>, out: &mut [T]) {
         let [pixels, _] = self.pixels();
-        let (width_in, width_out) = (self.spans[1].size, self.spans[1].windows);
-        let (taps, stride) = (self.taps(), self.spans[1].stride);
+        let (width_in, width_out) = (self.spans[2].size, self.spans[2].windows);
+        let (taps, stride) = (self.taps(), self.spans[2].stride);
         for (row, patch) in patches.outer_iter().enumerate() {
             let plane = &mut out[row / taps * pixels..][..pixels];
             let Some(patch) = patch.to_slice() else { continue };
@@ -138,7 +151,7 @@ impl<'a, T: Element> ConvLayer<'a, T> {
 
     /// Cuts the output `[M, P]` into tiles.
     fn tiles<'o>(&self, out: &'o mut [T]) -> Vec<Tile<'o, T>> {
-        let ([_, pixels], rows, width) = (self.pixels(), self.channels[1], self.spans[1].windows);
+        let ([_, pixels], rows, width) = (self.pixels(), self.channels[1], self.spans[2].windows);
         let mut tiles = Vec::new();
         for (group, part) in out.chunks_exact_mut(rows * pixels).enumerate() {
             for (block, part) in part.chunks_mut(TILE_ROWS * pixels).enumerate() {
@@ -158,7 +171,7 @@ impl<'a, T: Element> ConvLayer<'a, T> {
 
 impl<T: Element> Layer<T> for ConvLayer<'_, T> {
     fn apply(&self, form: usize, x: &[T], out: &mut [T]) {
-        let ([pixels, _], width, channels) = (self.pixels(), self.spans[1].windows, self.channels[0]);
+        let ([pixels, _], width, channels) = (self.pixels(), self.spans[2].windows, self.channels[0]);
         self.tiles(out).into_par_iter().for_each(|mut tile| {
             let input = &x[tile.group * channels * pixels..][..channels * pixels];
             let weight = rows(self.weight(form, tile.group), tile.rows);
@@ -174,7 +187,7 @@ impl<T: Element> Layer<T> for ConvLayer<'_, T> {
     }
 
     fn transpose(&self, form: usize, s: &[T], out: &mut [T]) {
-        let ([pixels, windows], width, taps) = (self.pixels(), self.spans[1].windows, self.taps());
+        let ([pixels, windows], width, taps) = (self.pixels(), self.spans[2].windows, self.taps());
         let [inputs, outputs] = self.channels;
         let tiles: Vec<(usize, usize, &mut [T])> = out
             .chunks_exact_mut(inputs * pixels)
@@ -208,7 +221,7 @@ impl<T: Element> Layer<T> for ConvLayer<'_, T> {
 
     fn spread(&self, share: &[T], out: &mut [T]) {
         let ([pixels, windows], [inputs, outputs]) = (self.pixels(), self.channels);
-        let lines = 0..self.spans[0].windows;
+        let lines = 0..self.lines();
         let groups = out.chunks_exact_mut(inputs * pixels).zip(share.chunks_exact(outputs * windows));
         for (out, share) in groups {
             let mut sum = vec![T::zero(); windows];

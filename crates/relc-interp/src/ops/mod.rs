@@ -75,7 +75,7 @@ fn convolution<T: Element>(
     let layer = ConvLayer::new(op, x.shape(), out.shape(), vec![Cow::Borrowed(w.as_slice()?)]);
     on_rows(&layer, x, &mut out)?;
     if let Some(bias) = bias {
-        let pixels = out.shape()[2] * out.shape()[3];
+        let pixels = out.shape()[2..].iter().product();
         let planes = out.as_slice_mut()?.chunks_exact_mut(pixels);
         planes.zip(bias.iter().cycle()).for_each(|(plane, bias)| plane.iter_mut().for_each(|y| *y += *bias));
     }

@@ -1,42 +1,44 @@
-//! Pools over windows of `f32[N,C,H,W]`, plane by plane.
-
-use std::ops::Range;
+//! Pools over windows of `f32[N,C,..]`, channel by channel.
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
-use relc_ir::op::{AveragePool, Window};
+use relc_ir::op::{AveragePool, MAX_SPATIAL, Window};
 use relc_ir::rule::WeightPart;
 
 use crate::element::Element;
 use crate::layer::Layer;
 use crate::span::{Span, valid_taps};
 
-/// The windows of one plane.
+/// The windows of one channel: a row, a plane or a volume.
 #[derive(Clone, Copy)]
 pub(crate) struct Planes {
-    spans: [Span; 2],
+    spans: [Span; MAX_SPATIAL],
 }
 
 impl Planes {
-    /// The windows from the shapes `[N,C,H,W]` and `[N,C,H',W']`.
+    /// The windows from the shapes `[N,C,..]` of input and output.
     pub fn new(window: &Window, input: &[usize], output: &[usize]) -> Self {
-        Planes { spans: Span::both(window, [input[2], input[3]], [output[2], output[3]]) }
+        Planes { spans: Span::of(window, &input[2..], &output[2..]) }
     }
 
     /// Pixels of an input plane and of an output plane.
     pub fn pixels(&self) -> [usize; 2] {
-        let [y, x] = &self.spans;
-        [y.size * x.size, y.windows * x.windows]
+        let product = |of: fn(&Span) -> usize| self.spans.iter().map(of).product();
+        [product(|span| span.size), product(|span| span.windows)]
     }
 
     /// The valid input pixels under window `index`, in row-major order.
     fn pixels_of(&self, index: usize) -> impl Iterator<Item = usize> + use<> {
-        let [y, x] = self.spans;
-        let (line, column) = (index / x.windows, index % x.windows);
-        let columns: Range<usize> = x.taps_of(column);
-        y.taps_of(line).flat_map(move |tap_y| {
-            let start = y.position(line, tap_y) * x.size;
-            columns.clone().map(move |tap_x| start + x.position(column, tap_x))
+        let [z, y, x] = self.spans;
+        let (slice, line, column) =
+            (index / x.windows / y.windows, index / x.windows % y.windows, index % x.windows);
+        let (rows, columns) = (y.taps_of(line), x.taps_of(column));
+        z.taps_of(slice).flat_map(move |tap_z| {
+            let (above, columns) = (z.position(slice, tap_z) * y.size, columns.clone());
+            rows.clone().flat_map(move |tap_y| {
+                let start = (above + y.position(line, tap_y)) * x.size;
+                columns.clone().map(move |tap_x| start + x.position(column, tap_x))
+            })
         })
     }
 
@@ -61,12 +63,12 @@ pub(crate) fn max_pool<T: Element>(window: &Window, x: &ArrayD<T>, mut out: Arra
     out
 }
 
-/// The window of a global pool over the shape `[N,C,H,W]`.
+/// The window of a global pool over the shape `[N,C,..]`.
 pub(crate) fn global(input: &[usize]) -> AveragePool {
-    AveragePool { window: Window::new([input[2], input[3]], [1, 1]), count_include_pad: false }
+    AveragePool { window: Window::whole(&input[2..]), count_include_pad: false }
 }
 
-/// An average pool as a linear layer of `f32[C,H,W]`: each tap of window `j` has the weight `1 / divisor_j`.
+/// An average pool as a linear layer of `f32[C,..]`: each tap of window `j` has the weight `1 / divisor_j`.
 pub(crate) struct AverageLayer {
     planes: Planes,
     /// For each form, the weight of window `j`'s taps.
@@ -75,7 +77,7 @@ pub(crate) struct AverageLayer {
 }
 
 impl AverageLayer {
-    /// The layer from the shapes `[N,C,H,W]` and `[N,C,H',W']`.
+    /// The layer from the shapes `[N,C,..]` of input and output.
     pub fn new(
         pool: &AveragePool,
         input: &[usize],
@@ -84,10 +86,10 @@ impl AverageLayer {
         gamma: f64,
     ) -> Self {
         let planes = Planes::new(&pool.window, input, output);
-        let size = [input[2], input[3]];
-        let divisors: Vec<f64> = (0..output[2])
-            .flat_map(|y| (0..output[3]).map(move |x| (y, x)))
-            .map(|(y, x)| pool.divisor(y, x, size) as f64)
+        let size = &input[2..];
+        let divisors: Vec<f64> = ndarray::indices(&output[2..])
+            .into_iter()
+            .map(|at| pool.divisor(ndarray::Dimension::slice(&at), size) as f64)
             .collect();
         let weight = |part: WeightPart, divisor: f64| part.of(divisor.recip(), gamma);
         let weights = forms.iter().map(|&part| divisors.iter().map(|&d| weight(part, d)).collect()).collect();

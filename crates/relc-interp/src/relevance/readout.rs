@@ -34,21 +34,24 @@ pub(super) fn proportional<T: Element>(
     Some(r.into())
 }
 
-/// Spreads an image, summed over its channels, over another of `shape`.
+/// Spreads what `r` has, summed over its channels, over another grid of `shape`, both `[N,C,..]` of the same spatial axes.
 pub(super) fn upsample<T: Element>(r: &ArrayD<T>, shape: &[usize]) -> Option<ArrayD<T>> {
-    let (&[_, _, h, w], &[n, c, height, width]) = (r.shape(), shape) else { return None };
-    let (rows, columns) = (bilinear_shares(h, height), bilinear_shares(w, width));
-    let channels = c as f64;
-    let mut out = Vec::with_capacity(n * c * height * width);
+    let (&[_, _, ref from @ ..], &[n, c, ref to @ ..]) = (r.shape(), shape) else { return None };
+    let shares: Vec<_> = from.iter().zip(to).map(|(from, to)| bilinear_shares(*from, *to)).collect();
+    let pixels: usize = from.iter().product();
+    let mut out = Vec::with_capacity(shape.iter().product());
     for sample in r.as_slice()?.chunks_exact(r.len() / n) {
-        let mut sums = vec![0.0; h * w];
-        for plane in sample.chunks_exact(h * w) {
+        let mut sums = vec![0.0; pixels];
+        for plane in sample.chunks_exact(pixels) {
             sums.iter_mut().zip(plane).for_each(|(sum, r)| *sum += r.widen());
         }
-        // First along the rows, then across them: the weights are products of one for each axis.
-        let wide: Vec<f64> = sums.chunks_exact(w).flat_map(|row| spread(&columns, row, 1)).collect();
-        let image = spread(&rows, &wide, width);
-        let plane: Vec<T> = image.into_iter().map(|v| T::narrow(v / channels)).collect();
+        // Axis by axis, the innermost first: the weights are products of one for each axis.
+        let mut stride = 1;
+        for ((shares, from), to) in shares.iter().zip(from).zip(to).rev() {
+            sums = sums.chunks_exact(from * stride).flat_map(|part| spread(shares, part, stride)).collect();
+            stride *= to;
+        }
+        let plane: Vec<T> = sums.into_iter().map(|v| T::narrow(v / c as f64)).collect();
         (0..c).for_each(|_| out.extend_from_slice(&plane));
     }
     ArrayD::from_shape_vec(IxDyn(shape), out).ok()

@@ -91,7 +91,7 @@ pub fn conserving() -> LinearRule {
 }
 
 pub fn window(kernel: usize, stride: usize, pad: usize) -> Window {
-    Window { pads: [pad; 4], ..Window::new([kernel; 2], [stride; 2]) }
+    Window::new([kernel; 2], [stride; 2]).padded(pad)
 }
 
 pub fn conv(window: Window, group: usize) -> Conv {

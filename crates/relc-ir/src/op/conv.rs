@@ -1,10 +1,11 @@
-//! `Conv`: a two-dimensional convolution.
+//! `Conv`: a convolution over one to three spatial axes.
 
 use super::window::Window;
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::types::{Dim, TensorType};
 
-/// ONNX's `Conv` on `x: f32[N,C,H,W]`, `w: f32[M,C/group,kH,kW]` and an optional bias `f32[M]`.
+/// ONNX's `Conv` on `x: f32[N,C,..]`, `w: f32[M,C/group,k..]` and an optional bias `f32[M]`, of one to three spatial
+/// axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv {
     /// The window; its kernel is the weight's.
@@ -18,7 +19,7 @@ pub struct Conv {
 
 impl Conv {
     pub(super) fn attrs(&self) -> Attrs {
-        let mut attrs = self.window.attrs(true);
+        let mut attrs = self.window.attrs();
         attrs.push(("group", Attr::Int(self.group as i64)));
         if self.folded_bias {
             attrs.push(("folded_bias", Attr::flag(true)));
@@ -27,12 +28,12 @@ impl Conv {
     }
 
     pub(super) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
-        let window = Window::from_attrs(attrs, None)?;
+        let window = Window::from_attrs(attrs)?;
         let group = attrs.size("group")?;
         Ok(Conv { window, group, folded_bias: attrs.flag("folded_bias").unwrap_or(false) })
     }
 
-    /// The output type `f32[N,M,H',W']`.
+    /// The output type `f32[N,M,..]`.
     ///
     /// # Errors
     /// A sentence: what was got and what is expected.
@@ -43,10 +44,11 @@ impl Conv {
             _ => return Err(format!("got {} operands, expected 2 or 3", operands.len())),
         };
         let &[n, Dim::Fixed(c), ..] = x.dims() else {
-            return Err(format!("got an input {x}, expected f32[N,C,H,W]"));
+            return Err(format!("got an input {x}, expected f32[N,C,..]"));
         };
-        let Some(&[m, c_per_group, kh, kw]) = w.fixed_dims().as_deref() else {
-            return Err(format!("got a weight {w}, expected f32[M,C/group,kH,kW]"));
+        let dims = w.fixed_dims().unwrap_or_default();
+        let &[m, c_per_group, ref kernel @ ..] = &dims[..] else {
+            return Err(format!("got a weight {w}, expected f32[M,C/group,k..]"));
         };
         let g = self.group;
         if g == 0 || c % g != 0 || m % g != 0 || c / g != c_per_group {
@@ -54,10 +56,10 @@ impl Conv {
                 "got {c} input channels, a weight {w} and group={g}, which don't fit together"
             ));
         }
-        if [kh, kw] != self.window.kernel {
+        if kernel != self.window.kernel() {
             return Err(format!(
                 "got kernel={:?} and a weight {w}, expected the same size",
-                self.window.kernel
+                self.window.kernel()
             ));
         }
         if let Some(b) = bias
@@ -65,7 +67,7 @@ impl Conv {
         {
             return Err(format!("got a bias {b}, expected f32[{m}]"));
         }
-        let [h, w] = self.window.output_dims(x)?;
-        Ok(TensorType::new([n, Dim::Fixed(m), h, w]))
+        let out = self.window.output_dims(x)?;
+        Ok(TensorType::new([&[n, Dim::Fixed(m)], &out[..]].concat()))
     }
 }

@@ -22,7 +22,7 @@ pub use norm::{BatchNormalization, MeanVarianceNormalization, Softmax};
 pub use pool::{AveragePool, MaxPool, ReduceMean};
 pub use relevance::{LinearLayer, Relevance, SIGNED_EPS, SplitKind};
 pub use shaping::{Concat, Expand, Pad, Reshape, Slice, Transpose};
-pub use window::Window;
+pub use window::{MAX_SPATIAL, Window, WindowAxis};
 
 use crate::attr::{AttrMap, Attrs};
 use crate::types::TensorType;
@@ -52,7 +52,7 @@ pub enum Op {
     MaxPool(MaxPool),
     /// A mean over windows.
     AveragePool(AveragePool),
-    /// A mean over height and width.
+    /// A mean over all spatial axes.
     GlobalAveragePool,
     /// A mean over axes.
     ReduceMean(ReduceMean),

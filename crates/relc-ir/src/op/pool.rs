@@ -4,14 +4,14 @@ use super::window::Window;
 use crate::attr::{Attr, AttrMap, Attrs};
 use crate::types::{Dim, TensorType};
 
-/// ONNX's `MaxPool` on `f32[N,C,H,W]`; padding never wins.
+/// ONNX's `MaxPool` on `f32[N,C,..]` of one to three spatial axes; padding never wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MaxPool {
     /// The window.
     pub window: Window,
 }
 
-/// ONNX's `AveragePool` on `f32[N,C,H,W]`.
+/// ONNX's `AveragePool` on `f32[N,C,..]` of one to three spatial axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AveragePool {
     /// The window.
@@ -31,12 +31,12 @@ pub struct ReduceMean {
 
 fn pooled(window: &Window, operands: &[&TensorType]) -> Result<TensorType, String> {
     let [x] = operands else { return Err(format!("got {} operands, expected 1", operands.len())) };
-    let [h, w] = window.output_dims(x)?;
-    Ok(TensorType::new([x.dims()[0], x.dims()[1], h, w]))
+    let out = window.output_dims(x)?;
+    Ok(TensorType::new([&x.dims()[..2], &out].concat()))
 }
 
 fn window_attrs(window: &Window) -> Attrs {
-    let mut attrs = window.attrs(true);
+    let mut attrs = window.attrs();
     if window.ceil {
         attrs.push(("ceil_mode", Attr::flag(true)));
     }
@@ -44,7 +44,7 @@ fn window_attrs(window: &Window) -> Attrs {
 }
 
 fn window_from_attrs(attrs: &mut AttrMap) -> Result<Window, String> {
-    let window = Window::from_attrs(attrs, None)?;
+    let window = Window::from_attrs(attrs)?;
     Ok(Window { ceil: attrs.flag("ceil_mode").unwrap_or(false), ..window })
 }
 
@@ -62,15 +62,15 @@ impl MaxPool {
         Ok(MaxPool { window: window_from_attrs(attrs)? })
     }
 
-    /// The output type `f32[N,C,H',W']`.
+    /// The output type `f32[N,C,..]`.
     ///
     /// # Errors
     /// A sentence: what was got and what is expected; also if a window covers padding only (its maximum would be
     /// minus infinity).
     pub fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
         let out = pooled(&self.window, operands)?;
-        if let Some(&[_, _, Dim::Fixed(h), Dim::Fixed(w)]) = operands.first().map(|x| x.dims())
-            && !self.window.always_covers_input([h, w])
+        if let Some(size) = operands.first().and_then(|x| x.spatial())
+            && !self.window.always_covers_input(&size)
         {
             return Err(
                 "got a window that covers padding only, expected every window to cover the input".into()
@@ -97,7 +97,7 @@ impl AveragePool {
         Ok(AveragePool { window, count_include_pad: attrs.flag("count_include_pad")? })
     }
 
-    /// The output type `f32[N,C,H',W']`.
+    /// The output type `f32[N,C,..]`.
     ///
     /// # Errors
     /// A sentence: what was got and what is expected.
@@ -105,22 +105,23 @@ impl AveragePool {
         pooled(&self.window, operands)
     }
 
-    /// What the window at output row `y`, column `x` divides its sum by, over an input of `size` pixels.
+    /// What the window at these output coordinates divides its sum by, over an input of `size`.
     ///
     /// Pixels that `ceil_mode` adds behind the padding never count.
-    pub fn divisor(&self, y: usize, x: usize, size: [usize; 2]) -> usize {
-        (self.counted(0, y, size[0]) * self.counted(1, x, size[1])).max(1)
+    pub fn divisor(&self, at: &[usize], size: &[usize]) -> usize {
+        let axes = at.iter().zip(size).enumerate();
+        axes.map(|(axis, (index, size))| self.counted(axis, *index, *size)).product::<usize>().max(1)
     }
 
-    /// The taps along `axis` of window `index` that count, over `size` pixels: the divisor is the product of both axes'.
+    /// The taps along `axis` of window `index` that count, over `size` pixels: the divisor is the product of all axes'.
     pub fn counted(&self, axis: usize, index: usize, size: usize) -> usize {
+        let axis = self.window.axes[axis];
         if !self.count_include_pad {
-            return self.window.taps(axis, index, size).count();
+            return axis.taps(index, size).count();
         }
-        let padded = size + self.window.pads[axis] + self.window.pads[axis + 2];
-        let start = index * self.window.strides[axis];
-        let dilation = self.window.dilations[axis];
-        (0..self.window.kernel[axis]).filter(|tap| start + tap * dilation < padded).count()
+        let padded = size + axis.pads[0] + axis.pads[1];
+        let start = index * axis.stride;
+        (0..axis.kernel).filter(|tap| start + tap * axis.dilation < padded).count()
     }
 }
 
@@ -159,13 +160,16 @@ impl ReduceMean {
     }
 }
 
-/// The output type of `GlobalAveragePool`: `f32[N,C,1,1]`.
+/// The output type of `GlobalAveragePool`: `f32[N,C,1,..]`.
 pub(super) fn infer_global(operands: &[&TensorType]) -> Result<TensorType, String> {
     let [x] = operands else { return Err(format!("got {} operands, expected 1", operands.len())) };
-    let &[n, c, Dim::Fixed(_), Dim::Fixed(_)] = x.dims() else {
-        return Err(format!("got an input {x}, expected f32[N,C,H,W] with fixed height and width"));
+    let Some(size) = x.spatial() else {
+        return Err(format!(
+            "got an input {x}, expected f32[N,C,..] with one to three spatial axes of fixed sizes"
+        ));
     };
-    Ok(TensorType::new([n, c, Dim::Fixed(1), Dim::Fixed(1)]))
+    let ones = vec![Dim::Fixed(1); size.len()];
+    Ok(TensorType::new([&x.dims()[..2], &ones].concat()))
 }
 
 #[cfg(test)]
@@ -174,11 +178,11 @@ mod tests {
 
     #[test]
     fn divisors_with_and_without_padding() {
-        let window = Window { pads: [1, 1, 1, 1], ..Window::new([3, 3], [2, 2]) };
+        let window = Window::from_lists(&[3; 2], &[2; 2], &[1; 4], &[1; 2]).unwrap();
         let pool = AveragePool { window, count_include_pad: false };
-        assert_eq!(pool.divisor(0, 0, [4, 4]), 4);
-        assert_eq!(pool.divisor(0, 1, [4, 4]), 6);
+        assert_eq!(pool.divisor(&[0, 0], &[4, 4]), 4);
+        assert_eq!(pool.divisor(&[0, 1], &[4, 4]), 6);
         let pool = AveragePool { window, count_include_pad: true };
-        assert_eq!(pool.divisor(0, 0, [4, 4]), 9);
+        assert_eq!(pool.divisor(&[0, 0], &[4, 4]), 9);
     }
 }

@@ -65,8 +65,8 @@ pub enum Relevance {
         /// Which share stops, in `[0,1]`.
         share: f64,
     },
-    /// What stopped at a cut, `f32[N,C,h,w]`, summed over channels and spread over another grid `f32[N,C',H,W]`: each
-    /// pixel's relevance goes to the pixels there in proportion to the bilinear weights by which it would be
+    /// What stopped at a cut, `f32[N,C,..]`, summed over channels and spread over another grid `f32[N,C',..]` of as many
+    /// spatial axes: each pixel's relevance goes to the pixels there in proportion to the (bi-, tri-)linear weights by which it would be
     /// upsampled (half-pixel centres, clamped at the edge), and evenly to the channels.
     Upsample {
         /// The shape of the other grid.
@@ -523,12 +523,16 @@ fn infer_linear(
 }
 
 fn infer_upsample(shape: &[Dim], operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
-    let is_image = |dims: &[Dim]| matches!(dims, [_, _, Dim::Fixed(_), Dim::Fixed(_)]);
+    let to = TensorType::new(shape.iter().copied());
     match operands {
-        [r] if is_image(r.dims()) && is_image(shape) && r.dims()[0] == shape[0] => {
-            Ok(vec![TensorType::new(shape.iter().copied())])
+        [r] if r.spatial().is_some()
+            && to.spatial().is_some()
+            && r.rank() == to.rank()
+            && r.dims()[0] == to.dims()[0] =>
+        {
+            Ok(vec![to])
         }
-        [r] => Err(format!("got {r} to spread over {shape:?}, expected two images f32[N,C,H,W]")),
+        [r] => Err(format!("got {r} to spread over {to}, expected two f32[N,C,..] of the same spatial axes")),
         _ => Err(format!("got {} operands, expected 1", operands.len())),
     }
 }

@@ -10,7 +10,6 @@ use relc_ir::Op;
 
 use super::linear::read_convolution;
 use super::quantize::{note, plus, times, zero_point};
-use super::window::from_picture;
 use crate::call::{Call, Value};
 use crate::constant::{Const, axis};
 use crate::error::Fault;
@@ -88,8 +87,7 @@ pub(crate) fn conv_integer(call: &mut Call) -> Result<Value, Fault> {
     let weight = weight(call, 0)?;
     call.set_inputs(vec![Some(x), Some(weight.into())]);
     let layer = read_convolution(call)?;
-    let sums =
-        Accumulator { layer: Layer::Conv(layer.op, layer.row), x: layer.x, weight: layer.weight, step };
+    let sums = Accumulator { layer: Layer::Conv(layer.op), x: layer.x, weight: layer.weight, step };
     Ok(Value::Accumulator(Rc::new(sums)))
 }
 
@@ -106,7 +104,11 @@ impl Accumulator {
     /// A factor of the sums in the shape of a factor of the weight, if it has one value per output channel.
     fn folded(&self, call: &Call, factor: &Const<f32>) -> Option<Const<f32>> {
         let (rank, axis, shape) = match self.layer {
-            Layer::Conv(_, row) => (if row { 3 } else { 4 }, 1, vec![*self.weight.dims().first()?, 1, 1, 1]),
+            Layer::Conv(_) => {
+                let mut shape = vec![1; self.weight.dims().len()];
+                *shape.first_mut()? = *self.weight.dims().first()?;
+                (shape.len(), 1, shape)
+            }
             Layer::MatMul => {
                 let rank = call.ty(self.x).rank();
                 (rank, rank.checked_sub(1)?, vec![*self.weight.dims().last()?])
@@ -134,10 +136,7 @@ fn scaled(call: &mut Call, sums: &Accumulator, factor: &Const<f32>) -> Result<Va
     };
     let weight = call.new_weight("weight", &weight)?;
     let y = match &sums.layer {
-        Layer::Conv(op, row) => {
-            let y = call.node(Op::Conv(*op), &[sums.x, weight])?;
-            from_picture(call, y, *row)?
-        }
+        Layer::Conv(op) => call.emit(Op::Conv(*op), &[sums.x, weight])?,
         Layer::MatMul => call.emit(Op::MatMul, &[sums.x, weight])?,
     };
     match (y, folded) {

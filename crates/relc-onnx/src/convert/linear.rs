@@ -4,7 +4,7 @@ use relc_ir::op::{Conv, Gemm};
 use relc_ir::{Op, ValueId};
 
 use super::product;
-use super::window::{as_picture, from_picture, window};
+use super::window::{spatial, window};
 use crate::call::{Call, Value};
 use crate::constant::Const;
 use crate::error::Fault;
@@ -12,17 +12,14 @@ use crate::tensor::Constant;
 
 pub(crate) fn conv(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=3)?;
-    let (y, row) = convolution(call)?;
-    from_picture(call, y, row)
+    convolution(call).map(Value::Graph)
 }
 
 /// A convolution whose weight is not in the graph yet.
 pub(super) struct Convolution {
-    /// The picture.
+    /// The input, `[N,C,..]`.
     pub x: ValueId,
-    /// Whether the picture is a row.
-    pub row: bool,
-    /// The weight, `[M,C/group,kH,kW]`.
+    /// The weight, `[M,C/group,k..]`.
     pub weight: Const<f32>,
     /// The operator.
     pub op: Conv,
@@ -30,37 +27,35 @@ pub(super) struct Convolution {
 
 /// The convolution of input 0 with input 1.
 pub(super) fn read_convolution(call: &mut Call) -> Result<Convolution, Fault> {
-    let (x, row) = as_picture(call)?;
+    let x = call.data(0)?;
     let ty = call.ty(x);
-    if ty.rank() != 4 {
-        return Err(Fault::unsupported(format!("got an input {ty}, expected f32[N,C,H,W] or f32[N,C,L]")));
-    }
+    let rank = spatial(&ty)?.len();
     let weight = call.floats(1)?;
-    let kernel = match *weight.dims() {
-        [_, _, l] if row => [1, l],
-        [_, _, h, w] if !row => [h, w],
-        _ => {
-            return Err(Fault::invalid(format!(
-                "got a weight of shape {:?}, expected [M,C/group,kH,kW] (or [M,C/group,k] for f32[N,C,L])",
-                weight.dims()
-            )));
-        }
+    let [_, _, kernel @ ..] = weight.dims() else {
+        return Err(misshapen(&weight, rank));
     };
-    let weight = weight.reshape([&weight.dims()[..2], &kernel].concat())?;
+    if kernel.len() != rank {
+        return Err(misshapen(&weight, rank));
+    }
     let op = Conv { window: window(call, &ty, Some(kernel))?, group: group(call)?, folded_bias: false };
-    Ok(Convolution { x, row, weight, op })
+    Ok(Convolution { x, weight, op })
 }
 
-/// The convolution of inputs 0 to 2, and whether it is of a row.
-pub(super) fn convolution(call: &mut Call) -> Result<(ValueId, bool), Fault> {
-    let Convolution { x, row, weight, op } = read_convolution(call)?;
-    let w = if row { call.new_weight("weight", &weight)? } else { call.weight(1)? };
-    let mut operands = vec![x, w];
+fn misshapen(weight: &Const<f32>, rank: usize) -> Fault {
+    Fault::invalid(format!(
+        "got a weight of shape {:?}, expected [M,C/group] and {rank} spatial sizes, as the input has",
+        weight.dims()
+    ))
+}
+
+/// The convolution of inputs 0 to 2.
+pub(super) fn convolution(call: &mut Call) -> Result<ValueId, Fault> {
+    let Convolution { x, op, .. } = read_convolution(call)?;
+    let mut operands = vec![x, call.weight(1)?];
     if call.has(2) {
         operands.push(call.weight(2)?);
     }
-    let y = call.node(Op::Conv(op), &operands)?;
-    Ok((y, row))
+    call.node(Op::Conv(op), &operands)
 }
 
 /// The number of groups.

@@ -32,7 +32,7 @@ pub(crate) fn lrn(call: &mut Call) -> Result<Value, Fault> {
     let column = vec![n, Dim::Fixed(1), Dim::Fixed(channels), Dim::Fixed(positions)];
     let square = call.node(Op::Reshape(Reshape { shape: column }), &[square])?;
     let pads = [(size - 1) / 2, 0, size / 2, 0];
-    let window = Window { pads, ..Window::new([size, 1], [1, 1]) };
+    let window = Window::from_lists(&[size, 1], &[1; 2], &pads, &[1; 2]).map_err(Fault::invalid)?;
     let mean = call.node(Op::AveragePool(AveragePool { window, count_include_pad: true }), &[square])?;
     let mean = call.node(Op::Reshape(Reshape { shape: ty.dims().to_vec() }), &[mean])?;
     let mut by = mean;

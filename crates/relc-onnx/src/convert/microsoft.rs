@@ -5,7 +5,6 @@ use relc_ir::op::{Activation, Arithmetic};
 
 use super::linear::{convolution, fully_connected};
 use super::qoperator::matmul_to_float;
-use super::window::from_picture;
 use super::{activations, quantize};
 use crate::call::{Call, Value};
 use crate::constant::Const;
@@ -25,7 +24,7 @@ pub(crate) fn fused_conv(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=4)?;
     let parameters = call.attributes.floats("activation_params")?.unwrap_or_default();
     let activation = fused_activation(call, parameters)?;
-    let (mut y, row) = convolution(call)?;
+    let mut y = convolution(call)?;
     if call.has(3) {
         let z = call.data(3)?;
         y = call.node(Op::Arithmetic(Arithmetic::Add), &[y, z])?;
@@ -33,7 +32,7 @@ pub(crate) fn fused_conv(call: &mut Call) -> Result<Value, Fault> {
     if let Some(activation) = activation {
         y = call.node(Op::Activation(activation), &[y])?;
     }
-    from_picture(call, y, row)
+    Ok(Value::Graph(y))
 }
 
 /// `Gemm`, then an activation.

@@ -5,7 +5,6 @@ use relc_ir::op::Arithmetic;
 
 use super::linear::{convolution, fully_connected, matmul};
 use super::quantize::{Along, Target, dequantised};
-use super::window::from_picture;
 use super::{activations, elementwise, norm, pool, reduce};
 use crate::call::{Call, Value};
 use crate::error::Fault;
@@ -67,9 +66,8 @@ pub(crate) fn conv(call: &mut Call) -> Result<Value, Fault> {
     let x = dequantised(call, [0, 1, 2], Along::axis(1))?;
     let weight = dequantised(call, [3, 4, 5], Along::axis(0))?;
     call.set_inputs(vec![Some(x), Some(weight), bias]);
-    let (y, row) = convolution(call)?;
-    let y = from_picture(call, y, row)?;
-    target.quantised(call, y)
+    let y = convolution(call)?;
+    target.quantised(call, Value::Graph(y))
 }
 
 pub(crate) fn matrix_product(call: &mut Call) -> Result<Value, Fault> {

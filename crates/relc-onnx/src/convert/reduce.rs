@@ -202,7 +202,7 @@ pub(crate) fn global_average_pool(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(1..=1)?;
     let x = call.data(0)?;
     match call.ty(x).rank() {
-        4 => call.emit(Op::GlobalAveragePool, &[x]),
+        3..=5 => call.emit(Op::GlobalAveragePool, &[x]),
         rank if rank >= 3 => {
             let op = ReduceMean { axes: (2..rank).collect(), keepdims: true };
             call.emit(Op::ReduceMean(op), &[x])

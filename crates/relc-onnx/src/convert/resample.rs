@@ -5,7 +5,7 @@ use relc_ir::op::{Conv, Pad, Reshape, Slice, Transpose, Window};
 use relc_ir::{Dim, Op, TensorType, ValueId};
 
 use super::linear::group;
-use super::window::{as_picture, from_picture, pads, pair};
+use super::window::{pads, sizes, spatial};
 use crate::call::{Call, Value};
 use crate::constant::Const;
 use crate::error::Fault;
@@ -25,119 +25,121 @@ fn fixed(n: Dim, dims: &[usize]) -> Vec<Dim> {
 /// The convolution of the input with zeros put between its pixels, by the weight turned around.
 pub(crate) fn conv_transpose(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(2..=3)?;
-    let (x, row) = as_picture(call)?;
+    let x = call.data(0)?;
     let ty = call.ty(x);
-    let [c, h, w] = picture(&ty)?;
+    let size = spatial(&ty)?;
+    let rank = size.len();
+    let c = ty.dims().get(1).and_then(|d| d.fixed()).unwrap_or(0);
     let weight = call.floats(1)?;
-    let (per_group, kernel) = match *weight.dims() {
-        [_, m, l] if row => (m, [1, l]),
-        [_, m, kh, kw] if !row => (m, [kh, kw]),
+    let (per_group, kernel) = match weight.dims() {
+        [_, m, kernel @ ..] if kernel.len() == rank && !kernel.contains(&0) => (*m, kernel),
         _ => {
             return Err(Fault::invalid(format!(
-                "got a weight of shape {:?}, expected [C,M/group,kH,kW]",
+                "got a weight of shape {:?}, expected [C,M/group] and {rank} spatial sizes, as the input has",
                 weight.dims()
             )));
         }
     };
     let group = group(call)?;
-    let size = [h, w];
-    let stated = pair(call, "kernel_shape", 1)?;
+    let stated = sizes(call, "kernel_shape", 1, rank)?;
     if c % group != 0 || weight.dims().first() != Some(&c) || stated.is_some_and(|k| k != kernel) {
         return Err(Fault::invalid(format!(
             "got {ty}, a weight of shape {:?} and group={group}, which don't fit together",
             weight.dims()
         )));
     }
-    let strides = pair(call, "strides", 1)?.unwrap_or([1; 2]);
-    let dilations = pair(call, "dilations", 1)?.unwrap_or([1; 2]);
-    let mut adds = pair(call, "output_padding", 0)?.unwrap_or([0; 2]);
-    let shape = pair(call, "output_shape", 1)?;
+    let strides = sizes(call, "strides", 1, rank)?.unwrap_or_else(|| vec![1; rank]);
+    let dilations = sizes(call, "dilations", 1, rank)?.unwrap_or_else(|| vec![1; rank]);
+    let mut adds = sizes(call, "output_padding", 0, rank)?.unwrap_or_else(|| vec![0; rank]);
+    let shape = sizes(call, "output_shape", 1, rank)?;
     let auto = call.attributes.string("auto_pad")?.unwrap_or("NOTSET");
-    let mut cuts = pads(call)?.unwrap_or_default();
-    let extent = |axis: usize| (kernel[axis].saturating_sub(1)) * dilations[axis] + 1;
-    let full = |axis: usize, adds: &[usize; 2]| strides[axis] * (size[axis] - 1) + adds[axis] + extent(axis);
+    let mut cuts = pads(call, rank)?;
+    let extent = |axis: usize| (kernel[axis] - 1) * dilations[axis] + 1;
+    let full = |axis: usize, adds: &[usize]| strides[axis] * (size[axis] - 1) + adds[axis] + extent(axis);
     if auto == "VALID" {
-        cuts = [0; 4];
+        cuts.fill(0);
     } else if shape.is_some() || matches!(auto, "SAME_UPPER" | "SAME_LOWER") {
-        for axis in 0..2 {
-            let wanted = shape.map_or(size[axis] * strides[axis], |s| s[axis]);
+        for axis in 0..rank {
+            let wanted = shape.as_ref().map_or(size[axis] * strides[axis], |s| s[axis]);
             let reached = full(axis, &adds);
             // A larger output than the windows reach has pixels of the bias alone at its end.
             adds[axis] = adds[axis].saturating_add(wanted.saturating_sub(reached));
             let total = reached.saturating_sub(wanted);
             let (small, large) = (total / 2, total.div_ceil(2));
             let (begin, end) = if auto == "SAME_LOWER" { (large, small) } else { (small, large) };
-            (cuts[axis], cuts[axis + 2]) = (begin, end);
+            (cuts[axis], cuts[axis + rank]) = (begin, end);
         }
     } else if !matches!(auto, "" | "NOTSET") {
         return Err(Fault::invalid(format!("got auto_pad={auto}, expected NOTSET, VALID or SAME_*")));
     }
     // Padding that the window needs before and behind the stretched input; negative: the result is cut instead.
-    let mut window = Window { dilations, ..Window::new(kernel, [1, 1]) };
-    let mut cut = [0usize; 4];
+    let (mut pads, mut cut) = (vec![0; 2 * rank], vec![0; 2 * rank]);
     for (axis, more) in adds.into_iter().enumerate() {
-        for (side, more) in [(axis, 0), (axis + 2, more)] {
+        for (side, more) in [(axis, 0), (axis + rank, more)] {
             let wanted = (extent(axis) - 1 + more) as i64 - cuts[side] as i64;
-            window.pads[side] = usize::try_from(wanted).unwrap_or(0);
+            pads[side] = usize::try_from(wanted).unwrap_or(0);
             cut[side] = usize::try_from(-wanted).unwrap_or(0);
         }
     }
-    let stretched = stretch(call, x, strides)?;
+    let window = Window::from_lists(kernel, &vec![1; rank], &pads, &dilations).map_err(Fault::invalid)?;
+    let stretched = stretch(call, x, &size, &strides)?;
     let turned = turned(call, &weight, [group, c / group, per_group], kernel)?;
     let mut operands = vec![stretched, call.new_weight("weight", &turned)?];
     if call.has(2) {
         operands.push(call.weight(2)?);
     }
-    let mut y = call.node(Op::Conv(Conv { window, group, folded_bias: false }), &operands)?;
-    if cut != [0; 4] {
-        let ty = call.ty(y);
-        let [c, h, w] = picture(&ty)?;
-        let left = |size: usize, begin: usize, end: usize| {
-            size.checked_sub(begin + end)
-                .filter(|s| *s > 0)
-                .ok_or_else(|| Fault::invalid("got pads that cut off the whole output"))
-        };
-        let sizes = fixed(ty.dims()[0], &[c, left(h, cut[0], cut[2])?, left(w, cut[1], cut[3])?]);
-        y = call
-            .node(Op::Slice(Slice { starts: vec![0, 0, cut[0], cut[1]], sizes, steps: vec![1; 4] }), &[y])?;
+    let y = call.node(Op::Conv(Conv { window, group, folded_bias: false }), &operands)?;
+    if cut.iter().all(|cut| *cut == 0) {
+        return Ok(Value::Graph(y));
     }
-    from_picture(call, y, row)
+    let mut sizes = call.ty(y).dims().to_vec();
+    let (begins, ends) = cut.split_at(rank);
+    for (axis, size) in sizes.iter_mut().skip(2).enumerate() {
+        let left = size.bind(1).checked_sub(begins[axis] + ends[axis]).filter(|s| *s > 0);
+        let left = left.ok_or_else(|| Fault::invalid("got pads that cut off the whole output"))?;
+        *size = Dim::Fixed(left);
+    }
+    let starts = [&[0, 0], begins].concat();
+    call.emit(Op::Slice(Slice { starts, sizes, steps: vec![1; rank + 2] }), &[y])
 }
 
-/// The picture with `stride - 1` zeros between its pixels.
-fn stretch(call: &mut Call, x: ValueId, strides: [usize; 2]) -> Result<ValueId, Fault> {
-    if strides == [1, 1] {
+/// The input with `stride - 1` zeros between its pixels along each axis.
+fn stretch(call: &mut Call, x: ValueId, size: &[usize], strides: &[usize]) -> Result<ValueId, Fault> {
+    if strides.iter().all(|stride| *stride == 1) {
         return Ok(x);
     }
     let ty = call.ty(x);
-    let n = ty.dims()[0];
-    let [c, h, w] = picture(&ty)?;
-    let [sy, sx] = strides;
-    let apart = Reshape { shape: fixed(n, &[c, h, 1, w, 1]) };
+    let (n, c) = (ty.dims()[0], ty.dims()[1].bind(1));
+    let shape = |spatial: Vec<usize>| fixed(n, &[&[c], &spatial[..]].concat());
+    let apart = Reshape { shape: shape(size.iter().flat_map(|side| [*side, 1]).collect()) };
     let x = call.node(Op::Reshape(apart), &[x])?;
-    let mut pads = vec![0; 12];
-    (pads[9], pads[11]) = (sy - 1, sx - 1);
+    // Zeros behind each pixel's own axis.
+    let rank = 2 + 2 * size.len();
+    let mut pads = vec![0; 2 * rank];
+    strides.iter().enumerate().for_each(|(axis, stride)| pads[rank + 3 + 2 * axis] = stride - 1);
     let x = call.node(Op::Pad(Pad { pads, value: 0.0 }), &[x])?;
-    let together = Reshape { shape: fixed(n, &[c, h * sy, w * sx]) };
+    let sides = || size.iter().zip(strides);
+    let together = Reshape { shape: shape(sides().map(|(side, stride)| side * stride).collect()) };
     let x = call.node(Op::Reshape(together), &[x])?;
-    let sizes = fixed(n, &[c, (h - 1) * sy + 1, (w - 1) * sx + 1]);
-    call.node(Op::Slice(Slice { starts: vec![0; 4], sizes, steps: vec![1; 4] }), &[x])
+    let sizes = shape(sides().map(|(side, stride)| (side - 1) * stride + 1).collect());
+    let (starts, steps) = (vec![0; sizes.len()], vec![1; sizes.len()]);
+    call.node(Op::Slice(Slice { starts, sizes, steps }), &[x])
 }
 
-/// `[group * C, M, kH, kW]` as the weight of a convolution `[group * M, C, kH, kW]`, with both spatial axes reversed.
+/// `[group * C, M, k..]` as the weight of a convolution `[group * M, C, k..]`, with all spatial axes reversed.
 fn turned(
     call: &mut Call,
     weight: &Const<f32>,
     [group, c, m]: [usize; 3],
-    [kh, kw]: [usize; 2],
+    kernel: &[usize],
 ) -> Result<Const<f32>, Fault> {
     let budget = &mut call.builder.budget;
-    let taps = kh * kw;
+    let taps = kernel.iter().product();
     let apart = weight.reshape(vec![group, c, m, taps])?.transpose(&[0, 2, 1, 3], budget)?;
     let reversed = crate::constant::Range { start: taps as i64 - 1, step: -1, size: taps };
     let whole = |size| crate::constant::Range { start: 0, step: 1, size };
     let reversed = apart.slice(&[whole(group), whole(m), whole(c), reversed], budget)?;
-    reversed.reshape(vec![group * m, c, kh, kw])
+    reversed.reshape([&[group * m, c], kernel].concat())
 }
 
 /// Whether blocks of channels become blocks of pixels, or the other way round.

@@ -1,6 +1,8 @@
 //! Layers with weights: fully connected ones are `Gemm`, biases belong to their layer, zero padding to its window.
 
-use relc_ir::op::{Arithmetic, Conv, Gemm, MaxPool, Pad, Reshape, Transpose, Window};
+use relc_ir::op::{
+    Arithmetic, Conv, Gemm, MAX_SPATIAL, MaxPool, Pad, Reshape, Transpose, Window, WindowAxis,
+};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId, Weight};
 
 use super::{NAME, bypass, output, substitute};
@@ -43,7 +45,14 @@ pub(super) fn matmul_to_conv(graph: &mut Graph, node: NodeId) -> Result<Option<S
         (0..inputs * outputs).map(|i| data[i % inputs * outputs + i / inputs]).collect();
     let name = graph.node(node).name.clone();
     let malformed = |message| PassError::Malformed { pass: NAME, message };
-    let ty = TensorType::new([outputs, inputs, 1, 1]);
+    // Up to three axes stay what they are; more are one of all positions.
+    let between = match between.len() {
+        1..=MAX_SPATIAL => between.to_vec(),
+        _ => vec![Dim::Fixed(positions)],
+    };
+    let rank = between.len();
+    let ones = vec![Dim::Fixed(1); rank];
+    let ty = TensorType::new([&[outputs.into(), inputs.into()], &ones[..]].concat());
     let fresh = graph.fresh_weight_name(&format!("{}.conv", weight.name()));
     let weight = Weight::new(fresh, ty, transposed).map_err(malformed)?;
     let weight = graph.add_weight(weight).map_err(ir(NAME))?;
@@ -51,17 +60,17 @@ pub(super) fn matmul_to_conv(graph: &mut Graph, node: NodeId) -> Result<Option<S
     let add = |graph: &mut Graph, op: Op, operands: &[ValueId]| {
         graph.add_node(op, &name, operands).map(output).map_err(ir(NAME))
     };
-    // f32[N,H,W,K] stays a picture; any other shape is a column of positions.
-    let (h, w) = match *between {
-        [Dim::Fixed(h), Dim::Fixed(w)] => (h, w),
-        _ => (positions, 1),
-    };
-    let picture = Op::Reshape(Reshape { shape: vec![n, Dim::Fixed(h), Dim::Fixed(w), k] });
-    let x = add(graph, picture, &[operands[0]])?;
-    let x = add(graph, Op::Transpose(Transpose { perm: vec![0, 3, 1, 2] }), &[x])?;
-    let window = Window::new([1, 1], [1, 1]);
+    let mut x = operands[0];
+    let shape = [&[n], &between[..], &[k]].concat();
+    if graph.ty(x).dims() != shape {
+        x = add(graph, Op::Reshape(Reshape { shape }), &[x])?;
+    }
+    let to_channels = [vec![0, rank + 1], (1..=rank).collect()].concat();
+    let x = add(graph, Op::Transpose(Transpose { perm: to_channels }), &[x])?;
+    let window = Window { axes: ones.iter().map(|_| WindowAxis::ONE).collect(), ceil: false };
     let y = add(graph, Op::Conv(Conv { window, group: 1, folded_bias: false }), &[x, weight])?;
-    let y = add(graph, Op::Transpose(Transpose { perm: vec![0, 2, 3, 1] }), &[y])?;
+    let from_channels = [vec![0], (2..rank + 2).collect(), vec![1]].concat();
+    let y = add(graph, Op::Transpose(Transpose { perm: from_channels }), &[y])?;
     substitute(graph, node, Op::Reshape(Reshape { shape: out.dims().to_vec() }), &[y])?;
     Ok(Some("is a pointwise Conv between Transposes".into()))
 }
@@ -112,14 +121,17 @@ fn as_bias(graph: &mut Graph, constant: ValueId, channels: Channels) -> Result<O
     graph.add_weight(bias).map_err(ir(NAME)).map(Some)
 }
 
-/// The window with a Pad's padding of height and width added; `None` if other axes are padded too.
-fn padded(window: Window, pad: &Pad) -> Option<Window> {
-    let &[0, 0, top, left, 0, 0, bottom, right] = pad.pads.as_slice() else { return None };
-    let mut pads = window.pads;
-    for (slot, more) in pads.iter_mut().zip([top, left, bottom, right]) {
-        *slot = slot.checked_add(more)?;
+/// The window with a Pad's padding of the spatial axes added; `None` if other axes are padded too.
+fn padded(mut window: Window, pad: &Pad) -> Option<Window> {
+    let (before, behind) = pad.pads.split_at(pad.pads.len() / 2);
+    let ([0, 0, before @ ..], [0, 0, behind @ ..]) = (before, behind) else { return None };
+    if before.len() != window.rank() {
+        return None;
     }
-    Some(Window { pads, ..window })
+    for (axis, more) in window.axes.iter_mut().zip(before.iter().zip(behind)) {
+        axis.pads = [axis.pads[0].checked_add(*more.0)?, axis.pads[1].checked_add(*more.1)?];
+    }
+    Some(window)
 }
 
 fn pad_before(graph: &Graph, node: NodeId) -> Option<(Pad, ValueId)> {

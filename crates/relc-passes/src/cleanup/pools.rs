@@ -7,12 +7,8 @@ use super::{NAME, output, substitute};
 use crate::error::PassError;
 use crate::manager::ir;
 
-fn spatial(graph: &Graph, node: NodeId) -> Option<[usize; 2]> {
-    let x = *graph.operands(node).first()?;
-    match graph.ty(x).dims() {
-        [_, _, Dim::Fixed(h), Dim::Fixed(w)] => Some([*h, *w]),
-        _ => None,
-    }
+fn spatial(graph: &Graph, node: NodeId) -> Option<Vec<usize>> {
+    graph.ty(*graph.operands(node).first()?).spatial()
 }
 
 /// Two `ReduceMean`s in a row are one over the axes of both.
@@ -36,7 +32,7 @@ pub(super) fn merge_means(graph: &mut Graph, node: NodeId) -> Result<Option<Stri
     Ok(Some("merged with the ReduceMean before it".into()))
 }
 
-/// `ReduceMean`: over axes 2 and 3 of `f32[N,C,H,W]` as it is; else the axes come last first.
+/// `ReduceMean`: over the spatial axes of `f32[N,C,..]` as it is; else the axes come last first.
 pub(super) fn mean_to_global_pool(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
     let Op::ReduceMean(ReduceMean { axes, .. }) = graph.node(node).op.clone() else { return Ok(None) };
     let shape = graph.node(node).types()[0].dims().to_vec();
@@ -48,7 +44,7 @@ pub(super) fn mean_to_global_pool(graph: &mut Graph, node: NodeId) -> Result<Opt
     if axes.contains(&0) || graph.users(output(node)).iter().any(user_is_mean) {
         return Ok(None);
     }
-    if axes != [2, 3] || spatial(graph, node).is_none() {
+    if spatial(graph, node).is_none_or(|size| !axes.iter().copied().eq(2..2 + size.len())) {
         let kept: Vec<usize> = (0..dims.len()).filter(|i| !axes.contains(i)).collect();
         let perm = [&kept[..], &axes].concat();
         let size = |axes: &[usize]| {
@@ -74,8 +70,9 @@ pub(super) fn full_window_to_global_pool(
 ) -> Result<Option<String>, PassError> {
     let Op::AveragePool(AveragePool { window, .. }) = graph.node(node).op else { return Ok(None) };
     let Some(size) = spatial(graph, node) else { return Ok(None) };
-    let one = graph.node(node).types()[0].dims()[2..] == [Dim::Fixed(1), Dim::Fixed(1)];
-    if !one || window.kernel != size || window.pads != [0; 4] || window.dilations != [1; 2] {
+    let one = graph.node(node).types()[0].dims().iter().skip(2).all(|d| *d == Dim::Fixed(1));
+    let whole = window.axes.iter().map(|axis| axis.dilation).all(|dilation| dilation == 1);
+    if !one || !whole || window.kernel() != size || window.is_padded() {
         return Ok(None);
     }
     graph.replace_op(node, Op::GlobalAveragePool).map_err(ir(NAME))?;
@@ -84,7 +81,8 @@ pub(super) fn full_window_to_global_pool(
 
 /// `GlobalAveragePool` of a picture of one pixel does nothing.
 pub(super) fn global_pool_to_reshape(graph: &mut Graph, node: NodeId) -> Result<Option<String>, PassError> {
-    if graph.node(node).op != Op::GlobalAveragePool || spatial(graph, node) != Some([1, 1]) {
+    let one_pixel = spatial(graph, node).is_some_and(|size| size.iter().all(|side| *side == 1));
+    if graph.node(node).op != Op::GlobalAveragePool || !one_pixel {
         return Ok(None);
     }
     let x = graph.operands(node)[0];

@@ -1,11 +1,11 @@
 //! Forward nodes.
 
-use relc_ir::op::{Arithmetic, AveragePool, LinearLayer, Relevance, Window};
+use relc_ir::op::{Arithmetic, AveragePool, LinearLayer, MaxPool, Relevance, Window};
 use relc_ir::rule::WeightPart;
-use relc_ir::{NodeId, Op, ValueId as GraphValue};
+use relc_ir::{NodeId, Op, TensorType, ValueId as GraphValue};
 
 use super::layer::Layer;
-use super::{Builder, First, image};
+use super::{Builder, First, image, plane};
 use crate::conv::Direction;
 use crate::error::LowerError;
 use crate::op::{ConvOp, Epilogue, Exactness, ProductSigns, StepOp};
@@ -38,11 +38,17 @@ impl Builder<'_> {
                 Ok(())
             }
             Op::Arithmetic(op) => self.arithmetic(node, op),
-            Op::MaxPool(pool) => self.unary(node, StepOp::MaxPool(pool)),
-            Op::AveragePool(pool) => self.unary(node, StepOp::AveragePool(pool)),
+            Op::MaxPool(pool) => match plane(&pool.window, self.graph.ty(operands[0])) {
+                Some(window) => self.unary(node, StepOp::MaxPool(MaxPool { window })),
+                None => self.interpret(node),
+            },
+            Op::AveragePool(pool) => match plane(&pool.window, self.graph.ty(operands[0])) {
+                Some(window) => self.unary(node, StepOp::AveragePool(AveragePool { window, ..pool })),
+                None => self.interpret(node),
+            },
             Op::GlobalAveragePool => {
                 let [_, h, w] = image(self.graph.ty(operands[0]));
-                let window = Window::new([h, w], [1, 1]);
+                let window = Window::whole(&[h, w]);
                 self.unary(node, StepOp::AveragePool(AveragePool { window, count_include_pad: false }))
             }
             Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Pad(_) | Op::Concat(_) => self.moves(node),
@@ -59,7 +65,7 @@ impl Builder<'_> {
 
     fn conv(&mut self, node: NodeId) -> Result<(), LowerError> {
         let operands = self.graph.operands(node);
-        let layer = self.layer_of(node)?;
+        let Some(layer) = self.layer_of(node)? else { return self.interpret(node) };
         let (x, y) = (self.value(operands[0])?, self.value(node.first())?);
         let mut constants = vec![self.weight(node, operands[1])?];
         let epilogue = match operands.get(2) {
@@ -154,10 +160,10 @@ impl Builder<'_> {
     fn is_of_two(&self, out: GraphValue, values: [GraphValue; 2]) -> bool {
         let ty = self.graph.ty(out);
         let [c, ..] = image(ty);
-        values.iter().all(|v| {
-            let other = self.graph.ty(*v);
-            other == ty || other.rank() == 4 && ty.rank() == 4 && image(other) == [c, 1, 1]
-        })
+        let is_pixel = |other: &TensorType| {
+            other.rank() == ty.rank() && other.spatial().is_some() && image(other) == [c, 1, 1]
+        };
+        values.iter().map(|v| self.graph.ty(*v)).all(|other| other == ty || is_pixel(other))
     }
 
     /// A constant that is one number, or one per channel of `x`; none if it is neither.
@@ -179,15 +185,14 @@ impl Builder<'_> {
         Ok(per_channel.then(|| data.iter().map(|v| f64::from(*v)).collect()))
     }
 
-    /// The layer of a forward convolution or fully connected node.
-    fn layer_of(&self, node: NodeId) -> Result<Layer, LowerError> {
+    /// The layer of a forward convolution or fully connected node; none if it is no convolution of images.
+    fn layer_of(&self, node: NodeId) -> Result<Option<Layer>, LowerError> {
         let layer = match &self.graph.node(node).op {
             Op::Conv(conv) => LinearLayer::Conv(*conv),
             Op::Gemm(gemm) => LinearLayer::Gemm(*gemm),
             _ => return Err(self.unsupported(node, "it is no linear layer")),
         };
         let operands = self.graph.operands(node);
-        let layer = self.layer_with(node, &layer, operands[0], operands.get(1).copied())?;
-        layer.ok_or_else(|| self.unsupported(node, "it is no linear layer"))
+        self.layer_with(node, &layer, operands[0], operands.get(1).copied())
     }
 }

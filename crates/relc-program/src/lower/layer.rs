@@ -1,10 +1,10 @@
 //! Linear layers: what convolution each is.
 
-use relc_ir::op::{AveragePool, Conv, Gemm, LinearLayer, Window};
+use relc_ir::op::{AveragePool, Gemm, LinearLayer, Window, WindowAxis};
 use relc_ir::rule::WeightPart;
 use relc_ir::{NodeId, ValueId as GraphValue};
 
-use super::{Builder, image};
+use super::{Builder, image, plane};
 use crate::conv::ConvSpec;
 use crate::error::LowerError;
 use crate::op::{WeightSource, Weights};
@@ -20,27 +20,29 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    fn conv(x: [usize; 3], m: usize, conv: &Conv) -> Layer {
-        let w = conv.window;
+    /// A convolution with a window over an image, which has two axes.
+    fn conv(x: [usize; 3], m: usize, window: Window, groups: usize) -> Layer {
+        let of = |f: fn(&WindowAxis) -> usize| [0, 1].map(|axis| window.axes.get(axis).map_or(1, f));
+        let [top, left] = of(|axis| axis.pads[0]);
+        let [bottom, right] = of(|axis| axis.pads[1]);
         let spec = ConvSpec {
             channels_in: x[0],
             channels_out: m,
-            groups: conv.group,
-            kernel: w.kernel,
-            stride: w.strides,
-            dilation: w.dilations,
-            pads: w.pads,
+            groups,
+            kernel: of(|axis| axis.kernel),
+            stride: of(|axis| axis.stride),
+            dilation: of(|axis| axis.dilation),
+            pads: [top, left, bottom, right],
         };
-        Layer { spec, window: w, source: WeightSource::Constant, plane: None }
+        Layer { spec, window, source: WeightSource::Constant, plane: None }
     }
 
     /// An average pool as a depthwise convolution.
     fn pool(x: [usize; 3], window: Window) -> Layer {
-        let conv = Conv { window, group: x[0], folded_bias: false };
-        let tap = 1.0 / (window.kernel[0] * window.kernel[1]) as f32;
-        let is_whole = window.kernel == [x[1], x[2]] && window.pads == [0; 4];
+        let tap = 1.0 / window.taps() as f32;
+        let is_whole = window.kernel() == x[1..] && !window.is_padded();
         let plane = is_whole.then_some(x[1] * x[2]);
-        Layer { source: WeightSource::Tap(tap), plane, ..Layer::conv(x, x[0], &conv) }
+        Layer { source: WeightSource::Tap(tap), plane, ..Layer::conv(x, x[0], window, x[0]) }
     }
 
     /// The one weight of an average pool.
@@ -92,9 +94,9 @@ impl Layer {
             }
             for y in 0..oh {
                 for x in 0..ow {
-                    let rows = self.window.taps(0, y, size[0]);
+                    let rows = self.window.axes[0].taps(y, size[0]);
                     let row = |ky: usize| -> f64 {
-                        self.window.taps(1, x, size[1]).map(|(kx, _)| taps[ky * kw + kx]).sum()
+                        self.window.axes[1].taps(x, size[1]).map(|(kx, _)| taps[ky * kw + kx]).sum()
                     };
                     sums.push(rows.map(|(ky, _)| row(ky)).sum());
                 }
@@ -129,10 +131,14 @@ impl Builder<'_> {
         x: GraphValue,
         weight: Option<GraphValue>,
     ) -> Result<Option<Layer>, LowerError> {
-        let x = image(self.graph.ty(x));
+        let ty = self.graph.ty(x);
+        let x = image(ty);
         let dims = weight.and_then(|w| self.graph.ty(w).fixed_dims()).unwrap_or_default();
         Ok(match layer {
-            LinearLayer::Conv(conv) => Some(Layer::conv(x, dims.first().copied().unwrap_or(0), conv)),
+            LinearLayer::Conv(conv) => {
+                let m = dims.first().copied().unwrap_or(0);
+                plane(&conv.window, ty).map(|window| Layer::conv(x, m, window, conv.group))
+            }
             LinearLayer::Gemm(Gemm { trans_b, .. }) => {
                 let [rows, columns] = dims[..] else {
                     return Err(self.unsupported(node, "its weight is no matrix"));
@@ -146,10 +152,10 @@ impl Builder<'_> {
             }
             LinearLayer::AveragePool(AveragePool { window, count_include_pad }) => {
                 // Windows that count their taps differently are no convolution.
-                let uniform = (window.pads == [0; 4] || *count_include_pad) && !window.ceil;
-                uniform.then(|| Layer::pool(x, *window))
+                let uniform = (!window.is_padded() || *count_include_pad) && !window.ceil;
+                plane(window, ty).filter(|_| uniform).map(|window| Layer::pool(x, window))
             }
-            LinearLayer::GlobalAveragePool => Some(Layer::pool(x, Window::new([x[1], x[2]], [1, 1]))),
+            LinearLayer::GlobalAveragePool => Some(Layer::pool(x, Window::whole(&x[1..]))),
         })
     }
 }

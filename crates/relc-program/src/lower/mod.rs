@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use relc_ir::analysis::Signs;
-use relc_ir::op::Relevance;
+use relc_ir::op::{Relevance, Window, WindowAxis};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId as GraphValue};
 
 use crate::error::LowerError;
@@ -69,14 +69,30 @@ pub fn lower(graph: &Graph, taps: &[GraphValue]) -> Result<Program, LowerError> 
     Ok(program)
 }
 
-/// Channels, height and width of one sample of a value: `f32[N,C,H,W]` as it is, `f32[N,K]` as K channels of one pixel,
-/// other ranks so that the row-major order stays.
+/// Channels, height and width of one sample of a value: `f32[N,C,H,W]` as it is, a signal `f32[N,C,L]` as one row, a
+/// volume `f32[N,C,D,H,W]` as its slices one below the other, `f32[N,K]` as K channels of one pixel, other ranks so that
+/// the row-major order stays.
 fn image(ty: &TensorType) -> [usize; 3] {
     let dims: Vec<usize> = ty.dims().iter().skip(1).map(|d| d.bind(1)).collect();
     match dims[..] {
         [c, h, w] => [c, h, w],
         [c, w] => [c, 1, w],
+        [c, d, h, w] => [c, d.saturating_mul(h), w],
         _ => [dims.iter().product::<usize>().max(1), 1, 1],
+    }
+}
+
+/// A window over a value as one over its [`image`], with two axes; none if it is no window over that.
+fn plane(window: &Window, x: &TensorType) -> Option<Window> {
+    match window.axes.as_slice() {
+        [row] => Some(Window { axes: [WindowAxis::ONE, *row].into_iter().collect(), ..*window }),
+        [_, _] => Some(*window),
+        axes if axes.iter().all(WindowAxis::is_pointwise) => Some(Window::new([1; 2], [1; 2])),
+        _ if !window.is_padded() && x.spatial()? == window.kernel() => {
+            let [_, h, w] = image(x);
+            Some(Window::whole(&[h, w]))
+        }
+        _ => None,
     }
 }
 

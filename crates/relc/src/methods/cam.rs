@@ -1,26 +1,28 @@
 //! Methods that weigh a layer's channels: Grad-CAM, LayerCAM, Grad-CAM++ and Score-CAM.
 
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewD, Axis};
+use ndarray::{ArrayD, ArrayViewD, Axis};
+use relc_ir::NodeId;
 use relc_ir::spelling::nearest_node;
-use relc_ir::{Dim, NodeId};
 
 use super::{Method, Runner, method_error};
 use crate::error::ExplainError;
 use crate::explainer::Explainer;
-use crate::map::resize_bilinear;
+use crate::map::resize_linear;
 use crate::request::Seed;
 use crate::tap::Tap;
 
 type Result<T> = std::result::Result<T, ExplainError>;
 
-/// The node of a layer's name; else the last one before the head whose output is a picture of more than one pixel.
+/// The node of a layer's name; else the last one before the head whose output has the input's spatial axes and more than
+/// one pixel.
 fn layer(method: &Method, explainer: &Explainer, name: Option<&str>) -> Result<NodeId> {
     let graph = explainer.graph();
-    let is_picture = |n: &NodeId| {
-        matches!(graph.node(*n).types().first().map(|t| t.dims()),
-            Some([_, Dim::Fixed(_), Dim::Fixed(h), Dim::Fixed(w)]) if h * w > 1)
+    let axes = method.grid(explainer)?.len();
+    let has_axes = |n: &NodeId| {
+        let size = graph.node(*n).types().first().and_then(|ty| ty.spatial()).unwrap_or_default();
+        size.len() == axes && size.iter().any(|side| *side > 1)
     };
-    let is_layer = |n: &NodeId| is_picture(n) && !graph.data_operands(*n).is_empty();
+    let is_layer = |n: &NodeId| has_axes(n) && !graph.data_operands(*n).is_empty();
     let order = graph.forward_order().unwrap_or_default();
     let found = match name {
         Some(name) => order.iter().rev().find(|n| graph.node(**n).name == name && is_layer(n)),
@@ -33,12 +35,12 @@ fn layer(method: &Method, explainer: &Explainer, name: Option<&str>) -> Result<N
         method_error(
             method,
             format!("the layer \"{wanted}\""),
-            &format!("a node with an output f32[N,C,H,W], such as {nearest}"),
+            &format!("a node with an output f32[N,C,..], such as {nearest}"),
         )
     })
 }
 
-/// The activations of a layer, `f32[N,C,H,W]`, and their gradients.
+/// The activations of a layer, `f32[N,C,..]`, and their gradients.
 fn tapped(method: &Method, runner: &Runner<'_>, targets: &[usize], name: Option<&str>) -> Result<Tap> {
     let node = layer(method, runner.explainer, name)?;
     let mut seed = ArrayD::zeros(vec![targets.len(), runner.explainer.outputs()]);
@@ -53,18 +55,17 @@ fn tapped(method: &Method, runner: &Runner<'_>, targets: &[usize], name: Option<
 }
 
 /// `ReLU(sum_k w_k A_k)` of one sample, enlarged.
-fn weigh(activation: &ArrayD<f32>, sample: usize, weights: &[f64], size: [usize; 2]) -> Array2<f32> {
+fn weigh(activation: &ArrayD<f32>, sample: usize, weights: &[f64], size: &[usize]) -> ArrayD<f32> {
     let channels = activation.index_axis(Axis(0), sample);
-    let (h, w) = (channels.shape()[1], channels.shape()[2]);
-    let mut sum = Array2::<f64>::zeros((h, w));
+    let mut sum = ArrayD::<f64>::zeros(&channels.shape()[1..]);
     for (channel, weight) in channels.axis_iter(Axis(0)).zip(weights) {
         sum.iter_mut().zip(channel.iter()).for_each(|(sum, a)| *sum += weight * f64::from(*a));
     }
-    resize_bilinear(sum.mapv(|v| v.max(0.0) as f32).view(), size)
+    resize_linear(sum.mapv(|v| v.max(0.0) as f32).view(), size).unwrap_or_default() // a layer has the input's axes
 }
 
-fn stack(maps: &[Array2<f32>]) -> Array3<f32> {
-    let views: Vec<ArrayView2<'_, f32>> = maps.iter().map(|m| m.view()).collect();
+fn stack(maps: &[ArrayD<f32>]) -> ArrayD<f32> {
+    let views: Vec<ArrayViewD<'_, f32>> = maps.iter().map(|m| m.view()).collect();
     ndarray::stack(Axis(0), &views).unwrap_or_default() // maps of one size always stack
 }
 
@@ -73,7 +74,7 @@ pub(super) fn grad_cam(
     runner: &mut Runner<'_>,
     targets: &[usize],
     name: Option<&str>,
-) -> Result<Array3<f32>> {
+) -> Result<ArrayD<f32>> {
     let mean = |_: ArrayViewD<'_, f32>, g: ArrayViewD<'_, f32>| {
         g.iter().map(|v| f64::from(*v)).sum::<f64>() / g.len().max(1) as f64
     };
@@ -85,7 +86,7 @@ pub(super) fn grad_cam_plus_plus(
     runner: &mut Runner<'_>,
     targets: &[usize],
     name: Option<&str>,
-) -> Result<Array3<f32>> {
+) -> Result<ArrayD<f32>> {
     let weight = |a: ArrayViewD<'_, f32>, g: ArrayViewD<'_, f32>| {
         let sum: f64 = a.iter().map(|v| f64::from(*v)).sum();
         let place = |g: &f32| {
@@ -106,16 +107,16 @@ fn weighted(
     targets: &[usize],
     name: Option<&str>,
     weight: impl Fn(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> f64,
-) -> Result<Array3<f32>> {
-    let size = method.picture(runner.explainer)?;
+) -> Result<ArrayD<f32>> {
+    let size = method.grid(runner.explainer)?;
     let tap = tapped(method, runner, targets, name)?;
-    let maps: Vec<Array2<f32>> = (0..runner.samples())
+    let maps: Vec<ArrayD<f32>> = (0..runner.samples())
         .map(|i| {
             let activation = tap.activation.index_axis(Axis(0), i);
             let gradient = tap.relevance.index_axis(Axis(0), i);
             let channels = activation.axis_iter(Axis(0)).zip(gradient.axis_iter(Axis(0)));
             let weights: Vec<f64> = channels.map(|(a, g)| weight(a, g)).collect();
-            weigh(&tap.activation, i, &weights, size)
+            weigh(&tap.activation, i, &weights, &size)
         })
         .collect();
     Ok(stack(&maps))
@@ -126,13 +127,13 @@ pub(super) fn layer_cam(
     runner: &mut Runner<'_>,
     targets: &[usize],
     name: Option<&str>,
-) -> Result<Array3<f32>> {
-    let size = method.picture(runner.explainer)?;
+) -> Result<ArrayD<f32>> {
+    let size = method.grid(runner.explainer)?;
     let mut tap = tapped(method, runner, targets, name)?;
     tap.activation.zip_mut_with(&tap.relevance, |a, g| *a *= g.max(0.0));
     let ones = vec![1.0; tap.activation.shape()[1]];
-    let maps: Vec<Array2<f32>> =
-        (0..runner.samples()).map(|i| weigh(&tap.activation, i, &ones, size)).collect();
+    let maps: Vec<ArrayD<f32>> =
+        (0..runner.samples()).map(|i| weigh(&tap.activation, i, &ones, &size)).collect();
     Ok(stack(&maps))
 }
 
@@ -141,8 +142,8 @@ pub(super) fn score_cam(
     runner: &mut Runner<'_>,
     targets: &[usize],
     name: Option<&str>,
-) -> Result<Array3<f32>> {
-    let size = method.picture(runner.explainer)?;
+) -> Result<ArrayD<f32>> {
+    let size = method.grid(runner.explainer)?;
     let tap = tapped(method, runner, targets, name)?;
     let channels = tap.activation.shape()[1];
     let axis = runner.explainer.channel_axis();
@@ -156,9 +157,8 @@ pub(super) fn score_cam(
             x.fill(0.0);
             return x;
         }
-        let channel = activation.index_axis(Axis(0), sample).index_axis_move(Axis(0), k).to_owned();
-        let channel = channel.into_dimensionality().unwrap_or_default();
-        let mask = unit_range(resize_bilinear(channel.view(), size));
+        let channel = activation.index_axis(Axis(0), sample).index_axis_move(Axis(0), k);
+        let mask = unit_range(resize_linear(channel, &size).unwrap_or_default());
         for mut plane in x.axis_iter_mut(Axis(axis - 1)) {
             plane.iter_mut().zip(&mask).for_each(|(x, m)| *x *= m);
         }
@@ -171,7 +171,7 @@ pub(super) fn score_cam(
         let target = targets.get(sample).copied().unwrap_or(0);
         scores[sample][k] = logits.get((row, target)).copied().unwrap_or(0.0);
     })?;
-    let maps: Vec<Array2<f32>> = scores
+    let maps: Vec<ArrayD<f32>> = scores
         .iter()
         .enumerate()
         .map(|(sample, scores)| {
@@ -180,14 +180,14 @@ pub(super) fn score_cam(
             let max = gains.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = gains.iter().map(|g| (g - max).exp()).sum();
             let weights: Vec<f64> = gains.iter().map(|g| (g - max).exp() / sum).collect();
-            weigh(activation, sample, &weights, size)
+            weigh(activation, sample, &weights, &size)
         })
         .collect();
     Ok(stack(&maps))
 }
 
 /// A map scaled to `[0,1]`; all 0 if it is constant.
-fn unit_range(mut map: Array2<f32>) -> Array2<f32> {
+fn unit_range(mut map: ArrayD<f32>) -> ArrayD<f32> {
     let min = map.fold(f32::INFINITY, |m, v| m.min(*v));
     let max = map.fold(f32::NEG_INFINITY, |m, v| m.max(*v));
     let span = max - min;

@@ -1,10 +1,10 @@
 //! Methods of random masks: RISE, and random maps.
 
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{ArrayD, Axis, IxDyn};
 
 use super::{Method, Runner};
 use crate::error::ExplainError;
-use crate::map::resize_bilinear;
+use crate::map::resize_linear;
 
 type Result<T> = std::result::Result<T, ExplainError>;
 
@@ -17,17 +17,23 @@ pub(super) struct Rise {
     pub black: Vec<f32>,
 }
 
-/// Mask `k`: a random grid, one cell larger than the picture, enlarged bilinearly and shifted by less than a cell.
-fn mask(options: &Rise, k: usize, [h, w]: [usize; 2]) -> Array2<f32> {
+/// Mask `k`: a random grid, one cell larger than the input along each axis, enlarged linearly and shifted by less than a
+/// cell.
+fn mask(options: &Rise, k: usize, size: &[usize]) -> ArrayD<f32> {
     let mut rng = fastrand::Rng::with_seed(options.seed.wrapping_mul(0x9e37_79b9).wrapping_add(k as u64));
     let cells = options.cells;
-    let cell = [h.div_ceil(cells), w.div_ceil(cells)];
-    let grid = Array2::from_shape_simple_fn((cells + 1, cells + 1), || {
+    let cell: Vec<usize> = size.iter().map(|size| size.div_ceil(cells)).collect();
+    let grid = ArrayD::from_shape_simple_fn(vec![cells + 1; size.len()], || {
         if rng.f64() < options.keep { 1.0 } else { 0.0 }
     });
-    let large = resize_bilinear(grid.view(), [(cells + 1) * cell[0], (cells + 1) * cell[1]]);
-    let (y, x) = (rng.usize(0..cell[0]), rng.usize(0..cell[1]));
-    Array2::from_shape_fn((h, w), |(i, j)| large[(y + i, x + j)])
+    let enlarged: Vec<usize> = cell.iter().map(|cell| (cells + 1) * cell).collect();
+    let large = resize_linear(grid.view(), &enlarged).unwrap_or_default(); // a grid has the size's axes
+    let shift: Vec<usize> = cell.iter().map(|cell| rng.usize(0..*cell)).collect();
+    let mut window = large.view();
+    for (axis, (start, size)) in shift.into_iter().zip(size).enumerate() {
+        window.slice_axis_inplace(Axis(axis), ndarray::Slice::from(start..start + size));
+    }
+    window.to_owned()
 }
 
 pub(super) fn rise(
@@ -35,13 +41,13 @@ pub(super) fn rise(
     runner: &mut Runner<'_>,
     targets: &[usize],
     options: Rise,
-) -> Result<Array3<f32>> {
-    let size = method.picture(runner.explainer)?;
+) -> Result<ArrayD<f32>> {
+    let size = method.grid(runner.explainer)?;
     let axis = runner.explainer.channel_axis();
     let input = runner.input.to_owned();
     let masks = options.masks;
     let masked = |job: usize| {
-        let mask = mask(&options, job % masks, size);
+        let mask = mask(&options, job % masks, &size);
         let mut x = input.index_axis(Axis(0), job / masks).to_owned();
         for (channel, mut plane) in x.axis_iter_mut(Axis(axis - 1)).enumerate() {
             let black = options.black.get(channel).copied().unwrap_or(0.0);
@@ -49,14 +55,14 @@ pub(super) fn rise(
         }
         x
     };
-    let mut sum = Array3::<f64>::zeros((runner.samples(), size[0], size[1]));
+    let mut sum = ArrayD::<f64>::zeros([&[runner.samples()], &size[..]].concat());
     // How much each pixel was shown, in place of its expectation `masks * keep`: few masks show some pixels more often.
-    let mut shown = Array2::<f64>::zeros((size[0], size[1]));
+    let mut shown = ArrayD::<f64>::zeros(IxDyn(&size));
     runner.predictions(runner.samples() * masks, masked, |job, _, probabilities, row| {
         let sample = job / masks;
         let target = targets.get(sample).copied().unwrap_or(0);
         let p = probabilities.get((row, target)).copied().unwrap_or(0.0);
-        let mask = mask(&options, job % masks, size);
+        let mask = mask(&options, job % masks, &size);
         let mut map = sum.index_axis_mut(Axis(0), sample);
         map.zip_mut_with(&mask, |sum, m| *sum += p * f64::from(*m));
         if sample == 0 {
@@ -67,11 +73,11 @@ pub(super) fn rise(
     Ok((sum / shown.mapv(|s| s.max(f64::MIN_POSITIVE))).mapv(|v| v as f32))
 }
 
-pub(super) fn random(method: &Method, runner: &Runner<'_>, seed: u64) -> Result<Array3<f32>> {
-    let [h, w] = method.picture(runner.explainer)?;
+pub(super) fn random(method: &Method, runner: &Runner<'_>, seed: u64) -> Result<ArrayD<f32>> {
+    let size = method.grid(runner.explainer)?;
     // Every sample has the same map, so that results don't depend on how samples are batched.
     let mut rng = fastrand::Rng::with_seed(seed);
-    let map = Array2::from_shape_simple_fn((h, w), || rng.f32());
-    let maps = map.broadcast((runner.samples(), h, w)).map(|m| m.to_owned());
+    let map = ArrayD::from_shape_simple_fn(IxDyn(&size), || rng.f32());
+    let maps = map.broadcast([&[runner.samples()], &size[..]].concat()).map(|m| m.to_owned());
     Ok(maps.unwrap_or_default())
 }

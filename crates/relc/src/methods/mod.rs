@@ -10,7 +10,7 @@ mod masks;
 
 use std::str::FromStr;
 
-use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewD, Axis, IxDyn};
+use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Axis, IxDyn};
 use relc_ir::ledger::Ledger;
 use relc_ir::names::UnknownName;
 use relc_rules::{Preset, PresetError, SeedKind};
@@ -19,7 +19,6 @@ use serde::Serialize;
 use crate::compiler::Compiler;
 use crate::error::ExplainError;
 use crate::explainer::{Explainer, Explanation, Explanations};
-use crate::preprocess::Layout;
 use crate::request::{Seed, Targets, probabilities};
 use crate::warning::warnings;
 
@@ -321,7 +320,7 @@ impl Method {
 }
 
 /// The relevance of an input and its map.
-type Attributed = (ArrayD<f32>, Option<Array3<f32>>);
+type Attributed = (ArrayD<f32>, Option<ArrayD<f32>>);
 
 fn method_error(method: &Method, got: String, expected: &str) -> ExplainError {
     ExplainError::Method { method: method.name(), got, expected: expected.to_string() }
@@ -437,10 +436,16 @@ impl Method {
         Ok((on_channels(runner, &map), Some(map)))
     }
 
-    /// Height and width of the model's picture input.
-    fn picture(&self, explainer: &Explainer) -> Result<[usize; 2], ExplainError> {
-        let picture = explainer.picture_input().map(|(_, size)| size);
-        picture.ok_or_else(|| method_error(self, "a model whose input is no picture".into(), "f32[N,C,H,W]"))
+    /// The sizes of the input's spatial axes.
+    fn grid(&self, explainer: &Explainer) -> Result<Vec<usize>, ExplainError> {
+        let size = explainer.spatial_input().map(|(_, size)| size);
+        size.ok_or_else(|| {
+            method_error(
+                self,
+                "a model whose input has no spatial axes".into(),
+                "f32[N,C,..] of one to three",
+            )
+        })
     }
 }
 
@@ -451,10 +456,10 @@ fn with_map(explainer: &Explainer, relevance: ArrayD<f32>) -> Attributed {
 }
 
 /// A map as relevance: each channel takes an even share.
-fn on_channels(runner: &Runner<'_>, map: &Array3<f32>) -> ArrayD<f32> {
+fn on_channels(runner: &Runner<'_>, map: &ArrayD<f32>) -> ArrayD<f32> {
     let axis = runner.explainer.channel_axis();
     let channels = runner.input.shape().get(axis).copied().unwrap_or(1).max(1);
-    let share = (map / channels as f32).into_dyn().insert_axis(Axis(axis));
+    let share = (map / channels as f32).insert_axis(Axis(axis));
     share.broadcast(runner.input.raw_dim()).map(|v| v.to_owned()).unwrap_or_default()
 }
 
@@ -462,10 +467,5 @@ impl Explainer {
     /// The batch that the model fixes.
     fn fixed_batch(&self) -> Option<usize> {
         self.input().ok()?.1.dims().first()?.fixed()
-    }
-
-    /// The axis of a picture's channels.
-    pub(crate) fn channel_axis(&self) -> usize {
-        if matches!(self.picture_input(), Some((Layout::Nhwc, _))) { 3 } else { 1 }
     }
 }
