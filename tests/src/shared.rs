@@ -63,8 +63,8 @@ fn folder() -> Option<Shared> {
     None
 }
 
-/// Reference models that relc does not explain: of volumes, and with products of two computed values.
-const UNEXPLAINED: [&str; 2] = ["volume10", "attnpool"];
+/// Reference models that relc does not explain: with products of two computed values.
+const UNEXPLAINED: [&str; 1] = ["attnpool"];
 
 impl Shared {
     /// A file.
@@ -84,7 +84,7 @@ impl Shared {
     pub fn reference_model(&self, name: &str) -> Option<String> {
         match name {
             name if UNEXPLAINED.contains(&name) => None,
-            "signal12" => Some(self.path("refs/signal12.onnx")),
+            "signal12" | "volume10" | "attnpool" => Some(self.path(&format!("refs/{name}.onnx"))),
             _ => Some(self.path(&format!("refs/{name}.bn.onnx"))),
         }
     }

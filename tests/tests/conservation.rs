@@ -11,7 +11,7 @@ use relc_tests::shared::shared;
 fn input(explainer: &Explainer, samples: usize) -> ArrayD<f32> {
     let shape = explainer.input().unwrap().1.bind(samples);
     ArrayD::from_shape_fn(shape, |i| {
-        let t: f32 = (0..i.ndim()).map(|axis| i[axis] as f32 * [1.7, 0.13, 0.29, 0.41][axis]).sum();
+        let t: f32 = (0..i.ndim()).map(|axis| i[axis] as f32 * [1.7, 0.13, 0.29, 0.41, 0.37][axis]).sum();
         t.sin() + 0.3 * (3.1 * t).cos()
     })
 }

@@ -304,7 +304,8 @@ fn shared_networks_explain_alike_in_onnx_runtime() {
     let mut suite = Suite::new();
     let files =
         ["models/cifar10_resnet20.bn.onnx", "models/efficientnet_lite0.onnx", "models/open_nsfw.onnx"];
-    let refs = ["refs/basic18.bn.onnx", "refs/neggamma18.folded.onnx", "refs/signal12.onnx"];
+    let refs =
+        ["refs/basic18.bn.onnx", "refs/neggamma18.folded.onnx", "refs/signal12.onnx", "refs/volume10.onnx"];
     for file in files.into_iter().chain(refs) {
         let path = PathBuf::from(shared.path(file));
         let shape = input_shape(&path);

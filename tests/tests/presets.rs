@@ -77,24 +77,37 @@ fn the_references_are_reproduced() {
     assert!(checked >= 3 * ARRAYS.len(), "only {checked} arrays were found");
 }
 
-/// The relevance of a one-dimensional network by an independent implementation of `conserve`.
+/// The relevance of a network over one axis, and of one over three, by an independent implementation of `conserve`.
 #[test]
-fn conserve_is_reproduced_on_signals() {
+fn conserve_is_reproduced_on_signals_and_volumes() {
     let Some(shared) = shared() else { return };
-    let npz = Npz::open(shared.path("refs/signal12.npz"));
     let winner = include_str!("../../examples/presets/conserve_winner.toml");
     let winner = Preset::parse(winner, "conserve_winner.toml").unwrap();
-    for (array, preset) in
-        [("conserve.average", Preset::named("conserve").unwrap()), ("conserve.winner", winner)]
-    {
-        let (x, reference) = (npz.f32("x"), npz.f32(array));
-        for (engine, tolerance) in [(Engine::InterpF64, F64), (Engine::Jit, 1e-4)] {
-            let compiler = Compiler::new(preset.clone()).engine(engine);
-            let explainer = compiler.compile(shared.path("refs/signal12.onnx")).unwrap();
-            let seed = Seed::Named(SeedKind::Logit);
-            let result = explainer.explain(x.view(), &seed, &Targets::Argmax).unwrap();
-            let off = max_difference(&result.explanations[0].relevance, &reference) / max_abs(&reference);
-            assert!(off <= tolerance, "{array}, {}: differs by {off:e} of the maximum", engine.name());
+    let presets = [("conserve.average", Preset::named("conserve").unwrap()), ("conserve.winner", winner)];
+    for name in ["signal12", "volume10"] {
+        let npz = Npz::open(shared.path(&format!("refs/{name}.npz")));
+        for (array, preset) in &presets {
+            let (x, reference) = (npz.f32("x"), npz.f32(array));
+            for (engine, tolerance) in [(Engine::InterpF64, F64), (Engine::Jit, 1e-4)] {
+                let compiler = Compiler::new(preset.clone()).engine(engine);
+                let explainer = compiler.compile(shared.path(&format!("refs/{name}.onnx"))).unwrap();
+                let seed = Seed::Named(SeedKind::Logit);
+                let result = explainer.explain(x.view(), &seed, &Targets::Argmax).unwrap();
+                let explanation = &result.explanations[0];
+                let off = max_difference(&explanation.relevance, &reference) / max_abs(&reference);
+                assert!(
+                    off <= tolerance,
+                    "{name}, {array}, {}: off by {off:e} of the maximum",
+                    engine.name()
+                );
+                for sample in 0..2 {
+                    assert!(
+                        explanation.conservation_error(sample) < 1e-5,
+                        "{name}, {array}, {}",
+                        engine.name()
+                    );
+                }
+            }
         }
     }
 }

@@ -24,8 +24,8 @@ In Python:
   logits, relevance, map = session.run(None, {\"input\": x})
 
 The file holds ONNX's standard operators of opset 17. Its input is the model's, as the model takes it: pictures are
-preprocessed as for the model. Its outputs are logits f32[N,K], relevance in the input's shape and, for pictures, map
-f32[N,H,W]. With --target input it has a second input, target int64[N].")]
+preprocessed as for the model. Its outputs are logits f32[N,K], relevance in the input's shape and, for signals,
+pictures and volumes, map f32[N,..]. With --target input it has a second input, target int64[N].")]
 pub struct ExportArgs {
     /// The ONNX model.
     pub model: PathBuf,
@@ -61,7 +61,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     })?;
     write_atomically(&args.out, |file| std::io::Write::write_all(file, &bytes))?;
     let outputs =
-        if explainer.picture_input().is_some() { "logits, relevance, map" } else { "logits, relevance" };
+        if explainer.spatial_input().is_some() { "logits, relevance, map" } else { "logits, relevance" };
     let model = std::fs::metadata(&args.model).map_or(0, |m| m.len());
     let out = args.out.display().to_string();
     if args.json {

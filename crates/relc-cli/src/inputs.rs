@@ -1,11 +1,13 @@
-//! What the user wants explained: pictures and `.npy` files, as samples of the model's input.
+//! What the user wants explained: pictures, `.npy`, CSV and NIfTI files, as samples of the model's input.
 
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::artifact::NpyFile;
+use relc::columns::Columns;
 use relc::preprocess::{Preprocess, load_picture};
+use relc::volume::{Volume, is_volume};
 use relc::{Explainer, NameGlob};
 
 use crate::failure::Failure;
@@ -13,6 +15,9 @@ use crate::print;
 
 /// The endings of the pictures that are taken from a folder.
 const PICTURES: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+
+/// The endings of files of columns.
+const COLUMNS: [&str; 2] = ["csv", "tsv"];
 
 /// A file of the command line.
 pub struct Source {
@@ -28,6 +33,12 @@ enum Content {
     Picture,
     /// Its header is read; its samples are when their turn comes.
     Array(NpyFile),
+    /// A row is a sample.
+    Table(Columns),
+    /// A column is a channel; read when its turn comes.
+    Signal,
+    /// Read when its turn comes.
+    Volume,
     /// No sample comes of it, and why.
     Unusable(String),
 }
@@ -44,8 +55,30 @@ pub struct Sample {
     pub stem: String,
     /// The values, in the model's input layout without the batch.
     pub values: ArrayD<f32>,
-    /// The picture as the network saw it, before normalisation.
-    pub picture: Option<RgbImage>,
+    /// What it was made of.
+    pub origin: Origin,
+}
+
+/// What a sample was made of.
+pub enum Origin {
+    /// A picture, as the network saw it before normalisation.
+    Picture(RgbImage),
+    /// Columns of these names; of none, if the file has none.
+    Columns(Vec<String>),
+    /// A volume, and whether its axes are those of the model in the other order.
+    Volume(Box<Volume>, bool),
+    /// An array as it is.
+    Array,
+}
+
+impl Sample {
+    /// The picture as the network saw it, if it is one.
+    pub fn picture(&self) -> Option<&RgbImage> {
+        match &self.origin {
+            Origin::Picture(picture) => Some(picture),
+            _ => None,
+        }
+    }
 }
 
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
@@ -107,14 +140,16 @@ pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Fai
         )));
     }
     let open = |path: &PathBuf| {
-        let (samples, content) = if !has_ending(path, &["npy"]) {
-            (1, Content::Picture)
+        let opened = if has_ending(path, &["npy"]) {
+            open_array(path, explainer).map(|(samples, array)| (samples, Content::Array(array)))
+        } else if has_ending(path, &COLUMNS) {
+            open_columns(path, explainer)
+        } else if is_volume(path) {
+            Ok((1, Content::Volume))
         } else {
-            match open_array(path, explainer) {
-                Ok((samples, array)) => (samples, Content::Array(array)),
-                Err(failure) => (1, Content::Unusable(failure.text())),
-            }
+            Ok((1, Content::Picture))
         };
+        let (samples, content) = opened.unwrap_or_else(|e| (1, Content::Unusable(e.text())));
         Source { path: path.clone(), samples, content }
     };
     Ok(paths.iter().map(open).collect())
@@ -127,6 +162,13 @@ pub fn first_size(paths: &[PathBuf], preprocess: &Preprocess) -> Option<Vec<usiz
     let first = paths.first()?;
     if has_ending(first, &["npy"]) {
         return Some(NpyFile::open(first).ok()?.shape().to_vec());
+    }
+    if has_ending(first, &COLUMNS) {
+        let (rows, columns) = Columns::read(first).ok()?.values.dim();
+        return Some(vec![columns, rows]);
+    }
+    if is_volume(first) {
+        return Volume::sizes(first).ok();
     }
     let picture = load_picture(first).ok()?;
     Some(preprocess.open_size([picture.height() as usize, picture.width() as usize])?.to_vec())
@@ -150,6 +192,80 @@ fn open_array(path: &Path, explainer: &Explainer) -> Result<(usize, NpyFile), Fa
     }
 }
 
+/// Columns that may fit the model: a table, whose rows are samples, or a signal.
+fn open_columns(path: &Path, explainer: &Explainer) -> Result<(usize, Content), Failure> {
+    let (name, ty) = explainer.input()?;
+    match ty.rank() {
+        2 => {
+            let table = Columns::read(path)?;
+            let (rows, columns) = table.values.dim();
+            if !explainer.takes(&[1, columns]) {
+                return Err(Failure::from(format!(
+                    "{}: got {columns} columns, expected as many as the model's input \"{name}\" {ty} has, a row for \
+                     each sample",
+                    path.display()
+                )));
+            }
+            Ok((rows, Content::Table(table)))
+        }
+        3 => Ok((1, Content::Signal)),
+        _ => Err(Failure::from(format!(
+            "{}: the model's input \"{name}\" {ty} is no signal and no table; give a .npy",
+            path.display()
+        ))),
+    }
+}
+
+/// The values of a signal, with its channels where the model has them, and the names of these.
+fn signal(path: &Path, explainer: &Explainer) -> Result<(ArrayD<f32>, Vec<String>), Failure> {
+    let Columns { names, values } = Columns::read(path)?;
+    let (rows, columns) = values.dim();
+    let (name, ty) = explainer.input()?;
+    let last = explainer.spatial_input().is_some_and(|(axis, _)| axis > 1);
+    let values = if last { values } else { values.reversed_axes().as_standard_layout().into_owned() };
+    if !explainer.takes(&[&[1], values.shape()].concat()) {
+        return Err(Failure::from(format!(
+            "{}: got {columns} columns of {rows} rows, expected a column for each channel and a row for each position of \
+             the model's input \"{name}\" {ty}",
+            path.display()
+        )));
+    }
+    Ok((values.into_dyn(), names))
+}
+
+/// A volume with its axes where the model has them, and whether they came in the other order.
+fn volume(path: &Path, explainer: &Explainer) -> Result<(ArrayD<f32>, Volume, bool), Failure> {
+    let (name, ty) = explainer.input()?;
+    let grid = explainer.spatial_input().filter(|(_, size)| size.len() == 3);
+    let (axis, _) = grid.ok_or_else(|| {
+        Failure::from(format!(
+            "{}: the model's input \"{name}\" {ty} is no volume; give what it takes",
+            path.display()
+        ))
+    })?;
+    // Channels are a fourth axis of the file.
+    let shape = |sizes: &[usize], turned: bool| {
+        let [i, j, k, ref channels @ ..] = *sizes else { return Vec::new() };
+        let mut shape = if turned { vec![1, k, j, i] } else { vec![1, i, j, k] };
+        shape.insert(axis, channels.iter().product());
+        shape
+    };
+    let fits = |sizes: &[usize], turned| explainer.takes(&shape(sizes, turned));
+    let volume = Volume::read(path, |sizes| match fits(sizes, false) || fits(sizes, true) {
+        true => Ok(()),
+        false => Err(format!("those of the model's input \"{name}\" {ty}, in this order or the other")),
+    })?;
+    let turned = !fits(volume.values.shape(), false);
+    let mut values = volume.values.view();
+    if values.ndim() == 3 {
+        values = values.insert_axis(Axis(3));
+    }
+    let order = if turned { [2, 1, 0] } else { [0, 1, 2] };
+    let order = if axis > 1 { [order[0], order[1], order[2], 3] } else { [3, order[0], order[1], order[2]] };
+    let values = values.permuted_axes(order.to_vec()).as_standard_layout().into_owned();
+    Ok((values, volume, turned))
+}
+
 impl Source {
     /// Whether it is prepared as a picture.
     pub fn is_picture(&self) -> bool {
@@ -171,20 +287,34 @@ impl Source {
         preprocess: &Preprocess,
     ) -> Result<Sample, Failure> {
         let stem = self.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        // scan.nii.gz
+        let stem = stem.strip_suffix(".nii").map_or(stem.clone(), str::to_string);
         let stem = if self.samples > 1 { format!("{stem}_{index:04}") } else { stem };
-        let (values, picture) = match &self.content {
+        let (values, origin) = match &self.content {
             Content::Unusable(why) => return Err(Failure::from(why.clone())),
             Content::Array(array) => {
                 let batched = array.shape().len() == explainer.input()?.1.rank();
-                (if batched { array.row(index)? } else { array.read()? }, None)
+                (if batched { array.row(index)? } else { array.read()? }, Origin::Array)
+            }
+            Content::Table(table) => {
+                let row = table.values.index_axis(Axis(0), index).to_owned();
+                (row.into_dyn(), Origin::Columns(table.names.clone()))
+            }
+            Content::Signal => {
+                let (values, names) = signal(&self.path, explainer)?;
+                (values, Origin::Columns(names))
+            }
+            Content::Volume => {
+                let (values, volume, turned) = volume(&self.path, explainer)?;
+                (values, Origin::Volume(Box::new(volume), turned))
             }
             Content::Picture => {
                 let (values, picture) = self.prepared(explainer, preprocess)?;
-                (values, Some(picture))
+                (values, Origin::Picture(picture))
             }
         };
         let (name, path) = (self.name(index), self.path.clone());
-        let sample = Sample { place, name, path, stem, values, picture };
+        let sample = Sample { place, name, path, stem, values, origin };
         match explainer.compiled().input_limits {
             Some(limits) => within(&sample, limits).map(|()| sample),
             None => Ok(sample),
@@ -201,7 +331,7 @@ impl Source {
         if explainer.picture_input().is_none() {
             let (name, ty) = explainer.input()?;
             return Err(Failure::from(format!(
-                "{file}: the model's input \"{name}\" {ty} is no picture; give a .npy"
+                "{file}: the model's input \"{name}\" {ty} is no picture; give a .npy, a CSV of a signal or table, or a NIfTI file of a volume"
             )));
         }
         let prepared =

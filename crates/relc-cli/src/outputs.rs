@@ -1,5 +1,9 @@
 //! What is written: folders with pictures and reports, arrays, JSON. Every file appears whole or not at all.
 
+mod arrays;
+
+pub use arrays::Place;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +128,14 @@ fn is_ours(name: &str) -> bool {
         Some(_) => return false,
         None => stem,
     };
-    name == REPORT || matches!((what, ending), ("heat" | "overlay" | "input", "png") | ("map", "npy"))
+    let ours = [
+        ("png", &["heat", "overlay", "input", "plot", "bars", "slices"][..]),
+        ("svg", &["plot", "bars"]),
+        ("npy", &["map", "relevance"]),
+        ("csv", &["relevance"]),
+        ("nii", &["map"]),
+    ];
+    name == REPORT || ours.iter().any(|(e, names)| *e == ending && names.contains(&what))
 }
 
 /// The names in a folder, as far as they are text and can be read.
@@ -160,7 +171,19 @@ mod tests {
 
     #[test]
     fn only_what_runs_write_is_ours() {
-        for name in ["report.json", "heat.png", "overlay.7.png", "map.npy", "map.12.npy", "input.png"] {
+        for name in [
+            "report.json",
+            "heat.png",
+            "overlay.7.png",
+            "map.npy",
+            "map.12.npy",
+            "input.png",
+            "plot.3.svg",
+            "relevance.csv",
+            "bars.png",
+            "slices.0.png",
+            "map.nii",
+        ] {
             assert!(is_ours(name), "{name}");
         }
         for name in

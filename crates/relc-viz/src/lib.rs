@@ -1,4 +1,5 @@
-//! Relevance maps as pictures: colour maps, heat maps, overlays, colour bars, contact sheets.
+//! Relevance as pictures: colour maps, heat maps, overlays, colour bars, contact sheets of maps `f32[H,W]`, charts of signals
+//! and tables, slices of volumes.
 //!
 //! A map `f32[H,W]` is scaled to `[-1, 1]` by its largest magnitude, or by a percentile of the magnitudes
 //! ([`Style::clip`]; [`scale()`] says which value that is), so that zero always has exactly the colour map's middle colour. Colour maps for maps without
@@ -7,13 +8,18 @@
 #![forbid(unsafe_code)]
 
 mod bar;
+mod chart;
 mod color;
 mod render;
+mod slices;
 mod stretch;
 
 pub use bar::with_color_bar;
+pub use chart::{BarChart, Drawing, SignalChart};
 pub use color::ColorMap;
-pub use render::{Scale, Style, contact_sheet, heat_map, overlay, scale};
+pub use slices::{centre, slices};
+
+pub use render::{Scale, Style, contact_sheet, heat_map, limits, overlay, scale};
 
 /// A picture that can't be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -36,6 +42,12 @@ pub enum VizError {
         row: usize,
         /// Its column.
         column: usize,
+    },
+    /// A chart can't be drawn.
+    #[error("can't draw the chart: {message}")]
+    Drawing {
+        /// Why not.
+        message: String,
     },
     /// The map or picture has no pixel, or more than a picture can have.
     #[error("got a size of {width} x {height} pixels, expected 1 to 16384 each way")]

@@ -31,7 +31,7 @@ impl Style {
     }
 
     /// By how much a picture of this size is enlarged.
-    fn factor(&self, width: u32, height: u32) -> u32 {
+    pub(crate) fn factor(&self, width: u32, height: u32) -> u32 {
         let most = MAX_SIDE as u32 / width.max(height).max(1);
         self.min_side.div_ceil(width.min(height).max(1)).min(most).max(1)
     }
@@ -66,23 +66,33 @@ pub fn scale(map: ArrayView2<'_, f32>, style: &Style) -> Result<Scale, VizError>
     if let Some(((row, column), value)) = map.indexed_iter().find(|(_, v)| !v.is_finite()) {
         return Err(VizError::NonFinite { value: *value, row, column });
     }
+    Ok(limits(map.iter().copied(), style))
+}
+
+/// What the colours stand for when finite values are drawn in a style.
+pub fn limits(values: impl Iterator<Item = f32>, style: &Style) -> Scale {
     let signed = style.colormap.is_signed();
-    let mut magnitudes: Vec<f32> = map.iter().map(|v| if signed { v.abs() } else { v.max(0.0) }).collect();
+    let mut magnitudes: Vec<f32> = values.map(|v| if signed { v.abs() } else { v.max(0.0) }).collect();
     magnitudes.sort_unstable_by(f32::total_cmp);
     let largest = magnitudes.last().copied().unwrap_or(0.0);
-    let rank = ((magnitudes.len() - 1) as f64 * (style.clip / 100.0).clamp(0.0, 1.0)).round() as usize;
+    let rank =
+        (magnitudes.len().saturating_sub(1) as f64 * (style.clip / 100.0).clamp(0.0, 1.0)).round() as usize;
     // Where nearly all of a map is zero, the percentile is too: then the largest magnitude is the scale.
     let high = magnitudes.get(rank).copied().filter(|s| *s > 0.0).unwrap_or(largest);
     let clipped = magnitudes.iter().rev().take_while(|m| **m > high).count();
-    Ok(Scale { low: if signed { 0.0 - high } else { 0.0 }, high, clipped })
+    Scale { low: if signed { 0.0 - high } else { 0.0 }, high, clipped }
 }
 
 /// The map divided by its clipped largest magnitude: values in `[-1, 1]`, or `[0, 1]` for unsigned colour maps; all 0
 /// for a map of zeros.
 fn normalise(map: ArrayView2<'_, f32>, style: &Style) -> Result<Array2<f32>, VizError> {
-    let Scale { high, .. } = scale(map, style)?;
+    Ok(scaled(map, scale(map, style)?.high, style))
+}
+
+/// The map divided by `high`, as [`normalise`].
+pub(crate) fn scaled(map: ArrayView2<'_, f32>, high: f32, style: &Style) -> Array2<f32> {
     let lowest = if style.colormap.is_signed() { -1.0 } else { 0.0 };
-    Ok(map.mapv(|v| if high > 0.0 { (v / high).clamp(lowest, 1.0) } else { 0.0 }))
+    map.mapv(|v| if high > 0.0 { (v / high).clamp(lowest, 1.0) } else { 0.0 })
 }
 
 /// The colour of a value in `[-1, 1]`; 0 and opposite values are exact about the middle of a signed table.
@@ -100,12 +110,18 @@ pub(crate) fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
 /// If a value is not finite, or the size is out of range.
 pub fn heat_map(map: ArrayView2<'_, f32>, style: &Style) -> Result<RgbImage, VizError> {
     let values = normalise(map, style)?;
+    let factor = style.factor(values.ncols() as u32, values.nrows() as u32);
+    Ok(draw_heat(&values, style, factor))
+}
+
+/// Draws values in `[-1, 1]`, each as a square of so many pixels.
+pub(crate) fn draw_heat(values: &Array2<f32>, style: &Style, factor: u32) -> RgbImage {
     let table = style.colormap.table();
     let signed = style.colormap.is_signed();
     let small = RgbImage::from_fn(values.ncols() as u32, values.nrows() as u32, |x, y| {
         color(&table, signed, values[(y as usize, x as usize)])
     });
-    Ok(enlarge(&small, style.factor(small.width(), small.height())))
+    enlarge(&small, factor)
 }
 
 fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
@@ -122,13 +138,17 @@ fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
 pub fn overlay(picture: &RgbImage, map: ArrayView2<'_, f32>, style: &Style) -> Result<RgbImage, VizError> {
     check_size(picture.width() as usize, picture.height() as usize)?;
     let values = normalise(map, style)?;
-    let factor = style.factor(picture.width(), picture.height());
+    Ok(draw_overlay(picture, &values, style, style.factor(picture.width(), picture.height())))
+}
+
+/// Draws values in `[-1, 1]` over a picture that is enlarged by a factor.
+pub(crate) fn draw_overlay(picture: &RgbImage, values: &Array2<f32>, style: &Style, factor: u32) -> RgbImage {
     let below = enlarge(&grey(picture), factor);
     let (width, height) = below.dimensions();
     let values = stretch(values.view(), height as usize, width as usize);
     let table = style.colormap.table();
     let signed = style.colormap.is_signed();
-    Ok(RgbImage::from_fn(width, height, |x, y| {
+    RgbImage::from_fn(width, height, |x, y| {
         let value = values[(y as usize, x as usize)];
         // The square root lifts weak relevance above the picture.
         let opacity = value.abs().sqrt() * 0.9;
@@ -138,7 +158,7 @@ pub fn overlay(picture: &RgbImage, map: ArrayView2<'_, f32>, style: &Style) -> R
             *p = (f32::from(*p) * (1.0 - opacity) + f32::from(a) * opacity).round() as u8;
         }
         pixel
-    }))
+    })
 }
 
 /// How much of the range from black to white the grey picture under an overlay takes: the ends are left to the map,

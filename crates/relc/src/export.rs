@@ -7,7 +7,7 @@ use crate::explainer::Explainer;
 
 impl Explainer {
     /// The bytes of an ONNX file (opset 17, standard operators) that explains as this explainer does: from the model's
-    /// input to `logits` `f32[N,K]`, `relevance` of the input's shape and, for pictures, `map` `f32[N,H,W]`. The batch
+    /// input to `logits` `f32[N,K]`, `relevance` of the input's shape and, for signals, pictures and volumes, `map` `f32[N,..]`. The batch
     /// stays open if it is in the model; other sizes that the model leaves open are those that were assumed. The file's
     /// metadata has the preset, the seed and whether relevance is conserved; there is no ledger.
     ///
@@ -21,7 +21,7 @@ impl Explainer {
     /// # Errors
     /// If the model has several inputs, the target is none of its outputs, or a node can't be written.
     pub fn to_onnx(&self, target: ExportTarget, seed: SeedKind) -> Result<Vec<u8>, ExportError> {
-        let channels = self.picture_input().map(|_| self.channel_axis());
+        let channels = self.spatial_input().map(|(axis, _)| axis);
         let explains = match target {
             ExportTarget::Argmax => "argmax".to_string(),
             ExportTarget::Output(output) => format!("output {output}"),

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+pub mod columns;
 mod compiler;
 mod error;
 mod explainer;
@@ -43,6 +44,8 @@ mod source;
 mod tap;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "volumes")]
+pub mod volume;
 mod warning;
 
 pub use compiler::{Compiled, Compiler, Engine};

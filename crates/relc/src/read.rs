@@ -14,6 +14,13 @@ pub struct Kind {
     limit: u64,
 }
 
+impl Kind {
+    /// A kind of files of at most `limit` bytes; messages speak of "a `name` file".
+    pub const fn new(name: &'static str, limit: u64) -> Kind {
+        Kind { name, limit }
+    }
+}
+
 /// The names of a model's outputs: 4 MiB, far more than any data set has.
 pub const LABELS: Kind = Kind { name: "labels", limit: 4 << 20 };
 /// A preset's TOML file: 1 MiB.

@@ -20,7 +20,7 @@ use super::show::{show, warn};
 use crate::args::{ExplainArgs, ReduceArg};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
-use crate::outputs::write_json;
+use crate::outputs::{Place, write_json};
 use crate::print;
 
 /// What a run works with, and what it has done.
@@ -137,7 +137,7 @@ impl Run<'_> {
         for (report, sample) in reports.iter_mut().zip(batch) {
             report.file = Some(self.fingerprints.of(&sample.path)?);
         }
-        if !self.doubted && batch.iter().all(|sample| sample.picture.is_some()) {
+        if !self.doubted && batch.iter().all(|sample| sample.picture().is_some()) {
             bar.suspend(|| self.doubt(&result));
         }
         if rival {
@@ -226,15 +226,23 @@ impl Run<'_> {
     ) -> Result<Option<PathBuf>, Failure> {
         let Some(out) = &mut self.files.out else { return Ok(None) };
         let folder = out.folder(&sample.stem)?;
-        if let Some(picture) = &sample.picture {
+        if let Some(picture) = sample.picture() {
             out.input(&folder, picture)?;
         }
+        let channels = self.explainer.spatial_input().map(|(axis, _)| axis - 1);
         for (explanation, report) in result.explanations.iter().zip(&mut report.explanations) {
             let target = explanation.targets.get(index).copied().unwrap_or(0);
             let suffix = if result.explanations.len() > 1 { format!(".{target}") } else { String::new() };
-            if let Some(map) = explanation.picture(index) {
-                report.picture = Some(out.map(&folder, &suffix, map, sample.picture.as_ref())?);
-            }
+            let of_sample = |array: &ArrayD<f32>| array.index_axis(Axis(0), index).to_owned();
+            report.picture = match explanation.picture(index) {
+                Some(map) => Some(out.map(&folder, &suffix, map, sample.picture())?),
+                None => {
+                    let relevance = of_sample(&explanation.relevance);
+                    let map = explanation.map.as_ref().map(of_sample);
+                    let place = Place { folder: &folder, suffix: &suffix };
+                    out.array(&place, sample, channels, &relevance, map.as_ref())?
+                }
+            };
         }
         let model = self.args.model.display().to_string();
         let (compiled, run) = (self.model, &self.report);

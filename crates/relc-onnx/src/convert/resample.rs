@@ -42,7 +42,7 @@ pub(crate) fn conv_transpose(call: &mut Call) -> Result<Value, Fault> {
     };
     let group = group(call)?;
     let stated = sizes(call, "kernel_shape", 1, rank)?;
-    if c % group != 0 || weight.dims().first() != Some(&c) || stated.is_some_and(|k| k != kernel) {
+    if !c.is_multiple_of(group) || weight.dims().first() != Some(&c) || stated.is_some_and(|k| k != kernel) {
         return Err(Fault::invalid(format!(
             "got {ty}, a weight of shape {:?} and group={group}, which don't fit together",
             weight.dims()

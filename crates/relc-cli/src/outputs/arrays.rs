@@ -1,0 +1,132 @@
+//! What is written of inputs that are no pictures: signals, tables, volumes.
+
+use std::path::Path;
+
+use ndarray::{Array2, ArrayD, ArrayView2, Axis, Ix1, Ix2, Ix3};
+use relc::artifact::{write_atomically, write_npy_f32};
+use relc::report::PictureReport;
+use relc_viz::{BarChart, Drawing, Scale, SignalChart, limits, slices};
+
+use super::{OutFolder, write_png};
+use crate::failure::Failure;
+use crate::inputs::{Origin, Sample};
+
+/// Where files of an explanation go.
+pub struct Place<'a> {
+    /// The folder of the input.
+    pub folder: &'a Path,
+    /// What tells several targets apart.
+    pub suffix: &'a str,
+}
+
+impl Place<'_> {
+    fn file(&self, name: &str, ending: &str) -> std::path::PathBuf {
+        self.folder.join(format!("{name}{}.{ending}", self.suffix))
+    }
+}
+
+impl OutFolder {
+    /// Writes the relevance of an input that is no picture, and something to look at: of a signal (`channels` is their
+    /// axis) its lines, of a table its columns, of a volume three slices; says what the colours stand for. `map` is the
+    /// sum over the channels.
+    pub fn array(
+        &self,
+        place: &Place<'_>,
+        sample: &Sample,
+        channels: Option<usize>,
+        relevance: &ArrayD<f32>,
+        map: Option<&ArrayD<f32>>,
+    ) -> Result<Option<PictureReport>, Failure> {
+        if let Some(map) = map {
+            write_npy_f32(&place.file("map", "npy"), map.view())?;
+        }
+        let names = match &sample.origin {
+            Origin::Columns(names) => names.as_slice(),
+            _ => &[],
+        };
+        match (map.map(ArrayD::ndim), channels) {
+            (Some(1), Some(axis)) => {
+                write_npy_f32(&place.file("relevance", "npy"), relevance.view())?;
+                let (values, relevance) = (rows(&sample.values, axis)?, rows(relevance, axis)?);
+                let chart = SignalChart { values: values.view(), relevance: relevance.view(), names };
+                write_drawing(place, "plot", &chart.draw(&self.style)?)?;
+                write_columns(place, names, relevance.t())?;
+                Ok(Some(self.colours(relevance.iter().copied())))
+            }
+            (Some(3), _) => self.volume(place, sample, channels, map).map(Some),
+            _ => {
+                write_npy_f32(&place.file("relevance", "npy"), relevance.view())?;
+                let (Ok(values), Ok(relevance)) = (
+                    sample.values.view().into_dimensionality::<Ix1>(),
+                    relevance.view().into_dimensionality::<Ix1>(),
+                ) else {
+                    return Ok(None);
+                };
+                let (values, relevance) = (values.to_vec(), relevance.to_vec());
+                let chart = BarChart { values: &values, relevance: &relevance, names };
+                write_drawing(place, "bars", &chart.draw(&self.style)?)?;
+                let row = ArrayView2::from_shape((1, relevance.len()), &relevance)?;
+                write_columns(place, names, row)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes the slices of a volume, and its map beside the file that it came from.
+    fn volume(
+        &self,
+        place: &Place<'_>,
+        sample: &Sample,
+        channels: Option<usize>,
+        map: Option<&ArrayD<f32>>,
+    ) -> Result<PictureReport, Failure> {
+        let map = map.ok_or("a volume has a map")?.view().into_dimensionality::<Ix3>()?;
+        // Under the slices of one channel lies that; several are no shades of grey.
+        let one = channels.filter(|axis| sample.values.shape().get(*axis) == Some(&1));
+        let values = one.map(|axis| sample.values.index_axis(Axis(axis), 0).into_dimensionality::<Ix3>());
+        write_png(&place.file("slices", "png"), &slices(map, values.transpose()?, &self.style)?)?;
+        if let Origin::Volume(volume, turned) = &sample.origin {
+            let turn = if *turned { map.reversed_axes() } else { map };
+            volume.write_map(turn.into_dyn(), &place.file("map", "nii"))?;
+        }
+        Ok(self.colours(map.iter().copied()))
+    }
+
+    /// What the colours of some values stand for.
+    fn colours(&self, values: impl Iterator<Item = f32>) -> PictureReport {
+        let Scale { low, high, clipped } = limits(values, &self.style);
+        PictureReport {
+            colormap: self.style.colormap.to_string(),
+            percentile: self.style.clip,
+            low,
+            high,
+            clipped,
+        }
+    }
+}
+
+/// A signal as `f32[C,L]`.
+fn rows(signal: &ArrayD<f32>, channels: usize) -> Result<Array2<f32>, Failure> {
+    let signal = signal.view().into_dimensionality::<Ix2>()?;
+    let signal = if channels == 1 { signal.reversed_axes() } else { signal };
+    Ok(signal.as_standard_layout().into_owned())
+}
+
+fn write_drawing(place: &Place<'_>, name: &str, drawing: &Drawing) -> Result<(), Failure> {
+    write_png(&place.file(name, "png"), &drawing.picture)?;
+    write_atomically(&place.file(name, "svg"), |file| file.write_all(drawing.svg.as_bytes()))?;
+    Ok(())
+}
+
+/// Writes rows of numbers as CSV, under the names of the columns or their numbers.
+fn write_columns(place: &Place<'_>, names: &[String], rows: ArrayView2<'_, f32>) -> Result<(), Failure> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let name = |column: usize| names.get(column).cloned().unwrap_or_else(|| column.to_string());
+    writer.write_record((0..rows.ncols()).map(name))?;
+    for row in rows.rows() {
+        writer.write_record(row.iter().map(f32::to_string))?;
+    }
+    let text = writer.into_inner().map_err(|e| e.to_string())?;
+    write_atomically(&place.file("relevance", "csv"), |file| file.write_all(&text))?;
+    Ok(())
+}
