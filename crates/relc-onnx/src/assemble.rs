@@ -7,7 +7,7 @@ use relc_ir::{Dim, Graph, IrError, TensorType, ValueId};
 
 use crate::call::{Builder, Call, Value};
 use crate::constant::{Budget, DEFAULT_LIMIT, MAX_RANK};
-use crate::convert::quantize;
+use crate::convert::{folded, quantize};
 use crate::declared::Declared;
 use crate::error::{Fault, ImportError, MixedBatch, NodeIssue, NodeIssues, OPSETS};
 use crate::external::ModelFiles;
@@ -364,7 +364,10 @@ impl<'a> Importer<'a> {
             return Ok(Vec::new());
         }
         let moved = quantize::unwrap_moved(&mut call, spec.op)?;
-        let value = (spec.convert)(&mut call)?;
+        let value = match folded::is_folded(&call) {
+            true => folded::convert(&mut call, spec)?,
+            false => (spec.convert)(&mut call)?,
+        };
         call.attributes.finish()?;
         let mut given = vec![value];
         given.append(&mut call.more);
@@ -392,6 +395,12 @@ impl<'a> Importer<'a> {
                     "the output \"{output}\" is of integers: what is explained are the floats that they stand for"
                 ));
                 integers.value
+            }
+            Some(Value::Folded(folded)) => {
+                return Err(ImportError::Unsupported(format!(
+                    "the output \"{output}\" is a tensor [{}], expected the batch first",
+                    folded.view.text()
+                )));
             }
             Some(Value::Accumulator(_)) => {
                 return Err(ImportError::Unsupported(format!(

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 
 use crate::constant::{Budget, Const};
+use crate::convert::folded::Folded;
 use crate::error::Fault;
 use crate::external::ModelFiles;
 use crate::proto::attribute_proto::AttributeType;
@@ -22,6 +23,8 @@ use crate::tensor::{self, Constant};
 pub(crate) enum Value {
     /// A tensor of the graph.
     Graph(ValueId),
+    /// A tensor of the graph that stands for one whose batch is not the first axis.
+    Folded(Folded),
     /// A constant; floats become weights where the graph uses them, integers never reach it.
     Constant(Constant),
     /// A tensor of integers that depends on the model's input.
@@ -237,6 +240,10 @@ impl<'a, 'b> Call<'a, 'b> {
             Ok((name, Value::Integers(_))) => Fault::unsupported(format!(
                 "input {i}, \"{name}\", is a tensor of integers that depends on the model's input, expected {expected} \
                  (relc reads such integers where they are cast, dequantised or moved)"
+            )),
+            Ok((name, Value::Folded(folded))) => Fault::unsupported(format!(
+                "input {i}, \"{name}\", is a tensor [{}], expected {expected} with the batch first",
+                folded.view.text()
             )),
             Ok((name, Value::Scale(_) | Value::ZeroPoint(_) | Value::Accumulator(_))) => {
                 Fault::unsupported(format!(

@@ -6,6 +6,7 @@ pub(crate) mod constants;
 pub(crate) mod control;
 pub(crate) mod dynamic;
 pub(crate) mod elementwise;
+pub(crate) mod folded;
 pub(crate) mod linear;
 pub(crate) mod local;
 pub(crate) mod microsoft;

@@ -16,6 +16,12 @@ struct Reduction {
     keepdims: bool,
 }
 
+impl From<Reduction> for ReduceMean {
+    fn from(Reduction { axes, keepdims }: Reduction) -> ReduceMean {
+        ReduceMean { axes, keepdims }
+    }
+}
+
 /// Reads the axes of a reduction of `rank` axes; `None` if nothing is reduced.
 fn reduction(call: &Call, input_since: i64, rank: usize) -> Result<Option<Reduction>, Fault> {
     call.expect_inputs(1..=if call.opset >= input_since { 2 } else { 1 })?;
@@ -68,11 +74,10 @@ pub(crate) fn mean(call: &mut Call) -> Result<Value, Fault> {
 }
 
 /// The mean times the number of elements.
-fn sum_of(call: &mut Call, x: ValueId, reduction: Reduction) -> Result<ValueId, Fault> {
+pub(super) fn sum_of(call: &mut Call, x: ValueId, mean: ReduceMean) -> Result<ValueId, Fault> {
     let ty = call.ty(x);
-    let count = reduction.axes.iter().try_fold(1usize, |n, a| n.checked_mul(ty.dims().get(*a)?.bind(1)));
+    let count = mean.axes.iter().try_fold(1usize, |n, a| n.checked_mul(ty.dims().get(*a)?.bind(1)));
     let count = count.ok_or_else(|| Fault::invalid("the number of elements overflows"))?;
-    let mean = ReduceMean { axes: reduction.axes, keepdims: reduction.keepdims };
     let mean = call.node(Op::ReduceMean(mean), &[x])?;
     let factor = call.new_weight("count", &Const::scalar(count as f32))?;
     call.node(Op::Arithmetic(Arithmetic::Mul), &[mean, factor])
@@ -90,7 +95,7 @@ pub(crate) fn sum(call: &mut Call) -> Result<Value, Fault> {
         Value::Constant(Constant::Ints(c)) => fold_ints(call, &c, &reduction, 0, Sym::add),
         _ => {
             let x = call.data(0)?;
-            sum_of(call, x, reduction).map(Value::Graph)
+            sum_of(call, x, reduction.into()).map(Value::Graph)
         }
     }
 }
@@ -133,7 +138,7 @@ fn squares(call: &mut Call, root: bool) -> Result<Value, Fault> {
     }
     let x = call.data(0)?;
     let square = call.node(Op::Arithmetic(Arithmetic::Mul), &[x, x])?;
-    let sum = sum_of(call, square, reduction)?;
+    let sum = sum_of(call, square, reduction.into())?;
     if root { call.emit(Op::Activation(Activation::Sqrt), &[sum]) } else { Ok(Value::Graph(sum)) }
 }
 

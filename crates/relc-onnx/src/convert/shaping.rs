@@ -3,6 +3,7 @@
 use relc_ir::op::{Reshape, Transpose};
 use relc_ir::{Dim, Op, TensorType};
 
+use super::folded::{self, View};
 use crate::call::{Call, Value};
 use crate::constant::{Const, MAX_RANK, axis, elements};
 use crate::error::Fault;
@@ -15,11 +16,9 @@ fn reshaped(call: &mut Call, shape: impl Fn(&[Dim]) -> Result<Vec<Dim>, Fault>) 
         Value::Graph(x) => {
             let ty = call.ty(x);
             let shape = shape(ty.dims())?;
-            if shape.iter().skip(1).any(|d| *d == Dim::Batch) {
-                let shape = TensorType::new(shape);
-                return Err(Fault::unsupported(format!(
-                    "got {ty} in the shape {shape}, expected the batch to stay first"
-                )));
+            if let (Some(view), true) = (View::plain(&ty), shape.iter().skip(1).any(|d| *d == Dim::Batch)) {
+                let target: Vec<Sym> = shape.into_iter().map(Sym::from).collect();
+                return folded::reshape(call, x, &view, &target, true);
             }
             call.emit(Op::Reshape(Reshape { shape }), &[x])
         }
@@ -59,6 +58,15 @@ pub(crate) fn reshape(call: &mut Call) -> Result<Value, Fault> {
         )));
     }
     let batch = call.builder.fixed_batch;
+    if let Value::Graph(x) = call.value(0)?
+        && let ty = call.ty(x)
+        && let Some(view) = View::plain(&ty)
+        && resolve(ty.dims(), target.data(), zero_is_zero).is_err()
+        && view.reshaped(target.data(), zero_is_zero).is_ok()
+    {
+        // The batch becomes a factor of an axis.
+        return folded::reshape(call, x, &view, target.data(), zero_is_zero);
+    }
     reshaped(call, |x| {
         let open = opened(x, target.data(), batch).map(|open| resolve(x, &open, zero_is_zero));
         match open {
@@ -252,7 +260,10 @@ pub(crate) fn transpose(call: &mut Call) -> Result<Value, Fault> {
         Value::Constant(Constant::Ints(c)) => Ok(c.transpose(&perm, &mut call.builder.budget)?.into()),
         _ => {
             let x = call.data(0)?;
-            call.emit(Op::Transpose(Transpose { perm }), &[x])
+            match View::plain(&call.ty(x)).filter(|_| perm.first() != Some(&0)) {
+                Some(view) => folded::transpose(call, x, &view, &perm),
+                None => call.emit(Op::Transpose(Transpose { perm }), &[x]),
+            }
         }
     }
 }

@@ -76,6 +76,11 @@ impl Bounds {
     }
 }
 
+/// The range that a `Slice` takes along every axis of a tensor; `None` where it is the whole batch.
+pub(super) fn ranges(call: &Call, x: &[Dim]) -> Result<Vec<Option<Range>>, Fault> {
+    bounds(call)?.ranges(x)
+}
+
 fn along_axis(size: usize, start: Sym, end: Sym, step: i64) -> Result<Range, Fault> {
     match (start.known(), end.known()) {
         (Some(start), Some(end)) => Ok(Range::of_slice(size, start, end, step)?),
@@ -140,6 +145,17 @@ pub(crate) fn split(call: &mut Call) -> Result<Value, Fault> {
             "got the axis {axis} of {ty}, expected another than the batch"
         )));
     };
+    let mut begin = 0;
+    for part in parts(call, size)? {
+        let value = part_of(call, x, axis, begin, part)?;
+        call.more.push(Value::Graph(value));
+        begin += part;
+    }
+    Ok(call.more.remove(0))
+}
+
+/// The sizes of the parts that a `Split` makes of `size` elements, one for each output.
+pub(super) fn parts(call: &Call, size: usize) -> Result<Vec<usize>, Fault> {
     let parts = match call.attributes.int("num_outputs")? {
         Some(n) => usize::try_from(n).unwrap_or(0),
         None => call.outputs(),
@@ -164,13 +180,7 @@ pub(crate) fn split(call: &mut Call) -> Result<Value, Fault> {
             call.outputs()
         )));
     }
-    let mut begin = 0;
-    for part in sizes {
-        let value = part_of(call, x, axis, begin, part)?;
-        call.more.push(Value::Graph(value));
-        begin += part;
-    }
-    Ok(call.more.remove(0))
+    Ok(sizes)
 }
 
 /// `size` elements from `begin` on along an axis.

@@ -104,9 +104,10 @@ fn refuse_infinite_pads(graph: &Graph) -> Result<(), PassError> {
         .filter(infinite)
         .map(|node| UnsupportedNode {
             node: graph.describe(node),
-            reason: "pads with minus infinity what others than MaxPools over spatial axes use, or a MaxPool with \
+            reason:
+                "pads with minus infinity what others than MaxPools over spatial axes use, or a MaxPool with \
                      windows of padding alone"
-                .into(),
+                    .into(),
             advice: "a Pad whose users are such MaxPools, or a finite value, is supported".into(),
         })
         .collect();
