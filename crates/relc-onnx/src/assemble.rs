@@ -254,12 +254,14 @@ impl<'a> Importer<'a> {
                 }
             }
         }
+        if issues.is_empty() { Ok(()) } else { Err(self.refused(issues)) }
+    }
+
+    /// Nodes that can't be imported; perhaps only since the batch was opened.
+    fn refused(&self, issues: Vec<NodeIssue>) -> ImportError {
         match self.builder.fixed_batch {
-            _ if issues.is_empty() => Ok(()),
-            Some(samples) if samples > 1 => {
-                Err(ImportError::FixedBatch { samples, issues: NodeIssues(issues) })
-            }
-            _ => Err(ImportError::Nodes(NodeIssues(issues))),
+            Some(samples) if samples > 1 => ImportError::FixedBatch { samples, issues: NodeIssues(issues) },
+            _ => ImportError::Nodes(NodeIssues(issues)),
         }
     }
 
@@ -284,21 +286,23 @@ impl<'a> Importer<'a> {
     }
 
     fn node(&mut self, node: &'a NodeProto, opset: i64) -> Result<Vec<Value>, Box<NodeIssue>> {
-        let (domain, stated) = self.domain_of(node, opset);
-        let issue = |fault: Fault, spec: Option<&OpSpec>| {
-            Box::new(NodeIssue {
-                kind: fault.kind,
-                node: node_name(node).to_string(),
-                op: node.op_type().to_string(),
-                domain: domain.clone(),
-                opset: stated,
-                reason: fault.reason,
-                supported: spec.map(|s| s.supported),
-                is_unknown: fault.is_unknown,
-            })
-        };
-        let spec = self.spec(node).map_err(|fault| issue(fault, None))?;
-        self.convert(node, opset, spec).map_err(|fault| issue(fault, Some(spec)))
+        let spec = self.spec(node).map_err(|fault| Box::new(self.issue(node, opset, fault, None)))?;
+        self.convert(node, opset, spec).map_err(|fault| Box::new(self.issue(node, opset, fault, Some(spec))))
+    }
+
+    /// What is wrong with a node.
+    fn issue(&self, node: &NodeProto, opset: i64, fault: Fault, spec: Option<&OpSpec>) -> NodeIssue {
+        let (domain, opset) = self.domain_of(node, opset);
+        NodeIssue {
+            kind: fault.kind,
+            node: node_name(node).to_string(),
+            op: node.op_type().to_string(),
+            domain,
+            opset,
+            reason: fault.reason,
+            supported: spec.map(|s| s.supported),
+            is_unknown: fault.is_unknown,
+        }
     }
 
     fn domain_of(&self, node: &NodeProto, opset: i64) -> (String, Option<i64>) {
@@ -397,10 +401,13 @@ impl<'a> Importer<'a> {
                 integers.value
             }
             Some(Value::Folded(folded)) => {
-                return Err(ImportError::Unsupported(format!(
-                    "the output \"{output}\" is a tensor [{}], expected the batch first",
+                let reason = format!(
+                    "its result \"{output}\" is explained and a tensor [{}], expected the batch first and alone in its axis",
                     folded.view.text()
-                )));
+                );
+                let node = self.graph.node.iter().find(|node| node.output.iter().any(|o| o == output));
+                let issue = node.map(|node| self.issue(node, self.opset, Fault::unsupported(reason), None));
+                return Err(self.refused(issue.into_iter().collect()));
             }
             Some(Value::Accumulator(_)) => {
                 return Err(ImportError::Unsupported(format!(

@@ -2,8 +2,8 @@
 
 use crate::call::{Call, Value};
 use crate::convert::{
-    activations, concat, constants, control, dynamic, elementwise, linear, local, microsoft, norm, pool,
-    qoperator, quantize, reduce, resample, resize, select, shaping, slicing,
+    activations, concat, constants, control, dynamic, einsum, elementwise, linear, local, microsoft, norm,
+    pool, qoperator, quantize, reduce, resample, resize, select, shaping, slicing,
 };
 use crate::error::Fault;
 
@@ -90,6 +90,7 @@ const OPS: &[OpSpec] = &[
         dynamic::dynamic_quantize,
         "of what a layer of integers reads; constants",
     ),
+    spec("Einsum", 12, einsum::einsum, "products of two matrices: a sum over labels that both operands have"),
     spec("Elu", 7, activations::elu, UNARY),
     spec("Equal", 7, constants::equal, SHAPES),
     spec("Erf", 9, activations::erf, UNARY),
@@ -165,7 +166,7 @@ const OPS: &[OpSpec] = &[
     spec("ReduceSum", 7, reduce::sum, "constant axes, not the batch; constants"),
     spec("ReduceSumSquare", 7, reduce::sum_square, "constant axes, not the batch; constants"),
     spec("Relu", 7, activations::relu, FOLDED),
-    spec("Reshape", 7, shaping::reshape, "constant shapes that keep the batch first"),
+    spec("Reshape", 7, shaping::reshape, "constant shapes"),
     spec("Resize", 10, resize::resize, "nearest, linear and cubic, constant scales or sizes, not the batch"),
     spec("Selu", 7, activations::selu, UNARY),
     spec("Shape", 7, constants::shape, "any value"),
@@ -184,8 +185,8 @@ const OPS: &[OpSpec] = &[
     spec("Swish", 24, activations::swish, UNARY),
     spec("Tanh", 7, activations::tanh, FOLDED),
     spec("ThresholdedRelu", 10, activations::thresholded_relu, UNARY),
-    spec("Transpose", 7, shaping::transpose, "permutations that keep the batch first"),
-    spec("Unsqueeze", 7, shaping::unsqueeze, "constant axes, not before the batch"),
+    spec("Transpose", 7, shaping::transpose, "any permutation"),
+    spec("Unsqueeze", 7, shaping::unsqueeze, "constant axes"),
     spec("Upsample", 7, resize::upsample, "nearest and linear, constant scales, not the batch"),
     spec("Where", 9, select::where_, "a constant condition"),
 ];

@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use ndarray::{ArrayD, IxDyn};
+use relc_onnx::proto::attribute_proto::AttributeType;
 
 /// What the interpreter makes of values of both signs.
 #[track_caller]
@@ -211,12 +212,97 @@ fn what_needs_the_batch_first_says_so() {
     );
     check(
         tokens().node("Relu", "t", "y", vec![]),
-        "the output \"y\" is a tensor [5,N,3], expected the batch first",
+        "node \"Relu_1\" (Relu, ai.onnx opset 17): its result \"y\" is explained and a tensor [5,N,3], expected the batch first",
     );
     let weight: &[(&str, &[i64])] = &[("w", &[5, 1])];
     check(tokens().weights(weight).node("Mul", "t,w", "y", vec![]), "beside a constant of shape [1, 5, 1]");
     check(
         tokens().ints("s", &[15, -1]).node("Reshape", "t,s", "z", vec![]).node("Relu", "z", "y", vec![]),
-        "[15,N]",
+        "mixes the batch with other axes",
     );
+}
+
+/// Attention written as sums over labels, and as products of matrices.
+#[test]
+fn einsums_are_products() {
+    let equation = |text: &str| {
+        vec![relc_onnx::proto::AttributeProto {
+            s: Some(text.as_bytes().to_vec().into()),
+            ..attribute("equation", AttributeType::String)
+        }]
+    };
+    let weights: &[(&str, &[i64])] = &[("w", &[2, 6, 3]), ("o", &[2, 3, 5])];
+    let einsum = Net::new(17)
+        .input("x", "N,4,6")
+        .weights(weights)
+        .node("Einsum", "x,w", "q", equation("bnd,hde->bhne"))
+        .node("Einsum", "q,q", "s", equation("bhie, bhje -> bhij"))
+        .node("Softmax", "s", "p", vec![])
+        .node("Einsum", "p,q", "v", equation("bhij,bhje->bhie"))
+        .node("Einsum", "v,o", "out", equation("bhne,hed->bnd"))
+        .output("out");
+    let plain = Net::new(17)
+        .input("x", "N,4,6")
+        .weights(weights)
+        .ints("rows", &[6, 6])
+        .ints("apart", &[0, 4, 2, 3])
+        .ints("together", &[0, 4, 6])
+        .ints("columns", &[6, 5])
+        .node("Transpose", "w", "w1", perm(&[1, 0, 2]))
+        .node("Reshape", "w1,rows", "w2", vec![])
+        .node("MatMul", "x,w2", "x1", vec![])
+        .node("Reshape", "x1,apart", "x2", vec![])
+        .node("Transpose", "x2", "q", perm(&[0, 2, 1, 3]))
+        .node("Transpose", "q", "k", perm(&[0, 1, 3, 2]))
+        .node("MatMul", "q,k", "s", vec![])
+        .node("Softmax", "s", "p", vec![])
+        .node("MatMul", "p,q", "v", vec![])
+        .node("Transpose", "v", "v1", perm(&[0, 2, 1, 3]))
+        .node("Reshape", "v1,together", "v2", vec![])
+        .node("Reshape", "o,columns", "o2", vec![])
+        .node("MatMul", "v2,o2", "out", vec![])
+        .output("out");
+    check(einsum, plain, &[4, 6]);
+    let folded = |net: Net| net.output("out");
+    let net = || {
+        Net::new(17)
+            .input("x", "N,4,6")
+            .weights(&[("e", &[5, 3])])
+            .ints("heads", &[-1, 4, 3])
+            .ints("back", &[-1, 40])
+    };
+    let labels = net()
+        .node("Reshape", "x,heads", "h", vec![])
+        .node("Einsum", "h,e", "y", equation("bid,jd->bij"))
+        .node("Reshape", "y,back", "out", vec![]);
+    let product = net()
+        .node("Transpose", "e", "t", perm(&[1, 0]))
+        .node("Reshape", "x,heads", "h", vec![])
+        .node("MatMul", "h,t", "y", vec![])
+        .node("Reshape", "y,back", "out", vec![]);
+    check(folded(labels), folded(product), &[4, 6]);
+}
+
+#[test]
+fn pads_go_beside_the_batch() {
+    let net = || {
+        Net::new(17)
+            .input("x", "N,4,6")
+            .ints("heads", &[-1, 4, 3])
+            .ints("back", &[-1, 40])
+            .ints("pads", &[0, 0, 1, 0, 0, 1])
+    };
+    let folded = net()
+        .node("Reshape", "x,heads", "h", vec![])
+        .node("Pad", "h,pads", "p", vec![])
+        .node("Reshape", "p,back", "out", vec![])
+        .output("out");
+    let plain = net()
+        .ints("apart", &[0, 2, 4, 3])
+        .ints("wide", &[0, 0, 0, 1, 0, 0, 0, 1])
+        .node("Reshape", "x,apart", "h", vec![])
+        .node("Pad", "h,wide", "p", vec![])
+        .node("Reshape", "p,back", "out", vec![])
+        .output("out");
+    check(folded, plain, &[4, 6]);
 }

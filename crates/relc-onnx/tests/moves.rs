@@ -45,7 +45,7 @@ fn flatten_squeeze_and_unsqueeze() {
     "#);
     assert_snapshot!(one(12, "N,2", "Unsqueeze", vec![ais("axes", &[0])]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Unsqueeze_0" (Unsqueeze, ai.onnx opset 12): got f32[N,2] in the shape f32[1,N,2], expected the batch to stay first; supported: constant axes, not before the batch
+      unsupported: node "Unsqueeze_0" (Unsqueeze, ai.onnx opset 12): its result "y" is explained and a tensor [1,N,2], expected the batch first and alone in its axis
     "#);
     let by_input = |op| {
         Net::new(13).input("x", "N,2,1").ints("axes", &[2]).node(op, "x,axes", "y", vec![]).output("y").show()
@@ -72,7 +72,7 @@ fn transposes() {
     "#);
     assert_snapshot!(one(13, "N,2", "Transpose", vec![]).show(), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Transpose_0" (Transpose, ai.onnx opset 13): got perm=[1, 0] on f32[N,2], expected the batch to stay first; supported: permutations that keep the batch first
+      unsupported: node "Transpose_0" (Transpose, ai.onnx opset 13): its result "y" is explained and a tensor [2,N], expected the batch first and alone in its axis
     "#);
     assert_snapshot!(one(13, "N,2", "Transpose", vec![ais("perm", &[0, 0])]).show(), @r#"
     1 node(s) can't be imported:

@@ -169,7 +169,7 @@ fn batch_arithmetic_folds() {
     "#);
     assert_snapshot!(net(4), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Reshape_4" (Reshape, ai.onnx opset 15): got the shape [2*N,-1], expected sizes or the batch N alone; supported: constant shapes that keep the batch first
+      unsupported: node "Reshape_4" (Reshape, ai.onnx opset 15): its result "y" is explained and a tensor [2*N,4], expected the batch first and alone in its axis
     "#);
     assert_snapshot!(net(3), @r#"
     1 node(s) can't be imported:

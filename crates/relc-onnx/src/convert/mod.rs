@@ -5,6 +5,7 @@ pub(crate) mod concat;
 pub(crate) mod constants;
 pub(crate) mod control;
 pub(crate) mod dynamic;
+pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod folded;
 pub(crate) mod linear;

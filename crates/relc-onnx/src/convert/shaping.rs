@@ -62,9 +62,10 @@ pub(crate) fn reshape(call: &mut Call) -> Result<Value, Fault> {
         && let ty = call.ty(x)
         && let Some(view) = View::plain(&ty)
         && resolve(ty.dims(), target.data(), zero_is_zero).is_err()
+        && target.data().iter().enumerate().any(|(i, size)| size.n != 0 || (i, *size) == (0, Sym::from(-1)))
         && view.reshaped(target.data(), zero_is_zero).is_ok()
     {
-        // The batch becomes a factor of an axis.
+        // The batch becomes a factor of an axis. (A first size that is fixed was meant for one sample.)
         return folded::reshape(call, x, &view, target.data(), zero_is_zero);
     }
     reshaped(call, |x| {

@@ -197,9 +197,8 @@ fn part_of(call: &mut Call, x: ValueId, axis: usize, begin: usize, size: usize) 
 /// The most pixels that a padding other than constant adds on one side: each is a slice of its own.
 const MAX_MIRRORED: usize = 64;
 
-/// Before opset 11 the pads are attributes, then inputs.
-pub(crate) fn pad(call: &mut Call) -> Result<Value, Fault> {
-    let mode = call.attributes.string("mode")?.unwrap_or("constant");
+/// The pads of a `Pad` and the value of a constant one. Before opset 11 they are attributes, then inputs.
+fn stated_pads(call: &Call) -> Result<(Vec<i64>, f64), Fault> {
     let (pads, value) = if call.opset < 11 {
         call.expect_inputs(1..=1)?;
         let pads = call.attributes.ints("pads")?;
@@ -216,12 +215,35 @@ pub(crate) fn pad(call: &mut Call) -> Result<Value, Fault> {
             "got a value of {value}, expected a number or minus infinity"
         )));
     }
+    Ok((pads, value))
+}
+
+/// The axes that pads are of, of a tensor of `rank` axes.
+fn padded_axes(call: &Call, rank: usize) -> Result<Vec<i64>, Fault> {
+    if call.has(3) { call.ints(3)?.known() } else { Ok((0..rank as i64).collect()) }
+}
+
+/// What a `Pad` with a constant adds before, then behind each of `rank` axes, and that constant.
+pub(super) fn constant_pads(call: &Call, rank: usize) -> Result<(Vec<usize>, f64), Fault> {
+    let mode = call.attributes.string("mode")?.unwrap_or("constant");
+    let (pads, value) = stated_pads(call)?;
+    let sizes = TensorType::new(vec![Dim::Fixed(1); rank]);
+    let pads = spread(&pads, &padded_axes(call, rank)?, &sizes)?;
+    let added: Option<Vec<usize>> = pads.iter().map(|p| usize::try_from(*p).ok()).collect();
+    match (mode, added) {
+        ("" | "constant", Some(added)) => Ok((added, value)),
+        _ => Err(Fault::unsupported(format!(
+            "got mode={mode} and pads={pads:?}, expected a constant and none negative where the batch is not the first axis"
+        ))),
+    }
+}
+
+pub(crate) fn pad(call: &mut Call) -> Result<Value, Fault> {
+    let mode = call.attributes.string("mode")?.unwrap_or("constant");
+    let (pads, value) = stated_pads(call)?;
     let x = call.data(0)?;
     let ty = call.ty(x);
-    let axes: Vec<i64> = match call.has(3) {
-        true => call.ints(3)?.known()?,
-        false => (0..ty.rank() as i64).collect(),
-    };
+    let axes = padded_axes(call, ty.rank())?;
     let pads = spread(&pads, &axes, &ty)?;
     let cropped = crop(call, x, &pads)?;
     let pads: Vec<usize> = pads.iter().map(|p| usize::try_from(*p).unwrap_or(0)).collect();

@@ -182,7 +182,7 @@ pub fn ints(dims: &[i64], values: &[i64]) -> TensorProto {
     }
 }
 
-fn attribute(name: &str, ty: AttributeType) -> AttributeProto {
+pub fn attribute(name: &str, ty: AttributeType) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(ty as i32), ..Default::default() }
 }
 

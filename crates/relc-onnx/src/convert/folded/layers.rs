@@ -6,6 +6,7 @@ use relc_ir::{Dim, Op, TensorType, ValueId};
 use super::{Folded, View, aligned, graph_value, in_shape, product, read};
 use crate::call::{Call, Value};
 use crate::constant::Const;
+use crate::convert::einsum;
 use crate::convert::linear::group;
 use crate::convert::window::window;
 use crate::error::Fault;
@@ -77,6 +78,16 @@ pub(super) fn convert(
     value: ValueId,
     view: View,
 ) -> Result<Option<Value>, Fault> {
+    if spec.op == "Einsum" && view.at + 1 < view.rank() {
+        let weight = call.floats(1)?;
+        let Some(matrix) = einsum::matrix(call, &weight)? else { return Ok(None) };
+        let mut view = view;
+        if let (Some(last), Some(columns)) = (view.dims.last_mut(), matrix.dims().last()) {
+            *last = *columns;
+        }
+        let weight = call.new_weight("weight", &matrix)?;
+        return Ok(Some(view.of(call.node(Op::MatMul, &[value, weight])?)));
+    }
     if view.at != 0 {
         return Ok(None);
     }

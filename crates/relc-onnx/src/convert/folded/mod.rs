@@ -9,7 +9,7 @@ mod view;
 
 pub(crate) use view::{Folded, View};
 
-use relc_ir::op::{Concat, ReduceMean, Reshape, Slice, Softmax, Transpose};
+use relc_ir::op::{Concat, Pad, ReduceMean, Reshape, Slice, Softmax, Transpose};
 use relc_ir::{Dim, Op, ValueId};
 
 use super::shaping::axes_of;
@@ -190,6 +190,24 @@ pub(crate) fn convert(call: &mut Call, spec: &OpSpec) -> Result<Value, Fault> {
                 view.dims[axis] = range.size;
             }
             Ok(view.of(call.node(Op::Slice(op), &[value])?))
+        }
+        "Pad" => {
+            let (pads, fill) = slicing::constant_pads(call, view.rank())?;
+            let (before, behind) = pads.split_at(view.rank());
+            if before[view.at] != 0 || behind[view.at] != 0 {
+                return Err(refused(call));
+            }
+            let mut view = view;
+            let rank = view.sizes().len();
+            let mut op = Pad { pads: vec![0; 2 * rank], value: fill };
+            for axis in (0..view.rank()).filter(|axis| *axis != view.at) {
+                let at = view.axes(axis).start;
+                (op.pads[at], op.pads[at + rank]) = (before[axis], behind[axis]);
+            }
+            for (size, more) in view.dims.iter_mut().zip(before.iter().zip(behind)) {
+                *size = size.saturating_add(*more.0).saturating_add(*more.1);
+            }
+            Ok(view.of(call.node(Op::Pad(op), &[value])?))
         }
         "Split" => {
             let axis = axis(call.attributes.int("axis")?.unwrap_or(0), view.rank())?;
