@@ -179,3 +179,11 @@ fn batch_is_no_loop(
     }
     Ok(wrong)
 }
+
+/// All that is off under any preset, a line each.
+pub fn problems(model: Model<'_>, x: &ArrayD<f32>) -> Vec<String> {
+    let problem = |(name, preset): (&str, Preset)| {
+        check(model, &preset, x).err().map(|error| format!("{name}: {error}"))
+    };
+    presets().into_iter().filter_map(problem).collect()
+}

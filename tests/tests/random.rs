@@ -12,21 +12,13 @@ use proptest::test_runner::RngSeed;
 use rayon::prelude::*;
 use relc::{Compiler, Engine, Preset};
 use relc_ir::op::{Activation, Window};
-use relc_tests::agreement::{AGREEMENT, Model, check, presets};
+use relc_tests::agreement::{AGREEMENT, Model, problems};
 use relc_tests::npz::Npz;
 use relc_tests::parts::{Gate, Head, Part, Plan, build, plans};
 use relc_tests::shared::skipped;
 
 /// How far logits may be from ONNX Runtime's, of their maximum: it sums in f32, as the compiled engine does.
 const PARITY: f64 = 1e-5;
-
-/// All that is off under any preset, a line each.
-fn problems(model: Model<'_>, x: &ArrayD<f32>) -> Vec<String> {
-    let problem = |(name, preset): (&str, Preset)| {
-        check(model, &preset, x).err().map(|error| format!("{name}: {error}"))
-    };
-    presets().into_iter().filter_map(problem).collect()
-}
 
 /// The same few graphs each time; as many others as someone asks for.
 fn config() -> ProptestConfig {

@@ -16,6 +16,8 @@ pub use crate::export::ExportArgs;
 #[command(after_help = "Examples:
   relc check resnet50.onnx
   relc explain resnet50.onnx cat.jpg --labels imagenet.txt --out out
+  relc explain ecg.onnx record.csv --out out
+  relc explain ct.onnx scan.nii.gz --out out
   relc explain examples/demo/model.onnx examples/demo/images/*.png \\
       --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out
   relc help explain\n
@@ -248,7 +250,7 @@ pub struct ExplainArgs {
     /// The ONNX model.
     pub model: PathBuf,
     /// Pictures (PNG, JPEG, ...), folders of them, or .npy files in the model's own input layout, with or without the
-    /// batch.
+    /// batch; signals (.csv, .tsv: a column is a channel) and tables (a row is a sample); volumes (.nii, .nii.gz).
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -303,7 +305,8 @@ pub struct ExplainArgs {
     /// Samples per batch; results don't depend on it.
     #[arg(long, value_name = "N", default_value_t = BATCH, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
-    /// Write a folder per input: heat map, overlay, map as .npy, report.json.
+    /// Write a folder per input: map as .npy, report.json and something to look at: heat map and overlay of a picture,
+    /// the lines of a signal (PNG, SVG, CSV), the columns of a table, slices of a volume and its map as NIfTI.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Colour map of the pictures: seismic, bwr, hot, inferno, viridis, ...
@@ -313,7 +316,8 @@ pub struct ExplainArgs {
     /// an input fails.
     #[arg(long, value_name = "FILE")]
     pub relevance_npy: Option<PathBuf>,
-    /// Write the maps of all inputs, f32[N,H,W] (several targets: f32[T,N,H,W]).
+    /// Write the maps of all inputs, f32[N,H,W] of pictures, f32[N,L] of signals, f32[N,D,H,W] of volumes (several targets:
+    /// one more axis, first).
     #[arg(long, value_name = "FILE")]
     pub map_npy: Option<PathBuf>,
     /// Floor every map to a number of heat levels (8 unless given), as the authors' code does; write

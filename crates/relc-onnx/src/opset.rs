@@ -293,7 +293,7 @@ mod tests {
         {
             assert_eq!(nearest(OPS, got), Some(expected), "{got}");
         }
-        assert_eq!(["Einsum", "LSTM", "Attention"].map(|op| nearest(OPS, op)), [None; 3]);
+        assert_eq!(["Det", "LSTM", "Attention"].map(|op| nearest(OPS, op)), [None; 3]);
     }
 
     /// A hint never names the very operator that is not known.

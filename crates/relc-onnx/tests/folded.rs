@@ -227,7 +227,7 @@ fn what_needs_the_batch_first_says_so() {
 fn einsums_are_products() {
     let equation = |text: &str| {
         vec![relc_onnx::proto::AttributeProto {
-            s: Some(text.as_bytes().to_vec().into()),
+            s: Some(text.as_bytes().to_vec()),
             ..attribute("equation", AttributeType::String)
         }]
     };

@@ -15,7 +15,7 @@ const GAP: u32 = 8;
 /// `map` is `f32[D,H,W]`; with `values`, `f32[D,H,W]` as well, the slices lie over those of the volume in grey.
 ///
 /// # Errors
-/// As [`heat_map`], and if both have not one shape.
+/// As [`crate::heat_map`], and if both have not one shape.
 pub fn slices(
     map: ArrayView3<'_, f32>,
     values: Option<ArrayView3<'_, f32>>,

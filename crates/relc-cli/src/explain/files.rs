@@ -54,7 +54,7 @@ impl Files {
             let maps = result.explanations.iter().map(|e| e.map.as_ref());
             let maps: Option<Vec<ArrayViewD<'_, f32>>> =
                 maps.map(|map| Some(map?.index_axis(Axis(0), index).into_dyn())).collect();
-            let maps = maps.ok_or("--map-npy: the model's input is no picture, so there is no map")?;
+            let maps = maps.ok_or("--map-npy: the model's input has no spatial axes, so there is no map")?;
             file.put(place, &maps)?;
         }
         if let Some(file) = &mut self.taps {

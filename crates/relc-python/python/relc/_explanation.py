@@ -69,7 +69,8 @@ class Explanation:
 
     @property
     def map(self) -> Optional[np.ndarray]:
-        """Its sum over the channels, float32 ``[N, H, W]``; None if the input is no picture."""
+        """Its sum over the channels, float32: ``[N, H, W]`` of pictures, ``[N, L]`` of signals, ``[N, D, H, W]`` of volumes;
+        None if the input is none of these."""
         return self._native.map
 
     @property
@@ -153,11 +154,18 @@ class Explanation:
         bytes
             A PNG.
         """
+        return _relc.heat_png(self._plane(sample), colormap, min_side)
+
+    def _plane(self, sample: int) -> np.ndarray:
+        """The map of a sample as a plane to draw: a signal's is one row."""
         if self.map is None:
-            raise _relc.RelcError("there is no map to draw: the model's input is no picture")
+            raise _relc.RelcError("there is no map to draw: the model's input has no spatial axes")
         if not 0 <= sample < len(self):
             raise _relc.RelcError(f"got sample {sample}, expected 0 to {len(self) - 1}")
-        return _relc.heat_png(self.map[sample], colormap, min_side)
+        values = self.map[sample]
+        if values.ndim > 2:
+            raise _relc.RelcError(f"the map of a volume, {values.shape}, is no plane: draw slices of explanation.map")
+        return values.reshape(-1, values.shape[-1])
 
     def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
         """Writes it: ``.npz`` all arrays by their names here, ``.npy`` the relevance, ``.png`` the map of one sample.
@@ -204,7 +212,7 @@ class Explanation:
             "; ".join(self.warnings[sample]),
         )
         picture = ""
-        if self.map is not None:
+        if self.map is not None and self.map.ndim <= 3:
             png = base64.b64encode(self.heat_png(sample, min_side=112)).decode("ascii")
             picture = f'<img alt="relevance of sample {sample}" height="112" src="data:image/png;base64,{png}">'
         cells = "".join(f"<td>{html.escape(text)}</td>" for text in numbers)

@@ -54,11 +54,7 @@ def show(
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError("relc.show needs matplotlib: pip install matplotlib") from error
-    if explanation.map is None:
-        raise _relc.RelcError("there is no map to draw: the model's input is no picture")
-    if not 0 <= sample < len(explanation):
-        raise _relc.RelcError(f"got sample {sample}, expected 0 to {len(explanation) - 1}")
-    values = explanation.map[sample]
+    values = explanation._plane(sample)
     limit = float(np.percentile(np.abs(values), percentile)) or float(np.abs(values).max()) or 1.0
     if ax is None:
         _, ax = plt.subplots()

@@ -1,0 +1,1 @@
+"""Thin relatives of many architectures as ONNX files."""
