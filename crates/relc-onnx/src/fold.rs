@@ -52,7 +52,10 @@ impl Builder {
             Op::MatMul => size(1, 0),
             Op::AveragePool(AveragePool { window, .. }) => window.taps(),
             Op::MaxPool(pool) => pool.window.taps(),
-            Op::GlobalAveragePool => size(0, 2).saturating_mul(size(0, 3)),
+            Op::GlobalAveragePool => {
+                let x = self.graph.operands(node).first().and_then(|x| self.graph.ty(*x).spatial());
+                x.unwrap_or_default().into_iter().fold(1, usize::saturating_mul)
+            }
             _ => 1,
         }
     }

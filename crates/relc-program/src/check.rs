@@ -1,6 +1,6 @@
 //! What operands each op takes.
 
-use relc_ir::op::{Window, WindowAxis};
+use relc_ir::op::Window;
 
 use crate::conv::Direction;
 use crate::op::{ConvOp, Epilogue, MAX_ADDENDS, QuotientStabiliser, Quotients, StepOp};
@@ -175,16 +175,12 @@ fn same(what: &str, got: Image, expected: Image) -> Result<(), String> {
     }
 }
 
-/// The windows of a pool over an image; a window over all of it may be larger than others can.
+/// The windows of a pool over an image.
 fn windows(window: &Window, size: [usize; 2]) -> Result<[usize; 2], String> {
     let [rows, columns] = *window.axes.as_slice() else {
         return Err(format!("got a window of {} axes, expected 2", window.rank()));
     };
-    let along = |axis: WindowAxis, size: usize| match (axis.kernel, axis.pads) {
-        (kernel, [0, 0]) if kernel == size => Ok(1),
-        _ => axis.output_size(size, window.ceil),
-    };
-    Ok([along(rows, size[0])?, along(columns, size[1])?])
+    Ok([rows.pooled_size(size[0], window.ceil)?, columns.pooled_size(size[1], window.ceil)?])
 }
 
 fn pooled(window: &Window, [c, h, w]: Image, got: Image) -> Result<(), String> {

@@ -34,11 +34,12 @@ pub fn slices(
     let high = limits(map.iter().copied(), style).high;
     // One factor for all, so that a voxel is as large in each.
     let factor = style.factor(width.max(height) as u32, height.max(depth) as u32);
+    let range = values.map(range).unwrap_or_default();
     let panel = |axis: usize, at: usize| {
         let scaled = scaled(map.index_axis(Axis(axis), at), high, style);
         match values {
             Some(values) => {
-                let picture = grey(values.index_axis(Axis(axis), at), values);
+                let picture = grey(values.index_axis(Axis(axis), at), range);
                 draw_overlay(&picture, &scaled, style, factor)
             }
             None => draw_heat(&scaled, style, factor),
@@ -74,10 +75,14 @@ pub fn centre(map: ArrayView3<'_, f32>) -> [usize; 3] {
     })
 }
 
-/// A slice in grey: black is the volume's smallest value, white its largest.
-fn grey(slice: ArrayView2<'_, f32>, volume: ArrayView3<'_, f32>) -> RgbImage {
-    let finite = || volume.iter().copied().filter(|v| v.is_finite());
-    let (least, most) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
+/// The smallest and the largest finite value of a volume.
+fn range(volume: ArrayView3<'_, f32>) -> [f32; 2] {
+    let finite = volume.iter().copied().filter(|v| v.is_finite());
+    finite.fold([f32::INFINITY, f32::NEG_INFINITY], |[least, most], v| [least.min(v), most.max(v)])
+}
+
+/// A slice in grey: black is the smallest value of its volume, white the largest.
+fn grey(slice: ArrayView2<'_, f32>, [least, most]: [f32; 2]) -> RgbImage {
     let span = if most > least { most - least } else { 1.0 };
     RgbImage::from_fn(slice.ncols() as u32, slice.nrows() as u32, |x, y| {
         let value = slice[(y as usize, x as usize)];

@@ -81,12 +81,16 @@ fn malformed(path: &Path, message: impl ToString) -> VolumeError {
     VolumeError::Malformed { path: path.to_path_buf(), message: message.to_string() }
 }
 
+/// Whether a file's name says that it is packed.
+fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
+}
+
 /// The bytes of a file, unpacked.
 fn open(path: &Path) -> Result<Box<dyn Read>, VolumeError> {
     let (file, _): (File, u64) = read::open(path)?;
     let file = BufReader::new(file);
-    let is_packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
-    Ok(if is_packed { Box::new(GzDecoder::new(file)) } else { Box::new(file) })
+    Ok(if is_packed(path) { Box::new(GzDecoder::new(file)) } else { Box::new(file) })
 }
 
 fn header(path: &Path, file: &mut dyn Read) -> Result<NiftiHeader, VolumeError> {
@@ -172,10 +176,9 @@ impl Volume {
     pub fn write_map(&self, map: ArrayViewD<'_, f32>, path: &Path) -> Result<(), VolumeError> {
         let failed = |message: String| VolumeError::Write { path: path.to_path_buf(), message };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let is_packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
         // The writer takes all that follows a first dot for endings.
         let own = tempfile::tempdir_in(folder).map_err(|e| failed(e.to_string()))?;
-        let part = own.path().join(if is_packed { "map.nii.gz" } else { "map.nii" });
+        let part = own.path().join(if is_packed(path) { "map.nii.gz" } else { "map.nii" });
         // Of the values themselves: what scaled the volume does not scale the map.
         let header =
             NiftiHeader { scl_slope: 1.0, scl_inter: 0.0, cal_min: 0.0, cal_max: 0.0, ..self.header.clone() };

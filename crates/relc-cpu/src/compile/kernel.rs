@@ -259,16 +259,11 @@ impl Compiler<'_> {
     /// The axes of a window over a value.
     fn axes(&self, step: &Symbolic, over: ValueId, window: &Window) -> Result<[Axis; 2], EngineError> {
         let [_, h, w] = self.program.image(over).unwrap_or([1; 3]);
-        // A mean over the picture has one window, however large that is.
-        let windows = |axis: &WindowAxis, size: usize| match (axis.kernel, axis.pads) {
-            (kernel, [0, 0]) if kernel == size => Some(1),
-            _ => axis.output_size(size, window.ceil).ok(),
-        };
         let along = |axis: &WindowAxis, size: usize| {
             let u = |n: usize| u32::try_from(n).ok();
             Some(Axis {
                 size: u(size)?,
-                windows: u(windows(axis, size)?)?,
+                windows: u(axis.pooled_size(size, window.ceil).ok()?)?,
                 kernel: u(axis.kernel)?,
                 stride: u(axis.stride)?,
                 pad: u(axis.pads[0])?,

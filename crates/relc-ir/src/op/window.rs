@@ -76,6 +76,14 @@ impl WindowAxis {
         Ok(count)
     }
 
+    /// The number of windows of a pool; one over all of the input may be larger than others can.
+    ///
+    /// # Errors
+    /// As [`output_size`](Self::output_size).
+    pub fn pooled_size(&self, size: usize, ceil: bool) -> Result<usize, String> {
+        if self.kernel == size && self.pads == [0; 2] { Ok(1) } else { self.output_size(size, ceil) }
+    }
+
     /// The input pixels that window `index` covers, as (tap, position) pairs.
     pub fn taps(&self, index: usize, size: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let ([begin, _], step) = (self.pads, self.dilation);

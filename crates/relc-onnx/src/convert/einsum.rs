@@ -1,8 +1,9 @@
 //! `Einsum` of two operands that is a product of matrices: labels that both have and the result has not are summed over.
 
-use relc_ir::op::{Reshape, Transpose};
+use relc_ir::op::Transpose;
 use relc_ir::{Dim, Op, ValueId};
 
+use super::folded::in_shape;
 use super::product;
 use crate::call::{Call, Value};
 use crate::constant::Const;
@@ -143,10 +144,7 @@ fn arranged(call: &mut Call, value: ValueId, perm: Vec<usize>, shape: Vec<Dim>) 
         true => value,
         false => call.node(Op::Transpose(Transpose { perm }), &[value])?,
     };
-    match call.ty(turned).dims() == shape {
-        true => Ok(turned),
-        false => call.node(Op::Reshape(Reshape { shape }), &[turned]),
-    }
+    in_shape(call, turned, shape)
 }
 
 pub(crate) fn einsum(call: &mut Call) -> Result<Value, Fault> {
@@ -176,14 +174,16 @@ pub(crate) fn einsum(call: &mut Call) -> Result<Value, Fault> {
         sizes.map(Dim::Fixed)
     };
     // The batch is first where it is.
-    let mut lead = equation.labels(0, true, true);
-    lead.sort_by_key(|label| size(*label) != Dim::Batch);
-    let (rows, columns, inner) =
-        (equation.labels(0, false, true), equation.labels(1, false, true), equation.labels(0, true, false));
-    // Rows that the second operand does not have may hold the batch: then they stay axes, before a matrix.
-    let stays = rows.iter().any(|label| size(*label) == Dim::Batch);
-    let is_constant = matches!(operands[1], Operand::Constant(_));
+    let batch_first = |mut labels: Vec<char>| {
+        labels.sort_by_key(|label| size(*label) != Dim::Batch);
+        labels
+    };
+    let [lead, rows] = [true, false].map(|shared| batch_first(equation.labels(0, shared, true)));
+    let (columns, inner) = (equation.labels(1, false, true), equation.labels(0, true, false));
     let batched = |labels: &[char]| labels.iter().any(|label| size(*label) == Dim::Batch);
+    // Rows that the second operand does not have may hold the batch: then they stay axes, before a matrix.
+    let stays = batched(&rows);
+    let is_constant = matches!(operands[1], Operand::Constant(_));
     if batched(&columns) || batched(&inner) || stays && !(is_constant && lead.is_empty()) {
         return Err(Fault::unsupported(format!(
             "got the equation \"{}\" of [{}] and [{}], expected the batch in both operands, or rows of one and a constant",
@@ -195,14 +195,7 @@ pub(crate) fn einsum(call: &mut Call) -> Result<Value, Fault> {
     let overflow = || Fault::invalid("the number of elements overflows");
     let (k, p) = (product_of(&inner).ok_or_else(overflow)?, product_of(&columns).ok_or_else(overflow)?);
     let sizes = |labels: &[char]| labels.iter().map(|label| size(*label)).collect::<Vec<_>>();
-    let row_sizes = if stays {
-        let mut rows = rows.clone();
-        rows.sort_by_key(|label| size(*label) != Dim::Batch);
-        (sizes(&rows), rows)
-    } else {
-        (vec![product_of(&rows).ok_or_else(overflow)?], rows)
-    };
-    let (row_sizes, rows) = row_sizes;
+    let row_sizes = if stays { sizes(&rows) } else { vec![product_of(&rows).ok_or_else(overflow)?] };
     let [a, b] = &operands;
     let order = [&lead[..], &rows, &inner].concat();
     let left =
@@ -222,10 +215,7 @@ pub(crate) fn einsum(call: &mut Call) -> Result<Value, Fault> {
     };
     let order = [&lead[..], &rows, &columns].concat();
     let apart = sizes(&order);
-    let y = match call.ty(y).dims() == apart {
-        true => y,
-        false => call.node(Op::Reshape(Reshape { shape: apart }), &[y])?,
-    };
+    let y = in_shape(call, y, apart)?;
     let perm: Vec<usize> =
         equation.result.iter().filter_map(|label| order.iter().position(|o| o == label)).collect();
     let shape = sizes(&equation.result);

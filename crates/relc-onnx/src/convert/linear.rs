@@ -114,7 +114,8 @@ pub(super) fn fully_connected(call: &mut Call) -> Result<ValueId, Fault> {
     call.node(Op::Gemm(Gemm { trans_b, folded_bias: false }), &operands)
 }
 
-fn scale(call: &mut Call, constant: &Const<f32>, factor: f64) -> Result<Const<f32>, Fault> {
+/// A constant times a factor.
+pub(super) fn scale(call: &mut Call, constant: &Const<f32>, factor: f64) -> Result<Const<f32>, Fault> {
     constant.map(&mut call.builder.budget, |v| Ok((f64::from(v) * factor) as f32))
 }
 

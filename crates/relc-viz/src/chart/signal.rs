@@ -91,6 +91,7 @@ impl Chart for Lines<'_> {
         let x = |position: usize| {
             left + ((right - left) as f64 * position as f64 / (length - 1).max(1) as f64).round() as i32
         };
+        let (table, signed) = (self.style.colormap.table(), self.style.colormap.is_signed());
         let top = TEXT as i32;
         for (place, channel) in self.shown.iter().copied().enumerate() {
             let middle = top + row * place as i32 + row / 2;
@@ -110,7 +111,6 @@ impl Chart for Lines<'_> {
                 points.iter().map(place).collect::<Vec<_>>(),
                 FAINT.stroke_width(1),
             ))?;
-            let (table, signed) = (self.style.colormap.table(), self.style.colormap.is_signed());
             for (level, piece) in pieces(&points, self.scale.high, signed) {
                 let color = shade(&table, signed, level).stroke_width(2);
                 area.draw(&PathElement::new(piece.iter().map(place).collect::<Vec<_>>(), color))?;

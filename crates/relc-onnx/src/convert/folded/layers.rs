@@ -5,9 +5,8 @@ use relc_ir::{Dim, Op, TensorType, ValueId};
 
 use super::{Folded, View, aligned, graph_value, in_shape, product, read};
 use crate::call::{Call, Value};
-use crate::constant::Const;
 use crate::convert::einsum;
-use crate::convert::linear::group;
+use crate::convert::linear::{group, scale};
 use crate::convert::window::window;
 use crate::error::Fault;
 use crate::opset::OpSpec;
@@ -184,10 +183,7 @@ fn gemm(call: &mut Call, value: ValueId, mut view: View) -> Result<Value, Fault>
     if turned {
         weight = weight.transpose(&[1, 0], &mut call.builder.budget)?;
     }
-    let scaled = |call: &mut Call, c: &Const<f32>, factor: f64| {
-        c.map(&mut call.builder.budget, |v| Ok((f64::from(v) * factor) as f32))
-    };
-    let weight = scaled(call, &weight, alpha)?;
+    let weight = scale(call, &weight, alpha)?;
     let columns = weight.dims().last().copied().unwrap_or(1);
     let weight = call.new_weight("weight", &weight)?;
     let mut y = call.node(Op::MatMul, &[value, weight])?;
@@ -199,7 +195,7 @@ fn gemm(call: &mut Call, value: ValueId, mut view: View) -> Result<Value, Fault>
                 bias.dims()
             )));
         }
-        let bias = scaled(call, &bias.reshape(vec![columns])?, beta)?;
+        let bias = scale(call, &bias.reshape(vec![columns])?, beta)?;
         let bias = call.new_weight("bias", &bias)?;
         y = call.node(Op::Arithmetic(Arithmetic::Add), &[y, bias])?;
     }

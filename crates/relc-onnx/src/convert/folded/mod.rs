@@ -22,7 +22,7 @@ use crate::sym::Sym;
 use crate::tensor::Constant;
 
 /// Operators that change each element by itself.
-const ELEMENTWISE: [&str; 26] = [
+const ELEMENTWISE: [&str; 25] = [
     "Abs",
     "Cast",
     "Celu",
@@ -48,7 +48,6 @@ const ELEMENTWISE: [&str; 26] = [
     "Sqrt",
     "Tanh",
     "ThresholdedRelu",
-    "If",
 ];
 
 /// Input `i`, if it has a batch.
@@ -273,7 +272,7 @@ pub(crate) fn reshape(
 }
 
 /// A value of the graph in another shape, which keeps the order of a sample's elements.
-fn in_shape(call: &mut Call, value: ValueId, shape: Vec<Dim>) -> Result<ValueId, Fault> {
+pub(super) fn in_shape(call: &mut Call, value: ValueId, shape: Vec<Dim>) -> Result<ValueId, Fault> {
     if call.ty(value).dims() == shape {
         return Ok(value);
     }
