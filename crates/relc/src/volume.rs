@@ -8,7 +8,7 @@ use flate2::read::GzDecoder;
 use ndarray::{ArrayD, ArrayViewD};
 use nifti::volume::ndarray::IntoNdArray;
 use nifti::writer::WriterOptions;
-use nifti::{InMemNiftiVolume, NiftiHeader, NiftiType};
+use nifti::{InMemNiftiVolume, NiftiError, NiftiHeader, NiftiType};
 
 use crate::read::{self, ReadError};
 
@@ -81,6 +81,20 @@ fn malformed(path: &Path, message: impl ToString) -> VolumeError {
     VolumeError::Malformed { path: path.to_path_buf(), message: message.to_string() }
 }
 
+/// What is wrong with a file, of which the crate shows no more than its own structures where reading fails.
+fn unread(path: &Path, error: NiftiError) -> VolumeError {
+    let truncated = match &error {
+        NiftiError::Io(e) => e.kind() == io::ErrorKind::UnexpectedEof,
+        NiftiError::IncompatibleLength(got, expected) => got < expected,
+        _ => false,
+    };
+    match error {
+        _ if truncated => malformed(path, "it ends before its last voxel; the file may be truncated"),
+        NiftiError::Io(e) => malformed(path, e),
+        e => malformed(path, e),
+    }
+}
+
 /// Whether a file's name says that it is packed.
 fn is_packed(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
@@ -94,7 +108,7 @@ fn open(path: &Path) -> Result<Box<dyn Read>, VolumeError> {
 }
 
 fn header(path: &Path, file: &mut dyn Read) -> Result<NiftiHeader, VolumeError> {
-    let header = NiftiHeader::from_reader(file.take(HEADER)).map_err(|e| malformed(path, e))?;
+    let header = NiftiHeader::from_reader(file.take(HEADER)).map_err(|e| unread(path, e))?;
     let kind = header.data_type().map_err(|e| malformed(path, e))?;
     let real = !matches!(
         kind,
@@ -158,7 +172,7 @@ impl Volume {
             ));
         }
         io::copy(&mut file.by_ref().take(between as u64), &mut io::sink()).map_err(|e| malformed(path, e))?;
-        let voxels = InMemNiftiVolume::from_reader(file, &header).map_err(|e| malformed(path, e))?;
+        let voxels = InMemNiftiVolume::from_reader(file, &header).map_err(|e| unread(path, e))?;
         let values: ArrayD<f32> = voxels.into_ndarray().map_err(|e| malformed(path, e))?;
         let values = values.into_shape_clone(got).map_err(|e| malformed(path, e))?;
         if let Some((at, value)) = values.indexed_iter().find(|(_, v)| !v.is_finite()) {
@@ -241,6 +255,7 @@ mod tests {
         for cut in [0, 10, 347, 348, 360, bytes.len() - 1] {
             let error = read(&bytes[..cut]).unwrap_err().to_string();
             assert!(error.contains("v.nii: got no NIfTI-1 file"), "{cut}: {error}");
+            assert!(error.contains("may be truncated"), "{cut}: {error}");
         }
         let mut huge = bytes.clone();
         huge[42..48].copy_from_slice(&[0xff; 6]); // dim[1..4]
