@@ -165,7 +165,12 @@ fn disjointness_is_proven_where_it_is_simple() {
     assert!(unproven("store %a, @y[%t*4]").is_empty());
     assert_eq!(unproven("store %a, @y[%t*3]"), ["y"]);
     assert_eq!(unproven("store %a, @y[0]"), ["y"]);
-    assert_eq!(unproven("store %b, @y[%t] store %b, @y[%t + 4]"), ["y"]);
+    assert_eq!(unproven("store %b, @y[%t] store %b, @y[%t + 3]"), ["y"]);
+    // The next slice of all tasks, and a loop over slices.
+    assert!(unproven("store %b, @y[%t] store %b, @y[%t + 4]").is_empty());
+    assert!(unproven("for %z in 0..4 step 1 { store %b, @y[%t + %z*4] }").is_empty());
+    assert_eq!(unproven("for %z in 0..4 step 1 { store %b, @y[%t + %z*3] }"), ["y"]);
+    assert_eq!(unproven("for %z in 0..4 step 1 { store %a, @y[%t + %z*4] }"), ["y"]);
     assert!(unproven("store %b, @y[%t*8] store %b, @y[%t*8 + 4]").is_empty());
 }
 

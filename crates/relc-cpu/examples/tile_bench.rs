@@ -103,8 +103,8 @@ impl Bench {
     fn new(isa: Isa, layer: Layer, column: Column) -> Result<Option<Bench>, AnyError> {
         let (channels_in, channels_out, kernel, stride, size, _) = layer;
         let spec = ConvSpec::square(channels_in, channels_out, kernel, stride, kernel / 2);
-        let image = [size, size];
-        let [height, width] = spec.output_size(image)?;
+        let image = [1, size, size];
+        let [_, height, width] = spec.output_size(image)?;
         let block = |channels: usize| if channels <= 4 { channels } else { isa.width() };
         let small = |halo| Blocked::new(channels_in, block(channels_in), size, size, halo);
         let deep = |halo| Blocked::new(channels_out, block(channels_out), height, width, halo);

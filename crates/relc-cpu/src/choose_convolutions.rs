@@ -40,7 +40,7 @@ impl ProgramPass for ChooseConvolutions {
 
     fn run(&self, program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramError> {
         // One memory serves all: a step at a time works in it.
-        let scratch = program.add_value([1; 3]);
+        let scratch = program.add_value([1; 4]);
         let mut longest = 0;
         let layouts: std::collections::BTreeMap<ValueId, Option<Blocked>> =
             program.values.iter().map(|(id, value)| (*id, value.layout)).collect();
@@ -78,7 +78,7 @@ impl ProgramPass for ChooseConvolutions {
             let layout = Blocked::new(1, 1, 1, longest, Halo::NONE)
                 .map_err(|source| ProgramError::Layout { step: NAME.into(), source })?;
             *value =
-                relc_program::Value { layout: Some(layout), ..relc_program::Value::new([1, 1, longest]) };
+                relc_program::Value { layout: Some(layout), ..relc_program::Value::new([1, 1, 1, longest]) };
         }
         Ok(())
     }
@@ -87,7 +87,7 @@ impl ProgramPass for ChooseConvolutions {
 /// The form of Winograd's algorithm that is faster and exact enough, or why none is.
 fn form(conv: &ConvOp, from: &Blocked, to: &Blocked) -> Result<Form, String> {
     if !WinogradPlan::supports(&conv.spec) {
-        return Err("its kernel is not 3x3 of stride 1 in one group".into());
+        return Err("its kernel is not 3x3 of stride 1 in each slice, in one group".into());
     }
     let channels = from.channels().min(to.channels());
     if channels < WINOGRAD_CHANNELS {

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::conv::{ConvError, image};
+use crate::conv::ConvError;
 use crate::isa::Isa;
 use crate::stats::Stats;
 use crate::tile::simd::Simd;
 use relc_program::layout::{Blocked, check};
 use relc_program::op::MAX_ADDENDS;
 
-/// A tensor of the same channels, block and image size as the output; its halo may differ.
+/// A tensor of the same image and blocks as the output; its halo may differ.
 #[derive(Clone, Copy, Debug)]
 pub struct Operand<'a> {
     /// Of the layout's length.
@@ -139,17 +139,20 @@ pub fn fits<'a>(output: &Blocked, operands: impl IntoIterator<Item = &'a Blocked
             Err(ConvError::Blocks { what: "an operand", got: operand.block(), expected: output.block() })
         }
         Some(operand) => {
-            Err(ConvError::Image { what: "an operand", got: image(operand), expected: image(output) })
+            Err(ConvError::Image { what: "an operand", got: operand.image(), expected: output.image() })
         }
         None => Ok(()),
     }
 }
 
-/// Which row: of the image (y) and of the blocks.
+/// Which row: of a slice (y) and of the blocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub isa: Isa,
+    /// Among those of all slices.
     pub block: usize,
+    /// Among those of its slice.
+    pub of_slice: usize,
     pub y: usize,
     /// Of a block.
     pub channels: usize,
@@ -267,7 +270,7 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], bes
                 if let Some(factor) = factor {
                     map::<S, 1>(out, [factor.row(row, len)], |out, [factor]| out.mul(factor));
                 }
-                let channels = row.channels.min(beside.channels - row.block * row.channels);
+                let channels = row.channels.min(beside.channels - row.of_slice * row.channels);
                 for (index, addend) in addends.iter().enumerate() {
                     let Some(addend) = addend else { break };
                     if let Some(sums) = beside.sums(index, row) {
@@ -326,7 +329,7 @@ unsafe fn join<S: Simd>(out: &[f32], residual: Option<&[f32]>, joined: &mut [f32
 unsafe fn add_channels<S: Simd>(row: Row, values: &[f32], out: &mut [f32]) {
     const MOST: usize = 16;
     let channels = row.channels.min(MOST);
-    let known = values.get(row.block * channels..).unwrap_or(&[]);
+    let known = values.get(row.of_slice * channels..).unwrap_or(&[]);
     let mut values = [0.0; MOST];
     values.iter_mut().zip(&known[..known.len().min(channels)]).for_each(|(value, known)| *value = *known);
     if S::WIDTH == channels {

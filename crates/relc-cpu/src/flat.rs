@@ -1,7 +1,7 @@
 //! The flat fallback: relevance that no denominator can divide is spread evenly over the valid inputs of its receptive
 //! field. It is rare, so it is plain code, run only for samples that need it.
 
-use relc_ir::op::Window;
+use relc_ir::op::{Window, WindowAxis};
 use relc_program::layout::Blocked;
 
 use crate::stats::Stats;
@@ -46,47 +46,39 @@ impl Flat {
             return Spreading::NONE;
         }
         let mut result = Spreading::NONE;
-        let (height, width) = (self.relevance.height(), self.relevance.width());
-        let size = [self.output.height(), self.output.width()];
-        let inputs = self.output.channels() / self.groups;
-        let mut flat = vec![0.0f64; self.groups * size[0] * size[1]];
-        for group in 0..self.groups {
-            for y in 0..height {
-                for x in 0..width {
-                    let share = shares[(group * height + y) * width + x];
-                    if share == 0.0 {
-                        continue;
-                    }
-                    let taps = |axis: usize, index: usize| -> Vec<usize> {
-                        let axis = self.window.axes.get(axis).map(|window| window.taps(index, size[axis]));
-                        axis.into_iter().flatten().map(|(_, position)| position).collect()
-                    };
-                    let (rows, columns) = (taps(0, y), taps(1, x));
-                    let fan_in = rows.len() * columns.len() * inputs;
-                    if fan_in == 0 {
-                        result.lost += share;
-                        continue;
-                    }
-                    result.spread += share;
-                    for row in &rows {
-                        for column in &columns {
-                            flat[(group * size[0] + row) * size[1] + column] += share / fan_in as f64;
-                        }
-                    }
+        let [_, slices, height, width] = self.relevance.image();
+        let [channels, depth, rows, columns] = self.output.image();
+        let inputs = channels / self.groups;
+        let [along_z, along_y, along_x] = self.window.over_volume();
+        let mut flat = vec![0.0f64; self.groups * depth * rows * columns];
+        for (index, share) in shares.into_iter().enumerate().filter(|(_, share)| *share != 0.0) {
+            let (place, x) = (index / width, index % width);
+            let (place, y) = (place / height, place % height);
+            let (group, z) = (place / slices, place % slices);
+            let taps = |axis: &WindowAxis, at: usize, size: usize| -> Vec<usize> {
+                axis.taps(at, size).map(|(_, position)| position).collect()
+            };
+            let taps = [taps(&along_z, z, depth), taps(&along_y, y, rows), taps(&along_x, x, columns)];
+            let fan_in = taps.iter().map(Vec::len).product::<usize>() * inputs;
+            if fan_in == 0 {
+                result.lost += share;
+                continue;
+            }
+            result.spread += share;
+            let [slices, lines, pixels] = &taps;
+            for (slice, row) in slices.iter().flat_map(|slice| lines.iter().map(move |row| (slice, row))) {
+                for column in pixels {
+                    flat[((group * depth + slice) * rows + row) * columns + column] += share / fan_in as f64;
                 }
             }
         }
-        let v = self.output.block();
-        for channel in 0..self.output.channels() {
-            for y in 0..size[0] {
-                for x in 0..size[1] {
-                    let share = flat[(channel / inputs * size[0] + y) * size[1] + x];
-                    if share != 0.0 {
-                        let share = share as f32;
-                        output[self.output.offset(channel / v, y, x) + channel % v] += share;
-                        result.stats = result.stats.with(Stats::of_value(share));
-                    }
-                }
+        let plane = depth * rows * columns;
+        for (channel, pixel) in (0..channels).flat_map(|c| (0..plane).map(move |pixel| (c, pixel))) {
+            let share = flat[channel / inputs * plane + pixel];
+            if share != 0.0 {
+                let share = share as f32;
+                output[self.output.offset_of(channel * plane + pixel)] += share;
+                result.stats = result.stats.with(Stats::of_value(share));
             }
         }
         result
@@ -94,15 +86,16 @@ impl Flat {
 
     /// For each group and output position, the sum of R over the group's channels where s is 0.
     fn shares(&self, relevance: &[f32], quotient: &[f32]) -> Vec<f64> {
-        let (height, width) = (self.relevance.height(), self.relevance.width());
+        let [channels, depth, height, width] = self.relevance.image();
         let (vr, vs) = (self.relevance.block(), self.quotient.block());
-        let per_group = self.relevance.channels() / self.groups;
-        let mut shares = vec![0.0f64; self.groups * height * width];
-        for channel in 0..self.relevance.channels() {
+        let per_group = channels / self.groups;
+        let mut shares = vec![0.0f64; self.groups * depth * height * width];
+        for (channel, slice) in (0..channels).flat_map(|c| (0..depth).map(move |slice| (c, slice))) {
             for y in 0..height {
-                let (r, s) =
-                    (self.relevance.offset(channel / vr, y, 0), self.quotient.offset(channel / vs, y, 0));
-                let row = (channel / per_group * height + y) * width;
+                let block = |layout: &Blocked, v: usize| slice * layout.slice_blocks() + channel / v;
+                let r = self.relevance.offset(block(&self.relevance, vr), y, 0);
+                let s = self.quotient.offset(block(&self.quotient, vs), y, 0);
+                let row = ((channel / per_group * depth + slice) * height + y) * width;
                 for x in 0..width {
                     let value = relevance[r + x * vr + channel % vr];
                     if value != 0.0 && quotient[s + x * vs + channel % vs] == 0.0 {

@@ -58,7 +58,7 @@ impl Map<'_> {
         let width = self.to.width() * v;
         let block = |(index, out): (usize, &mut [f32])| {
             let first = self.to.offset(index, 0, 0) - index * stride;
-            let channels = self.to.channels().saturating_sub(index * v).min(v);
+            let channels = self.to.channels_of(index);
             for y in 0..self.to.height() {
                 let from = self.from.offset(index, y, 0);
                 let to = first + y * self.to.row_stride();

@@ -2,14 +2,14 @@
 
 use relc_program::layout::Blocked;
 
-/// Copies the interior of `input` to `output`, which has the same channels, height and width. Halos and the channels
+/// Copies the interior of `input` to `output`, which has the same image. Halos and the channels
 /// beyond the last stay what they are.
 pub fn relayout(from: &Blocked, input: &[f32], to: &Blocked, output: &mut [f32]) {
     let (f, t) = (from.block(), to.block());
-    for channel in 0..to.channels() {
+    for (channel, slice) in (0..to.channels()).flat_map(|c| (0..to.depth()).map(move |slice| (c, slice))) {
         for y in 0..to.height() {
-            let read = from.offset(channel / f, y, 0) + channel % f;
-            let write = to.offset(channel / t, y, 0) + channel % t;
+            let read = from.offset(slice * from.slice_blocks() + channel / f, y, 0) + channel % f;
+            let write = to.offset(slice * to.slice_blocks() + channel / t, y, 0) + channel % t;
             let (Some(source), Some(target)) = (input.get(read..), output.get_mut(write..)) else { return };
             let pixels = target.iter_mut().step_by(t).zip(source.iter().step_by(f));
             pixels.take(to.width()).for_each(|(target, source)| *target = *source);
@@ -24,10 +24,11 @@ mod tests {
 
     #[test]
     fn any_block_goes_to_any_other() {
-        let dense: Vec<f32> = (0..5 * 3 * 4).map(|i| i as f32 + 1.0).collect();
+        let image = [5, 2, 3, 4];
+        let dense: Vec<f32> = (0..5 * 2 * 3 * 4).map(|i| i as f32 + 1.0).collect();
         for (f, t) in [(5, 8), (8, 5), (4, 8), (2, 16)] {
-            let from = Blocked::new(5, f, 3, 4, Halo::uniform(1)).unwrap();
-            let to = Blocked::new(5, t, 3, 4, Halo { left: 2, ..Halo::NONE }).unwrap();
+            let from = Blocked::of(image, f, Halo::uniform(1)).unwrap();
+            let to = Blocked::of(image, t, Halo { left: 2, ..Halo::NONE }).unwrap();
             let mut input = vec![0.0; from.len()];
             from.pack(&dense, &mut input).unwrap();
             let mut output = vec![0.0; to.len()];

@@ -60,7 +60,7 @@ impl Stats {
     pub fn weighted(isa: Isa, layout: &Blocked, data: &[f32], weights: &[f32], parallel: bool) -> f64 {
         let v = layout.block();
         let block = |b: usize| -> f64 {
-            let weights = weights.get(b * v..).unwrap_or(&[]);
+            let weights = weights.get(b % layout.slice_blocks() * v..).unwrap_or(&[]);
             let mut sums = [0.0f64; MOST];
             for y in 0..layout.height() {
                 let start = layout.offset(b, y, 0);
@@ -68,7 +68,7 @@ impl Stats {
                 let lanes = if v == isa.width() { lanes_of(isa, row) } else { plain_lanes(row, v) };
                 sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += lane);
             }
-            let channels = v.min(layout.channels() - b * v);
+            let channels = layout.channels_of(b);
             sums.iter().zip(weights).take(channels).map(|(sum, weight)| sum * f64::from(*weight)).sum()
         };
         let blocks: Vec<f64> = if parallel {
@@ -83,7 +83,7 @@ impl Stats {
     pub fn mean_square(layout: &Blocked, data: &[f32], parallel: bool) -> f64 {
         let v = layout.block();
         let block = |b: usize| -> f64 {
-            let channels = v.min(layout.channels() - b * v);
+            let channels = layout.channels_of(b);
             let rows = (0..layout.height()).map(|y| {
                 let start = layout.offset(b, y, 0);
                 data.get(start..start + layout.width() * v).unwrap_or(&[])
@@ -101,7 +101,7 @@ impl Stats {
 
     fn of_block(isa: Isa, layout: &Blocked, data: &[f32], block: usize) -> Stats {
         let v = layout.block();
-        let channels = v.min(layout.channels() - block * v);
+        let channels = layout.channels_of(block);
         let row = |y: usize| {
             let start = layout.offset(block, y, 0);
             data.get(start..start + layout.width() * v).unwrap_or(&[])

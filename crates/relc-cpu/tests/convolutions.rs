@@ -53,9 +53,23 @@ fn plain(
     kernel: usize,
     stride: usize,
     pad: usize,
-    image: [usize; 2],
+    [height, width]: [usize; 2],
 ) -> Case {
-    Case { spec: ConvSpec::square(channels_in, channels_out, kernel, stride, pad), image, extra: 0 }
+    let spec = ConvSpec::square(channels_in, channels_out, kernel, stride, pad);
+    Case { spec, image: [1, height, width], extra: 0 }
+}
+
+/// A kernel of so many slices.
+fn deep(case: Case, [kernel, stride, pad, depth]: [usize; 4]) -> Case {
+    let ConvSpec { kernel: [_, kh, kw], stride: [_, sh, sw], pads: [_, top, left, _, bottom, right], .. } =
+        case.spec;
+    let spec = ConvSpec {
+        kernel: [kernel, kh, kw],
+        stride: [stride, sh, sw],
+        pads: [pad, top, left, pad, bottom, right],
+        ..case.spec
+    };
+    Case { spec, image: [depth, case.image[1], case.image[2]], ..case }
 }
 
 #[test]
@@ -66,6 +80,18 @@ fn layers_of_resnets() {
     check(&plain(32, 64, 1, 2, 0, [14, 14]), Part::Negative);
     check(&plain(48, 80, 1, 1, 0, [7, 7]), Part::Raw);
     check(&plain(96, 100, 1, 1, 0, [1, 1]), Part::Raw);
+}
+
+#[test]
+fn layers_of_networks_over_volumes() {
+    check(&deep(plain(3, 64, 7, 2, 3, [18, 20]), [3, 1, 1, 4]), Part::Raw);
+    check(&deep(plain(20, 40, 3, 1, 1, [7, 9]), [3, 1, 1, 3]), Part::Positive);
+    check(&deep(plain(32, 16, 3, 2, 1, [9, 8]), [3, 2, 1, 5]), Part::Positive);
+    check(&deep(plain(24, 20, 1, 2, 0, [6, 6]), [1, 2, 0, 4]), Part::Negative);
+    // Over slices alone, one slice of a kernel of three, and a whole column of them.
+    check(&deep(plain(45, 16, 1, 1, 0, [7, 7]), [3, 1, 1, 4]), Part::Raw);
+    check(&deep(plain(16, 20, 3, 1, 1, [4, 4]), [3, 1, 1, 1]), Part::Raw);
+    check(&deep(plain(8, 8, 2, 2, 0, [4, 4]), [5, 1, 0, 5]), Part::Raw);
 }
 
 #[test]
@@ -84,8 +110,11 @@ fn groups_of_any_size() {
     {
         let base = ConvSpec::square(groups * group_in, groups * group_out, 3, 1, 1);
         let spec = ConvSpec { groups, ..base };
-        check(&Case { spec, image: [5, 7], extra: 0 }, Part::Raw);
-        check(&Case { spec: ConvSpec { stride: [2, 1], ..spec }, image: [5, 7], extra: 1 }, Part::Negative);
+        check(&Case { spec, image: [1, 5, 7], extra: 0 }, Part::Raw);
+        check(
+            &Case { spec: ConvSpec { stride: [1, 2, 1], ..spec }, image: [2, 5, 7], extra: 1 },
+            Part::Negative,
+        );
     }
 }
 
@@ -93,8 +122,10 @@ fn groups_of_any_size() {
 fn depthwise() {
     for channels in [8, 16, 20, 33] {
         let spec = ConvSpec { groups: channels, ..ConvSpec::square(channels, channels, 3, 1, 1) };
-        check(&Case { spec, image: [9, 17], extra: 0 }, Part::Positive);
-        check(&Case { spec: ConvSpec { stride: [2; 2], ..spec }, image: [9, 17], extra: 2 }, Part::Raw);
+        check(&Case { spec, image: [1, 9, 17], extra: 0 }, Part::Positive);
+        let strided = Case { spec: ConvSpec { stride: [1, 2, 2], ..spec }, image: [1, 9, 17], extra: 2 };
+        check(&strided, Part::Raw);
+        check(&deep(strided, [3, 2, 1, 4]), Part::Raw);
     }
 }
 
@@ -106,34 +137,43 @@ fn strides_beyond_the_kernel_leave_zeros() {
 
 #[test]
 fn pads_of_pointwise_kernels_are_no_pixels() {
-    for pads in [[0, 0, 0, 1], [0, 0, 2, 0], [1, 0, 0, 0], [0, 3, 1, 1]] {
+    let pads =
+        [[0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 2, 0], [0, 1, 0, 0, 0, 0], [0, 0, 3, 0, 1, 1], [1, 0, 0, 2, 0, 0]];
+    for pads in pads {
         let spec = ConvSpec { pads, ..ConvSpec::square(3, 20, 1, 1, 0) };
-        for image in [[1, 1], [4, 4], [3, 7]] {
+        for image in [[1, 1, 1], [1, 4, 4], [2, 3, 7]] {
             check(&Case { spec, image, extra: 0 }, Part::Raw);
         }
     }
 }
 
+/// Kernel, stride, dilation, padding in front and behind, and size of an axis.
+type Axis = (usize, usize, usize, usize, usize, usize);
+
+fn axis() -> impl Strategy<Value = Axis> {
+    (1usize..=4, 1usize..=3, 1usize..=3, 0usize..=3, 0usize..=3, 1usize..=19)
+}
+
 fn cases() -> impl Strategy<Value = Case> {
-    let axis = || (1usize..=4, 1usize..=3, 1usize..=3, 0usize..=3, 0usize..=3, 1usize..=19);
+    let slices = (1usize..=3, 1usize..=2, 1usize..=2, 0usize..=2, 0usize..=2, 1usize..=5);
+    let slices = prop_oneof![Just((1, 1, 1, 0, 0, 1)), slices];
     let channels =
         prop_oneof![(1usize..=40, 1usize..=40, Just(1usize)), (1usize..=6, 1usize..=6, 2usize..=5)];
-    (channels, axis(), axis(), 0usize..=2).prop_map(|((c, m, groups), y, x, extra)| {
-        let image =
-            |(kernel, _, dilation, before, after, size): (usize, usize, usize, usize, usize, usize)| {
-                // At least the kernel, so that there is an output.
-                size.max(((kernel - 1) * dilation + 1).saturating_sub(before + after)).max(1)
-            };
+    (channels, slices, axis(), axis(), 0usize..=2).prop_map(|((c, m, groups), z, y, x, extra)| {
+        // At least the kernel, so that there is an output.
+        let image = |(kernel, _, dilation, before, after, size): Axis| {
+            size.max(((kernel - 1) * dilation + 1).saturating_sub(before + after)).max(1)
+        };
         let spec = ConvSpec {
             channels_in: c * groups,
             channels_out: m * groups,
             groups,
-            kernel: [y.0, x.0],
-            stride: [y.1, x.1],
-            dilation: [y.2, x.2],
-            pads: [y.3, x.3, y.4, x.4],
+            kernel: [z.0, y.0, x.0],
+            stride: [z.1, y.1, x.1],
+            dilation: [z.2, y.2, x.2],
+            pads: [z.3, y.3, x.3, z.4, y.4, x.4],
         };
-        Case { spec, image: [image(y), image(x)], extra }
+        Case { spec, image: [image(z), image(y), image(x)], extra }
     })
 }
 
@@ -148,8 +188,9 @@ proptest! {
 
 #[test]
 fn epilogues_work_on_finished_rows() {
-    let cases =
+    let flat =
         [plain(24, 40, 3, 1, 1, [6, 11]), plain(24, 40, 1, 1, 0, [6, 7]), plain(3, 20, 3, 2, 1, [9, 8])];
+    let cases = flat.into_iter().flat_map(|case| [case, deep(case, [3, 1, 1, 3])]);
     for case in cases {
         for direction in DIRECTIONS {
             for isa in Isa::available() {
@@ -166,13 +207,13 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
     let run = |epilogue, parallel| guarded(&plan, &case.weights(), &dense, Part::Raw, epilogue, parallel);
     let (z, _) = run(Epilogue::None, false);
 
-    let layout = Blocked::new(to[0], plan.2.block(), to[1], to[2], Halo::uniform(2)).unwrap();
+    let layout = Blocked::of(to, plan.2.block(), Halo::uniform(2)).unwrap();
     let other = values(z.len(), 5);
     let mut data = vec![0.0; layout.len()];
     layout.pack(&other, &mut data).unwrap();
     let operand = Operand { data: &data, layout };
     let bias = values(to[0], 6);
-    let channel = |i: usize| bias[i / (to[1] * to[2])];
+    let channel = |i: usize| bias[i / (to[1] * to[2] * to[3])];
     let expect = |epilogue, expected: &dyn Fn(usize) -> f32| {
         for parallel in [false, true] {
             let (got, intact) = run(epilogue, parallel);
@@ -207,8 +248,9 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
 /// steps would give one after the other, to the bit, on any number of threads.
 #[test]
 fn what_is_left_besides_is_what_steps_of_their_own_give() {
-    let cases =
+    let flat =
         [plain(24, 40, 3, 1, 1, [6, 11]), plain(24, 40, 1, 1, 0, [6, 7]), plain(3, 20, 3, 2, 1, [9, 8])];
+    let cases = flat.into_iter().flat_map(|case| [case, deep(case, [3, 1, 1, 3])]);
     for case in cases {
         for direction in DIRECTIONS {
             for isa in Isa::available() {
@@ -242,7 +284,7 @@ fn check_beside(case: &Case, direction: Direction, isa: Isa, parallel: bool) {
         layout.unpack(data, &mut dense).unwrap();
         dense
     };
-    let layout = Blocked::new(to[0], output.block(), to[1], to[2], Halo::uniform(2)).unwrap();
+    let layout = Blocked::of(to, output.block(), Halo::uniform(2)).unwrap();
     let other = values(layout.dense_len(), 5);
     let mut data = vec![0.0; layout.len()];
     layout.pack(&other, &mut data).unwrap();

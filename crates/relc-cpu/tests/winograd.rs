@@ -92,7 +92,24 @@ fn check(case: &Case) {
 }
 
 fn case(channels_in: usize, channels_out: usize, pads: [usize; 4], image: [usize; 2], extra: usize) -> Case {
-    Case { spec: ConvSpec { pads, ..ConvSpec::square(channels_in, channels_out, 3, 1, 1) }, image, extra }
+    deep([channels_in, channels_out], [1, 1, 0, 1], pads, image, extra)
+}
+
+/// A kernel of so many slices with stride and padding from slice to slice, over an image of so many.
+fn deep(
+    [channels_in, channels_out]: [usize; 2],
+    [kernel, stride, pad, depth]: [usize; 4],
+    [top, left, bottom, right]: [usize; 4],
+    [height, width]: [usize; 2],
+    extra: usize,
+) -> Case {
+    let spec = ConvSpec {
+        kernel: [kernel, 3, 3],
+        stride: [stride, 1, 1],
+        pads: [pad, top, left, pad, bottom, right],
+        ..ConvSpec::square(channels_in, channels_out, 3, 1, 1)
+    };
+    Case { spec, image: [depth, height, width], extra }
 }
 
 #[test]
@@ -103,6 +120,15 @@ fn layers_of_resnets() {
     check(&case(256, 32, [1; 4], [7, 7], 0));
 }
 
+#[test]
+fn layers_of_networks_over_volumes() {
+    check(&deep([64, 32], [3, 1, 1, 4], [1; 4], [14, 15], 0));
+    check(&deep([40, 32], [3, 2, 1, 5], [1; 4], [8, 9], 1));
+    check(&deep([32, 48], [3, 1, 1, 1], [1; 4], [7, 7], 0));
+    // No output slice meets the second slice of the input, nor the other way round.
+    check(&deep([32, 32], [1, 2, 0, 3], [1; 4], [6, 6], 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -111,9 +137,12 @@ proptest! {
         (c, m) in (1usize..=40, 1usize..=40),
         pads in prop::array::uniform4(0usize..=3),
         image in prop::array::uniform2(3usize..=21),
+        (kernel, stride, pad) in (1usize..=3, 1usize..=2, 0usize..=1),
+        depth in 1usize..=3,
         extra in 0usize..=2,
     ) {
-        check(&case(c, m, pads, image, extra));
+        let depth = depth.max(kernel.saturating_sub(2 * pad));
+        check(&deep([c, m], [kernel, stride, pad, depth], pads, image, extra));
     }
 }
 
@@ -136,12 +165,15 @@ fn errors_over_many_channels_are_those_of_a_plain_sum() {
 /// and sharp borders.
 #[test]
 fn repaired_sums_are_exact_to_a_fraction_of_themselves() {
-    for (channels, image) in [(32, [28, 28]), (64, [14, 17]), (40, [7, 7])] {
-        let case = case(channels, 48, [1; 4], image, 0);
-        let pixels = image[0] * image[1];
+    let slices = [[1, 1, 0, 1], [1, 1, 0, 1], [1, 1, 0, 1], [3, 1, 1, 3]];
+    for ((channels, image), slices) in
+        [(32, [28, 28]), (64, [14, 17]), (40, [7, 7]), (32, [12, 13])].into_iter().zip(slices)
+    {
+        let case = deep([channels, 48], slices, [1; 4], image, 0);
+        let (plane, pixels) = (image[0] * image[1], slices[3] * image[0] * image[1]);
         for (seed, decades, sign) in [(3, 0, 1.0), (4, 3, 1.0), (5, 7, 1.0), (5, 7, -1.0)] {
             let noise = values(channels * pixels, seed);
-            let lit = |i: usize| (i % pixels / image[1]).is_multiple_of(5) || i % pixels % image[1] > 8;
+            let lit = |i: usize| (i % plane / image[1]).is_multiple_of(5) || i % plane % image[1] > 8;
             let size = |i: usize| 10f32.powi(-(((i % pixels) * 7 + i / pixels) as i32 % (decades + 1)));
             let dense: Vec<f32> = (0..noise.len())
                 .map(|i| if lit(i) { sign * noise[i].max(0.0) * size(i) } else { 0.0 })

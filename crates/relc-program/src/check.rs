@@ -3,10 +3,9 @@
 use relc_ir::op::Window;
 
 use crate::conv::Direction;
+use crate::layout::Image;
 use crate::op::{ConvOp, Epilogue, MAX_ADDENDS, QuotientStabiliser, Quotients, StepOp};
 use crate::program::{Program, Step};
-
-type Image = [usize; 3];
 
 /// Checks how many operands a step has, and their images and lengths.
 ///
@@ -14,7 +13,7 @@ type Image = [usize; 3];
 /// What was got and what is expected.
 pub(crate) fn operands(program: &Program, step: &Step) -> Result<(), String> {
     let images = |ids: &[crate::program::ValueId]| -> Vec<Image> {
-        ids.iter().map(|id| program.image(*id).unwrap_or([0; 3])).collect()
+        ids.iter().map(|id| program.image(*id).unwrap_or([0; 4])).collect()
     };
     let reads = images(&step.reads);
     let writes = images(&step.writes[..step.writes.len() - usize::from(step.scratch().is_some())]);
@@ -24,7 +23,9 @@ pub(crate) fn operands(program: &Program, step: &Step) -> Result<(), String> {
         .map(|name| program.constants.get(name).and_then(|c| c.len()).unwrap_or(0))
         .collect();
     let got = Operands { reads: &reads, writes: &writes, constants: &lengths };
-    let channels = writes.first().map_or(0, |[c, ..]| *c);
+    let [channels, depth, ..] = writes.first().copied().unwrap_or([0; 4]);
+    // One pixel for all of a slice.
+    let pixel = [channels, depth, 1, 1];
     match &step.op {
         StepOp::Conv(conv) => convolution(conv, &got),
         StepOp::MaxPool(pool) => got.count(1, 0, 1).and_then(|()| pooled(&pool.window, reads[0], writes[0])),
@@ -47,7 +48,6 @@ pub(crate) fn operands(program: &Program, step: &Step) -> Result<(), String> {
         }
         StepOp::Binary { .. } => {
             got.count(2, 0, 1)?;
-            let pixel = [channels, 1, 1];
             reads
                 .iter()
                 .filter(|image| **image != pixel)
@@ -73,7 +73,7 @@ pub(crate) fn operands(program: &Program, step: &Step) -> Result<(), String> {
                 return Err("got an addend without a factor, expected both".into());
             }
             got.count(1 + usize::from(*product) + usize::from(*addend), 0, 1)?;
-            same("what is broadcast", reads[0], [channels, 1, 1])?;
+            same("what is broadcast", reads[0], pixel)?;
             reads[1..].iter().try_for_each(|image| same("an operand", *image, writes[0]))
         }
         StepOp::SplitRatio => {
@@ -87,7 +87,7 @@ pub(crate) fn operands(program: &Program, step: &Step) -> Result<(), String> {
         StepOp::Quotients(quotients) => divided(quotients, &got),
         StepOp::Stabilise { .. } => {
             got.count(1, 0, 1)?;
-            same("its output", writes[0], [1; 3])
+            same("its output", writes[0], [1; 4])
         }
         StepOp::Derivative(_) => {
             got.count(2, 0, 1)?;
@@ -121,7 +121,7 @@ pub(crate) fn operands(program: &Program, step: &Step) -> Result<(), String> {
             {
                 return Err(format!("got {} groups, expected a divisor of the channels", flat.groups));
             }
-            pooled_plane(&flat.window, writes[0], reads[0])
+            fields(&flat.window, writes[0], reads[0])
         }
         StepOp::Raise { .. } => got.count(0, 0, 0),
         StepOp::Tally(_) => got.count(1, 0, 0),
@@ -171,26 +171,29 @@ fn same(what: &str, got: Image, expected: Image) -> Result<(), String> {
     if got == expected {
         Ok(())
     } else {
-        Err(format!("{what}: got [C,H,W] = {got:?}, expected {expected:?}"))
+        Err(format!("{what}: got [C,D,H,W] = {got:?}, expected {expected:?}"))
     }
 }
 
 /// The windows of a pool over an image.
-fn windows(window: &Window, size: [usize; 2]) -> Result<[usize; 2], String> {
-    let [rows, columns] = *window.axes.as_slice() else {
-        return Err(format!("got a window of {} axes, expected 2", window.rank()));
-    };
-    Ok([rows.pooled_size(size[0], window.ceil)?, columns.pooled_size(size[1], window.ceil)?])
+fn windows(window: &Window, [c, d, h, w]: Image) -> Result<Image, String> {
+    let [slices, rows, columns] = window.over_volume();
+    Ok([
+        c,
+        slices.pooled_size(d, window.ceil)?,
+        rows.pooled_size(h, window.ceil)?,
+        columns.pooled_size(w, window.ceil)?,
+    ])
 }
 
-fn pooled(window: &Window, [c, h, w]: Image, got: Image) -> Result<(), String> {
-    let [h, w] = windows(window, [h, w])?;
-    same("what a pool makes", got, [c, h, w])
+fn pooled(window: &Window, image: Image, got: Image) -> Result<(), String> {
+    same("what a pool makes", got, windows(window, image)?)
 }
 
-fn pooled_plane(window: &Window, [_, h, w]: Image, [c, oh, ow]: Image) -> Result<(), String> {
-    let [h, w] = windows(window, [h, w])?;
-    same("the windows", [c, oh, ow], [c, h, w])
+/// What each of the receptive fields of a layer over `image` has; of any number of channels.
+fn fields(window: &Window, image: Image, got: Image) -> Result<(), String> {
+    let [_, d, h, w] = windows(window, image)?;
+    same("the windows", got, [got[0], d, h, w])
 }
 
 fn convolution(conv: &ConvOp, got: &Operands<'_>) -> Result<(), String> {
@@ -214,9 +217,10 @@ fn convolution(conv: &ConvOp, got: &Operands<'_>) -> Result<(), String> {
         Direction::Forward => (got.reads[0], got.writes[0]),
         Direction::Transposed => (got.writes[0], got.reads[0]),
     };
-    let [h, w] = spec.output_size([x[1], x[2]]).map_err(|e| e.to_string())?;
-    same("the convolution's input", x, [spec.channels_in, x[1], x[2]])?;
-    same("the convolution's output", y, [spec.channels_out, h, w])?;
+    let [_, d, h, w] = x;
+    same("the convolution's input", x, [spec.channels_in, d, h, w])?;
+    let [d, h, w] = spec.output_size([d, h, w]).map_err(|e| e.to_string())?;
+    same("the convolution's output", y, [spec.channels_out, d, h, w])?;
     let others = got.reads[1..].iter().chain(&got.writes[1..]);
     others.into_iter().try_for_each(|image| same("an operand", *image, got.writes[0]))?;
     let mut expected = Vec::new();
@@ -242,7 +246,7 @@ fn divided(quotients: &Quotients, got: &Operands<'_>) -> Result<(), String> {
     let r = got.reads[0];
     let eps = 1 + usize::from(quotients.output);
     for (at, image) in got.reads.iter().enumerate() {
-        same("an operand", *image, if given && at == eps { [1; 3] } else { r })?;
+        same("an operand", *image, if given && at == eps { [1; 4] } else { r })?;
     }
     got.writes.iter().try_for_each(|image| same("an output", *image, r))?;
     let mut expected = Vec::new();

@@ -30,14 +30,15 @@ pub enum SpecError {
     KernelTooLarge {
         /// The convolution.
         spec: ConvSpec,
-        /// H, W.
-        image: [usize; 2],
+        /// D, H, W.
+        image: [usize; 3],
     },
 }
 
-/// A two-dimensional convolution `f32[C,H,W] -> f32[M,OH,OW]` with weights `f32[M,C/groups,kH,kW]`.
+/// A convolution `f32[C,D,H,W] -> f32[M,OD,OH,OW]` with weights `f32[M,C/groups,kD,kH,kW]`.
 ///
-/// A product with a matrix `f32[M,C]` is the convolution of 1x1 images.
+/// Pictures have one slice, signals one slice of one row. A product with a matrix `f32[M,C]` is the convolution of images of
+/// one pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvSpec {
     /// C.
@@ -46,14 +47,14 @@ pub struct ConvSpec {
     pub channels_out: usize,
     /// Groups; divides both.
     pub groups: usize,
-    /// kH, kW.
-    pub kernel: [usize; 2],
-    /// Vertical, horizontal.
-    pub stride: [usize; 2],
-    /// Vertical, horizontal.
-    pub dilation: [usize; 2],
-    /// Zeros at top, left, bottom, right, as in ONNX.
-    pub pads: [usize; 4],
+    /// kD, kH, kW.
+    pub kernel: [usize; 3],
+    /// From slice to slice, vertical, horizontal.
+    pub stride: [usize; 3],
+    /// From slice to slice, vertical, horizontal.
+    pub dilation: [usize; 3],
+    /// Zeros at front, top, left, back, bottom, right, as in ONNX.
+    pub pads: [usize; 6],
 }
 
 impl fmt::Display for ConvSpec {
@@ -68,7 +69,7 @@ impl fmt::Display for ConvSpec {
 }
 
 impl ConvSpec {
-    /// A square kernel with stride, and padding on all sides; one group, no dilation.
+    /// A square kernel over one slice with stride, and padding on all sides; one group, no dilation.
     pub fn square(
         channels_in: usize,
         channels_out: usize,
@@ -80,10 +81,10 @@ impl ConvSpec {
             channels_in,
             channels_out,
             groups: 1,
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            dilation: [1; 2],
-            pads: [pad; 4],
+            kernel: [1, kernel, kernel],
+            stride: [1, stride, stride],
+            dilation: [1; 3],
+            pads: [0, pad, pad, 0, pad, pad],
         }
     }
 
@@ -111,24 +112,29 @@ impl ConvSpec {
         Ok(())
     }
 
-    /// Elements of the weights `f32[M,C/groups,kH,kW]`; none if that overflows.
+    /// Kernel positions, `kD kH kW`; none if that overflows.
+    pub fn positions(&self) -> Option<usize> {
+        self.kernel.iter().try_fold(1usize, |n, size| n.checked_mul(*size))
+    }
+
+    /// Elements of the weights `f32[M,C/groups,kD,kH,kW]`; none if that overflows.
     pub fn weights_len(&self) -> Option<usize> {
-        let taps = self.kernel[0].checked_mul(self.kernel[1])?;
+        let taps = self.positions()?;
         self.channels_out.checked_mul(self.channels_in / self.groups)?.checked_mul(taps)
     }
 
-    /// OH, OW for an image of H, W.
+    /// OD, OH, OW for an image of D, H, W.
     ///
     /// # Errors
     /// If the spec is invalid, or the kernel is larger than the padded image.
-    pub fn output_size(&self, image: [usize; 2]) -> Result<[usize; 2], SpecError> {
+    pub fn output_size(&self, image: [usize; 3]) -> Result<[usize; 3], SpecError> {
         self.validate()?;
-        let mut size = [0; 2];
-        for axis in 0..2 {
+        let mut size = [0; 3];
+        for axis in 0..3 {
             if image[axis] == 0 || image[axis] > MAX_SIZE {
                 return Err(SpecError::Size { spec: *self, max: MAX_SIZE });
             }
-            let padded = image[axis] + self.pads[axis] + self.pads[axis + 2];
+            let padded = image[axis] + self.pads[axis] + self.pads[axis + 3];
             let reach = (self.kernel[axis] - 1) * self.dilation[axis];
             let room =
                 padded.checked_sub(reach + 1).ok_or(SpecError::KernelTooLarge { spec: *self, image })?;
@@ -141,42 +147,43 @@ impl ConvSpec {
     ///
     /// # Errors
     /// As of [`ConvSpec::output_size`].
-    pub fn flops(&self, image: [usize; 2]) -> Result<f64, SpecError> {
-        let [height, width] = self.output_size(image)?;
-        let per_output = self.channels_in / self.groups * self.kernel[0] * self.kernel[1];
-        Ok(2.0 * (self.channels_out * height * width) as f64 * per_output as f64)
+    pub fn flops(&self, image: [usize; 3]) -> Result<f64, SpecError> {
+        let sizes = self.output_size(image)?.into_iter().chain(self.kernel).map(|size| size as f64);
+        let products = (self.channels_out * (self.channels_in / self.groups)) as f64;
+        Ok(2.0 * products * sizes.product::<f64>())
     }
 
-    /// The halo that the forward convolution reads around its image of H, W.
+    /// The halo that the forward convolution reads around each slice of its image of D, H, W.
     ///
     /// # Errors
     /// As of [`ConvSpec::output_size`].
-    pub fn forward_halo(&self, image: [usize; 2]) -> Result<Halo, SpecError> {
+    pub fn forward_halo(&self, image: [usize; 3]) -> Result<Halo, SpecError> {
         self.halo(Direction::Forward, image)
     }
 
-    /// The halo that the transposed convolution reads around its input `f32[M,OH,OW]`, where `image` is the
-    /// H, W of its output.
+    /// The halo that the transposed convolution reads around each slice of its input `f32[M,OD,OH,OW]`, where `image` is
+    /// the D, H, W of its output.
     ///
     /// # Errors
     /// As of [`ConvSpec::output_size`].
-    pub fn transposed_halo(&self, image: [usize; 2]) -> Result<Halo, SpecError> {
+    pub fn transposed_halo(&self, image: [usize; 3]) -> Result<Halo, SpecError> {
         self.halo(Direction::Transposed, image)
     }
 
-    fn halo(&self, direction: Direction, image: [usize; 2]) -> Result<Halo, SpecError> {
-        let [rows, columns] = self.axes(direction, image)?;
+    fn halo(&self, direction: Direction, image: [usize; 3]) -> Result<Halo, SpecError> {
+        let [_, rows, columns] = self.axes(direction, image)?;
         let ([top, bottom], [left, right]) = (rows.halo(), columns.halo());
         Ok(Halo { top, left, bottom, right })
     }
 
-    /// The vertical and the horizontal axis of a convolution whose forward input is an image of H, W.
+    /// The axis from slice to slice, the vertical and the horizontal one of a convolution whose forward input is an image
+    /// of D, H, W.
     ///
     /// # Errors
     /// As of [`ConvSpec::output_size`].
-    pub fn axes(&self, direction: Direction, image: [usize; 2]) -> Result<[Axis; 2], SpecError> {
+    pub fn axes(&self, direction: Direction, image: [usize; 3]) -> Result<[Axis; 3], SpecError> {
         let size = self.output_size(image)?;
-        Ok([0, 1].map(|axis| match direction {
+        Ok([0, 1, 2].map(|axis| match direction {
             Direction::Forward => self.forward_axis(axis, image[axis], size[axis]),
             Direction::Transposed => self.transposed_axis(axis, image[axis], size[axis]),
         }))
@@ -285,22 +292,22 @@ mod tests {
     #[test]
     fn sizes_and_halos_of_resnet_layers() {
         let stem = ConvSpec::square(3, 64, 7, 2, 3);
-        assert_eq!(stem.output_size([224, 224]).unwrap(), [112, 112]);
-        assert_eq!(stem.forward_halo([224, 224]).unwrap(), Halo { top: 3, left: 3, bottom: 2, right: 2 });
+        assert_eq!(stem.output_size([1, 224, 224]).unwrap(), [1, 112, 112]);
+        assert_eq!(stem.forward_halo([1, 224, 224]).unwrap(), Halo { top: 3, left: 3, bottom: 2, right: 2 });
         let reach = Halo { top: 1, left: 1, bottom: 2, right: 2 };
-        assert_eq!(stem.transposed_halo([224, 224]).unwrap(), reach);
-        assert_eq!(ConvSpec::square(8, 8, 3, 1, 1).transposed_halo([5, 9]).unwrap(), Halo::uniform(1));
-        assert_eq!(ConvSpec::square(8, 8, 1, 2, 0).forward_halo([7, 8]).unwrap(), Halo::NONE);
+        assert_eq!(stem.transposed_halo([1, 224, 224]).unwrap(), reach);
+        assert_eq!(ConvSpec::square(8, 8, 3, 1, 1).transposed_halo([1, 5, 9]).unwrap(), Halo::uniform(1));
+        assert_eq!(ConvSpec::square(8, 8, 1, 2, 0).forward_halo([1, 7, 8]).unwrap(), Halo::NONE);
     }
 
     #[test]
     fn absurd_specs_are_refused() {
         let spec = ConvSpec::square(8, 8, 3, 1, 1);
         assert!(matches!(ConvSpec { groups: 3, ..spec }.validate(), Err(SpecError::Groups { .. })));
-        assert!(matches!(ConvSpec { stride: [0, 1], ..spec }.validate(), Err(SpecError::Size { .. })));
-        assert!(matches!(ConvSpec { pads: [usize::MAX; 4], ..spec }.validate(), Err(SpecError::Size { .. })));
+        assert!(matches!(ConvSpec { stride: [1, 0, 1], ..spec }.validate(), Err(SpecError::Size { .. })));
+        assert!(matches!(ConvSpec { pads: [usize::MAX; 6], ..spec }.validate(), Err(SpecError::Size { .. })));
         assert!(matches!(
-            ConvSpec { kernel: [9, 1], ..spec }.output_size([4, 4]),
+            ConvSpec { kernel: [1, 9, 1], ..spec }.output_size([1, 4, 4]),
             Err(SpecError::KernelTooLarge { .. })
         ));
     }

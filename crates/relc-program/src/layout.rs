@@ -1,6 +1,10 @@
-//! Blocked tensors of one sample: `f32[ceil(C/V)][top + H + bottom][left + W + right][V]`.
+//! Blocked tensors of one sample: `f32[D][ceil(C/V)][top + H + bottom][left + W + right][V]`.
 
-/// Rows and columns around the image, per side.
+/// Channels, slices, rows and columns of a value of one sample, `[C,D,H,W]`: one slice of a picture, one slice of one row of
+/// a signal, one pixel of a vector.
+pub type Image = [usize; 4];
+
+/// Rows and columns around each slice of the image, per side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Halo {
     /// Rows above.
@@ -43,29 +47,18 @@ impl Halo {
 #[non_exhaustive]
 pub enum LayoutError {
     /// A size of 0.
-    #[error("layout [{channels}, {height}, {width}] in blocks of {block}: expected sizes of at least 1")]
+    #[error("layout {image:?} in blocks of {block}: expected sizes of at least 1")]
     Empty {
-        /// Channels.
-        channels: usize,
-        /// Rows.
-        height: usize,
-        /// Columns.
-        width: usize,
+        /// C, D, H, W.
+        image: Image,
         /// Channels of a block.
         block: usize,
     },
     /// More elements than offsets can say.
-    #[error(
-        "layout [{channels}, {height}, {width}]: more than {} elements with its halo; use smaller images",
-        Blocked::MAX_LEN
-    )]
+    #[error("layout {image:?}: more than {} elements with its halo; use smaller images", Blocked::MAX_LEN)]
     TooLarge {
-        /// Channels.
-        channels: usize,
-        /// Rows.
-        height: usize,
-        /// Columns.
-        width: usize,
+        /// C, D, H, W.
+        image: Image,
     },
     /// A slice of another length.
     #[error("{what}: got {got} elements, expected {expected}")]
@@ -79,14 +72,16 @@ pub enum LayoutError {
     },
 }
 
-/// The layout of a tensor `f32[C,H,W]`: channels in blocks of V, the vectors of a block's pixels side by
-/// side, and a halo around the image.
+/// The layout of a tensor `f32[C,D,H,W]`: channels in blocks of V, the vectors of a block's pixels side by side, and a
+/// halo around each slice. The blocks of a slice are behind those of the slice before, so that what works block by block
+/// need not know of slices.
 ///
 /// **Invariant:** channels of the last block beyond C, and the halo, hold zeros wherever a kernel reads them.
 /// Kernels write the interior only; whoever owns the buffer zeroes the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Blocked {
     channels: usize,
+    depth: usize,
     block: usize,
     height: usize,
     width: usize,
@@ -98,7 +93,7 @@ impl Blocked {
     /// The greatest number of elements: offsets are u32.
     pub const MAX_LEN: usize = u32::MAX as usize;
 
-    /// The layout of `channels` channels of `height` by `width` pixels, in blocks of `block` channels.
+    /// The layout of an image of one slice, `f32[C,H,W]`, in blocks of `block` channels.
     ///
     /// `block` is the vector width V for all but images of a few channels: those may have `block == channels`
     /// ("narrow"), so that no element is padding.
@@ -112,25 +107,46 @@ impl Blocked {
         width: usize,
         halo: Halo,
     ) -> Result<Blocked, LayoutError> {
-        if channels == 0 || block == 0 || height == 0 || width == 0 {
-            return Err(LayoutError::Empty { channels, height, width, block });
+        Blocked::of([channels, 1, height, width], block, halo)
+    }
+
+    /// The layout of an image, in blocks of `block` channels.
+    ///
+    /// # Errors
+    /// As of [`Blocked::new`].
+    pub fn of(image: Image, block: usize, halo: Halo) -> Result<Blocked, LayoutError> {
+        let [channels, depth, height, width] = image;
+        if image.contains(&0) || block == 0 {
+            return Err(LayoutError::Empty { image, block });
         }
         let side = |inner: usize, before: usize, after: usize| inner.checked_add(before)?.checked_add(after);
         let len = || {
             let rows = side(height, halo.top, halo.bottom)?;
             let columns = side(width, halo.left, halo.right)?;
-            let pixels = rows.checked_mul(columns)?;
+            let pixels = rows.checked_mul(columns)?.checked_mul(depth)?;
             channels.div_ceil(block).checked_mul(block)?.checked_mul(pixels)
         };
         match len() {
-            Some(len) if len <= Blocked::MAX_LEN => Ok(Blocked { channels, block, height, width, halo, len }),
-            _ => Err(LayoutError::TooLarge { channels, height, width }),
+            Some(len) if len <= Blocked::MAX_LEN => {
+                Ok(Blocked { channels, depth, block, height, width, halo, len })
+            }
+            _ => Err(LayoutError::TooLarge { image }),
         }
+    }
+
+    /// C, D, H, W.
+    pub fn image(&self) -> Image {
+        [self.channels, self.depth, self.height, self.width]
     }
 
     /// C.
     pub fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// D.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// V: channels of a block.
@@ -153,9 +169,19 @@ impl Blocked {
         self.halo
     }
 
-    /// Blocks: `ceil(C/V)`.
-    pub fn blocks(&self) -> usize {
+    /// Blocks of a slice: `ceil(C/V)`.
+    pub fn slice_blocks(&self) -> usize {
         self.channels.div_ceil(self.block)
+    }
+
+    /// Blocks of all slices: `D ceil(C/V)`. Block `b` has the channels of block `b % slice_blocks()` of a slice.
+    pub fn blocks(&self) -> usize {
+        self.depth * self.slice_blocks()
+    }
+
+    /// How many channels a block has; fewer than V in the last of a slice.
+    pub fn channels_of(&self, block: usize) -> usize {
+        self.block.min(self.channels - block % self.slice_blocks() * self.block)
     }
 
     /// Elements from a pixel to the one below it.
@@ -166,6 +192,11 @@ impl Blocked {
     /// Elements from a block to the next.
     pub fn block_stride(&self) -> usize {
         (self.halo.top + self.height + self.halo.bottom) * self.row_stride()
+    }
+
+    /// Elements from a slice to the next.
+    pub fn slice_stride(&self) -> usize {
+        self.slice_blocks() * self.block_stride()
     }
 
     /// Elements of a sample, with the halo.
@@ -183,17 +214,27 @@ impl Blocked {
             + (self.halo.left + x) * self.block
     }
 
-    /// Elements of `f32[C,H,W]`.
-    pub fn dense_len(&self) -> usize {
-        self.channels * self.height * self.width
+    /// Where an element of the dense `f32[C,D,H,W]` lies.
+    pub fn offset_of(&self, index: usize) -> usize {
+        let (row, x) = (index / self.width, index % self.width);
+        let (plane, y) = (row / self.height, row % self.height);
+        self.plane_offset(plane, y) + x * self.block
     }
 
-    /// Whether both have the same channels, block and image size; halos may differ.
+    /// The offset of a row of a plane, which are counted as in the dense `f32[C,D,H,W]`: `c D + d`.
+    fn plane_offset(&self, plane: usize, y: usize) -> usize {
+        let (channel, slice) = (plane / self.depth, plane % self.depth);
+        self.offset(slice * self.slice_blocks() + channel / self.block, y, 0) + channel % self.block
+    }
+
+    /// Elements of `f32[C,D,H,W]`.
+    pub fn dense_len(&self) -> usize {
+        self.channels * self.depth * self.height * self.width
+    }
+
+    /// Whether both have the same image and blocks; halos may differ.
     pub fn same_image(&self, other: &Blocked) -> bool {
-        self.channels == other.channels
-            && self.block == other.block
-            && self.height == other.height
-            && self.width == other.width
+        self.image() == other.image() && self.block == other.block
     }
 
     /// The same elements seen as an image of `factor` times the width and a `factor`-th of the height, if
@@ -208,16 +249,14 @@ impl Blocked {
     /// Copies a dense tensor into the layout; halo and padding channels become zero.
     ///
     /// # Errors
-    /// If `dense` is not `f32[C,H,W]` or `blocked` is not of [`Blocked::len`].
+    /// If `dense` is not `f32[C,D,H,W]` or `blocked` is not of [`Blocked::len`].
     pub fn pack(&self, dense: &[f32], blocked: &mut [f32]) -> Result<(), LayoutError> {
         check("dense tensor", dense.len(), self.dense_len())?;
         check("blocked tensor", blocked.len(), self.len)?;
         blocked.fill(0.0);
-        for (channel, plane) in dense.chunks_exact(self.height * self.width).enumerate() {
-            let lane = channel % self.block;
+        for (index, plane) in dense.chunks_exact(self.height * self.width).enumerate() {
             for (y, row) in plane.chunks_exact(self.width).enumerate() {
-                let start = self.offset(channel / self.block, y, 0) + lane;
-                let targets = blocked[start..].iter_mut().step_by(self.block);
+                let targets = blocked[self.plane_offset(index, y)..].iter_mut().step_by(self.block);
                 targets.zip(row).for_each(|(target, &value)| *target = value);
             }
         }
@@ -231,11 +270,9 @@ impl Blocked {
     pub fn unpack(&self, blocked: &[f32], dense: &mut [f32]) -> Result<(), LayoutError> {
         check("dense tensor", dense.len(), self.dense_len())?;
         check("blocked tensor", blocked.len(), self.len)?;
-        for (channel, plane) in dense.chunks_exact_mut(self.height * self.width).enumerate() {
-            let lane = channel % self.block;
+        for (index, plane) in dense.chunks_exact_mut(self.height * self.width).enumerate() {
             for (y, row) in plane.chunks_exact_mut(self.width).enumerate() {
-                let start = self.offset(channel / self.block, y, 0) + lane;
-                let sources = blocked[start..].iter().step_by(self.block);
+                let sources = blocked[self.plane_offset(index, y)..].iter().step_by(self.block);
                 row.iter_mut().zip(sources).for_each(|(target, &value)| *target = value);
             }
         }
@@ -265,10 +302,20 @@ mod tests {
     }
 
     #[test]
+    fn slices_lie_one_behind_the_other() {
+        let layout = Blocked::of([20, 3, 5, 7], 16, Halo::uniform(1)).unwrap();
+        assert_eq!((layout.slice_blocks(), layout.blocks(), layout.slice_stride()), (2, 6, 2 * 7 * 9 * 16));
+        // Channel 17 of slice 2 at the first pixel: the second block of its slice.
+        let first = layout.offset(2 * 2 + 1, 0, 0) + 1;
+        assert_eq!(layout.offset_of((17 * 3 + 2) * 5 * 7), first);
+        assert_eq!([3, 4, 5].map(|block| layout.channels_of(block)), [4, 16, 4]);
+    }
+
+    #[test]
     fn unpack_inverts_pack_and_the_rest_is_zero() {
-        for (channels, block) in [(20, 8), (3, 3), (16, 16), (1, 8)] {
-            let layout =
-                Blocked::new(channels, block, 5, 7, Halo { top: 1, left: 0, bottom: 2, right: 1 }).unwrap();
+        let halo = Halo { top: 1, left: 0, bottom: 2, right: 1 };
+        for (channels, depth, block) in [(20, 1, 8), (3, 1, 3), (16, 2, 16), (1, 3, 8), (20, 3, 8)] {
+            let layout = Blocked::of([channels, depth, 5, 7], block, halo).unwrap();
             let dense: Vec<f32> = (0..layout.dense_len()).map(|i| i as f32 + 1.0).collect();
             let mut blocked = vec![f32::NAN; layout.len()];
             layout.pack(&dense, &mut blocked).unwrap();
@@ -276,6 +323,7 @@ mod tests {
             let mut back = vec![0.0; dense.len()];
             layout.unpack(&blocked, &mut back).unwrap();
             assert_eq!(back, dense);
+            assert!(dense.iter().enumerate().all(|(i, value)| blocked[layout.offset_of(i)] == *value));
         }
     }
 

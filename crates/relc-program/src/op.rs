@@ -28,7 +28,7 @@ pub enum StepOp {
         /// Whether negative values become 0.
         relu: bool,
     },
-    /// `y = a op b`, then the positive part with `relu`; one of both may be one pixel for all. Reads a, b.
+    /// `y = a op b`, then the positive part with `relu`; one of both may be one pixel for all of a slice. Reads a, b.
     Binary {
         /// Add, Sub or Mul.
         op: Arithmetic,
@@ -50,9 +50,9 @@ pub enum StepOp {
         /// Whether something is added.
         addend: bool,
     },
-    /// `y = x * factor[c,h,w]`. Reads x; constant factor.
+    /// `y = x * factor[c,d,h,w]`. Reads x; constant factor.
     ScaleElements,
-    /// `y[c,h,w] = weight s[c]`, times a factor, plus an addend: the transposed mean over a picture. Reads s, and the
+    /// `y[c,d,h,w] = weight s[c,d]`, times a factor, plus an addend: the transposed mean over a picture. Reads s, and the
     /// factor and the addend if they are there.
     Broadcast {
         /// The weight.
@@ -147,7 +147,7 @@ pub struct Weights {
 /// Where the weights of a convolution are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WeightSource {
-    /// In the constant `f32[M,C/groups,kH,kW]`, or `f32[M,C]` of a fully connected layer.
+    /// In the constant `f32[M,C/groups,kD,kH,kW]`, or `f32[M,C]` of a fully connected layer.
     Constant,
     /// In the constant `f32[C,M]` of a fully connected layer.
     Transposed,
@@ -281,7 +281,7 @@ pub enum Denominator {
     Sum {
         /// How many tensors are added.
         tensors: usize,
-        /// Whether a constant `[C,H,W]` is added.
+        /// Whether a constant `[C,D,H,W]` is added.
         constant: bool,
         /// Whether a bias `[C]` is added.
         biased: bool,
@@ -334,7 +334,7 @@ pub enum Vanishing {
 }
 
 /// A move: for each index of a box, the element of the output at `to` is that of the input at `from`. Elements are
-/// counted row-major in the dense `[C,H,W]` of a sample. Reads x.
+/// counted row-major in the dense `[C,D,H,W]` of a sample. Reads x.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
     /// The sizes of the box.

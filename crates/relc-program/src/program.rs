@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use relc_ir::Weight;
 
-use crate::layout::Blocked;
+use crate::layout::{Blocked, Image};
 use crate::op::{Algorithm, Epilogue, StepOp, WeightSource};
 
-/// A value of a program, `%12` in its text: `f32[C,H,W]` of each sample of a batch.
+/// A value of a program, `%12` in its text: `f32[C,D,H,W]` of each sample of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub u32);
 
@@ -22,9 +22,9 @@ impl fmt::Display for ValueId {
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
-    /// Channels, height and width of a sample. `f32[N,K]` is K channels of one pixel; other ranks keep their row-major
-    /// order.
-    pub image: [usize; 3],
+    /// Channels, slices, height and width of a sample. A picture has one slice, a signal `f32[N,C,L]` one of one row,
+    /// `f32[N,K]` K channels of one pixel; other ranks keep their row-major order.
+    pub image: Image,
     /// How a sample lies in memory; none until choose-layouts has run.
     pub layout: Option<Blocked>,
     /// The memory that it has, together with values that live at other times; none until plan-memory has run.
@@ -33,7 +33,7 @@ pub struct Value {
 
 impl Value {
     /// A value of this image, of which nothing else is known.
-    pub fn new(image: [usize; 3]) -> Value {
+    pub fn new(image: Image) -> Value {
         Value { image, layout: None, slot: None }
     }
 }
@@ -258,7 +258,7 @@ impl Program {
     }
 
     /// A new value.
-    pub fn add_value(&mut self, image: [usize; 3]) -> ValueId {
+    pub fn add_value(&mut self, image: Image) -> ValueId {
         let id = ValueId(self.values.last_key_value().map_or(0, |(last, _)| last.0 + 1));
         self.values.insert(id, Value::new(image));
         id
@@ -279,7 +279,7 @@ impl Program {
     }
 
     /// The image of a value; of none that is not there.
-    pub fn image(&self, value: ValueId) -> Option<[usize; 3]> {
+    pub fn image(&self, value: ValueId) -> Option<Image> {
         self.values.get(&value).map(|v| v.image)
     }
 

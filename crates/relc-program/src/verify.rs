@@ -101,7 +101,7 @@ impl Verifier<'_> {
             self.errors.push(format!("the tap {label}: got {id}, expected a value that is there"));
         }
         for (id, value) in &program.values {
-            let image = value.layout.map(|layout| [layout.channels(), layout.height(), layout.width()]);
+            let image = value.layout.map(|layout| layout.image());
             if image.is_some_and(|image| image != value.image) || value.image.contains(&0) {
                 self.errors
                     .push(format!("{id}: got the layout of {image:?}, expected that of {:?}", value.image));
@@ -227,7 +227,7 @@ impl Verifier<'_> {
             match &step.op {
                 StepOp::Conv(conv) => {
                     let Some(output) = step.writes.first() else { continue };
-                    let image = |id: &ValueId| program.image(*id).map_or([1; 2], |[_, h, w]| [h, w]);
+                    let image = |id: &ValueId| program.image(*id).map_or([1; 3], |[_, d, h, w]| [d, h, w]);
                     let needed = match (conv.direction, step.reads.first()) {
                         (crate::conv::Direction::Forward, Some(input)) => {
                             conv.spec.forward_halo(image(input))

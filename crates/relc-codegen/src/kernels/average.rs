@@ -2,7 +2,7 @@
 
 use relc_program::layout::Blocked;
 
-use super::layout::Addressed;
+use super::layout::{Addressed, stride};
 use super::pool::{Site, for_windows};
 use super::window::Axis;
 use crate::kir::{Body, Idx, Kernel, KernelBuilder, Val};
@@ -10,8 +10,8 @@ use crate::kir::{Body, Idx, Kernel, KernelBuilder, Val};
 /// The windows of an average pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Average {
-    /// Vertical, horizontal.
-    pub axes: [Axis; 2],
+    /// From slice to slice, vertical, horizontal.
+    pub axes: [Axis; 3],
     /// Whether the divisor counts padding. Pixels behind the padding never count.
     pub count_include_pad: bool,
 }
@@ -32,15 +32,21 @@ const RUN: i64 = 64;
 pub fn average_pool(name: &str, x: Blocked, y: Blocked, pool: Average) -> Kernel {
     let mut k = KernelBuilder::new(name);
     let (input, output) = (k.input("x", x.len()), k.output("y", y.len()));
-    k.tasks([("b", x.block_count())], |b, [block]| {
+    k.tasks([("b", stride(x.slice_blocks()))], |b, [block]| {
         for_windows(b, &pool.axes, x.pixel(), block, |b, site| {
             let sum = if site.valid() > RUN {
-                let [rows, columns] = site.valid_taps();
-                sum_in_runs(b, 0.into(), rows, &mut |b, ky| {
-                    sum_in_runs(b, 0.into(), columns, &mut |b, kx| {
-                        b.load4(input, site.input(&x, [ky.clone(), kx]))
+                let [slices, rows, columns] = site.valid_taps();
+                let mut plane = |b: &mut Body, kz: Idx| {
+                    sum_in_runs(b, 0.into(), rows, &mut |b, ky| {
+                        sum_in_runs(b, 0.into(), columns, &mut |b, kx| {
+                            b.load4(input, site.input(&x, [kz.clone(), ky.clone(), kx]))
+                        })
                     })
-                })
+                };
+                match slices {
+                    1 => plane(b, 0.into()),
+                    _ => sum_in_runs(b, 0.into(), slices, &mut plane),
+                }
             } else {
                 let zero = b.const4(0.0);
                 let sum = b.var(zero);

@@ -10,9 +10,9 @@ use crate::kir::{Body, Buf, BufferKind, Compare, Elem, Idx, Kernel, KernelBuilde
 pub enum Operand<'a> {
     /// A tensor.
     Tensor(&'a str, Blocked),
-    /// A tensor of one pixel, the same for all.
+    /// A tensor of one pixel, the same for all of its slice.
     Pixel(&'a str, Blocked),
-    /// One constant per channel: f32 `[ceil(C/V) * V]`, zero beyond C.
+    /// One constant per channel of each slice: f32 `[D * ceil(C/V) * V]`, zero beyond C.
     Channels(&'a str),
     /// One constant per pixel: f32 `[H * W]`.
     Plane(&'a str),
@@ -32,7 +32,7 @@ impl<'a> Operand<'a> {
         let len = match self {
             Operand::Tensor(_, layout) | Operand::Pixel(_, layout) => return layout.len(),
             Operand::Channels(_) => shape.block_count().saturating_mul(shape.pixel()),
-            Operand::Plane(_) => shape.image().iter().product(),
+            Operand::Plane(_) => shape.plane().iter().product(),
         };
         usize::try_from(len).unwrap_or(usize::MAX)
     }
@@ -43,7 +43,7 @@ impl<'a> Operand<'a> {
             Operand::Pixel(_, layout) => b.load4(buffer, layout.at(&at.block, 0, 0) + &at.v),
             Operand::Channels(_) => b.load4(buffer, &at.block * shape.pixel() + &at.v),
             Operand::Plane(_) => {
-                let pixel: Idx = &at.y * shape.image()[1] + &at.x;
+                let pixel: Idx = &at.y * shape.plane()[1] + &at.x;
                 b.load_splat(buffer, pixel)
             }
         }
@@ -52,7 +52,7 @@ impl<'a> Operand<'a> {
 
 /// `writes = f(reads)`, four channels of a pixel at a time; one task per block and row.
 ///
-/// All tensors have the channels, height, width and vector of the first one written; their halos may differ. A
+/// All tensors have the image and vector of the first one written; their halos may differ. A
 /// tensor that is written under the name of one that is read, with the same layout, is one `inout` buffer. The
 /// buffers are those of `reads`, then the others of `writes`. Read tensors may be bound to the memory of written ones
 /// of the same layout.

@@ -9,23 +9,23 @@ pub trait Addressed {
     /// Elements from one pixel to the next: V.
     fn pixel(&self) -> i64;
 
-    /// Blocks of channels.
+    /// Blocks of channels, of all slices.
     fn block_count(&self) -> i64;
 
-    /// Rows and columns, without the halo.
-    fn image(&self) -> [i64; 2];
+    /// Rows and columns of a slice, without the halo.
+    fn plane(&self) -> [i64; 2];
 
     /// The first channel of a block at a pixel of the interior.
     fn at(&self, block: impl Into<Idx>, y: impl Into<Idx>, x: impl Into<Idx>) -> Idx;
 
     /// The task grid of kernels that work row by row: blocks, rows.
     fn rows(&self) -> [(&'static str, i64); 2] {
-        [("b", self.block_count()), ("y", self.image()[0])]
+        [("b", self.block_count()), ("y", self.plane()[0])]
     }
 }
 
 /// A size or stride of a layout, which has fewer than 2^32 elements.
-fn stride(size: usize) -> i64 {
+pub(super) fn stride(size: usize) -> i64 {
     size as i64
 }
 
@@ -38,7 +38,7 @@ impl Addressed for Blocked {
         stride(self.blocks())
     }
 
-    fn image(&self) -> [i64; 2] {
+    fn plane(&self) -> [i64; 2] {
         [stride(self.height()), stride(self.width())]
     }
 
@@ -79,7 +79,7 @@ pub fn for_vectors(
     [block, y]: [Var; 2],
     mut body: impl FnMut(&mut Body, &Position),
 ) {
-    let ([_, width], vector) = (layout.image(), layout.pixel());
+    let ([_, width], vector) = (layout.plane(), layout.pixel());
     let step = (UNROLLED / vector).clamp(1, width.max(1));
     let main = width - width % step;
     let mut pixels = |b: &mut Body, start: i64, end: i64, step: i64| {

@@ -129,7 +129,7 @@ impl QuotientPart {
 /// `s` of every part of a rule, from R, the layer's output `z` and the sums of the parts' products.
 ///
 /// Buffers: `r`; `z` if it is given; `eps: f32[1]` of [`Stabiliser::Given`]; for each part its tensors, its constant (lies
-/// like s) and its bias (`f32[ceil(C/V) * V]`), as far as it has them; `s` of each part; `lost` if its layout is given;
+/// like s) and its bias (`f32[D * ceil(C/V) * V]`), as far as it has them; `s` of each part; `lost` if its layout is given;
 /// then `ledger: out f64[tasks][3]`, see [`LEDGER`]. All tensors share the image of `r`; halos may differ. One task per
 /// block and row.
 ///
@@ -151,7 +151,7 @@ pub fn quotients(
     let outs: Vec<Buf> = (0..parts.len()).map(|index| k.output(&format!("s{index}"), s.len())).collect();
     let lost = lost.map(|layout| (k.output("lost", layout.len()), layout));
     let slots = LEDGER.len() as i64;
-    let rows = r.block_count().saturating_mul(r.image()[0]);
+    let rows = r.block_count().saturating_mul(r.plane()[0]);
     let len = usize::try_from(rows.saturating_mul(slots)).unwrap_or(usize::MAX);
     let ledger = k.buffer("ledger", BufferKind::Out, Elem::F64, len);
     k.tasks(r.rows(), |b, [block, y]| {
@@ -235,7 +235,7 @@ pub fn quotients(
                 clipped.add(b, nowhere);
             }
         });
-        let slot = (block * r.image()[0] + y) * slots;
+        let slot = (block * r.plane()[0] + y) * slots;
         for (sum, k) in sums.into_iter().zip(0i64..) {
             sum.store(b, ledger, &slot + k);
         }

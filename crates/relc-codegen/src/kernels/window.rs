@@ -40,6 +40,9 @@ impl Segment {
 }
 
 impl Axis {
+    /// One pixel under a window of one tap.
+    pub const ONE: Axis = Axis { size: 1, windows: 1, kernel: 1, stride: 1, pad: 0, pad_end: 0, dilation: 1 };
+
     /// The input pixel under tap `tap` of window `window`; outside the input if negative or at least `size`.
     pub fn position(&self, window: i64, tap: i64) -> i64 {
         window * i64::from(self.stride) + tap * i64::from(self.dilation) - i64::from(self.pad)

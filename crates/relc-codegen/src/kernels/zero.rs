@@ -3,13 +3,13 @@
 use relc_program::layout::Blocked;
 
 use super::layout::Addressed;
-use crate::kir::{Body, Buf, Idx, Var};
+use crate::kir::{Body, Buf, Idx};
 
 /// Zeros in the interior of one block.
-pub(super) fn zero_interior(b: &mut Body, buffer: Buf, layout: &Blocked, block: Var) {
-    let len = layout.image()[1].saturating_mul(layout.pixel());
-    b.for_range("y", 0, layout.image()[0], 1, |b, y| {
-        fill(b, buffer, &layout.at(block, y, 0), len);
+pub(super) fn zero_interior(b: &mut Body, buffer: Buf, layout: &Blocked, block: Idx) {
+    let len = layout.plane()[1].saturating_mul(layout.pixel());
+    b.for_range("y", 0, layout.plane()[0], 1, |b, y| {
+        fill(b, buffer, &layout.at(&block, y, 0), len);
     });
 }
 

@@ -15,8 +15,9 @@ struct Touch<'a> {
 ///
 /// Proved are those where all reads and writes have the same coefficients `c_k >= 0` of the task variables, and each
 /// `c_k` exceeds what the faster variables span: sorted ascending, `c_1 >= S`, `c_2 >= c_1 (n_1 - 1) + S`, and so on,
-/// where `S` is the length of the range that the accesses of one task lie in. Then those ranges do not overlap. Sums
-/// that don't fit in an `i128` prove nothing.
+/// where `S` is the length of the range that the accesses of one task lie in. Then those ranges do not overlap. All of this
+/// modulo what the tasks span together, so that a loop of one task which steps over the elements of all of them (from slice
+/// to slice) may lie between. Sums that don't fit in an `i128` prove nothing.
 pub fn unproven_disjoint(kernel: &Kernel) -> Vec<&str> {
     let mut touches = Vec::new();
     walk(&kernel.body, &mut |stmt| collect(kernel, stmt, &mut touches));
@@ -48,22 +49,31 @@ fn collect<'a>(kernel: &Kernel, stmt: &'a Stmt, touches: &mut Vec<Touch<'a>>) {
 fn is_proven<'a>(tasks: &[TaskDim], ranges: &Ranges, touches: impl Iterator<Item = &'a Touch<'a>>) -> bool {
     // A dimension of one task separates nothing.
     let tasks: Vec<&TaskDim> = tasks.iter().filter(|dim| dim.extent > 1).collect();
-    let mut strides: Option<Vec<i64>> = None;
+    let touches: Vec<&Touch<'_>> = touches.collect();
+    let coefficients = |touch: &Touch<'_>| -> Vec<i64> {
+        tasks.iter().map(|dim| touch.index.coefficient(dim.var)).collect()
+    };
+    let Some(strides) = touches.first().map(|touch| coefficients(touch)) else { return true };
+    let spans = strides.iter().zip(&tasks).map(|(stride, dim)| i128::from(*stride) * i128::from(dim.extent));
+    let whole = spans.max().unwrap_or(1).max(1);
     let (mut low, mut high) = (i128::MAX, i128::MIN);
     for touch in touches {
-        let own: Vec<i64> = tasks.iter().map(|dim| touch.index.coefficient(dim.var)).collect();
-        if strides.get_or_insert_with(|| own.clone()) != &own {
+        if coefficients(touch) != strides {
             return false;
         }
-        let within = |var| if tasks.iter().any(|dim| dim.var == var) { (0, 0) } else { ranges.range(var) };
+        let steps_over = |var| i128::from(touch.index.coefficient(var)) % whole == 0;
+        let within = |var| match tasks.iter().any(|dim| dim.var == var) || steps_over(var) {
+            true => (0, 0),
+            false => ranges.range(var),
+        };
         let bounds = touch.index.interval(within);
         let Some((first, end)) = bounds.and_then(|(first, last)| Some((first, last.checked_add(touch.len)?)))
         else {
             return false;
         };
-        (low, high) = (low.min(first), high.max(end));
+        let Some(from) = first.div_euclid(whole).checked_mul(whole) else { return false };
+        (low, high) = (low.min(first - from), high.max(end.saturating_sub(from)));
     }
-    let Some(strides) = strides else { return true };
     let mut dims: Vec<(i64, u64)> = strides.into_iter().zip(tasks.iter().map(|dim| dim.extent)).collect();
     dims.sort_unstable();
     let mut span = high.checked_sub(low);

@@ -1,8 +1,10 @@
 use proptest::prelude::*;
-use relc_codegen::interp::Data;
 use relc_codegen::kernels::{Operand, elementwise, multiply, ratio_split, scale_shift, sum_relu};
+use relc_program::layout::Image;
 
-use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
+use crate::harness::{
+    Dense, assert_close, blocked, check_disjoint, from_written, per_channel, to_blocked, unwritten,
+};
 use crate::{dense, halo, shape, vector};
 
 fn zip(a: &Dense, b: &Dense, f: impl Fn(f32, f32) -> f32) -> Dense {
@@ -47,35 +49,34 @@ fn multiplication() {
     });
 }
 
-/// A gate: one pixel that all others are multiplied by.
+/// A gate: one pixel that all others of its slice are multiplied by.
 #[test]
 fn multiplication_by_a_pixel() {
     tensors!(|[a, c, _]: [Dense; 3], [la, lc, lr, ..]: [relc_program::layout::Blocked; 5]| {
-        let gate = Dense::from_fn([c.shape[0], 1, 1], |[channel, ..]| c.at([channel, 0, 0]));
-        let lc = blocked([lc.channels(), 1, 1], lc.block() as u32, lc.halo());
+        let gate = |[channel, slice, ..]: Image| c.at([channel, slice, 0, 0]);
+        let pixels = Dense::from_fn([c.shape[0], c.shape[1], 1, 1], gate);
+        let lc = blocked(pixels.shape, lc.block() as u32, lc.halo());
         let reads = [Operand::Tensor("a", la), Operand::Pixel("gate", lc)];
         let kernel = elementwise("gated", reads, [("r", lr)], |b, [a, gate]| [b.mul(a, gate)]);
-        let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&gate, &lc, 1.0), unwritten(&lr)];
+        let buffers = [to_blocked(&a, &la, 1.0), to_blocked(&pixels, &lc, 1.0), unwritten(&lr)];
         let r = from_written(&check_disjoint(&kernel, &buffers)[2], &lr);
-        assert_eq!(r, Dense::from_fn(a.shape, |at| a.at(at) * c.at([at[0], 0, 0])));
+        assert_eq!(r, Dense::from_fn(a.shape, |at| a.at(at) * gate(at)));
     });
 }
 
 #[test]
 fn batch_normalisation() {
     tensors!(|[x, constants, _]: [Dense; 3], [lx, ly, ..]: [relc_program::layout::Blocked; 5]| {
-        let channels = lx.blocks() * lx.block();
-        let scale = |c: usize| constants.at([c, 0, 0]);
-        let last = [constants.shape[1] - 1, constants.shape[2] - 1];
-        let shift = |c: usize| constants.at([c, last[0], last[1]]);
-        let padded = |f: &dyn Fn(usize) -> f32| {
-            Data::F32((0..channels).map(|c| if c < x.shape[0] { f(c) } else { 0.0 }).collect())
-        };
+        let scale = |c: usize| constants.at([c, 0, 0, 0]);
+        let [_, d, h, w] = constants.shape;
+        let shift = |c: usize| constants.at([c, d - 1, h - 1, w - 1]);
         for relu in [false, true] {
-            let buffers = [to_blocked(&x, &lx, 1.0), padded(&scale), padded(&shift), unwritten(&ly)];
+            let buffers =
+                [to_blocked(&x, &lx, 1.0), per_channel(&lx, scale), per_channel(&lx, shift), unwritten(&ly)];
             let y = from_written(&check_disjoint(&scale_shift("bn", [lx, ly], relu), &buffers)[3], &ly);
-            let expected = Dense::from_fn(x.shape, |[c, row, column]| {
-                let y = x.at([c, row, column]) * scale(c) + shift(c);
+            let expected = Dense::from_fn(x.shape, |at| {
+                let c = at[0];
+                let y = x.at(at) * scale(c) + shift(c);
                 if relu { y.max(0.0) } else { y }
             });
             assert_close(&y, &expected, 1e-6);

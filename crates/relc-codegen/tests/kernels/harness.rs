@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use relc_codegen::interp::{Data, interpret};
 use relc_codegen::jit::{Binding, Target, compile};
 use relc_codegen::kir::{Elem, Kernel, parse, unproven_disjoint};
-use relc_program::layout::{Blocked, Halo};
+use relc_program::layout::{Blocked, Halo, Image};
 
 pub fn targets() -> &'static [Target; 2] {
     static TARGETS: OnceLock<[Target; 2]> = OnceLock::new();
@@ -62,22 +62,23 @@ pub fn check_disjoint(kernel: &Kernel, buffers: &[Data]) -> Vec<Data> {
     check(kernel, buffers)
 }
 
-/// A dense `f32[C,H,W]`.
+/// A dense `f32[C,D,H,W]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dense {
-    pub shape: [usize; 3],
+    pub shape: Image,
     pub data: Vec<f32>,
 }
 
 impl Dense {
-    /// Elements that `f` makes of the channel, the row and the column.
-    pub fn from_fn([c, h, w]: [usize; 3], mut f: impl FnMut([usize; 3]) -> f32) -> Self {
-        let points = (0..c).flat_map(|c| (0..h).flat_map(move |y| (0..w).map(move |x| [c, y, x])));
-        Dense { shape: [c, h, w], data: points.map(&mut f).collect() }
+    /// Elements that `f` makes of the channel, the slice, the row and the column.
+    pub fn from_fn(shape: Image, mut f: impl FnMut(Image) -> f32) -> Self {
+        let [_, d, h, w] = shape;
+        let point = |i: usize| [i / (d * h * w), i / (h * w) % d, i / w % h, i % w];
+        Dense { shape, data: (0..shape.iter().product()).map(|i| f(point(i))).collect() }
     }
 
     /// Numbers from a seed: many small integers, so that ties and zeros occur.
-    pub fn random(shape: [usize; 3], seed: u64) -> Self {
+    pub fn random(shape: Image, seed: u64) -> Self {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         Dense::from_fn(shape, |_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -95,56 +96,63 @@ impl Dense {
         Dense { shape: self.shape, data: self.data.iter().map(|&value| f(value)).collect() }
     }
 
-    pub fn at(&self, [c, y, x]: [usize; 3]) -> f32 {
-        self.data[(c * self.shape[1] + y) * self.shape[2] + x]
+    fn index(&self, [c, z, y, x]: Image) -> usize {
+        let [_, d, h, w] = self.shape;
+        ((c * d + z) * h + y) * w + x
     }
 
-    pub fn at_mut(&mut self, [c, y, x]: [usize; 3]) -> &mut f32 {
-        &mut self.data[(c * self.shape[1] + y) * self.shape[2] + x]
+    pub fn at(&self, at: Image) -> f32 {
+        self.data[self.index(at)]
+    }
+
+    pub fn at_mut(&mut self, at: Image) -> &mut f32 {
+        let index = self.index(at);
+        &mut self.data[index]
     }
 }
 
 /// The layout of a dense tensor.
-pub fn blocked([channels, height, width]: [usize; 3], vector: u32, halo: Halo) -> Blocked {
-    Blocked::new(channels, vector as usize, height, width, halo).unwrap()
+pub fn blocked(shape: Image, vector: u32, halo: Halo) -> Blocked {
+    Blocked::of(shape, vector as usize, halo).unwrap()
 }
 
-fn offset(layout: &Blocked, [c, y, x]: [usize; 3]) -> usize {
-    layout.offset(c / layout.block(), y, x) + c % layout.block()
+/// What each lane of each block has for its channel, zeros beyond the last.
+pub fn per_channel(layout: &Blocked, f: impl Fn(usize) -> f32) -> Data {
+    let channel = |lane: usize| lane % (layout.slice_blocks() * layout.block());
+    let lanes = (0..layout.blocks() * layout.block()).map(channel);
+    Data::F32(lanes.map(|c| if c < layout.channels() { f(c) } else { 0.0 }).collect())
+}
+
+/// Where the interior has the lanes of channels beyond the last.
+fn beyond(layout: &Blocked) -> Vec<usize> {
+    let mut places = Vec::new();
+    for block in 0..layout.blocks() {
+        for pixel in 0..layout.height() * layout.width() {
+            let start = layout.offset(block, pixel / layout.width(), pixel % layout.width());
+            places.extend((layout.channels_of(block)..layout.block()).map(|lane| start + lane));
+        }
+    }
+    places
 }
 
 /// The blocked form of a dense tensor: zeros beyond its channels, `halo` in the halo.
 pub fn to_blocked(dense: &Dense, layout: &Blocked, halo: f32) -> Data {
     let mut data = vec![halo; layout.len()];
-    let channels = layout.blocks() * layout.block();
-    for c in 0..channels {
-        for y in 0..dense.shape[1] {
-            for x in 0..dense.shape[2] {
-                let value = if c < dense.shape[0] { dense.at([c, y, x]) } else { 0.0 };
-                data[offset(layout, [c, y, x])] = value;
-            }
-        }
-    }
+    beyond(layout).into_iter().for_each(|at| data[at] = 0.0);
+    dense.data.iter().enumerate().for_each(|(i, value)| data[layout.offset_of(i)] = *value);
     Data::F32(data)
 }
 
 /// The dense form; asserts that channels beyond the last are zero and the halo is untouched NaN.
 pub fn from_written(data: &Data, layout: &Blocked) -> Dense {
     let Data::F32(data) = data else { panic!("got {:?}", Elem::F64) };
-    let shape = [layout.channels(), layout.height(), layout.width()];
     let mut rest = data.clone();
-    let dense = Dense::from_fn(shape, |at| std::mem::replace(&mut rest[offset(layout, at)], f32::NAN));
-    for c in shape[0]..layout.blocks() * layout.block() {
-        for y in 0..shape[1] {
-            for x in 0..shape[2] {
-                let value = &mut rest[offset(layout, [c, y, x])];
-                assert_eq!(*value, 0.0, "channel {c} beyond the last");
-                *value = f32::NAN;
-            }
-        }
-    }
+    let mut take = |at: usize| std::mem::replace(&mut rest[at], f32::NAN);
+    let dense = (0..layout.dense_len()).map(|i| take(layout.offset_of(i))).collect();
+    let zero = beyond(layout).into_iter().all(|at| take(at) == 0.0);
+    assert!(zero, "a channel beyond the last");
     assert!(rest.iter().all(|value| value.is_nan()), "the halo was written");
-    dense
+    Dense { shape: layout.image(), data: dense }
 }
 
 /// A buffer that the kernel writes.

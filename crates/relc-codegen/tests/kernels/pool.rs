@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use relc_codegen::kernels::{Average, Axis, average_pool, max_pool, max_pool_winner};
+use relc_program::layout::Image;
 
 use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
 use crate::{dense, halo, vector};
@@ -30,28 +31,41 @@ fn padded(axis: &Axis, window: usize) -> usize {
 }
 
 /// The input points under the window of an output point, row by row.
-fn points(axes: &[Axis; 2], [c, y, x]: [usize; 3]) -> Vec<[usize; 3]> {
-    let columns = taps(&axes[1], x);
-    let rows = taps(&axes[0], y);
-    rows.into_iter().flat_map(|y| columns.iter().map(move |&x| [c, y, x])).collect()
+fn points(axes: &[Axis; 3], [c, z, y, x]: Image) -> Vec<Image> {
+    let [slices, rows, columns] = [taps(&axes[0], z), taps(&axes[1], y), taps(&axes[2], x)];
+    let pixel = |i: usize| {
+        [
+            c,
+            slices[i / columns.len() / rows.len()],
+            rows[i / columns.len() % rows.len()],
+            columns[i % columns.len()],
+        ]
+    };
+    (0..slices.len() * rows.len() * columns.len()).map(pixel).collect()
 }
 
-fn winner(x: &Dense, axes: &[Axis; 2], at: [usize; 3]) -> [usize; 3] {
+fn winner(x: &Dense, axes: &[Axis; 3], at: Image) -> Image {
     let better = |best, point| if x.at(point) > x.at(best) { point } else { best };
     points(axes, at).into_iter().reduce(better).unwrap()
 }
 
-fn sizes(channels: usize, axes: &[Axis; 2]) -> [[usize; 3]; 2] {
-    let input = [channels, axes[0].size as usize, axes[1].size as usize];
-    [input, [channels, axes[0].windows as usize, axes[1].windows as usize]]
+fn sizes(channels: usize, axes: &[Axis; 3]) -> [Image; 2] {
+    let image = |of: fn(&Axis) -> u32| {
+        let [d, h, w] = axes.each_ref().map(|axis| of(axis) as usize);
+        [channels, d, h, w]
+    };
+    [image(|axis| axis.size), image(|axis| axis.windows)]
 }
 
 /// The axes, the input and the relevance of the output.
-fn case() -> impl Strategy<Value = ([Axis; 2], Dense, Dense)> {
-    (1usize..20, [axis(), axis()]).prop_flat_map(|(channels, axes)| {
-        let [input, output] = sizes(channels, &axes);
-        (Just(axes), dense(input), dense(output))
-    })
+fn case() -> impl Strategy<Value = ([Axis; 3], Dense, Dense)> {
+    let slices = prop_oneof![Just(Axis::ONE), axis().prop_filter("few slices", |axis| axis.size < 6)];
+    (1usize..20, (slices, axis(), axis()))
+        .prop_map(|(channels, (z, y, x))| (channels, [z, y, x]))
+        .prop_flat_map(|(channels, axes)| {
+            let [input, output] = sizes(channels, &axes);
+            (Just(axes), dense(input), dense(output))
+        })
 }
 
 proptest! {
@@ -91,55 +105,46 @@ proptest! {
     }
 }
 
-fn divisor(pool: &Average, at: [usize; 3]) -> f32 {
-    let [y, x] = &pool.axes;
+fn divisor(pool: &Average, at: Image) -> f32 {
     if pool.count_include_pad {
-        (padded(y, at[1]) * padded(x, at[2])) as f32
+        pool.axes.iter().zip(&at[1..]).map(|(axis, at)| padded(axis, *at)).product::<usize>() as f32
     } else {
         points(&pool.axes, at).len() as f32
     }
 }
 
-fn average(x: &Dense, pool: &Average, at: [usize; 3]) -> f32 {
+fn average(x: &Dense, pool: &Average, at: Image) -> f32 {
     points(&pool.axes, at).into_iter().map(|point| x.at(point)).sum::<f32>() / divisor(pool, at)
 }
 
 /// More taps than are unrolled: loops over taps.
 #[test]
 fn global_windows() {
-    let axis =
-        |size: u32| Axis { size, windows: 1, kernel: size, stride: 1, pad: 0, pad_end: 0, dilation: 1 };
-    let axes = [axis(9), axis(7)];
-    let x = Dense::random([5, 9, 7], 3);
-    let r = Dense::random([5, 1, 1], 4);
+    let axis = |size: u32| Axis { size, kernel: size, ..Axis::ONE };
+    let axes = [axis(3), axis(9), axis(7)];
+    let x = Dense::random([5, 3, 9, 7], 3);
+    let r = Dense::random([5, 1, 1, 1], 4);
     let (lx, lr) = (blocked(x.shape, 8, Default::default()), blocked(r.shape, 8, Default::default()));
     let buffers = [to_blocked(&x, &lx, 0.0), to_blocked(&r, &lr, 0.0), unwritten(&lx)];
     let got = from_written(&check_disjoint(&max_pool_winner("global", lx, lr, lx, axes), &buffers)[2], &lx);
-    let won: Vec<f32> = (0..5).map(|c| got.at(winner(&x, &axes, [c, 0, 0]))).collect();
+    let won: Vec<f32> = (0..5).map(|c| got.at(winner(&x, &axes, [c, 0, 0, 0]))).collect();
     assert_eq!(won, r.data);
 }
 
 /// Sums of many terms keep their digits: added one by one in f32, these would be off by a thousandth.
 #[test]
 fn averages_of_large_windows_are_exact() {
-    for shape in [[3, 300, 301], [1, 1, 70_001], [2, 4097, 3]] {
-        let axis = |size: usize| Axis {
-            size: size as u32,
-            windows: 1,
-            kernel: size as u32,
-            stride: 1,
-            pad: 0,
-            pad_end: 0,
-            dilation: 1,
-        };
-        let pool = Average { axes: [axis(shape[1]), axis(shape[2])], count_include_pad: false };
-        let x = Dense::from_fn(shape, |[c, y, x]| 0.1 + c as f32 + ((y + x) % 3) as f32 * 0.01);
-        let pixels = (shape[1] * shape[2]) as f64;
+    for shape in [[3, 1, 300, 301], [1, 1, 1, 70_001], [2, 1, 4097, 3], [2, 80, 5, 30]] {
+        let axis = |size: usize| Axis { size: size as u32, kernel: size as u32, ..Axis::ONE };
+        let axes = [axis(shape[1]), axis(shape[2]), axis(shape[3])];
+        let pool = Average { axes, count_include_pad: false };
+        let x = Dense::from_fn(shape, |[c, z, y, x]| 0.1 + c as f32 + ((z + y + x) % 3) as f32 * 0.01);
+        let pixels = x.data.len() / shape[0];
         let mean = |c: usize| {
-            let plane = x.data.chunks(shape[1] * shape[2]).nth(c).unwrap();
-            (plane.iter().map(|v| f64::from(*v)).sum::<f64>() / pixels) as f32
+            let of_channel = x.data.chunks(pixels).nth(c).unwrap();
+            (of_channel.iter().map(|v| f64::from(*v)).sum::<f64>() / pixels as f64) as f32
         };
-        let expected = Dense::from_fn([shape[0], 1, 1], |[c, ..]| mean(c));
+        let expected = Dense::from_fn([shape[0], 1, 1, 1], |[c, ..]| mean(c));
         let (lx, ly) =
             (blocked(x.shape, 8, Default::default()), blocked(expected.shape, 8, Default::default()));
         let buffers = [to_blocked(&x, &lx, 0.0), unwritten(&ly)];

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 use relc_codegen::interp::Data;
 use relc_codegen::kernels::{Condition, Denominator, LEDGER, QuotientPart, Stabiliser, Vanishing, quotients};
 
-use crate::harness::{Dense, assert_close, blocked, check_disjoint, from_written, to_blocked, unwritten};
+use crate::harness::{
+    Dense, assert_close, blocked, check_disjoint, from_written, per_channel, to_blocked, unwritten,
+};
 use crate::{dense, halo, shape, vector};
 
 /// The stabiliser that the kernel reads when it runs.
@@ -56,7 +58,7 @@ proptest! {
     /// Each part by its definition, and a ledger of what is lost.
     #[test]
     fn division(
-        (r, z, den, bias) in shape().prop_flat_map(|s| (dense(s), dense(s), dense(s), dense([s[0], 1, 1]))),
+        (r, z, den, bias) in shape().prop_flat_map(|s| (dense(s), dense(s), dense(s), dense([s[0], 1, 1, 1]))),
         halos in [halo(), halo(), halo()],
         vector in vector(),
         stabiliser in prop_oneof![
@@ -84,8 +86,7 @@ proptest! {
         let kernel = quotients(
             "quotients", [lr, ls], Some(lz), &described, (stabiliser, vanishing), hands_on.then_some(lz),
         );
-        let channels = ls.blocks() * ls.block();
-        let per_channel: Vec<f32> = (0..channels).map(|c| bias.data.get(c).copied().unwrap_or(0.0)).collect();
+        let biases = per_channel(&ls, |c| bias.data[c]);
         let mut buffers = vec![to_blocked(&r, &lr, f32::NAN), to_blocked(&z, &lz, f32::NAN)];
         if stabiliser == Stabiliser::Given {
             buffers.push(Data::F32(vec![GIVEN]));
@@ -96,7 +97,7 @@ proptest! {
                 buffers.extend(constant.then(|| to_blocked(&den, &ls, f32::NAN)));
             }
             if biased && !matches!(by, By::Nothing) {
-                buffers.push(Data::F32(per_channel.clone()));
+                buffers.push(biases.clone());
             }
         }
         let first = buffers.len();

@@ -132,7 +132,7 @@ impl Compiler<'_> {
         Ok(planned)
     }
 
-    /// The weights of a convolution as `f32[M,C/groups,kH,kW]`, and the part of them that it uses.
+    /// The weights of a convolution as `f32[M,C/groups,kD,kH,kW]`, and the part of them that it uses.
     fn weights(&self, step: &Symbolic, conv: &ConvOp) -> Result<(Cow<'static, [f32]>, Part), EngineError> {
         let (form, gamma) = (conv.weights.form, conv.weights.gamma);
         let stored = |at: usize| self.values(step, step.constants.get(at).map_or("", String::as_str));

@@ -257,8 +257,8 @@ impl Compiler<'_> {
     }
 
     /// The axes of a window over a value.
-    fn axes(&self, step: &Symbolic, over: ValueId, window: &Window) -> Result<[Axis; 2], EngineError> {
-        let [_, h, w] = self.program.image(over).unwrap_or([1; 3]);
+    fn axes(&self, step: &Symbolic, over: ValueId, window: &Window) -> Result<[Axis; 3], EngineError> {
+        let [_, d, h, w] = self.program.image(over).unwrap_or([1; 4]);
         let along = |axis: &WindowAxis, size: usize| {
             let u = |n: usize| u32::try_from(n).ok();
             Some(Axis {
@@ -271,11 +271,11 @@ impl Compiler<'_> {
                 dilation: u(axis.dilation)?,
             })
         };
-        match window.axes.as_slice() {
-            [rows, columns] => Option::zip(along(rows, h), along(columns, w)).map(|(y, x)| [y, x]),
-            _ => None,
+        let [slices, rows, columns] = window.over_volume();
+        match (along(&slices, d), along(&rows, h), along(&columns, w)) {
+            (Some(z), Some(y), Some(x)) => Ok([z, y, x]),
+            _ => Err(self.unsupported(step, "its window is too large")),
         }
-        .ok_or_else(|| self.unsupported(step, "its window is too large"))
     }
 }
 

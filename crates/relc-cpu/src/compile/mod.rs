@@ -61,6 +61,15 @@ pub(crate) fn compile(graph: &Graph, program: &Program, isa: Isa) -> Result<Plan
     })
 }
 
+/// How a constant lies.
+#[derive(PartialEq, Eq, Hash)]
+enum Packing {
+    /// One value per channel, for each of so many slices.
+    Channels { depth: usize },
+    /// As values do.
+    Layout(Blocked),
+}
+
 struct Compiler<'p> {
     program: &'p Program,
     graph: &'p Graph,
@@ -77,7 +86,7 @@ struct Compiler<'p> {
     /// Packed weights, to be shared by plans that pack alike: by their name, and whether they are stored transposed.
     packed: HashMap<(String, bool), Vec<Packed>>,
     /// Constants in blocks.
-    constants: HashMap<(String, Option<Blocked>), Arc<[f32]>>,
+    constants: HashMap<(String, Packing), Arc<[f32]>>,
 }
 
 impl Compiler<'_> {
@@ -111,21 +120,23 @@ impl Compiler<'_> {
         values.ok_or_else(|| self.unsupported(step, format!("the values of @{name} are not there")))
     }
 
-    /// One constant per channel, padded with zeros to whole vectors.
+    /// One constant per channel of each slice of what the step writes, padded with zeros to whole vectors.
     fn per_channel(&mut self, step: &Symbolic, name: &str) -> Result<Bind, EngineError> {
-        if let Some(known) = self.constants.get(&(name.to_string(), None)) {
+        let depth = self.layout(step.writes[0])?.depth();
+        let key = (name.to_string(), Packing::Channels { depth });
+        if let Some(known) = self.constants.get(&key) {
             return Ok(Bind::Constant(known.clone()));
         }
         let mut values = self.values(step, name)?.to_vec();
         values.resize(values.len().next_multiple_of(self.isa.width()), 0.0);
-        let values: Arc<[f32]> = values.into();
-        self.constants.insert((name.to_string(), None), values.clone());
+        let values: Arc<[f32]> = values.repeat(depth).into();
+        self.constants.insert(key, values.clone());
         Ok(Bind::Constant(values))
     }
 
-    /// A constant `[C,H,W]` in a layout.
+    /// A constant `[C,D,H,W]` in a layout.
     fn in_layout(&mut self, step: &Symbolic, name: &str, layout: Blocked) -> Result<Bind, EngineError> {
-        let key = (name.to_string(), Some(layout));
+        let key = (name.to_string(), Packing::Layout(layout));
         if let Some(known) = self.constants.get(&key) {
             return Ok(Bind::Constant(known.clone()));
         }
@@ -258,17 +269,11 @@ pub(crate) fn relevance_values(graph: &Graph) -> impl Iterator<Item = GraphValue
     nodes.flat_map(|node| (0..graph.node(node).types().len()).map(move |port| GraphValue { node, port }))
 }
 
-/// Where element `index` of the dense `f32[C,H,W]` lies.
-fn offset_of(layout: &Blocked, index: usize) -> u32 {
-    let (h, w, v) = (layout.height(), layout.width(), layout.block());
-    let (channel, y, x) = (index / (h * w), index / w % h, index % w);
-    // Layouts have fewer than 2^32 elements.
-    (layout.offset(channel / v, y, x) + channel % v) as u32
-}
-
 /// The pairs (to, from) of a move.
 fn table(step: &Move, from: &Blocked, to: &Blocked) -> Arc<[(u32, u32)]> {
     let (targets, sources) = (step.to.offsets(&step.dims), step.from.offsets(&step.dims));
+    // Layouts have fewer than 2^32 elements.
+    let offset_of = |layout: &Blocked, index: usize| layout.offset_of(index) as u32;
     let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(targets.len());
     if step.fill {
         let mut covered = vec![false; to.dense_len()];

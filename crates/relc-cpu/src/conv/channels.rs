@@ -22,7 +22,7 @@ pub(super) struct Roles {
     pub produced: usize,
     /// Of one group.
     pub produced_group: usize,
-    /// kH * kW.
+    /// kD * kH * kW.
     pub positions: usize,
 }
 
@@ -38,7 +38,7 @@ impl Roles {
             reduced_group: reduced / spec.groups,
             produced,
             produced_group: produced / spec.groups,
-            positions: spec.kernel[0] * spec.kernel[1],
+            positions: spec.kernel.iter().product(),
         }
     }
 
@@ -58,7 +58,7 @@ impl Roles {
         first * self.reduced_group..(last + 1) * self.reduced_group
     }
 
-    /// Where the weight between two channels lies in `f32[M,C/groups,kH*kW]`; none if they are of different
+    /// Where the weight between two channels lies in `f32[M,C/groups,kD*kH*kW]`; none if they are of different
     /// groups or if there is no such channel.
     pub fn weight(&self, reduced: usize, produced: usize, position: usize) -> Option<usize> {
         let group = produced / self.produced_group;
@@ -164,7 +164,7 @@ fn cut(roles: &Roles, width: usize, blocks: usize) -> impl Iterator<Item = Range
 /// widened to whole blocks, whose further channels meet zero weights; whichever is less work.
 fn lanes(tiles: &mut [ChannelTile], input: &Blocked) -> usize {
     let block = input.block();
-    if input.blocks() == 1 && tiles.iter().all(|tile| tile.sources == (0..input.channels())) {
+    if input.slice_blocks() == 1 && tiles.iter().all(|tile| tile.sources == (0..input.channels())) {
         return input.channels();
     }
     let divisor =

@@ -8,15 +8,17 @@ mod channels;
 mod columns;
 mod plan;
 mod run;
+mod slices;
 mod weights;
 
 pub(crate) use columns::balanced;
 pub use plan::ConvPlan;
 pub use run::Arguments;
+pub(crate) use slices::{OutputSlice, Slices};
 pub use weights::PackedWeights;
 
 use relc_program::conv::{ConvSpec, SpecError};
-use relc_program::layout::{Blocked, Halo, LayoutError};
+use relc_program::layout::{Halo, Image, LayoutError};
 
 use crate::isa::Isa;
 
@@ -28,14 +30,14 @@ pub enum ConvError {
     #[error(transparent)]
     Spec(Box<SpecError>),
     /// A layout of the wrong channels or size.
-    #[error("convolution: {what} is laid out as [channels, height, width] = {got:?}, expected {expected:?}")]
+    #[error("convolution: {what} is laid out as [C,D,H,W] = {got:?}, expected {expected:?}")]
     Image {
         /// Input, output or an operand.
         what: &'static str,
         /// Its sizes.
-        got: [usize; 3],
+        got: Image,
         /// What they should be.
-        expected: [usize; 3],
+        expected: Image,
     },
     /// An operand in blocks of another size.
     #[error("convolution: {what} is laid out in blocks of {got} channels, expected {expected}")]
@@ -92,9 +94,4 @@ impl From<SpecError> for ConvError {
     fn from(error: SpecError) -> Self {
         ConvError::Spec(Box::new(error))
     }
-}
-
-/// C, H, W.
-pub(crate) fn image(layout: &Blocked) -> [usize; 3] {
-    [layout.channels(), layout.height(), layout.width()]
 }

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use super::channels::{ChannelTile, Channels, Roles};
 use super::columns::{balanced, best_blocks, best_widening};
-use super::{ConvError, image};
+use super::{ConvError, Slices};
 use crate::isa::Isa;
 use crate::tile::{Kernel, Kind, Shape, TileArgs, find, max_pixels};
 use relc_program::conv::{Axis, AxisPhase, ConvSpec, Direction};
-use relc_program::layout::{Blocked, Halo};
+use relc_program::layout::{Blocked, Halo, Image};
 
 /// Channels that may lie in one narrow block: the most that a dot kernel computes.
 const NARROW: usize = 4;
@@ -38,8 +38,10 @@ pub struct ConvPlan {
     /// Rows of the image that are one row of `output`.
     pub(super) widening: usize,
     pub(super) channels: Channels,
+    pub(super) slices: Slices,
+    /// Of a slice.
     pub(super) phases: Vec<Phase>,
-    /// For each tile, for each phase.
+    /// For each tile, for each variant of slices, for each phase.
     pub(super) panels: Vec<Vec<Panel>>,
     pub(super) taps: Vec<u32>,
     /// Parallel to `taps`.
@@ -77,7 +79,7 @@ pub(super) struct Position {
     pub x: i64,
 }
 
-/// What a tap's lanes are: channels from `channel` on at `position` (`ky * kW + kx`), then those of the next.
+/// What a tap's lanes are: channels from `channel` on at `position` (`(kz * kH + ky) * kW + kx`), then those of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TapSource {
     pub channel: usize,
@@ -91,6 +93,8 @@ pub(super) struct Panel {
     pub taps: Range<usize>,
     /// Where its packed weights start.
     pub weights: usize,
+    /// Whether they are a part of those of another panel.
+    pub shares: bool,
     pub segments: Vec<KernelSegment>,
 }
 
@@ -102,7 +106,7 @@ pub(super) struct KernelSegment {
 }
 
 impl ConvPlan {
-    /// The plan of `z = conv(a, w)` from a layout of `f32[C,H,W]` to one of `f32[M,OH,OW]`.
+    /// The plan of `z = conv(a, w)` from a layout of `f32[C,D,H,W]` to one of `f32[M,OD,OH,OW]`.
     ///
     /// Blocks are of V channels; an input of one block may be narrow, with a block of exactly C channels.
     ///
@@ -117,8 +121,8 @@ impl ConvPlan {
         Builder::new(spec, Direction::Forward, isa, input, output)?.build()
     }
 
-    /// The plan of the transposition `c = convT(s, w)` from a layout of `f32[M,OH,OW]` to one of
-    /// `f32[C,H,W]`.
+    /// The plan of the transposition `c = convT(s, w)` from a layout of `f32[M,OD,OH,OW]` to one of
+    /// `f32[C,D,H,W]`.
     ///
     /// Blocks are of V channels; an output of at most 4 channels and one group may be narrow.
     ///
@@ -183,7 +187,7 @@ impl ConvPlan {
         let (outputs, inputs) = match self.roles.direction {
             Direction::Forward => (self.image.dense_len(), self.roles.reduced_group),
             Direction::Transposed => {
-                let strided = self.spec.stride[0] * self.spec.stride[1];
+                let strided = self.spec.stride.iter().product::<usize>();
                 (self.image.dense_len().div_ceil(strided), self.roles.reduced_group)
             }
         };
@@ -192,13 +196,24 @@ impl ConvPlan {
 
     /// How many tasks there are; each writes elements of its own.
     pub fn tasks(&self) -> usize {
-        self.rows.div_ceil(self.task_rows) * self.channels.tiles.len()
+        self.slices.outputs.len() * self.chunks() * self.channels.tiles.len()
+    }
+
+    /// How many tasks share the rows of a slice.
+    pub(super) fn chunks(&self) -> usize {
+        self.rows.div_ceil(self.task_rows)
+    }
+
+    /// The panels of a tile for a slice of the output, one for each phase.
+    pub(super) fn panels_of(&self, tile: usize, slice: usize) -> &[Panel] {
+        let first = self.slices.outputs[slice].variant * self.phases.len();
+        &self.panels[tile][first..first + self.phases.len()]
     }
 
     /// The arguments of the kernel calls of a panel, but for pointers.
     pub(super) fn args(&self, panel: &Panel) -> TileArgs {
-        let [_, in_step] = self.in_steps();
-        let [_, out_step] = self.out_steps();
+        let [.., in_step] = self.in_steps();
+        let [.., out_step] = self.out_steps();
         let stride = if self.channels.kind == Kind::Dot { 1 } else { self.output.block_stride() };
         TileArgs {
             input: std::ptr::null(),
@@ -216,46 +231,69 @@ impl ConvPlan {
 
     /// From an output of a phase to its neighbour's input: y, x.
     pub(super) fn in_steps(&self) -> [usize; 2] {
+        let [_, y, x] = self.spec.stride;
         match self.roles.direction {
-            Direction::Forward => self.spec.stride,
+            Direction::Forward => [y, x],
             Direction::Transposed => [1; 2],
         }
     }
 
     /// From an output of a phase to its neighbour: y, x.
     pub(super) fn out_steps(&self) -> [usize; 2] {
+        let [_, y, x] = self.spec.stride;
         match self.roles.direction {
             Direction::Forward => [1; 2],
-            Direction::Transposed => self.spec.stride,
+            Direction::Transposed => [y, x],
         }
     }
 
-    /// Where the input of a phase's pixel lies that taps count from: for pixel (0, 0) the corner of the halo.
-    pub(super) fn input_offset(&self, row: usize, column: usize) -> usize {
+    /// Where the input of a phase's pixel lies that taps count from: for pixel (0, 0) the corner of the halo of the first
+    /// slice that its own slice meets.
+    pub(super) fn input_offset(&self, slice: usize, row: usize, column: usize) -> usize {
         let [y, x] = self.in_steps();
-        row * y * self.input.row_stride() + column * x * self.input.block()
+        self.slices.outputs[slice].first * self.input.slice_stride()
+            + row * y * self.input.row_stride()
+            + column * x * self.input.block()
     }
 
-    /// Where a pixel of a tile and phase lies in the output.
-    pub(super) fn output_offset(&self, tile: usize, phase: &Phase, row: usize, column: usize) -> usize {
+    /// The blocks of a tile in a slice of the output.
+    pub(super) fn blocks_of(&self, tile: usize, slice: usize) -> Range<usize> {
+        let first = slice * self.output.slice_blocks();
+        match self.channels.kind {
+            Kind::Dot => first..first + 1,
+            _ => {
+                let Range { start, end } = self.channels.tiles[tile].blocks;
+                first + start..first + end
+            }
+        }
+    }
+
+    /// Where a pixel of a tile and phase lies in a slice of the output.
+    pub(super) fn output_offset(
+        &self,
+        tile: usize,
+        slice: usize,
+        phase: &Phase,
+        [row, column]: [usize; 2],
+    ) -> usize {
         let [y, x] = self.out_steps();
-        let block = match self.channels.kind {
-            Kind::Dot => 0,
-            _ => self.channels.tiles[tile].blocks.start,
-        };
+        let block = self.blocks_of(tile, slice).start;
         self.output.offset(block, phase.origin[0] + row * y, phase.origin[1] + column * x)
     }
 
     /// Proves that no kernel call leaves its buffers: the last row's calls reach furthest.
     fn check_extents(&self) -> Result<(), ConvError> {
         let inside = |start: usize, extent: u64, len: usize| start as u64 + extent <= len as u64;
-        for (tile, panels) in self.panels.iter().enumerate() {
-            for (phase, panel) in self.phases.iter().zip(panels) {
+        let tiles = 0..self.panels.len();
+        for (tile, slice) in
+            tiles.flat_map(|tile| (0..self.slices.outputs.len()).map(move |slice| (tile, slice)))
+        {
+            for (phase, panel) in self.phases.iter().zip(self.panels_of(tile, slice)) {
                 let max_tap = self.taps[panel.taps.clone()].iter().copied().max().unwrap_or(0);
                 for segment in &panel.segments {
                     let extents = segment.kernel.shape.extents(&self.args(panel), max_tap);
-                    let input = self.input_offset(phase.rows - 1, segment.first);
-                    let output = self.output_offset(tile, phase, phase.rows - 1, segment.first);
+                    let input = self.input_offset(slice, phase.rows - 1, segment.first);
+                    let output = self.output_offset(tile, slice, phase, [phase.rows - 1, segment.first]);
                     let fits = inside(input, extents.input, self.input.len())
                         && inside(output, extents.out, self.output.len())
                         && inside(panel.weights, extents.weights, self.weights_len);
@@ -277,7 +315,7 @@ struct Builder {
     kind: Kind,
     input: Blocked,
     output: Blocked,
-    axes: [Axis; 2],
+    axes: [Axis; 3],
 }
 
 impl Builder {
@@ -297,14 +335,15 @@ impl Builder {
             Direction::Forward => input,
             Direction::Transposed => output,
         };
-        let picture = [picture.height(), picture.width()];
+        let [_, d, h, w] = picture.image();
+        let picture = [d, h, w];
         let size = spec.output_size(picture)?;
         let (from, to) = match direction {
             Direction::Forward => (picture, size),
             Direction::Transposed => (size, picture),
         };
-        expect_image("input", input, [roles.reduced, from[0], from[1]])?;
-        expect_image("output", output, [roles.produced, to[0], to[1]])?;
+        expect_image("input", input, [roles.reduced, from[0], from[1], from[2]])?;
+        expect_image("output", output, [roles.produced, to[0], to[1], to[2]])?;
         let kind = kind(&roles, isa, input, output)?;
         let halo = match direction {
             Direction::Forward => spec.forward_halo(picture)?,
@@ -336,6 +375,7 @@ impl Builder {
             output: self.output,
             image,
             widening,
+            slices: Slices::new(&self.axes[0]),
             phases,
             panels: Vec::new(),
             taps: Vec::new(),
@@ -366,8 +406,8 @@ impl Builder {
         let factor = best_widening(self.isa, self.output.height(), self.output.width(), total, choices);
         if let (Some(input), Some(output)) = (self.input.widened(factor), self.output.widened(factor)) {
             (self.input, self.output) = (input, output);
-            self.axes = ConvSpec { kernel: [1; 2], stride: [1; 2], pads: [0; 4], ..self.spec }
-                .axes(self.roles.direction, [input.height(), input.width()])?;
+            self.axes = ConvSpec { kernel: [1; 3], stride: [1; 3], pads: [0; 6], ..self.spec }
+                .axes(self.roles.direction, [input.depth(), input.height(), input.width()])?;
             return Ok(factor);
         }
         Ok(1)
@@ -375,7 +415,7 @@ impl Builder {
 
     /// The products of the axes' phases, those of one row together.
     fn phases(&self) -> Vec<Phase> {
-        let [vertical, horizontal] = &self.axes;
+        let [_, vertical, horizontal] = &self.axes;
         let positions = |rows: &AxisPhase, columns: &AxisPhase| -> Vec<Position> {
             let cross = rows.taps.iter().flat_map(|row| columns.taps.iter().map(move |column| (row, column)));
             cross
@@ -400,12 +440,12 @@ impl Builder {
     /// Makes one tap of the kernel positions of a row, where a narrow input has their channels side by side.
     /// Returns how many.
     fn merge_positions(&self, channels: &Channels, phases: &mut [Phase]) -> usize {
-        let width = self.spec.kernel[1];
+        let width = self.spec.kernel[2];
         let adjacent = self.roles.direction == Direction::Forward
             && channels.kind == Kind::Tile
             && channels.lanes == self.input.block()
-            && self.input.blocks() == 1
-            && self.spec.dilation[1] == 1;
+            && self.input.slice_blocks() == 1
+            && self.spec.dilation[2] == 1;
         if !adjacent {
             return 1;
         }
@@ -413,24 +453,39 @@ impl Builder {
         width
     }
 
-    /// Taps and places of weights, for each tile and phase. Tiles of the same sources share taps.
+    /// Taps and places of weights, for each tile, variant and phase. Tiles of the same sources share taps, variants of which
+    /// one has the kernel positions of the other side by side share weights.
     fn panels(&self, plan: &mut ConvPlan) -> Result<(), ConvError> {
         let too_large = ConvError::TooLarge { spec: self.spec };
-        let mut known: HashMap<(usize, Range<usize>), Range<usize>> = HashMap::new();
+        let mut known: HashMap<([usize; 2], Range<usize>), Range<usize>> = HashMap::new();
         let mut weights: usize = 0;
+        let phases = plan.phases.len();
         for tile in plan.channels.tiles.clone() {
-            let mut panels = Vec::with_capacity(plan.phases.len());
-            for phase in 0..plan.phases.len() {
-                let key = (phase, tile.sources.clone());
-                let taps = known.entry(key).or_insert_with(|| self.taps(plan, phase, &tile)).clone();
+            let mut panels: Vec<Panel> = Vec::with_capacity(plan.slices.variants.len() * phases);
+            for (variant, phase) in
+                (0..plan.slices.variants.len()).flat_map(|v| (0..phases).map(move |phase| (v, phase)))
+            {
+                let key = ([variant, phase], tile.sources.clone());
+                let taps =
+                    known.entry(key).or_insert_with(|| self.taps(plan, [variant, phase], &tile)).clone();
                 let columns = plan.phases[phase].columns;
                 let segments = self.segments(columns, tile.blocks.len()).ok_or(too_large.clone())?;
                 let shape = segments[0].kernel.shape;
-                let start = weights;
-                let len = usize::try_from(shape.tap_weights(plan.lanes as u32)).ok();
-                let len = len.and_then(|len| len.checked_mul(taps.len()));
-                weights = len.and_then(|len| weights.checked_add(len)).ok_or(too_large.clone())?;
-                panels.push(Panel { taps, weights: start, segments });
+                let tap = usize::try_from(shape.tap_weights(plan.lanes as u32)).ok();
+                let len = |taps: usize| tap.and_then(|tap| tap.checked_mul(taps)).ok_or(too_large.clone());
+                let (owner, place) = plan.slices.packed_with(variant);
+                let panel = match panels.get(owner * phases + phase) {
+                    Some(owner) => {
+                        let each = taps.len() / plan.slices.variants[variant].len().max(1);
+                        Panel { taps, weights: owner.weights + len(place * each)?, shares: true, segments }
+                    }
+                    None => {
+                        let start = weights;
+                        weights = weights.checked_add(len(taps.len())?).ok_or(too_large.clone())?;
+                        Panel { taps, weights: start, shares: false, segments }
+                    }
+                };
+                panels.push(panel);
             }
             plan.panels.push(panels);
         }
@@ -438,25 +493,30 @@ impl Builder {
         Ok(())
     }
 
-    /// Appends the taps of a tile and phase. Their order is that of the sums: blocks, then kernel positions,
-    /// then parts of blocks, so that neighbouring taps meet neighbouring memory.
-    fn taps(&self, plan: &mut ConvPlan, phase: usize, tile: &ChannelTile) -> Range<usize> {
+    /// Appends the taps of a tile, variant and phase. Their order is that of the sums: slices, then blocks, then kernel
+    /// positions, then parts of blocks, so that neighbouring taps meet neighbouring memory.
+    fn taps(&self, plan: &mut ConvPlan, [variant, phase]: [usize; 2], tile: &ChannelTile) -> Range<usize> {
         let start = plan.taps.len();
         let halo = self.input.halo();
         let block = self.input.block();
         let lanes = plan.position_lanes;
-        for first in tile.sources.clone().step_by(block.max(lanes)) {
-            let last = tile.sources.end.min(first + block.max(lanes));
-            for position in &plan.phases[phase].positions {
-                // Not negative: the halo covers what is read.
-                let y = (position.y + halo.top as i64) as usize;
-                let x = (position.x + halo.left as i64) as usize;
-                for channel in (first..last).step_by(lanes) {
-                    let vector =
-                        channel / block * self.input.block_stride() + y * self.input.row_stride() + x * block;
-                    plan.taps.push((vector + channel % block) as u32);
-                    let position = position.ky * self.spec.kernel[1] + position.kx;
-                    plan.sources.push(TapSource { channel, position });
+        let [_, height, width] = self.spec.kernel;
+        for slice in &plan.slices.variants[variant] {
+            for first in tile.sources.clone().step_by(block.max(lanes)) {
+                let last = tile.sources.end.min(first + block.max(lanes));
+                for position in &plan.phases[phase].positions {
+                    // Not negative: the halo covers what is read.
+                    let y = (position.y + halo.top as i64) as usize;
+                    let x = (position.x + halo.left as i64) as usize;
+                    for channel in (first..last).step_by(lanes) {
+                        let vector = slice.slice * self.input.slice_stride()
+                            + channel / block * self.input.block_stride()
+                            + y * self.input.row_stride()
+                            + x * block;
+                        plan.taps.push((vector + channel % block) as u32);
+                        let position = (slice.k * height + position.ky) * width + position.kx;
+                        plan.sources.push(TapSource { channel, position });
+                    }
                 }
             }
         }
@@ -495,18 +555,20 @@ fn kind(roles: &Roles, isa: Isa, input: &Blocked, output: &Blocked) -> Result<Ki
     refuse("the output", output, few_out)
 }
 
-fn expect_image(what: &'static str, layout: &Blocked, expected: [usize; 3]) -> Result<(), ConvError> {
-    let got = image(layout);
+fn expect_image(what: &'static str, layout: &Blocked, expected: Image) -> Result<(), ConvError> {
+    let got = layout.image();
     if got == expected { Ok(()) } else { Err(ConvError::Image { what, got, expected }) }
 }
 
 /// Rows of a task: as many as keep their input in L2, but few enough that there are [`TASKS`] worth a thread.
 fn task_rows(plan: &ConvPlan) -> usize {
     let [step, _] = plan.in_steps();
-    let row_bytes = plan.input.row_stride() * plan.input.blocks() * step * size_of::<f32>();
+    let slices = plan.slices.variants.first().map_or(1, |taps| taps.len().max(1));
+    let row_bytes = plan.input.row_stride() * plan.input.slice_blocks() * slices * step * size_of::<f32>();
     let cached = (CHUNK_BYTES / row_bytes).max(1);
     let columns: usize = plan.phases.iter().map(|phase| phase.columns).max().unwrap_or(1);
     let row_work = (plan.weights_len / plan.channels.tiles.len()).saturating_mul(columns).max(1);
-    let shared = (plan.rows * plan.channels.tiles.len()).div_ceil(TASKS).max(TASK_WORK / row_work);
+    let rows = plan.slices.outputs.len() * plan.rows * plan.channels.tiles.len();
+    let shared = rows.div_ceil(TASKS).max(TASK_WORK / row_work);
     cached.min(shared).clamp(1, plan.rows)
 }

@@ -77,7 +77,7 @@ impl ConvPlan {
         Ok(())
     }
 
-    /// One vector of the output, for plans of stride 1 of whole vectors: `at` is its block, row and column. Does nothing
+    /// One vector of the output, for plans of stride 1 of whole vectors: `at` is its block, of all slices, row and column. Does nothing
     /// if a slice is not of its layout's length, or there is no such vector.
     pub(crate) fn pixel(
         &self,
@@ -97,9 +97,10 @@ impl ConvPlan {
             && self.widening == 1
             && out.len() == width
             && x < self.phases[0].columns;
+        let (slice, block) = (block / self.output.slice_blocks(), block % self.output.slice_blocks());
         let tile = self.channels.tiles.iter().position(|tile| tile.blocks.contains(&block));
-        let (true, Some(tile)) = (fits, tile) else { return };
-        let (panel, blocks) = (&self.panels[tile][0], &self.channels.tiles[tile].blocks);
+        let (true, Some(tile)) = (fits && slice < self.slices.outputs.len(), tile) else { return };
+        let (panel, blocks) = (&self.panels_of(tile, slice)[0], &self.channels.tiles[tile].blocks);
         let kernel = find(Shape { kind: Kind::Tile, isa: self.isa, pixels: 1, blocks: blocks.len() });
         let (Some(kernel), true) = (kernel, blocks.len() * width <= MOST) else { return };
         let mut sums = [0.0f32; MOST];
@@ -107,7 +108,7 @@ impl ConvPlan {
         // lengths, and a pixel reads no more; the output has the tile's blocks, one after the other.
         unsafe {
             kernel.function(part)(&TileArgs {
-                input: input.as_ptr().add(self.input_offset(y, x)),
+                input: input.as_ptr().add(self.input_offset(slice, y, x)),
                 weights: weights.as_slice().as_ptr().add(panel.weights),
                 out: sums.as_mut_ptr(),
                 taps: self.taps.as_ptr().add(panel.taps.start),
@@ -132,7 +133,8 @@ impl ConvPlan {
         Ok(Output(out.as_mut_ptr(), beside.check(&self.image)?))
     }
 
-    /// Tasks go over the rows of one chunk for all tiles, then to the next chunk: input rows stay in cache.
+    /// Tasks go over the rows of one chunk for all tiles, then to the next chunk, then to the next slice: input rows stay
+    /// in cache.
     ///
     /// # Safety
     /// The arguments and the output have been checked, and nothing else accesses the elements that these
@@ -140,29 +142,36 @@ impl ConvPlan {
     unsafe fn run_tasks(&self, tasks: Range<usize>, arguments: &Arguments<'_>, out: Output) {
         let tiles = self.channels.tiles.len();
         for task in tasks {
-            let start = task / tiles * self.task_rows;
+            let (slice, chunk) = (task / tiles / self.chunks(), task / tiles % self.chunks());
+            let start = chunk * self.task_rows;
+            let rows = start..self.rows.min(start + self.task_rows);
             // SAFETY: the contract of this function.
-            unsafe {
-                self.run_task(task % tiles, start..self.rows.min(start + self.task_rows), arguments, out)
-            };
+            unsafe { self.run_task(task % tiles, slice, rows, arguments, out) };
         }
     }
 
-    /// Computes rows of a tile's channels; different tiles and rows write different elements.
+    /// Computes rows of a tile's channels in a slice; different tiles, slices and rows write different elements.
     ///
     /// # Safety
     /// As of [`ConvPlan::run_tasks`].
-    unsafe fn run_task(&self, tile: usize, rows: Range<usize>, arguments: &Arguments<'_>, out: Output) {
+    unsafe fn run_task(
+        &self,
+        tile: usize,
+        slice: usize,
+        rows: Range<usize>,
+        arguments: &Arguments<'_>,
+        out: Output,
+    ) {
         let [step, _] = self.out_steps();
         for row in rows {
-            for (phase, panel) in self.phases.iter().zip(&self.panels[tile]) {
+            for (phase, panel) in self.phases.iter().zip(self.panels_of(tile, slice)) {
                 if row >= phase.rows {
                     continue;
                 }
                 let args = self.args(panel);
                 for segment in &panel.segments {
-                    let input = self.input_offset(row, segment.first);
-                    let output = self.output_offset(tile, phase, row, segment.first);
+                    let input = self.input_offset(slice, row, segment.first);
+                    let output = self.output_offset(tile, slice, phase, [row, segment.first]);
                     // SAFETY: `check_extents` has proved that these offsets and what the kernel accesses from
                     // there on lie in buffers of the checked lengths; the instruction set was checked by the
                     // plan.
@@ -179,30 +188,35 @@ impl ConvPlan {
                 }
                 if phase.ends_row {
                     // SAFETY: the row belongs to this task.
-                    unsafe { self.finish_row(tile, phase.origin[0] + row * step, arguments, out) };
+                    unsafe {
+                        let blocks = self.blocks_of(tile, slice);
+                        self.finish_row(blocks, phase.origin[0] + row * step, arguments, out);
+                    };
                 }
             }
         }
     }
 
-    /// Applies the epilogue to a finished row of the tile's blocks.
+    /// Applies the epilogue to a finished row of some blocks.
     ///
     /// # Safety
     /// As of [`ConvPlan::run_tasks`]; the row is one of this task.
-    unsafe fn finish_row(&self, tile: usize, y: usize, arguments: &Arguments<'_>, out: Output) {
+    unsafe fn finish_row(&self, blocks: Range<usize>, y: usize, arguments: &Arguments<'_>, out: Output) {
         if matches!(arguments.epilogue, Epilogue::None) {
             return;
         }
-        let blocks = match self.channels.kind {
-            Kind::Dot => 0..1,
-            _ => self.channels.tiles[tile].blocks.clone(),
-        };
         let len = self.image.width() * self.image.block();
         for block in blocks {
             for part in 0..self.widening {
                 let y = y * self.widening + part;
                 let offset = self.image.offset(block, y, 0);
-                let row = Row { isa: self.isa, block, y, channels: self.image.block() };
+                let row = Row {
+                    isa: self.isa,
+                    block,
+                    of_slice: block % self.image.slice_blocks(),
+                    y,
+                    channels: self.image.block(),
+                };
                 // SAFETY: the interior of a row lies in the buffer, and this task alone finishes it.
                 unsafe {
                     let data = std::slice::from_raw_parts_mut(out.0.add(offset), len);

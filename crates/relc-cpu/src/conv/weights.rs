@@ -22,7 +22,7 @@ impl PackedWeights {
 }
 
 impl ConvPlan {
-    /// Packs weights `f32[M,C/groups,kH,kW]`: for each tile of output channels `[tap][lane][OB][V]`; zeros
+    /// Packs weights `f32[M,C/groups,kD,kH,kW]`: for each tile of output channels `[tap][lane][OB][V]`; zeros
     /// where a block goes beyond the last channel or covers channels of different groups.
     ///
     /// # Errors
@@ -38,6 +38,7 @@ impl ConvPlan {
             .iter()
             .enumerate()
             .flat_map(|(tile, panels)| panels.iter().map(move |panel| (tile, panel)))
+            .filter(|(_, panel)| !panel.shares)
         {
             let len = panel.taps.len() * self.tap_weights(panel);
             let (part, after) = std::mem::take(&mut rest).split_at_mut(len);

@@ -1,7 +1,8 @@
-//! 3x3 convolutions of stride 1 with 2.25 or 4 times fewer multiplications.
+//! 3x3 convolutions of stride 1 with 2.25 or 4 times fewer multiplications, in each slice of a volume.
 //!
 //! F(MxM, 3x3) transforms tiles of (M+2)x(M+2) inputs, multiplies them elementwise with transformed weights,
-//! summed over channels by the same tile kernels, and transforms sums back to M x M outputs.
+//! summed over channels by the same tile kernels, and transforms sums back to M x M outputs. A kernel over several slices
+//! adds up their products before that: each slice is transformed once.
 //!
 //! Transforms subtract, so that an output's error is relative to the largest terms of its *tile*, not to its
 //! own: a sum of zeros next to large values comes out as small noise. That is fine for activations and for
@@ -21,7 +22,7 @@ use rayon::prelude::*;
 
 use self::transform::{LANES, Lanes, Transforms, kernels};
 use crate::buffer::AlignedBuffer;
-use crate::conv::{ConvError, ConvPlan};
+use crate::conv::{ConvError, ConvPlan, Slices};
 use crate::isa::Isa;
 use crate::tile::{Kernel, Kind, Part, Shape, find, max_pixels};
 use relc_program::conv::{ConvSpec, Direction};
@@ -83,9 +84,21 @@ pub struct WinogradPlan {
     weights_len: usize,
     /// Rows of tiles of each task.
     chunk_rows: usize,
-    /// Offsets of the input's blocks in the transformed input.
+    slices: Slices,
+    /// What each variant of slices sums, in order.
+    runs: Vec<Vec<Run>>,
+    /// Offsets of blocks in the transformed input.
     taps: Vec<u32>,
     transforms: Transforms,
+}
+
+/// Kernel positions from slice to slice that follow one another: their weights lie side by side.
+#[derive(Clone, Debug)]
+struct Run {
+    /// The first.
+    k: usize,
+    /// The blocks of the slices that they meet.
+    taps: Range<usize>,
 }
 
 /// The transformed weights of one [`WinogradPlan`], of one part.
@@ -95,9 +108,12 @@ pub struct WinogradWeights {
 }
 
 impl WinogradPlan {
-    /// Whether there is a plan: kernel 3x3, stride and dilation 1, one group.
+    /// Whether there is a plan: in each slice kernel 3x3, stride and dilation 1; one group.
     pub fn supports(spec: &ConvSpec) -> bool {
-        spec.kernel == [3; 2] && spec.stride == [1; 2] && spec.dilation == [1; 2] && spec.groups == 1
+        spec.kernel[1..] == [3; 2]
+            && spec.stride[1..] == [1; 2]
+            && spec.dilation[1..] == [1; 2]
+            && spec.groups == 1
     }
 
     /// The plan for a convolution in either direction; layouts as for [`ConvPlan`], none of them narrow. None
@@ -126,17 +142,40 @@ impl WinogradPlan {
         let (m, n) = (form.outputs(), form.inputs());
         let tiles = [output.height().div_ceil(m), output.width().div_ceil(m)];
         let block_stride = tiles[0] * tiles[1] * width;
-        let blocks = output.blocks();
+        let (blocks, depth) = (output.slice_blocks(), spec.kernel[0]);
         let channels: Vec<Range<usize>> =
             (0..blocks).step_by(2).map(|first| first..(first + 2).min(blocks)).collect();
-        let block_weights = n * n * input.blocks() * width * width;
+        let block_weights = depth * n * n * input.slice_blocks() * width * width;
         let weights: Vec<usize> = channels.iter().map(|blocks| blocks.start * block_weights).collect();
         let Some(weights_len) = block_weights.checked_mul(blocks) else { return Ok(None) };
         let scratch = input.blocks().checked_mul(block_stride).and_then(|len| len.checked_mul(n * n + 1));
         if scratch.is_none_or(|len| len > Blocked::MAX_LEN) {
             return Ok(None);
         }
-        let [top, left] = [spec.pads[0] as i64, spec.pads[1] as i64];
+        let [top, left] = [spec.pads[1] as i64, spec.pads[2] as i64];
+        let picture = match direction {
+            Direction::Forward => input,
+            Direction::Transposed => output,
+        };
+        let [axis, ..] = spec.axes(direction, [picture.depth(), picture.height(), picture.width()])?;
+        let slices = Slices::new(&axis);
+        let mut taps = Vec::new();
+        let mut blocks_of = |variant: usize, run: Range<usize>| {
+            let start = taps.len();
+            for tap in &slices.variants[variant][run] {
+                let first = tap.slice * input.slice_blocks();
+                let blocks = first..first + input.slice_blocks();
+                taps.extend(blocks.map(|block| (block * block_stride) as u32));
+            }
+            start..taps.len()
+        };
+        let variants = 0..slices.variants.len();
+        let runs = variants.map(|variant| {
+            let runs = slices.runs(variant).into_iter();
+            runs.map(|run| Run { k: slices.variants[variant][run.start].k, taps: blocks_of(variant, run) })
+                .collect()
+        });
+        let runs: Vec<Vec<Run>> = runs.collect();
         Ok(Some(WinogradPlan {
             spec: *spec,
             direction,
@@ -149,18 +188,20 @@ impl WinogradPlan {
                 Direction::Transposed => [top - 2, left - 2],
             },
             tiles,
-            chunk_rows: chunk_rows(tiles, channels.len()),
+            chunk_rows: chunk_rows(tiles, slices.outputs.len() * channels.len()),
             channels,
             weights,
             weights_len,
-            taps: (0..input.blocks()).map(|block| (block * block_stride) as u32).collect(),
+            slices,
+            runs,
+            taps,
             transforms: Transforms::new(isa, m),
         }))
     }
 
     /// Elements of the scratch memory that a pass needs: the transformed input, and a sum for each tile.
     pub fn scratch_len(&self) -> usize {
-        self.positions() * self.position_stride() + self.tiles[0] * self.tiles[1]
+        self.positions() * self.position_stride() + self.input.depth() * self.tiles[0] * self.tiles[1]
     }
 
     /// Elements of the transformed weights.
@@ -198,8 +239,8 @@ impl WinogradPlan {
         max_pixels(self.isa, Kind::Tile, blocks)
     }
 
-    /// Transforms weights `f32[M,C,3,3]` of one part, `G g G^T`, in f64, and packs them: for each tile of
-    /// output channels `[position][block][lane][OB][V]`.
+    /// Transforms weights `f32[M,C,kD,3,3]` of one part, `G g G^T`, in f64, and packs them: for each tile of output channels
+    /// `[position][kD][block][lane][OB][V]`.
     ///
     /// # Errors
     /// If `weights` has another length.
@@ -210,7 +251,7 @@ impl WinogradPlan {
         let mut rest: &mut [f32] = &mut data;
         let mut parts = Vec::new();
         for blocks in &self.channels {
-            let len = self.weights_len / self.output.blocks() * blocks.len();
+            let len = self.weights_len / self.output.slice_blocks() * blocks.len();
             let (panel, after) = std::mem::take(&mut rest).split_at_mut(len);
             parts.push((blocks.clone(), panel));
             rest = after;
@@ -223,11 +264,13 @@ impl WinogradPlan {
         let width = self.isa.width();
         let n = self.form.inputs();
         let position_len = panel.len() / self.positions();
-        for reduced in 0..self.input.channels() {
+        let depth = self.spec.kernel[0];
+        for (reduced, k) in (0..self.input.channels()).flat_map(|c| (0..depth).map(move |k| (c, k))) {
             for (row, block) in blocks.clone().enumerate() {
                 let lanes = block * width..((block + 1) * width).min(self.output.channels());
-                let transformed = kernels(n, self.kernels_of(reduced, lanes.clone(), weights, part));
-                let offset = (reduced * blocks.len() + row) * width;
+                let transformed = kernels(n, self.kernels_of([reduced, k], lanes.clone(), weights, part));
+                let place = k * self.input.slice_blocks() * width + reduced;
+                let offset = (place * blocks.len() + row) * width;
                 for (i, row) in transformed.iter().enumerate().take(n) {
                     for (j, values) in row.iter().enumerate().take(n) {
                         let start = (i * n + j) * position_len + offset;
@@ -240,27 +283,29 @@ impl WinogradPlan {
         }
     }
 
-    /// The 3x3 kernel between two channels, as the layer has it.
+    /// The 3x3 kernels between two channels, one for each slice, as the layer has them.
     fn kernel_of<'a>(&self, reduced: usize, produced: usize, weights: &'a [f32]) -> &'a [f32] {
+        let len = 9 * self.spec.kernel[0];
         let index = match self.direction {
             Direction::Forward => produced * self.spec.channels_in + reduced,
             Direction::Transposed => reduced * self.spec.channels_in + produced,
         };
-        &weights[9 * index..][..9]
+        &weights[len * index..][..len]
     }
 
-    /// The 3x3 kernels between an input channel and the output channels of a block, in the order of input rows and
-    /// columns.
+    /// The 3x3 kernels between an input channel and the output channels of a block at position k of a kernel from slice to
+    /// slice, in the order of input rows and columns.
     fn kernels_of(
         &self,
-        reduced: usize,
+        [reduced, k]: [usize; 2],
         lanes: Range<usize>,
         weights: &[f32],
         part: Part,
     ) -> [[Lanes; 3]; 3] {
         let mut kernels = [[[0.0; LANES]; 3]; 3];
         for (lane, produced) in lanes.enumerate() {
-            for (place, &weight) in self.kernel_of(reduced, produced, weights).iter().enumerate() {
+            let kernel = self.kernel_of(reduced, produced, weights)[9 * k..][..9].iter();
+            for (place, &weight) in kernel.enumerate() {
                 let place = match self.direction {
                     Direction::Forward => place,
                     Direction::Transposed => 8 - place,

@@ -43,7 +43,7 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// For a Winograd plan and the direct plan of the same convolution and layouts, with `weights` `f32[M,C,3,3]`, packed
+    /// For a Winograd plan and the direct plan of the same convolution and layouts, with `weights` `f32[M,C,kD,3,3]`, packed
     /// by the direct plan, of which `part` is used.
     ///
     /// # Errors
@@ -61,10 +61,10 @@ impl Repair {
         let mean = |channel: usize| {
             let kernels = (0..reduced).flat_map(|from| winograd.kernel_of(from, channel, weights));
             let sum: f64 = kernels.map(|weight| f64::from(part.of(*weight)).abs()).sum();
-            (sum / (9 * reduced) as f64) as f32 * winograd.form.guard()
+            (sum / (9 * winograd.spec.kernel[0] * reduced) as f64) as f32 * winograd.form.guard()
         };
         let mut bounds: Vec<f32> = (0..produced).map(mean).collect();
-        bounds.resize(winograd.output.blocks() * winograd.isa.width(), 0.0);
+        bounds.resize(winograd.output.slice_blocks() * winograd.isa.width(), 0.0);
         Ok(Repair { plan, weights: packed, part, bounds })
     }
 
@@ -74,7 +74,7 @@ impl Repair {
     /// The machine has the instruction set of `S`, which is the plan's.
     #[inline(always)]
     pub(super) unsafe fn row<S: Simd>(&self, input: &[f32], at: RowOf<'_>, out: &mut [f32]) {
-        let bounds = &self.bounds[at.block * S::WIDTH..(at.block + 1) * S::WIDTH];
+        let bounds = &self.bounds[at.of_slice * S::WIDTH..(at.of_slice + 1) * S::WIDTH];
         for (tile, sum) in at.tiles.iter().enumerate() {
             for x in tile * at.outputs..((tile + 1) * at.outputs).min(out.len() / S::WIDTH) {
                 let vector = &mut out[x * S::WIDTH..(x + 1) * S::WIDTH];
@@ -95,7 +95,10 @@ impl Repair {
 /// A row of a block of the output.
 #[derive(Clone, Copy)]
 pub(super) struct RowOf<'a> {
+    /// Among those of all slices.
     pub block: usize,
+    /// Among those of its slice.
+    pub of_slice: usize,
     pub y: usize,
     /// Pixels of a tile.
     pub outputs: usize,
@@ -104,12 +107,17 @@ pub(super) struct RowOf<'a> {
 }
 
 impl WinogradPlan {
-    /// The sums of the magnitudes of the inputs of each tile of a row of tiles.
+    /// The sums of the magnitudes of the inputs of each tile of a row of tiles of a slice.
     ///
     /// # Safety
     /// The machine has the instruction set of `S`, which is the plan's; `input` is in the plan's input layout.
     #[inline(always)]
-    pub(super) unsafe fn tile_sums<S: Simd>(&self, input: &[f32], tile_row: usize, sums: &mut [f32]) {
+    pub(super) unsafe fn tile_sums<S: Simd>(
+        &self,
+        input: &[f32],
+        [slice, tile_row]: [usize; 2],
+        sums: &mut [f32],
+    ) {
         let [height, width] = [self.input.height(), self.input.width()];
         let inside = |tile: usize, axis: usize, size: usize| -> Range<usize> {
             let start = (tile * self.form.outputs()) as i64 + self.shift[axis];
@@ -123,7 +131,7 @@ impl WinogradPlan {
             // SAFETY: the vectors of interior pixels lie in the input; `lanes` has at least WIDTH elements.
             unsafe {
                 let mut sum = S::zero();
-                for block in 0..self.input.blocks() {
+                for block in slice * self.input.slice_blocks()..(slice + 1) * self.input.slice_blocks() {
                     for y in rows.clone() {
                         let at = self.input.offset(block, y, x);
                         sum = sum.add(S::load(input.as_ptr().add(at)).abs());

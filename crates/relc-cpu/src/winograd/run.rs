@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use super::repair::RowOf;
 use super::transform::{InputRow, OutputRow};
-use super::{Repair, WinogradPlan, WinogradWeights};
+use super::{Repair, Run, WinogradPlan, WinogradWeights};
 use crate::buffer::AlignedBuffer;
-use crate::conv::{ConvError, balanced};
+use crate::conv::{ConvError, OutputSlice, balanced};
 use crate::epilogue::{Beside, Epilogue, Row, Shared as Left};
 use crate::tile::{Part, TileArgs, TileFn};
 use relc_program::layout::check;
@@ -126,14 +126,30 @@ impl WinogradPlan {
         self.input.blocks() * self.tiles[0]
     }
 
-    /// Rows of tiles whose inputs are summed, for the repair of small outputs.
+    /// Rows of tiles, of all slices, whose inputs are summed, for the repair of small outputs.
     fn sum_tasks(&self, arguments: &WinogradArguments<'_>) -> usize {
-        if arguments.repair.is_some() { self.tiles[0] } else { 0 }
+        if arguments.repair.is_some() { self.input.depth() * self.tiles[0] } else { 0 }
     }
 
-    /// The place of the sums of a row of tiles in the scratch memory.
+    /// The place of the sums of a row of tiles, counted through all slices, in the scratch memory.
     fn sums_offset(&self, tile_row: usize) -> usize {
         self.positions() * self.position_stride() + tile_row * self.tiles[1]
+    }
+
+    /// The sums of the inputs of a row of tiles, from all slices that a slice of the output meets.
+    ///
+    /// # Safety
+    /// The sums lie in the scratch memory, and nothing writes them any more.
+    unsafe fn tile_sums_of(&self, slice: OutputSlice, tile_row: usize, scratch: Shared) -> Vec<f32> {
+        let mut sums = vec![0.0f32; self.tiles[1]];
+        for tap in &self.slices.variants[slice.variant] {
+            let row = (slice.first + tap.slice) * self.tiles[0] + tile_row;
+            // SAFETY: the contract of this function.
+            let own =
+                unsafe { std::slice::from_raw_parts(scratch.0.add(self.sums_offset(row)), self.tiles[1]) };
+            sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+        }
+        sums
     }
 
     /// Sums the inputs of each tile of a row; different tasks write different rows.
@@ -146,11 +162,17 @@ impl WinogradPlan {
             std::slice::from_raw_parts_mut(scratch.0.add(self.sums_offset(tile_row)), self.tiles[1])
         };
         // SAFETY: the plan's instruction set is the machine's, and the input has been checked.
-        unsafe { (self.transforms.sums)(self, arguments.input, tile_row, sums) }
+        let at = [tile_row / self.tiles[0], tile_row % self.tiles[0]];
+        unsafe { (self.transforms.sums)(self, arguments.input, at, sums) }
     }
 
     fn tasks(&self) -> usize {
-        self.tiles[0].div_ceil(self.chunk_rows) * self.channels.len()
+        self.chunks() * self.slices.outputs.len() * self.channels.len()
+    }
+
+    /// How many tasks share the rows of tiles of a slice.
+    fn chunks(&self) -> usize {
+        self.tiles[0].div_ceil(self.chunk_rows)
     }
 
     /// Transforms a row of tiles of an input block; different tasks write different blocks or tiles.
@@ -185,7 +207,7 @@ impl WinogradPlan {
         }
     }
 
-    /// Computes some rows of tiles of some blocks; different tasks write different rows or blocks.
+    /// Computes some rows of tiles of some blocks of a slice; different tasks write different rows or blocks.
     ///
     /// # Safety
     /// The buffers have been checked, the scratch memory holds the transformed input, and nothing
@@ -197,9 +219,10 @@ impl WinogradPlan {
         scratch: Shared,
         out: (Shared, Left),
     ) {
-        let chunks = self.tiles[0].div_ceil(self.chunk_rows);
         // Neighbouring tasks share weights.
-        let (channel_tile, first) = (task / chunks, task % chunks * self.chunk_rows);
+        let (task, chunk) = (task / self.chunks(), task % self.chunks());
+        let (channel_tile, slice) = (task / self.slices.outputs.len(), task % self.slices.outputs.len());
+        let first = chunk * self.chunk_rows;
         let rows = first..(first + self.chunk_rows).min(self.tiles[0]);
         PRODUCTS.with_borrow_mut(|products| {
             let blocks = &self.channels[channel_tile];
@@ -209,24 +232,33 @@ impl WinogradPlan {
             }
             // SAFETY: the contract of this function; `products` has the elements of this task.
             unsafe {
-                self.multiply(channel_tile, rows.clone(), arguments, scratch, products);
-                self.transform_back(blocks.clone(), rows, arguments, (products, scratch), out);
+                self.multiply([channel_tile, slice], rows.clone(), arguments, scratch, products);
+                self.transform_back((blocks.clone(), slice), rows, arguments, (products, scratch), out);
             }
         });
     }
 
-    /// Sums over channels: for each position a product of matrices, tiles x C by C x OB V.
+    /// Sums over slices and channels: for each position products of matrices, tiles x C by C x OB V.
     ///
     /// # Safety
     /// As of [`WinogradPlan::run_task`]; `products` has `[position][OB][tile][V]` of these rows.
     unsafe fn multiply(
         &self,
-        channel_tile: usize,
+        [channel_tile, slice]: [usize; 2],
         rows: Range<usize>,
         arguments: &WinogradArguments<'_>,
         scratch: Shared,
         products: &mut [f32],
     ) {
+        let OutputSlice { first, variant } = self.slices.outputs[slice];
+        let slice_input =
+            first * self.input.slice_blocks() * self.tiles[0] * self.tiles[1] * self.isa.width();
+        // An output that meets no slice sums nothing.
+        let nothing = [Run { k: 0, taps: 0..0 }];
+        let runs = match &self.runs[variant][..] {
+            [] => &nothing[..],
+            runs => runs,
+        };
         let width = self.isa.width();
         let blocks = self.channels[channel_tile].len();
         let tiles = rows.len() * self.tiles[1];
@@ -236,29 +268,29 @@ impl WinogradPlan {
                 Some((segment.first, self.kernel(segment.pixels, blocks)?.function(Part::Raw)))
             })
             .collect();
-        let position_weights = self.input.blocks() * width * blocks * width;
+        let slice_weights = self.input.slice_blocks() * width * blocks * width;
+        let position_weights = self.spec.kernel[0] * slice_weights;
         for position in 0..self.positions() {
-            for &(segment, function) in &segments {
+            let weights = self.weights[channel_tile] + position * position_weights;
+            for (&(segment, function), (number, run)) in
+                segments.iter().flat_map(|segment| runs.iter().enumerate().map(move |run| (segment, run)))
+            {
                 let first = rows.start * self.tiles[1] + segment;
                 // SAFETY: the segment's tiles lie in the position's part of the scratch memory, for each
                 // block (tap); its weights and products in theirs: the sizes are those that the plan
                 // computed.
                 unsafe {
                     let args = TileArgs {
-                        input: scratch.0.add(position * self.position_stride() + first * width),
-                        weights: arguments
-                            .weights
-                            .data
-                            .as_ptr()
-                            .add(self.weights[channel_tile] + position * position_weights),
+                        input: scratch.0.add(position * self.position_stride() + slice_input + first * width),
+                        weights: arguments.weights.data.as_ptr().add(weights + run.k * slice_weights),
                         out: products.as_mut_ptr().add((position * blocks * tiles + segment) * width),
-                        taps: self.taps.as_ptr(),
-                        tap_count: self.taps.len() as u32,
+                        taps: self.taps.as_ptr().add(run.taps.start),
+                        tap_count: run.taps.len() as u32,
                         lanes: width as u32,
                         in_pixel_stride: width as u32,
                         out_pixel_stride: width as u32,
                         out_block_stride: (tiles * width) as u32,
-                        accumulate: 0,
+                        accumulate: u32::from(number > 0),
                     };
                     function(&args);
                 }
@@ -272,7 +304,7 @@ impl WinogradPlan {
     /// As of [`WinogradPlan::run_task`]; `products` holds the products of these rows.
     unsafe fn transform_back(
         &self,
-        blocks: Range<usize>,
+        (blocks, slice): (Range<usize>, usize),
         rows: Range<usize>,
         arguments: &WinogradArguments<'_>,
         (products, scratch): (&[f32], Shared),
@@ -280,7 +312,9 @@ impl WinogradPlan {
     ) {
         let width = self.isa.width();
         let tiles = rows.len() * self.tiles[1];
-        for (ob, block) in blocks.clone().enumerate() {
+        let before = slice * self.output.slice_blocks();
+        for (ob, of_slice) in blocks.clone().enumerate() {
+            let block = before + of_slice;
             for (index, tile_row) in rows.clone().enumerate() {
                 let top = tile_row * self.form.outputs();
                 let height = (self.output.height() - top).min(self.form.outputs());
@@ -300,23 +334,22 @@ impl WinogradPlan {
                 if matches!(arguments.epilogue, Epilogue::None) && arguments.repair.is_none() {
                     continue;
                 }
-                // SAFETY: the sums of the row lie in the scratch memory, which nothing writes any more.
-                let tiles = unsafe {
-                    let sums = scratch.0.add(self.sums_offset(tile_row));
-                    std::slice::from_raw_parts(sums, self.tiles[1])
-                };
+                let sums = arguments.repair.map(|repair| {
+                    // SAFETY: the sums of the row lie in the scratch memory, which nothing writes any more.
+                    (repair, unsafe { self.tile_sums_of(self.slices.outputs[slice], tile_row, scratch) })
+                });
                 for y in top..top + height {
                     let len = self.output.width() * width;
                     // SAFETY: the interior of a row lies in the buffer, and this task alone accesses it.
                     let out = unsafe {
                         std::slice::from_raw_parts_mut(out.0.add(self.output.offset(block, y, 0)), len)
                     };
-                    if let Some(repair) = arguments.repair {
-                        let row = RowOf { block, y, outputs: self.form.outputs(), tiles };
+                    if let Some((repair, sums)) = &sums {
+                        let row = RowOf { block, of_slice, y, outputs: self.form.outputs(), tiles: sums };
                         // SAFETY: the plan's instruction set is the machine's.
                         unsafe { (self.transforms.repair)(repair, arguments.input, row, out) };
                     }
-                    let row = Row { isa: self.isa, block, y, channels: width };
+                    let row = Row { isa: self.isa, block, of_slice, y, channels: width };
                     // SAFETY: this task alone finishes the row.
                     unsafe { arguments.epilogue.apply(row, out, left) };
                 }

@@ -200,7 +200,7 @@ unsafe fn output_row<S: Simd, const N: usize>(row: &OutputRow) {
 pub(super) struct Transforms {
     pub input: unsafe fn(&InputRow),
     pub output: unsafe fn(&OutputRow),
-    pub sums: unsafe fn(&WinogradPlan, &[f32], usize, &mut [f32]),
+    pub sums: unsafe fn(&WinogradPlan, &[f32], [usize; 2], &mut [f32]),
     pub repair: unsafe fn(&Repair, &[f32], RowOf<'_>, &mut [f32]),
 }
 
@@ -229,9 +229,9 @@ macro_rules! transforms {
             /// # Safety
             /// As of [`WinogradPlan::tile_sums`].
             $(#[target_feature(enable = $feature)])?
-            unsafe fn sums(plan: &WinogradPlan, input: &[f32], tile_row: usize, sums: &mut [f32]) {
+            unsafe fn sums(plan: &WinogradPlan, input: &[f32], at: [usize; 2], sums: &mut [f32]) {
                 // SAFETY: the contract of this function.
-                unsafe { plan.tile_sums::<$vector>(input, tile_row, sums) }
+                unsafe { plan.tile_sums::<$vector>(input, at, sums) }
             }
 
             /// # Safety

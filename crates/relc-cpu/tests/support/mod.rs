@@ -5,7 +5,7 @@ use relc_cpu::conv::{Arguments, ConvPlan};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
 use relc_program::conv::{ConvSpec, Direction};
-use relc_program::layout::{Blocked, Halo};
+use relc_program::layout::{Blocked, Halo, Image};
 
 mod guard;
 pub use guard::guard;
@@ -22,17 +22,18 @@ pub fn values(count: usize, seed: usize) -> Vec<f32> {
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub spec: ConvSpec,
-    pub image: [usize; 2],
+    /// D, H, W.
+    pub image: [usize; 3],
     /// What halos have beyond what is needed.
     pub extra: usize,
 }
 
 impl Case {
-    /// Sizes `[C, H, W]` of what the direction reads and writes.
-    pub fn sizes(&self, direction: Direction) -> ([usize; 3], [usize; 3]) {
-        let [height, width] = self.spec.output_size(self.image).unwrap();
-        let image = [self.spec.channels_in, self.image[0], self.image[1]];
-        let result = [self.spec.channels_out, height, width];
+    /// What the direction reads and writes.
+    pub fn sizes(&self, direction: Direction) -> (Image, Image) {
+        let of = |channels: usize, [d, h, w]: [usize; 3]| [channels, d, h, w];
+        let image = of(self.spec.channels_in, self.image);
+        let result = of(self.spec.channels_out, self.spec.output_size(self.image).unwrap());
         match direction {
             Direction::Forward => (image, result),
             Direction::Transposed => (result, image),
@@ -60,8 +61,8 @@ impl Case {
         };
         let input_block = if direction == Direction::Forward { block(from[0]) } else { isa.width() };
         let output_block = if direction == Direction::Transposed { block(to[0]) } else { isa.width() };
-        let input = Blocked::new(from[0], input_block, from[1], from[2], halo).unwrap();
-        let output = Blocked::new(to[0], output_block, to[1], to[2], Halo::uniform(more)).unwrap();
+        let input = Blocked::of(from, input_block, halo).unwrap();
+        let output = Blocked::of(to, output_block, Halo::uniform(more)).unwrap();
         let plan = match direction {
             Direction::Forward => ConvPlan::forward(&self.spec, isa, &input, &output),
             Direction::Transposed => ConvPlan::transposed(&self.spec, isa, &input, &output),
@@ -79,28 +80,29 @@ pub fn naive(
     input: &[f32],
 ) -> (Vec<f64>, Vec<f64>) {
     let ConvSpec { groups, kernel, stride, dilation, pads, .. } = case.spec;
-    let ([_, ih, iw], to) = case.sizes(direction);
-    let [[ch, h, w], [m, oh, ow]] = match direction {
-        Direction::Forward => [case.sizes(direction).0, to],
-        Direction::Transposed => [to, case.sizes(direction).0],
+    let (from, to) = case.sizes(direction);
+    let [[ch, d, h, w], [m, od, oh, ow]] = match direction {
+        Direction::Forward => [from, to],
+        Direction::Transposed => [to, from],
     };
     let (group_in, group_out) = (ch / groups, m / groups);
+    let [kd, kh, kw] = kernel;
     let mut sums = vec![0.0; to.iter().product()];
     let mut sizes = sums.clone();
-    for mo in 0..m {
-        for (ci, ky, kx) in (0..group_in)
-            .flat_map(|c| (0..kernel[0]).flat_map(move |y| (0..kernel[1]).map(move |x| (c, y, x))))
-        {
-            let weight =
-                f64::from(part.of(weights[((mo * group_in + ci) * kernel[0] + ky) * kernel[1] + kx]));
+    let grid = |[a, b, c]: [usize; 3]| (0..a * b * c).map(move |i| [i / (b * c), i / c % b, i % c]);
+    for (mo, ci) in (0..m).flat_map(|mo| (0..group_in).map(move |ci| (mo, ci))) {
+        for tap in grid(kernel) {
+            let place = ((mo * group_in + ci) * kd + tap[0]) * kh * kw + tap[1] * kw + tap[2];
+            let weight = f64::from(part.of(weights[place]));
             let c = mo / group_out * group_in + ci;
-            for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
-                let y = (oy * stride[0] + ky * dilation[0]).wrapping_sub(pads[0]);
-                let x = (ox * stride[1] + kx * dilation[1]).wrapping_sub(pads[1]);
-                if y >= h || x >= w {
+            for at in grid([od, oh, ow]) {
+                let met = |k: usize| (at[k] * stride[k] + tap[k] * dilation[k]).wrapping_sub(pads[k]);
+                let [z, y, x] = [met(0), met(1), met(2)];
+                if z >= d || y >= h || x >= w {
                     continue;
                 }
-                let (small, large) = ((c * h + y) * w + x, (mo * oh + oy) * ow + ox);
+                let small = ((c * d + z) * h + y) * w + x;
+                let large = ((mo * od + at[0]) * oh + at[1]) * ow + at[2];
                 let (from, to) = match direction {
                     Direction::Forward => (small, large),
                     Direction::Transposed => (large, small),
@@ -111,7 +113,6 @@ pub fn naive(
             }
         }
     }
-    debug_assert_eq!(input.len(), input.len() / (ih * iw) * ih * iw);
     (sums, sizes)
 }
 
@@ -137,13 +138,13 @@ pub fn guarded(
     let mut result = vec![0.0; output.dense_len()];
     output.unpack(out, &mut result).unwrap();
     // Padding channels are zeros; what is not of the interior is canaries.
-    let lanes = (output.channels() - 1) % output.block() + 1;
-    let last = (0..output.height()).flat_map(|y| (0..output.width()).map(move |x| (y, x)));
-    let vectors_end = last.map(|(y, x)| guard() + output.offset(output.blocks() - 1, y, x));
-    let zero = vectors_end
-        .into_iter()
-        .all(|start| memory[start + lanes..start + output.block()].iter().all(|&value| value == 0.0));
-    let vectors = output.blocks() * output.block() * output.height() * output.width();
+    let pixels = output.height() * output.width();
+    let zero = (0..output.blocks() * pixels).all(|i| {
+        let (block, pixel) = (i / pixels, i % pixels);
+        let start = guard() + output.offset(block, pixel / output.width(), pixel % output.width());
+        memory[start + output.channels_of(block)..start + output.block()].iter().all(|&value| value == 0.0)
+    });
+    let vectors = output.blocks() * output.block() * pixels;
     let canaries = memory.iter().filter(|&&value| value == CANARY).count();
     let padding = memory.len() - vectors;
     (result, canaries == padding && zero)

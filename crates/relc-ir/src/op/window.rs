@@ -141,6 +141,15 @@ impl Window {
         Window { axes: size.iter().take(MAX_SPATIAL).map(axis).collect(), ceil: false }
     }
 
+    /// The window over slices, rows and columns: of the axes that it lacks, one tap that visits every pixel.
+    pub fn over_volume(&self) -> [WindowAxis; MAX_SPATIAL] {
+        let missing = MAX_SPATIAL - self.rank().min(MAX_SPATIAL);
+        std::array::from_fn(|axis| {
+            let own = axis.checked_sub(missing).and_then(|axis| self.axes.get(axis));
+            own.copied().unwrap_or(WindowAxis::ONE)
+        })
+    }
+
     /// A window from ONNX's lists: `pads` has those before the axes, then those behind.
     ///
     /// # Errors

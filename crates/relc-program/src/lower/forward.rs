@@ -1,11 +1,11 @@
 //! Forward nodes.
 
-use relc_ir::op::{Arithmetic, AveragePool, LinearLayer, MaxPool, Relevance, Window};
+use relc_ir::op::{Arithmetic, AveragePool, LinearLayer, Relevance};
 use relc_ir::rule::WeightPart;
 use relc_ir::{NodeId, Op, TensorType, ValueId as GraphValue};
 
 use super::layer::Layer;
-use super::{Builder, First, image, plane};
+use super::{Builder, First, image, whole};
 use crate::conv::Direction;
 use crate::error::LowerError;
 use crate::op::{ConvOp, Epilogue, Exactness, ProductSigns, StepOp};
@@ -38,17 +38,10 @@ impl Builder<'_> {
                 Ok(())
             }
             Op::Arithmetic(op) => self.arithmetic(node, op),
-            Op::MaxPool(pool) => match plane(&pool.window, self.graph.ty(operands[0])) {
-                Some(window) => self.unary(node, StepOp::MaxPool(MaxPool { window })),
-                None => self.interpret(node),
-            },
-            Op::AveragePool(pool) => match plane(&pool.window, self.graph.ty(operands[0])) {
-                Some(window) => self.unary(node, StepOp::AveragePool(AveragePool { window, ..pool })),
-                None => self.interpret(node),
-            },
+            Op::MaxPool(pool) => self.unary(node, StepOp::MaxPool(pool)),
+            Op::AveragePool(pool) => self.unary(node, StepOp::AveragePool(pool)),
             Op::GlobalAveragePool => {
-                let [_, h, w] = image(self.graph.ty(operands[0]));
-                let window = Window::whole(&[h, w]);
+                let window = whole(image(self.graph.ty(operands[0])));
                 self.unary(node, StepOp::AveragePool(AveragePool { window, count_include_pad: false }))
             }
             Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Pad(_) | Op::Concat(_) => self.moves(node),
@@ -147,7 +140,9 @@ impl Builder<'_> {
             (Arithmetic::Add | Arithmetic::Sub | Arithmetic::Mul, [(_, left), (_, right)])
                 if operands.len() == 2 && self.is_of_two(out, [*left, *right]) =>
             {
+                let [_, depth, ..] = image(self.graph.ty(out));
                 let reads = self.values(&[*left, *right])?;
+                let reads = reads.into_iter().map(|read| self.for_slices(read, depth)).collect();
                 let y = self.value(out)?;
                 self.step(StepOp::Binary { op, relu: false }, reads, y);
                 Ok(())
@@ -161,7 +156,7 @@ impl Builder<'_> {
         let ty = self.graph.ty(out);
         let [c, ..] = image(ty);
         let is_pixel = |other: &TensorType| {
-            other.rank() == ty.rank() && other.spatial().is_some() && image(other) == [c, 1, 1]
+            other.rank() == ty.rank() && other.spatial().is_some() && image(other) == [c, 1, 1, 1]
         };
         values.iter().map(|v| self.graph.ty(*v)).all(|other| other == ty || is_pixel(other))
     }

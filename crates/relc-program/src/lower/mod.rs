@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use relc_ir::analysis::Signs;
-use relc_ir::op::{Relevance, Window, WindowAxis};
+use relc_ir::op::{Relevance, Window};
 use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId as GraphValue};
 
 use crate::error::LowerError;
-use crate::op::{FlagId, Side, StepOp};
+use crate::layout::Image;
+use crate::op::{FlagId, Move, Side, StepOp, Strided};
 use crate::program::{Constant, Derived, Ends, Origin, Program, Step, Value, ValueId, add_named};
 
 /// Values that one step adds up: a kernel has so many buffers.
@@ -69,31 +70,21 @@ pub fn lower(graph: &Graph, taps: &[GraphValue]) -> Result<Program, LowerError> 
     Ok(program)
 }
 
-/// Channels, height and width of one sample of a value: `f32[N,C,H,W]` as it is, a signal `f32[N,C,L]` as one row, a
-/// volume `f32[N,C,D,H,W]` as its slices one below the other, `f32[N,K]` as K channels of one pixel, other ranks so that
-/// the row-major order stays.
-fn image(ty: &TensorType) -> [usize; 3] {
+/// Channels, slices, height and width of one sample of a value: `f32[N,C,D,H,W]` as it is, a picture as one slice, a signal
+/// `f32[N,C,L]` as one row, `f32[N,K]` as K channels of one pixel, other ranks so that the row-major order stays.
+fn image(ty: &TensorType) -> Image {
     let dims: Vec<usize> = ty.dims().iter().skip(1).map(|d| d.bind(1)).collect();
     match dims[..] {
-        [c, h, w] => [c, h, w],
-        [c, w] => [c, 1, w],
-        [c, d, h, w] => [c, d.saturating_mul(h), w],
-        _ => [dims.iter().product::<usize>().max(1), 1, 1],
+        [c, w] => [c, 1, 1, w],
+        [c, h, w] => [c, 1, h, w],
+        [c, d, h, w] => [c, d, h, w],
+        _ => [dims.iter().product::<usize>().max(1), 1, 1, 1],
     }
 }
 
-/// A window over a value as one over its [`image`], with two axes; none if it is no window over that.
-fn plane(window: &Window, x: &TensorType) -> Option<Window> {
-    match window.axes.as_slice() {
-        [row] => Some(Window { axes: [WindowAxis::ONE, *row].into_iter().collect(), ..*window }),
-        [_, _] => Some(*window),
-        axes if axes.iter().all(WindowAxis::is_pointwise) => Some(Window::new([1; 2], [1; 2])),
-        _ if !window.is_padded() && x.spatial()? == window.kernel() => {
-            let [_, h, w] = image(x);
-            Some(Window::whole(&[h, w]))
-        }
-        _ => None,
-    }
+/// The window over all of an image.
+fn whole([_, d, h, w]: Image) -> Window {
+    if d == 1 { Window::whole(&[h, w]) } else { Window::whole(&[d, h, w]) }
 }
 
 /// The batch dimension of a value.
@@ -182,7 +173,7 @@ impl<'g> Builder<'g> {
     }
 
     /// A value that the graph does not have.
-    fn temporary(&mut self, image: [usize; 3]) -> ValueId {
+    fn temporary(&mut self, image: Image) -> ValueId {
         let id = ValueId(self.values.len() as u32);
         self.values.insert(id, Value::new(image));
         id
@@ -193,8 +184,25 @@ impl<'g> Builder<'g> {
         self.temporary(self.image(value))
     }
 
-    fn image(&self, value: ValueId) -> [usize; 3] {
-        self.values.get(&value).map_or([1; 3], |value| value.image)
+    fn image(&self, value: ValueId) -> Image {
+        self.values.get(&value).map_or([1; 4], |value| value.image)
+    }
+
+    /// A value of one pixel for all of an image, as one of a pixel for each of its slices.
+    fn for_slices(&mut self, pixel: ValueId, depth: usize) -> ValueId {
+        let [channels, slices, height, width] = self.image(pixel);
+        if slices == depth {
+            return pixel;
+        }
+        let dims = vec![channels, depth];
+        let from = Strided { base: 0, strides: vec![1, 0] };
+        let each = self.temporary([channels, depth, height, width]);
+        self.step(
+            StepOp::Move(Move { to: Strided::dense(&dims), from, dims, fill: false }),
+            vec![pixel],
+            each,
+        );
+        each
     }
 
     fn flag(&mut self) -> FlagId {

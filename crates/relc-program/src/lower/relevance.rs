@@ -1,10 +1,10 @@
 //! Relevance nodes.
 
-use relc_ir::op::{Activation, Arithmetic, MaxPool, Relevance, SIGNED_EPS, SplitKind};
+use relc_ir::op::{Activation, Arithmetic, Relevance, SIGNED_EPS, SplitKind};
 use relc_ir::rule::Condition;
 use relc_ir::{NodeId, Op, ValueId as GraphValue};
 
-use super::{Builder, First, MAX_PARTS, plane};
+use super::{Builder, First, MAX_PARTS};
 use crate::error::LowerError;
 use crate::op::{Denominator, QuotientPart, QuotientStabiliser, Quotients, StepOp, Vanishing};
 
@@ -17,13 +17,9 @@ impl Builder<'_> {
             Relevance::Seed => {}
             Relevance::Linear { layer, rule } => self.linear(node, layer, rule)?,
             Relevance::Winner(pool) => {
-                let Some(window) = plane(&pool.window, self.graph.ty(operands[1])) else {
-                    self.interpret(node)?;
-                    return self.tally(node);
-                };
                 let reads = self.values(&operands)?;
                 let out = self.value(node.first())?;
-                self.step(StepOp::Winner(MaxPool { window }), reads, out);
+                self.step(StepOp::Winner(*pool), reads, out);
             }
             Relevance::Split { kind, branches, skip } => self.split(node, *kind, *branches, *skip)?,
             Relevance::Readout { share } => self.share(node, operands[0], [0, 1], *share as f32)?,

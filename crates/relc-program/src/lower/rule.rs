@@ -125,7 +125,7 @@ impl Builder<'_> {
                     (None, [sum]) => *sum,
                     _ => return Err(self.unsupported(node, "its denominators lie in several places")),
                 };
-                let eps = self.temporary([1; 3]);
+                let eps = self.temporary([1; 4]);
                 self.step(StepOp::Stabilise { factor }, vec![measured], eps);
                 reads.push(eps);
                 QuotientStabiliser::Given
@@ -167,19 +167,20 @@ impl Builder<'_> {
         }
         let before = tensors.len();
         let mut constant: Option<Vec<f64>> = None;
-        let [c, oh, ow] = self.image(ruled.relevance);
+        let out = self.image(ruled.relevance);
+        let [_, od, oh, ow] = out;
         if !rule.is_output(part) {
             for term in live_terms(part, ruled.positive) {
                 if let Some(channel) = constant_input(rule, term.input) {
-                    let [_, h, w] = image(self.graph.ty(ruled.act));
-                    let sums = self.constant_sums(ruled, term, channel, [h, w], [oh, ow])?;
+                    let [_, d, h, w] = image(self.graph.ty(ruled.act));
+                    let sums = self.constant_sums(ruled, term, channel, [d, h, w], [od, oh, ow])?;
                     constant = Some(match constant {
                         Some(before) => before.iter().zip(&sums).map(|(a, b)| a + b).collect(),
                         None => sums,
                     });
                 } else {
                     let x = self.input_part(ruled.act, term.input)?;
-                    let sum = self.temporary([c, oh, ow]);
+                    let sum = self.temporary(out);
                     self.sums(ruled, term, Direction::Forward, x, sum)?;
                     tensors.push(sum);
                 }
@@ -187,7 +188,7 @@ impl Builder<'_> {
         }
         let has_constant = constant.is_some();
         if let Some(constant) = constant {
-            constants.push(self.derived(node, "denominator", vec![c, oh, ow], constant)?);
+            constants.push(self.derived(node, "denominator", out.to_vec(), constant)?);
         }
         let form = |b: &f32| f64::from(part.bias.of(f64::from(*b), rule.gamma) as f32);
         let bias: Option<Vec<f64>> = ruled.bias.as_ref().map(|bias| bias.iter().map(form).collect());
@@ -207,8 +208,8 @@ impl Builder<'_> {
         ruled: &Ruled<'_>,
         term: &Product,
         channel: impl Fn(usize) -> f64,
-        size: [usize; 2],
-        out: [usize; 2],
+        size: [usize; 3],
+        out: [usize; 3],
     ) -> Result<Vec<f64>, LowerError> {
         let rounded = |w: f64| f64::from(term.weight.of(w, ruled.rule.gamma) as f32);
         if let Some(tap) = ruled.layer.tap() {
@@ -275,9 +276,9 @@ impl Builder<'_> {
         input: ValueId,
         output: ValueId,
     ) -> Result<(), LowerError> {
-        if let (Some(pixels), Some(tap)) = (ruled.layer.plane, ruled.layer.tap()) {
+        if let (Some(pixels), Some(tap)) = (ruled.layer.pixels, ruled.layer.tap()) {
             let weight = term.weight.of(f64::from(tap), ruled.rule.gamma) as f32;
-            self.plane(ruled, [weight, pixels as f32], direction, input, output);
+            self.mean(ruled, [weight, pixels as f32], direction, input, output);
             return Ok(());
         }
         let mut constants = Vec::new();
@@ -329,8 +330,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The mean over a picture, times what its weights are of those of a mean; and its transposition.
-    fn plane(
+    /// The mean over an image, times what its weights are of those of a mean; and its transposition.
+    fn mean(
         &mut self,
         ruled: &Ruled<'_>,
         [weight, pixels]: [f32; 2],
@@ -340,6 +341,8 @@ impl Builder<'_> {
     ) {
         if direction == Direction::Transposed {
             let op = StepOp::Broadcast { weight, product: false, addend: false };
+            let [_, depth, ..] = self.image(output);
+            let input = self.for_slices(input, depth);
             return self.step(op, vec![input], output);
         }
         let pool = AveragePool { window: ruled.layer.window, count_include_pad: false };

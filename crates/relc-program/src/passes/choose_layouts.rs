@@ -47,14 +47,13 @@ impl ProgramPass for ChooseLayouts {
         let origins: BTreeMap<ValueId, String> =
             program.steps().flat_map(|step| step.values().map(|id| (id, step.origin.describe()))).collect();
         for (id, value) in &mut program.values {
-            let [c, h, w] = value.image;
             let block = match (narrow.contains(id), numbers.contains(id)) {
-                (true, _) => c,
+                (true, _) => value.image[0],
                 (_, true) => 1,
                 _ => self.vector,
             };
             let halo = halos.get(id).copied().unwrap_or(Halo::NONE);
-            value.layout = Some(Blocked::new(c, block, h, w, halo).map_err(|source| {
+            value.layout = Some(Blocked::of(value.image, block, halo).map_err(|source| {
                 let step = origins.get(id).cloned().unwrap_or_else(|| id.to_string());
                 ProgramError::Layout { step, source }
             })?);
@@ -75,7 +74,7 @@ fn halos(program: &Program) -> Result<BTreeMap<ValueId, Halo>, ProgramError> {
         else {
             continue;
         };
-        let image = |id: &ValueId| program.image(*id).map_or([1; 2], |[_, h, w]| [h, w]);
+        let image = |id: &ValueId| program.image(*id).map_or([1; 3], |[_, d, h, w]| [d, h, w]);
         let halo = match conv.direction {
             Direction::Forward => conv.spec.forward_halo(image(input)),
             Direction::Transposed => conv.spec.transposed_halo(image(output)),
@@ -92,7 +91,7 @@ fn halos(program: &Program) -> Result<BTreeMap<ValueId, Halo>, ProgramError> {
 
 /// The values of a few channels whose every use takes blocks of all of them.
 fn narrow(program: &Program) -> BTreeSet<ValueId> {
-    let few = |id: &ValueId| program.image(*id).is_some_and(|[c, h, w]| c <= NARROW && h * w > 1);
+    let few = |id: &ValueId| program.image(*id).is_some_and(|[c, d, h, w]| c <= NARROW && d * h * w > 1);
     let mut narrow: BTreeSet<ValueId> = program.values.keys().copied().filter(|id| few(id)).collect();
     narrow.remove(&program.ends.seed);
     // What has to lie like another value is narrow only with it.
@@ -162,13 +161,12 @@ fn convert(program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramEr
                     let form = match made.get(&(id, output.block())) {
                         Some(form) => *form,
                         None => {
-                            let form =
-                                program.add_value([layout.channels(), layout.height(), layout.width()]);
-                            let [c, h, w] = [layout.channels(), layout.height(), layout.width()];
-                            let layout =
-                                Blocked::new(c, output.block(), h, w, Halo::NONE).map_err(|source| {
-                                    ProgramError::Layout { step: step.origin.describe(), source }
-                                })?;
+                            let form = program.add_value(layout.image());
+                            let layout = Blocked::of(layout.image(), output.block(), Halo::NONE);
+                            let layout = layout.map_err(|source| ProgramError::Layout {
+                                step: step.origin.describe(),
+                                source,
+                            })?;
                             if let Some(value) = program.values.get_mut(&form) {
                                 value.layout = Some(layout);
                             }

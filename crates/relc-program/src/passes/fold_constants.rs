@@ -97,7 +97,7 @@ fn fold(program: &mut Program, step: &Step) -> Result<Option<Vec<Step>>, String>
     }
     let inverse = |den: &f64| if vanishing(den) { 0.0 } else { f64::from((1.0 / (den + eps)) as f32) };
     let inverse: Vec<f64> = denominators.iter().map(inverse).collect();
-    let image = program.image(s).unwrap_or([0; 3]);
+    let image = program.image(s).unwrap_or([0; 4]);
     let name = program.add_constant(&format!("{}.inverse", step.origin.label), image.to_vec(), inverse)?;
     let made = |op, reads, constants, writes| Step {
         op,

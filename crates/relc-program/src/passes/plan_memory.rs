@@ -10,7 +10,7 @@ use relc_ir::remark::Remarks;
 
 use super::ProgramPass;
 use crate::error::ProgramError;
-use crate::layout::Blocked;
+use crate::layout::{Blocked, Image};
 use crate::program::{Program, ValueId};
 
 /// See the module.
@@ -52,14 +52,11 @@ impl ProgramPass for PlanMemory {
 type Range = (usize, usize);
 
 /// A layout, as something that can be ordered.
-type Key = ([usize; 4], [usize; 4]);
+type Key = (Image, usize, [usize; 4]);
 
 fn key(layout: &Blocked) -> Key {
     let halo = layout.halo();
-    (
-        [layout.channels(), layout.block(), layout.height(), layout.width()],
-        [halo.top, halo.left, halo.bottom, halo.right],
-    )
+    (layout.image(), layout.block(), [halo.top, halo.left, halo.bottom, halo.right])
 }
 
 /// The first and the last step that use each value. The input is there before the first step, the seed before the first

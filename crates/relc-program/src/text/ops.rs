@@ -237,15 +237,20 @@ impl ConvOp {
         if groups != 1 {
             w.put("groups", Attr::Int(groups as i64));
         }
-        w.put("kernel", Attr::sizes(&kernel));
-        if stride != [1; 2] {
-            w.put("strides", Attr::sizes(&stride));
+        // Over one slice, the first axis goes without saying.
+        let [front, top, left, back, bottom, right] = pads;
+        let one = kernel[0] == 1 && stride[0] == 1 && dilation[0] == 1 && front == 0 && back == 0;
+        let from = usize::from(one);
+        w.put("kernel", Attr::sizes(&kernel[from..]));
+        if stride != [1; 3] {
+            w.put("strides", Attr::sizes(&stride[from..]));
         }
-        if dilation != [1; 2] {
-            w.put("dilations", Attr::sizes(&dilation));
+        if dilation != [1; 3] {
+            w.put("dilations", Attr::sizes(&dilation[from..]));
         }
-        if pads != [0; 4] {
-            w.put("pads", Attr::sizes(&pads));
+        if pads != [0; 6] {
+            let plane = [top, left, bottom, right];
+            w.put("pads", Attr::sizes(if one { &plane } else { &pads }));
         }
         match self.weights.source {
             WeightSource::Constant => {}
@@ -297,15 +302,28 @@ impl ConvOp {
 
     fn from_attrs(direction: Direction, a: &mut AttrMap) -> Result<ConvOp, String> {
         let [channels_in, channels_out] = a.sizes_n("channels")?;
-        let pair = |a: &mut AttrMap, name| if a.has(name) { a.sizes_n(name) } else { Ok([1; 2]) };
+        let axes = |name: &str, sizes: Vec<usize>| match sizes[..] {
+            [h, w] => Ok([1, h, w]),
+            [d, h, w] => Ok([d, h, w]),
+            _ => Err(format!("{name}: got {} sizes, expected 2 or 3", sizes.len())),
+        };
+        let ones = |a: &mut AttrMap, name: &str| match a.has(name) {
+            true => axes(name, a.sizes(name)?),
+            false => Ok([1; 3]),
+        };
+        let pads = if a.has("pads") { a.sizes("pads")? } else { vec![0; 6] };
         let spec = ConvSpec {
             channels_in,
             channels_out,
             groups: if a.has("groups") { a.size("groups")? } else { 1 },
-            kernel: a.sizes_n("kernel")?,
-            stride: pair(a, "strides")?,
-            dilation: pair(a, "dilations")?,
-            pads: if a.has("pads") { a.sizes_n("pads")? } else { [0; 4] },
+            kernel: axes("kernel", a.sizes("kernel")?)?,
+            stride: ones(a, "strides")?,
+            dilation: ones(a, "dilations")?,
+            pads: match pads[..] {
+                [top, left, bottom, right] => [0, top, left, 0, bottom, right],
+                [front, top, left, back, bottom, right] => [front, top, left, back, bottom, right],
+                _ => return Err(format!("pads: got {} sizes, expected 4 or 6", pads.len())),
+            },
         };
         let source = match (flag(a, "transposed")?, a.has("tap")) {
             (false, false) => WeightSource::Constant,

@@ -5,7 +5,7 @@
 //!             {"tap" string value} "forward" "{" {step} "}" "backward" "{" {step} "}" "}"
 //! constants = "constants" "{" {"@" name ":" ("f32" dims "#" hex16 | "f64" dims ("#" hex16 | "=" numbers))} "}"
 //! numbers   = number | "(" number {"," number} ")"
-//! values    = "values" "{" {value ":" "f32[N," int "," int "," int "]" ["blocks" "=" int] ["halo" "=" ints] ["slot" "=" int]} "}"
+//! values    = "values" "{" {value ":" "f32[N," int ["," int] "," int "," int "]" ["blocks" "=" int] ["halo" "=" ints] ["slot" "=" int]} "}"
 //! step      = [value {"," value} "="] op [argument {"," argument}] ";" string string string
 //! argument  = value | "@" name | word "=" attribute
 //! value     = "%" int
@@ -172,13 +172,15 @@ impl Parser {
     fn described(&mut self) -> Parsed<Value> {
         self.punct(':')?;
         let ty: TensorType = self.ty()?;
-        let &[Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] = ty.dims() else {
-            return self.error(format!("got {ty}, expected f32[N,C,H,W]"));
+        let image = match *ty.dims() {
+            [Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => [c, 1, h, w],
+            [Dim::Batch, Dim::Fixed(c), Dim::Fixed(d), Dim::Fixed(h), Dim::Fixed(w)] => [c, d, h, w],
+            _ => return self.error(format!("got {ty}, expected f32[N,C,H,W] or f32[N,C,D,H,W]")),
         };
-        if c.checked_mul(h).and_then(|n| n.checked_mul(w)).is_none() {
+        if image.iter().try_fold(1usize, |n, size| n.checked_mul(*size)).is_none() {
             return self.error(format!("got {ty}, expected fewer elements"));
         }
-        let mut value = Value::new([c, h, w]);
+        let mut value = Value::new(image);
         if self.accept_word("blocks") {
             self.punct('=')?;
             let block = self.size("channels of a block")?;
@@ -190,7 +192,7 @@ impl Parser {
                 let [top, left, bottom, right] = attrs.sizes_n("halo").or_else(|e| self.error(e))?;
                 halo = Halo { top, left, bottom, right };
             }
-            let layout = Blocked::new(c, block, h, w, halo).or_else(|e| self.error(e.to_string()))?;
+            let layout = Blocked::of(image, block, halo).or_else(|e| self.error(e.to_string()))?;
             value.layout = Some(layout);
         }
         if self.accept_word("slot") {

@@ -76,8 +76,10 @@ fn derived_text(derived: &Derived) -> String {
 }
 
 fn value_text(id: ValueId, value: &Value) -> String {
-    let [c, h, w] = value.image;
-    let mut text = format!("{id}: f32[N,{c},{h},{w}]");
+    let mut text = match value.image {
+        [c, 1, h, w] => format!("{id}: f32[N,{c},{h},{w}]"),
+        [c, d, h, w] => format!("{id}: f32[N,{c},{d},{h},{w}]"),
+    };
     if let Some(layout) = value.layout {
         let halo = layout.halo();
         text += &format!(" blocks={}", layout.block());
