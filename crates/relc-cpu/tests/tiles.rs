@@ -57,10 +57,14 @@ fn check(shape: Shape, part: Part, case: &Case) {
     let lanes = if shape.kind == Kind::Tile { case.lanes } else { width as u32 };
     let vector = if shape.kind == Kind::Dot { 1 } else { width };
     let out_pixel = if shape.kind == Kind::Dot { shape.blocks + case.gap } else { width * (1 + case.gap) };
-    let out_block = if shape.kind == Kind::Dot { 1 } else { shape.pixels * out_pixel + 3 };
+    let (in_row, out_row) = (shape.pixels * case.in_stride as usize + 5, shape.pixels * out_pixel + 2);
+    let out_block = if shape.kind == Kind::Dot { 1 } else { shape.rows * out_row + 3 };
     let max_tap = case.taps.iter().copied().max().unwrap_or(0) as usize;
-    let input_len = max_tap + (shape.pixels - 1) * case.in_stride as usize + lanes as usize;
-    let out_len = (shape.pixels - 1) * out_pixel + (shape.blocks - 1) * out_block + vector;
+    let last_row = shape.rows - 1;
+    let input_len =
+        max_tap + last_row * in_row + (shape.pixels - 1) * case.in_stride as usize + lanes as usize;
+    let out_len =
+        last_row * out_row + (shape.pixels - 1) * out_pixel + (shape.blocks - 1) * out_block + vector;
     let weights_len = case.taps.len() * shape.tap_weights(lanes) as usize;
 
     let mut input = Guarded::new(input_len, f32::NAN, value);
@@ -76,6 +80,8 @@ fn check(shape: Shape, part: Part, case: &Case) {
         in_pixel_stride: case.in_stride,
         weights: weights.get(),
         out_pixel_stride: out_pixel as u32,
+        in_row_stride: in_row as u32,
+        out_row_stride: out_row as u32,
         out_block_stride: out_block as u32,
         accumulate: case.accumulate,
     };
@@ -139,10 +145,12 @@ fn a_pixel_does_not_depend_on_the_tile_that_computes_it() {
                     in_pixel_stride: width as u32,
                     weights: &weights,
                     out_pixel_stride: width as u32,
+                    in_row_stride: 3 * width as u32,
+                    out_row_stride: 14 * width as u32,
                     out_block_stride: 0,
                     accumulate: false,
                 };
-                let mut out = vec![0.0; 14 * width];
+                let mut out = vec![0.0; 28 * width];
                 call.run(&mut out).unwrap();
                 let pixel = first.get_or_insert_with(|| out[..width].to_vec());
                 assert_eq!(&out[..width], &pixel[..], "{}", shape.symbol(Part::Positive));
@@ -153,7 +161,7 @@ fn a_pixel_does_not_depend_on_the_tile_that_computes_it() {
 
 #[test]
 fn unknown_shapes_are_refused() {
-    let shape = Shape { kind: Kind::Tile, isa: Isa::Portable, pixels: 99, blocks: 1 };
+    let shape = Shape { kind: Kind::Tile, isa: Isa::Portable, rows: 1, pixels: 99, blocks: 1 };
     let call = TileCall {
         shape,
         part: Part::Raw,
@@ -163,6 +171,8 @@ fn unknown_shapes_are_refused() {
         in_pixel_stride: 1,
         weights: &[],
         out_pixel_stride: 8,
+        in_row_stride: 0,
+        out_row_stride: 0,
         out_block_stride: 8,
         accumulate: false,
     };

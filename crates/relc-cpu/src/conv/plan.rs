@@ -7,7 +7,7 @@ use super::channels::{ChannelTile, Channels, Roles};
 use super::columns::{balanced, best_blocks, best_widening};
 use super::{ConvError, Slices};
 use crate::isa::Isa;
-use crate::tile::{Kernel, Kind, Shape, TileArgs, find, max_pixels};
+use crate::tile::{Kernel, Kind, Shape, TileArgs, find, most_pixels};
 use relc_program::conv::{Axis, AxisPhase, ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo, Image};
 
@@ -16,6 +16,11 @@ const NARROW: usize = 4;
 /// Bytes of input rows that a task goes over for each of its tiles: they should stay in L2 beside the
 /// weights.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of weights above which they are read once, tile by tile, from beyond L2, where what is read of the input stays in
+/// it.
+const STREAMED_BYTES: usize = 512 << 10;
+/// Tiles from which on they are tasks enough for a few threads.
+const STREAMED_TILES: usize = 8;
 /// Tasks to aim at, so that a few threads share them evenly.
 const TASKS: usize = 64;
 /// Multiply-adds below which a task is not worth a thread.
@@ -51,6 +56,8 @@ pub struct ConvPlan {
     /// Lanes of a tap.
     pub(super) lanes: usize,
     pub(super) weights_len: usize,
+    /// Whether tasks go tile by tile over all of the image, rather than row by row over all tiles.
+    pub(super) streamed: bool,
     /// Rows (of each phase) of a task.
     pub(super) task_rows: usize,
     /// Rows of the phase that has most.
@@ -95,7 +102,10 @@ pub(super) struct Panel {
     pub weights: usize,
     /// Whether they are a part of those of another panel.
     pub shares: bool,
+    /// Of a row.
     pub segments: Vec<KernelSegment>,
+    /// Of two rows at once; none where a row fills a kernel.
+    pub pairs: Vec<KernelSegment>,
 }
 
 /// Some pixels of each row, and the kernel that computes them.
@@ -199,6 +209,22 @@ impl ConvPlan {
         self.slices.outputs.len() * self.chunks() * self.channels.tiles.len()
     }
 
+    /// The tile, the slice and the chunk of its rows of a task.
+    pub(super) fn task(&self, task: usize) -> [usize; 3] {
+        let (tiles, chunks) = (self.channels.tiles.len(), self.chunks());
+        let slices = self.slices.outputs.len();
+        match self.streamed {
+            true => [task / chunks / slices, task / chunks % slices, task % chunks],
+            false => [task % tiles, task / tiles / chunks, task / tiles % chunks],
+        }
+    }
+
+    /// The packed weights of a tile.
+    pub(super) fn weights_of(&self, tile: usize) -> Range<usize> {
+        let start = |tile: usize| self.panels.get(tile).and_then(|panels| panels.first()).map(|p| p.weights);
+        start(tile).unwrap_or(self.weights_len)..start(tile + 1).unwrap_or(self.weights_len)
+    }
+
     /// How many tasks share the rows of a slice.
     pub(super) fn chunks(&self) -> usize {
         self.rows.div_ceil(self.task_rows)
@@ -212,18 +238,21 @@ impl ConvPlan {
 
     /// The arguments of the kernel calls of a panel, but for pointers.
     pub(super) fn args(&self, panel: &Panel) -> TileArgs {
-        let [.., in_step] = self.in_steps();
-        let [.., out_step] = self.out_steps();
+        let [in_row, in_step] = self.in_steps();
+        let [out_row, out_step] = self.out_steps();
         let stride = if self.channels.kind == Kind::Dot { 1 } else { self.output.block_stride() };
         TileArgs {
             input: std::ptr::null(),
             weights: std::ptr::null(),
             out: std::ptr::null_mut(),
             taps: std::ptr::null(),
+            next: std::ptr::null(),
             tap_count: panel.taps.len() as u32,
             lanes: self.lanes as u32,
             in_pixel_stride: (in_step * self.input.block()) as u32,
             out_pixel_stride: (out_step * self.output.block()) as u32,
+            in_row_stride: (in_row * self.input.row_stride()) as u32,
+            out_row_stride: (out_row * self.output.row_stride()) as u32,
             out_block_stride: stride as u32,
             accumulate: 0,
         }
@@ -290,10 +319,11 @@ impl ConvPlan {
         {
             for (phase, panel) in self.phases.iter().zip(self.panels_of(tile, slice)) {
                 let max_tap = self.taps[panel.taps.clone()].iter().copied().max().unwrap_or(0);
-                for segment in &panel.segments {
+                for segment in panel.segments.iter().chain(&panel.pairs) {
+                    let last = phase.rows - segment.kernel.shape.rows;
                     let extents = segment.kernel.shape.extents(&self.args(panel), max_tap);
-                    let input = self.input_offset(slice, phase.rows - 1, segment.first);
-                    let output = self.output_offset(tile, slice, phase, [phase.rows - 1, segment.first]);
+                    let input = self.input_offset(slice, last, segment.first);
+                    let output = self.output_offset(tile, slice, phase, [last, segment.first]);
                     let fits = inside(input, extents.input, self.input.len())
                         && inside(output, extents.out, self.output.len())
                         && inside(panel.weights, extents.weights, self.weights_len);
@@ -384,11 +414,13 @@ impl Builder {
             lanes: channels.lanes * merged,
             channels,
             weights_len: 0,
+            streamed: false,
             task_rows: 1,
             rows,
         };
         self.panels(&mut plan)?;
-        plan.task_rows = task_rows(&plan);
+        plan.streamed = is_streamed(&plan);
+        plan.task_rows = if plan.streamed { plan.rows } else { task_rows(&plan) };
         plan.check_extents()?;
         Ok(plan)
     }
@@ -468,8 +500,9 @@ impl Builder {
                 let key = ([variant, phase], tile.sources.clone());
                 let taps =
                     known.entry(key).or_insert_with(|| self.taps(plan, [variant, phase], &tile)).clone();
-                let columns = plan.phases[phase].columns;
-                let segments = self.segments(columns, tile.blocks.len()).ok_or(too_large.clone())?;
+                let (rows, columns) = (plan.phases[phase].rows, plan.phases[phase].columns);
+                let segments = self.segments(columns, [1, tile.blocks.len()]).ok_or(too_large.clone())?;
+                let pairs = self.pairs([rows, columns], tile.blocks.len());
                 let shape = segments[0].kernel.shape;
                 let tap = usize::try_from(shape.tap_weights(plan.lanes as u32)).ok();
                 let len = |taps: usize| tap.and_then(|tap| tap.checked_mul(taps)).ok_or(too_large.clone());
@@ -477,12 +510,15 @@ impl Builder {
                 let panel = match panels.get(owner * phases + phase) {
                     Some(owner) => {
                         let each = taps.len() / plan.slices.variants[variant].len().max(1);
-                        Panel { taps, weights: owner.weights + len(place * each)?, shares: true, segments }
+                        {
+                            let weights = owner.weights + len(place * each)?;
+                            Panel { taps, weights, shares: true, segments, pairs }
+                        }
                     }
                     None => {
                         let start = weights;
                         weights = weights.checked_add(len(taps.len())?).ok_or(too_large.clone())?;
-                        Panel { taps, weights: start, shares: false, segments }
+                        Panel { taps, weights: start, shares: false, segments, pairs }
                     }
                 };
                 panels.push(panel);
@@ -523,15 +559,22 @@ impl Builder {
         start..plan.taps.len()
     }
 
-    /// The kernels of a row.
-    fn segments(&self, columns: usize, blocks: usize) -> Option<Vec<KernelSegment>> {
+    /// The kernels of so many rows with tiles of so many blocks.
+    fn segments(&self, columns: usize, [rows, blocks]: [usize; 2]) -> Option<Vec<KernelSegment>> {
         let Builder { kind, isa, .. } = *self;
-        let segments = balanced(columns, max_pixels(isa, kind, blocks)).into_iter();
+        let segments = balanced(columns, most_pixels(isa, kind, [rows, blocks])).into_iter();
         let kernels = segments.map(|segment| {
-            let kernel = find(Shape { kind, isa, pixels: segment.pixels, blocks })?;
+            let kernel = find(Shape { kind, isa, rows, pixels: segment.pixels, blocks })?;
             Some(KernelSegment { first: segment.first, kernel })
         });
         kernels.collect::<Option<Vec<_>>>().filter(|segments| !segments.is_empty())
+    }
+
+    /// The kernel of two rows, if it takes them whole: half as many reads of the weights.
+    fn pairs(&self, [rows, columns]: [usize; 2], blocks: usize) -> Vec<KernelSegment> {
+        let most = most_pixels(self.isa, self.kind, [2, blocks]);
+        let fits = rows > 1 && (1..=most).contains(&columns);
+        if fits { self.segments(columns, [2, blocks]).unwrap_or_default() } else { Vec::new() }
     }
 }
 
@@ -560,6 +603,18 @@ fn expect_image(what: &'static str, layout: &Blocked, expected: Image) -> Result
     if got == expected { Ok(()) } else { Err(ConvError::Image { what, got, expected }) }
 }
 
+/// Whether weights are better read once, while all that is read of the input stays in L2.
+fn is_streamed(plan: &ConvPlan) -> bool {
+    let bytes = |elements: usize| elements.saturating_mul(size_of::<f32>());
+    // Strides beyond the kernel leave rows and pixels out.
+    let [_, kernel_y, kernel_x] = plan.spec.kernel;
+    let [y, x] = plan.in_steps();
+    let skipped = (y / kernel_y).max(1) * (x / kernel_x).max(1);
+    bytes(plan.weights_len) > STREAMED_BYTES
+        && bytes(plan.input.len() / skipped) <= STREAMED_BYTES
+        && plan.channels.tiles.len() >= STREAMED_TILES
+}
+
 /// Rows of a task: as many as keep their input in L2, but few enough that there are [`TASKS`] worth a thread.
 fn task_rows(plan: &ConvPlan) -> usize {
     let [step, _] = plan.in_steps();
@@ -570,5 +625,7 @@ fn task_rows(plan: &ConvPlan) -> usize {
     let row_work = (plan.weights_len / plan.channels.tiles.len()).saturating_mul(columns).max(1);
     let rows = plan.slices.outputs.len() * plan.rows * plan.channels.tiles.len();
     let shared = rows.div_ceil(TASKS).max(TASK_WORK / row_work);
-    cached.min(shared).clamp(1, plan.rows)
+    let paired = plan.panels.iter().flatten().any(|panel| !panel.pairs.is_empty());
+    let rows = cached.min(shared).max(1);
+    if paired { rows.next_multiple_of(2) } else { rows }.min(plan.rows)
 }

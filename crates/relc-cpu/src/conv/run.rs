@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{ConvError, ConvPlan, PackedWeights};
 use crate::epilogue::{Beside, Epilogue, Row, Shared};
-use crate::tile::{Kind, Part, Shape, TileArgs, find};
+use crate::tile::{Kind, LINE, Part, Shape, TileArgs, find};
 use relc_program::layout::check;
 
 /// What one run over one sample takes.
@@ -101,7 +101,8 @@ impl ConvPlan {
         let tile = self.channels.tiles.iter().position(|tile| tile.blocks.contains(&block));
         let (true, Some(tile)) = (fits && slice < self.slices.outputs.len(), tile) else { return };
         let (panel, blocks) = (&self.panels_of(tile, slice)[0], &self.channels.tiles[tile].blocks);
-        let kernel = find(Shape { kind: Kind::Tile, isa: self.isa, pixels: 1, blocks: blocks.len() });
+        let kernel =
+            find(Shape { kind: Kind::Tile, isa: self.isa, rows: 1, pixels: 1, blocks: blocks.len() });
         let (Some(kernel), true) = (kernel, blocks.len() * width <= MOST) else { return };
         let mut sums = [0.0f32; MOST];
         // SAFETY: `check_extents` has proved that what the kernels of the pixel's row read lies in buffers of these
@@ -112,6 +113,7 @@ impl ConvPlan {
                 weights: weights.as_slice().as_ptr().add(panel.weights),
                 out: sums.as_mut_ptr(),
                 taps: self.taps.as_ptr().add(panel.taps.start),
+                next: weights.as_slice().as_ptr(),
                 out_block_stride: width as u32,
                 ..self.args(panel)
             });
@@ -133,20 +135,19 @@ impl ConvPlan {
         Ok(Output(out.as_mut_ptr(), beside.check(&self.image)?))
     }
 
-    /// Tasks go over the rows of one chunk for all tiles, then to the next chunk, then to the next slice: input rows stay
-    /// in cache.
+    /// Tasks go over the rows of one chunk for all tiles, then to the next chunk, then to the next slice, so that input rows
+    /// stay in cache; where weights are streamed, over all of the image for a tile, then to the next tile.
     ///
     /// # Safety
     /// The arguments and the output have been checked, and nothing else accesses the elements that these
     /// tasks write.
     unsafe fn run_tasks(&self, tasks: Range<usize>, arguments: &Arguments<'_>, out: Output) {
-        let tiles = self.channels.tiles.len();
         for task in tasks {
-            let (slice, chunk) = (task / tiles / self.chunks(), task / tiles % self.chunks());
+            let [tile, slice, chunk] = self.task(task);
             let start = chunk * self.task_rows;
             let rows = start..self.rows.min(start + self.task_rows);
             // SAFETY: the contract of this function.
-            unsafe { self.run_task(task % tiles, slice, rows, arguments, out) };
+            unsafe { self.run_task([tile, slice], rows, arguments, out) };
         }
     }
 
@@ -156,44 +157,55 @@ impl ConvPlan {
     /// As of [`ConvPlan::run_tasks`].
     unsafe fn run_task(
         &self,
-        tile: usize,
-        slice: usize,
+        [tile, slice]: [usize; 2],
         rows: Range<usize>,
         arguments: &Arguments<'_>,
         out: Output,
     ) {
         let [step, _] = self.out_steps();
-        for row in rows {
+        let weights = arguments.weights.as_slice().as_ptr();
+        // The weights of the next tile, which come from beyond L2.
+        let mut ahead = if self.streamed { self.weights_of(tile + 1) } else { 0..0 };
+        let mut first = rows.start;
+        while first < rows.end {
+            let together = (rows.end - first).min(2);
             for (phase, panel) in self.phases.iter().zip(self.panels_of(tile, slice)) {
-                if row >= phase.rows {
-                    continue;
-                }
                 let args = self.args(panel);
-                for segment in &panel.segments {
-                    let input = self.input_offset(slice, row, segment.first);
-                    let output = self.output_offset(tile, slice, phase, [row, segment.first]);
-                    // SAFETY: `check_extents` has proved that these offsets and what the kernel accesses from
-                    // there on lie in buffers of the checked lengths; the instruction set was checked by the
-                    // plan.
-                    unsafe {
-                        let args = TileArgs {
-                            input: arguments.input.as_ptr().add(input),
-                            weights: arguments.weights.as_slice().as_ptr().add(panel.weights),
-                            out: out.0.add(output),
-                            taps: self.taps.as_ptr().add(panel.taps.start),
-                            ..args
-                        };
-                        segment.kernel.function(arguments.part)(&args);
+                let count = phase.rows.saturating_sub(first).min(together);
+                let pair = count == 2 && !panel.pairs.is_empty();
+                let segments = if pair { &panel.pairs } else { &panel.segments };
+                let each = if pair { 2 } else { 1 };
+                for row in (first..first + count).step_by(each) {
+                    for segment in segments {
+                        let input = self.input_offset(slice, row, segment.first);
+                        let output = self.output_offset(tile, slice, phase, [row, segment.first]);
+                        let next = if ahead.is_empty() { panel.weights } else { ahead.start };
+                        ahead.start += args.tap_count as usize * self.lanes * LINE;
+                        // SAFETY: `check_extents` has proved that these offsets and what the kernel accesses from
+                        // there on lie in buffers of the checked lengths; the instruction set was checked by the
+                        // plan.
+                        unsafe {
+                            let args = TileArgs {
+                                input: arguments.input.as_ptr().add(input),
+                                weights: weights.add(panel.weights),
+                                out: out.0.add(output),
+                                taps: self.taps.as_ptr().add(panel.taps.start),
+                                next: weights.wrapping_add(next),
+                                ..args
+                            };
+                            segment.kernel.function(arguments.part)(&args);
+                        }
                     }
                 }
                 if phase.ends_row {
-                    // SAFETY: the row belongs to this task.
-                    unsafe {
+                    for row in first..first + count {
                         let blocks = self.blocks_of(tile, slice);
-                        self.finish_row(blocks, phase.origin[0] + row * step, arguments, out);
-                    };
+                        // SAFETY: the row belongs to this task.
+                        unsafe { self.finish_row(blocks, phase.origin[0] + row * step, arguments, out) };
+                    }
                 }
             }
+            first += together;
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Sums run over taps and lanes in order, so that an element does not depend on the tile that computed it.
 
-use super::TileArgs;
 use super::simd::Simd;
+use super::{LINE, TileArgs};
 
 /// All of a weight vector, as a const parameter.
 pub(super) const RAW: u8 = 0;
@@ -38,33 +38,42 @@ unsafe fn out(args: &TileArgs, px: usize, ob: usize) -> *mut f32 {
     unsafe { args.out.add(px * args.out_pixel_stride as usize + ob * args.out_block_stride as usize) }
 }
 
-/// `out[px][ob] (+)= sum over taps, lanes of input[tap + px * stride + lane] * weights[tap][lane][ob]`, where
-/// weights and out are vectors.
+/// `out[row][px][ob] (+)= sum over taps, lanes of input[tap + row * row_stride + px * stride + lane] *
+/// weights[tap][lane][ob]`, where weights and out are vectors.
 ///
 /// # Safety
 /// The machine has the instruction set of `S`, and the pointers are valid for the extents of a
 /// [`super::Kind::Tile`] of this shape; nothing else writes to them meanwhile.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, const PX: usize, const OB: usize, const PART: u8>(args: *const TileArgs) {
-    // SAFETY: every access lies in the extents that the caller vouches for.
+pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PX: usize, const OB: usize, const PART: u8>(
+    args: *const TileArgs,
+) {
+    // SAFETY: every access lies in the extents that the caller vouches for; hints access nothing.
     unsafe {
         let args = &*args;
-        let stride = args.in_pixel_stride as usize;
-        let mut sums = [[S::zero(); OB]; PX];
+        let (stride, row_stride) = (args.in_pixel_stride as usize, args.in_row_stride as usize);
+        let out = |row: usize, px: usize, ob: usize| {
+            out(args, px, ob).add(if ROWS == 1 { 0 } else { row * args.out_row_stride as usize })
+        };
+        let mut sums = [[[S::zero(); OB]; PX]; ROWS];
         if args.accumulate != 0 {
-            for (px, sums) in sums.iter_mut().enumerate() {
-                for (ob, sum) in sums.iter_mut().enumerate() {
-                    *sum = S::load(out(args, px, ob));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (px, sums) in sums.iter_mut().enumerate() {
+                    for (ob, sum) in sums.iter_mut().enumerate() {
+                        *sum = S::load(out(row, px, ob));
+                    }
                 }
             }
         }
         // The output is rarely in a near cache; by the time it is written, it is.
-        for px in 0..PX {
-            for ob in 0..OB {
-                S::prepare(out(args, px, ob));
+        for row in 0..ROWS {
+            for px in 0..PX {
+                for ob in 0..OB {
+                    S::prepare(out(row, px, ob));
+                }
             }
         }
-        let mut weights = args.weights;
+        let (mut weights, mut next) = (args.weights, args.next);
         for tap in 0..args.tap_count as usize {
             let mut input = args.input.add(*args.taps.add(tap) as usize);
             for _ in 0..args.lanes {
@@ -72,19 +81,26 @@ pub(super) unsafe fn tile<S: Simd, const PX: usize, const OB: usize, const PART:
                 for (ob, vector) in vectors.iter_mut().enumerate() {
                     *vector = part::<S, PART>(S::load(weights.add(ob * S::WIDTH)));
                 }
-                for (px, sums) in sums.iter_mut().enumerate() {
-                    let value = S::splat(*input.add(px * stride));
-                    for (sum, vector) in sums.iter_mut().zip(vectors) {
-                        *sum = value.mul_add(vector, *sum);
+                S::fetch(next);
+                next = next.wrapping_add(LINE);
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let input = input.add(if ROWS == 1 { 0 } else { row * row_stride });
+                    for (px, sums) in sums.iter_mut().enumerate() {
+                        let value = S::splat(*input.add(px * stride));
+                        for (sum, vector) in sums.iter_mut().zip(vectors) {
+                            *sum = value.mul_add(vector, *sum);
+                        }
                     }
                 }
                 weights = weights.add(OB * S::WIDTH);
                 input = input.add(1);
             }
         }
-        for (px, sums) in sums.iter().enumerate() {
-            for (ob, sum) in sums.iter().enumerate() {
-                sum.store(out(args, px, ob));
+        for (row, sums) in sums.iter().enumerate() {
+            for (px, sums) in sums.iter().enumerate() {
+                for (ob, sum) in sums.iter().enumerate() {
+                    sum.store(out(row, px, ob));
+                }
             }
         }
     }

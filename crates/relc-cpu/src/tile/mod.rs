@@ -1,4 +1,4 @@
-//! Tile micro-kernels: some pixels of a row by some blocks of output channels, summed in registers.
+//! Tile micro-kernels: some pixels of a row or two by some blocks of output channels, summed in registers.
 //!
 //! A kernel sums over a list of *taps*. A tap is the offset of some input channels of one kernel position,
 //! relative to the tile's first pixel, so that one kernel serves forward and transposed convolutions of any
@@ -11,10 +11,13 @@ mod run;
 pub(crate) mod simd;
 
 pub use reference::reference;
-pub use registry::{Kernel, find, kernels, max_pixels};
+pub use registry::{Kernel, find, kernels, max_pixels, most_pixels};
 pub use run::{TileCall, TileError};
 
 use crate::isa::Isa;
+
+/// Elements of a cache line.
+pub(crate) const LINE: usize = 16;
 
 /// The arguments of every tile kernel, in elements of f32 where they are sizes.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,8 @@ pub struct TileArgs {
     pub out: *mut f32,
     /// Offsets from `input`.
     pub taps: *const u32,
+    /// What is read after this call; asked for while it runs, a cache line for each lane of each tap.
+    pub next: *const f32,
     /// How many taps.
     pub tap_count: u32,
     /// Input channels of a tap; V for kinds that read vectors.
@@ -36,6 +41,10 @@ pub struct TileArgs {
     pub in_pixel_stride: u32,
     /// From the output of a pixel to that of the next.
     pub out_pixel_stride: u32,
+    /// From the input of a row to that of the next, where there are two.
+    pub in_row_stride: u32,
+    /// From the output of a row to that of the next, where there are two.
+    pub out_row_stride: u32,
     /// From the output of a block to that of the next; for [`Kind::Dot`] of a channel.
     pub out_block_stride: u32,
     /// 0: the sum replaces the output. Else it is added.
@@ -113,6 +122,8 @@ pub struct Shape {
     pub kind: Kind,
     /// For which instruction set.
     pub isa: Isa,
+    /// Rows; more than one for [`Kind::Tile`] only.
+    pub rows: usize,
     /// Pixels of a row.
     pub pixels: usize,
     /// OB, blocks of V output channels; for [`Kind::Dot`] OC, single channels; 1 for [`Kind::Depthwise`].
@@ -133,10 +144,11 @@ pub struct Extents {
 }
 
 impl Shape {
-    /// The name of the kernel of a part of the weights: `tile.avx512.14x2.pos`.
+    /// The name of the kernel of a part of the weights: `tile.avx512.14x2.pos`, of two rows `tile.avx512.2x7x2.pos`.
     pub fn symbol(&self, part: Part) -> String {
-        let Shape { kind, isa, pixels, blocks } = self;
-        format!("{}.{isa}.{pixels}x{blocks}.{}", kind.name(), part.name())
+        let Shape { kind, isa, rows, pixels, blocks } = self;
+        let rows = if *rows == 1 { String::new() } else { format!("{rows}x") };
+        format!("{}.{isa}.{rows}{pixels}x{blocks}.{}", kind.name(), part.name())
     }
 
     /// The weights of one tap, in elements.
@@ -153,7 +165,7 @@ impl Shape {
     /// at.
     pub fn extents(&self, args: &TileArgs, max_tap: u32) -> Extents {
         let width = self.isa.width() as u64;
-        let last = self.pixels as u64 - 1;
+        let (last, last_row) = (self.pixels as u64 - 1, self.rows as u64 - 1);
         let (read, written) = match self.kind {
             Kind::Tile => (u64::from(args.lanes), width),
             Kind::Depthwise => (width, width),
@@ -161,13 +173,19 @@ impl Shape {
         };
         let input = match args.tap_count {
             0 => 0,
-            _ => u64::from(max_tap) + last * u64::from(args.in_pixel_stride) + read,
+            _ => {
+                let row = last_row * u64::from(args.in_row_stride);
+                u64::from(max_tap) + row + last * u64::from(args.in_pixel_stride) + read
+            }
         };
         let blocks = (self.blocks as u64 - 1) * u64::from(args.out_block_stride);
         Extents {
             input,
             weights: u64::from(args.tap_count).saturating_mul(self.tap_weights(args.lanes)),
-            out: last * u64::from(args.out_pixel_stride) + blocks + written,
+            out: last_row * u64::from(args.out_row_stride)
+                + last * u64::from(args.out_pixel_stride)
+                + blocks
+                + written,
             taps: u64::from(args.tap_count),
         }
     }

@@ -20,13 +20,18 @@ pub fn reference(
     let lanes = args.lanes as usize;
     let tap_weights = shape.tap_weights(args.lanes) as usize;
     let vectors = if shape.kind == Kind::Dot { 1 } else { width };
-    for px in 0..shape.pixels {
+    for (row, px) in (0..shape.rows).flat_map(|row| (0..shape.pixels).map(move |px| (row, px))) {
         for ob in 0..shape.blocks {
             for v in 0..vectors {
-                let target = px * args.out_pixel_stride as usize + ob * args.out_block_stride as usize + v;
+                let target = row * args.out_row_stride as usize
+                    + px * args.out_pixel_stride as usize
+                    + ob * args.out_block_stride as usize
+                    + v;
                 let mut sum = if args.accumulate == 0 { 0.0 } else { f64::from(out[target]) };
                 for (tap, &offset) in taps.iter().enumerate() {
-                    let from = offset as usize + px * args.in_pixel_stride as usize;
+                    let from = offset as usize
+                        + row * args.in_row_stride as usize
+                        + px * args.in_pixel_stride as usize;
                     let weights = &weights[tap * tap_weights..][..tap_weights];
                     let products: f64 = match shape.kind {
                         Kind::Tile => (0..lanes)

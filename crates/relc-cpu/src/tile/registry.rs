@@ -24,20 +24,22 @@ impl Kernel {
     }
 }
 
-/// The kernels of an instruction set as statics: for each kind and each number of blocks, those of 1, 2, ..
+/// The kernels of an instruction set as statics: for each kind and each number of rows and blocks, those of 1, 2, ..
 /// pixels.
 ///
 /// The most pixels are those whose sums, weights and one broadcast fit the registers.
 macro_rules! kernels {
-    ($isa:ident, $vector:ty, $($feature:literal)?, tile { $($ob:literal: [$($px:literal)*])* }
+    ($isa:ident, $vector:ty, $($feature:literal)?, tile { $($rows:literal x $ob:literal: [$($px:literal)*])* }
      depthwise [$($dpx:literal)*] dot { $($oc:literal: [$($opx:literal)*])* }) => {
         use super::*;
 
         // SAFETY (of this and the next two): the caller of a [`TileFn`] vouches for what the bodies require.
         $(#[target_feature(enable = $feature)])?
-        unsafe extern "C" fn tile_fn<const PX: usize, const OB: usize, const PART: u8>(args: *const TileArgs) {
+        unsafe extern "C" fn tile_fn<const ROWS: usize, const PX: usize, const OB: usize, const PART: u8>(
+            args: *const TileArgs,
+        ) {
             // SAFETY: the contract of `TileFn`.
-            unsafe { tile::<$vector, PX, OB, PART>(args) }
+            unsafe { tile::<$vector, ROWS, PX, OB, PART>(args) }
         }
 
         $(#[target_feature(enable = $feature)])?
@@ -52,22 +54,22 @@ macro_rules! kernels {
             unsafe { dot::<$vector, PX, OC, PART>(args) }
         }
 
-        const fn kernel(kind: Kind, pixels: usize, blocks: usize, functions: [TileFn; 3]) -> Kernel {
-            Kernel { shape: Shape { kind, isa: Isa::$isa, pixels, blocks }, functions }
+        const fn kernel(kind: Kind, [rows, pixels, blocks]: [usize; 3], functions: [TileFn; 3]) -> Kernel {
+            Kernel { shape: Shape { kind, isa: Isa::$isa, rows, pixels, blocks }, functions }
         }
 
         pub(super) static KERNELS: &[Kernel] = &[
-            $($(kernel(Kind::Tile, $px, $ob, [
-                tile_fn::<$px, $ob, RAW>,
-                tile_fn::<$px, $ob, POSITIVE>,
-                tile_fn::<$px, $ob, NEGATIVE>,
+            $($(kernel(Kind::Tile, [$rows, $px, $ob], [
+                tile_fn::<$rows, $px, $ob, RAW>,
+                tile_fn::<$rows, $px, $ob, POSITIVE>,
+                tile_fn::<$rows, $px, $ob, NEGATIVE>,
             ]),)*)*
-            $(kernel(Kind::Depthwise, $dpx, 1, [
+            $(kernel(Kind::Depthwise, [1, $dpx, 1], [
                 depthwise_fn::<$dpx, RAW>,
                 depthwise_fn::<$dpx, POSITIVE>,
                 depthwise_fn::<$dpx, NEGATIVE>,
             ]),)*
-            $($(kernel(Kind::Dot, $opx, $oc, [
+            $($(kernel(Kind::Dot, [1, $opx, $oc], [
                 dot_fn::<$opx, $oc, RAW>,
                 dot_fn::<$opx, $oc, POSITIVE>,
                 dot_fn::<$opx, $oc, NEGATIVE>,
@@ -80,10 +82,14 @@ macro_rules! kernels {
 mod avx512 {
     kernels! { Avx512, std::arch::x86_64::__m512, "avx512f",
         tile {
-            1: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
-            2: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
-            3: [1 2 3 4 5 6 7 8 9]
-            4: [1 2 3 4 5 6]
+            1 x 1: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+            1 x 2: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+            1 x 3: [1 2 3 4 5 6 7 8 9]
+            1 x 4: [1 2 3 4 5 6]
+            2 x 1: [1 2 3 4 5 6 7]
+            2 x 2: [1 2 3 4 5 6 7]
+            2 x 3: [1 2 3 4]
+            2 x 4: [1 2 3]
         }
         depthwise [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
         dot { 1: [1 2 3 4 5 6 7 8] 2: [1 2 3 4 5 6 7 8] 3: [1 2 3 4 5 6 7 8] 4: [1 2 3 4 5 6] }
@@ -94,10 +100,12 @@ mod avx512 {
 mod avx2 {
     kernels! { Avx2, std::arch::x86_64::__m256, "avx2,fma",
         tile {
-            1: [1 2 3 4 5 6 7 8 9 10]
-            2: [1 2 3 4 5 6]
-            3: [1 2 3]
-            4: [1 2]
+            1 x 1: [1 2 3 4 5 6 7 8 9 10]
+            1 x 2: [1 2 3 4 5 6]
+            1 x 3: [1 2 3]
+            1 x 4: [1 2]
+            2 x 1: [1 2 3 4 5]
+            2 x 2: [1 2 3]
         }
         depthwise [1 2 3 4 5 6 7 8 9 10]
         dot { 1: [1 2 3 4 5 6 7 8] 2: [1 2 3 4 5] 3: [1 2 3 4] 4: [1 2] }
@@ -106,7 +114,7 @@ mod avx2 {
 
 mod portable {
     kernels! { Portable, [f32; 8], ,
-        tile { 1: [1 2 3 4] 2: [1 2] }
+        tile { 1 x 1: [1 2 3 4] 1 x 2: [1 2] 2 x 1: [1 2] }
         depthwise [1 2 3 4]
         dot { 1: [1 2 3] 2: [1 2] 3: [1 2] 4: [1] }
     }
@@ -132,11 +140,16 @@ pub fn find(shape: Shape) -> Option<&'static Kernel> {
     kernels(shape.isa).iter().find(|kernel| kernel.shape == shape)
 }
 
-/// The most pixels of a kernel of `blocks` blocks: every number from 1 on to it has one. 0 if there is none.
+/// The most pixels of a kernel of one row and `blocks` blocks: every number from 1 on to it has one. 0 if there is none.
 pub fn max_pixels(isa: Isa, kind: Kind, blocks: usize) -> usize {
+    most_pixels(isa, kind, [1, blocks])
+}
+
+/// The most pixels of a row of a kernel of so many rows and blocks, as [`max_pixels`].
+pub fn most_pixels(isa: Isa, kind: Kind, [rows, blocks]: [usize; 2]) -> usize {
     let shapes = kernels(isa).iter().map(|kernel| kernel.shape);
     shapes
-        .filter(|shape| shape.kind == kind && shape.blocks == blocks)
+        .filter(|shape| shape.kind == kind && shape.rows == rows && shape.blocks == blocks)
         .map(|shape| shape.pixels)
         .max()
         .unwrap_or(0)
@@ -156,11 +169,11 @@ mod tests {
             let names: HashSet<String> = symbols.collect();
             assert_eq!(names.len(), kernels(isa).len() * 3);
             for Kernel { shape, .. } in kernels(isa) {
-                let all = 1..=max_pixels(isa, shape.kind, shape.blocks);
+                let all = 1..=most_pixels(isa, shape.kind, [shape.rows, shape.blocks]);
                 assert!(all.map(|pixels| Shape { pixels, ..*shape }).all(|shape| find(shape).is_some()));
             }
         }
-        let shape = Shape { kind: Kind::Tile, isa: Isa::Portable, pixels: 2, blocks: 2 };
+        let shape = Shape { kind: Kind::Tile, isa: Isa::Portable, rows: 1, pixels: 2, blocks: 2 };
         assert!(
             find(shape).is_some_and(|kernel| kernel.shape.symbol(Part::Negative) == "tile.portable.2x2.neg")
         );

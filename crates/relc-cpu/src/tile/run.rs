@@ -53,6 +53,10 @@ pub struct TileCall<'a> {
     pub weights: &'a [f32],
     /// From the first pixel's output to the next one's.
     pub out_pixel_stride: u32,
+    /// From the first row's input to the next one's.
+    pub in_row_stride: u32,
+    /// From the first row's output to the next one's.
+    pub out_row_stride: u32,
     /// From the first block's output to the next one's.
     pub out_block_stride: u32,
     /// Whether the sum is added to the output.
@@ -67,10 +71,13 @@ impl TileCall<'_> {
             weights: self.weights.as_ptr(),
             out: std::ptr::null_mut(),
             taps: self.taps.as_ptr(),
+            next: self.weights.as_ptr(),
             tap_count: u32::try_from(self.taps.len()).unwrap_or(u32::MAX),
             lanes: self.lanes,
             in_pixel_stride: self.in_pixel_stride,
             out_pixel_stride: self.out_pixel_stride,
+            in_row_stride: self.in_row_stride,
+            out_row_stride: self.out_row_stride,
             out_block_stride: self.out_block_stride,
             accumulate: self.accumulate.into(),
         }

@@ -15,6 +15,8 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Asks for the cache line of `at`, to be written soon; accesses nothing.
     unsafe fn prepare(at: *const f32);
+    /// Asks for the cache line of `at` in the second cache, to be read some time later; accesses nothing.
+    unsafe fn fetch(at: *const f32);
     /// `self * factor + addend`; fused where the instruction set has it.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -60,6 +62,9 @@ unsafe impl<const N: usize> Simd for [f32; N] {
 
     #[inline(always)]
     unsafe fn prepare(_at: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn fetch(_at: *const f32) {}
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
@@ -164,6 +169,12 @@ mod x86 {
                 unsafe fn prepare(at: *const f32) {
                     // SAFETY: the caller vouches for the instruction set; a hint may name any address.
                     unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+                }
+
+                #[inline(always)]
+                unsafe fn fetch(at: *const f32) {
+                    // SAFETY: as above.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
                 }
 
                 #[inline(always)]

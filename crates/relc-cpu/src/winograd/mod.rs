@@ -231,7 +231,7 @@ impl WinogradPlan {
 
     /// The kernel of some tiles by some blocks: there is one up to [`WinogradPlan::most`] tiles and 2 blocks.
     fn kernel(&self, pixels: usize, blocks: usize) -> Option<&'static Kernel> {
-        find(Shape { kind: Kind::Tile, isa: self.isa, pixels, blocks })
+        find(Shape { kind: Kind::Tile, isa: self.isa, rows: 1, pixels, blocks })
     }
 
     /// The most tiles of a kernel of some blocks.

@@ -11,7 +11,7 @@ use super::{Repair, Run, WinogradPlan, WinogradWeights};
 use crate::buffer::AlignedBuffer;
 use crate::conv::{ConvError, OutputSlice, balanced};
 use crate::epilogue::{Beside, Epilogue, Row, Shared as Left};
-use crate::tile::{Part, TileArgs, TileFn};
+use crate::tile::{LINE, Part, TileArgs, TileFn};
 use relc_program::layout::check;
 
 /// What one run over one sample takes.
@@ -272,10 +272,14 @@ impl WinogradPlan {
         let position_weights = self.spec.kernel[0] * slice_weights;
         for position in 0..self.positions() {
             let weights = self.weights[channel_tile] + position * position_weights;
+            // The weights of the next position, a part for each of the calls.
+            let mut ahead = weights + position_weights;
             for (&(segment, function), (number, run)) in
                 segments.iter().flat_map(|segment| runs.iter().enumerate().map(move |run| (segment, run)))
             {
                 let first = rows.start * self.tiles[1] + segment;
+                let next = arguments.weights.data.as_ptr().wrapping_add(ahead);
+                ahead += run.taps.len() * width * LINE;
                 // SAFETY: the segment's tiles lie in the position's part of the scratch memory, for each
                 // block (tap); its weights and products in theirs: the sizes are those that the plan
                 // computed.
@@ -285,10 +289,13 @@ impl WinogradPlan {
                         weights: arguments.weights.data.as_ptr().add(weights + run.k * slice_weights),
                         out: products.as_mut_ptr().add((position * blocks * tiles + segment) * width),
                         taps: self.taps.as_ptr().add(run.taps.start),
+                        next,
                         tap_count: run.taps.len() as u32,
                         lanes: width as u32,
                         in_pixel_stride: width as u32,
                         out_pixel_stride: width as u32,
+                        in_row_stride: 0,
+                        out_row_stride: 0,
                         out_block_stride: (tiles * width) as u32,
                         accumulate: u32::from(number > 0),
                     };
