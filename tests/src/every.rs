@@ -93,11 +93,11 @@ pub fn every_arithmetic(seed: u64) -> Graph {
         b.node(Op::Arithmetic(Arithmetic::Sub), &[v, w]),
     ];
     let slices = branches.map(|branch| {
-        // Rows 1, 3 and columns 0, 3 of both channels, in a frame.
+        // Rows 1, 3 and columns 3, 0 of the channels in reverse, in a frame.
         let slice = Slice {
-            starts: vec![0, 0, 1, 0],
+            starts: vec![0, 1, 1, 3],
             sizes: vec![Dim::Batch, 2.into(), 2.into(), 2.into()],
-            steps: vec![1, 1, 2, 3],
+            steps: vec![1, -1, 2, -3],
         };
         let part = b.node(Op::Slice(slice), &[branch]);
         b.node(Op::Pad(Pad { pads: vec![0, 0, 1, 0, 0, 0, 0, 2], value: 0.3 }), &[part])

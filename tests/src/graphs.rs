@@ -126,7 +126,7 @@ impl Builder {
         let [c, h, w] = self.dims(x);
         let size = |n: usize| Dim::Fixed(n.div_ceil(stride));
         let sizes = vec![Dim::Batch, Dim::Fixed(c), size(h), size(w)];
-        let slice = Slice { starts: vec![0; 4], sizes, steps: vec![1, 1, stride, stride] };
+        let slice = Slice { starts: vec![0; 4], sizes, steps: vec![1, 1, stride as isize, stride as isize] };
         let sliced = self.node(Op::Slice(slice), &[x]);
         self.node(Op::Pad(Pad { pads: vec![0, more, 0, 0, 0, 0, 0, 0], value: 0.0 }), &[sliced])
     }

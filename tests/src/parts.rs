@@ -69,10 +69,10 @@ pub enum Part {
     Pad([usize; 4], f64),
     /// A part of the picture.
     Slice {
-        /// The first row and column.
+        /// The first row and column, counted from where the steps come from.
         starts: [usize; 2],
-        /// The steps.
-        steps: [usize; 2],
+        /// The steps, negative from the bottom or the right.
+        steps: [isize; 2],
     },
     /// A constant for each channel.
     Scale(Arithmetic),
@@ -132,6 +132,11 @@ fn activations() -> impl Strategy<Value = Activation> {
     ]
 }
 
+/// Forwards or backwards, one by one or by leaps.
+fn slice_steps() -> impl Strategy<Value = isize> {
+    prop_oneof![Just(1), Just(2), Just(-1), Just(-2)]
+}
+
 /// Windows with pads less than the kernel, so that none sees padding alone.
 fn windows() -> impl Strategy<Value = Window> {
     let pair = |range: std::ops::Range<usize>| [range.clone(), range];
@@ -185,7 +190,7 @@ fn parts() -> impl Strategy<Value = Part> {
         1 => Just(Part::Branches),
         2 => any::<bool>().prop_map(|ternary| Part::SeveralJoins { ternary }),
         1 => ([0..3usize, 0..3, 0..3, 0..3], values).prop_map(|(pads, value)| Part::Pad(pads, value)),
-        1 => ([0..2usize, 0..2], [1..3usize, 1..3])
+        1 => ([0..2usize, 0..2], [slice_steps(), slice_steps()])
             .prop_map(|(starts, steps)| Part::Slice { starts, steps }),
         1 => arithmetic.prop_map(Part::Scale),
     ]
@@ -319,9 +324,13 @@ impl Builder {
                 self.node(Op::Pad(Pad { pads, value }), &[x])
             }
             Part::Slice { starts: [top, left], steps: [down, across] } => {
-                let (top, left) = (top.min(h - 1), left.min(w - 1));
-                let size = |from: usize, n: usize, step| Dim::Fixed((n - from).div_ceil(step));
-                let sizes = vec![Dim::Batch, Dim::Fixed(channels), size(top, h, down), size(left, w, across)];
+                let along = |from: usize, n: usize, step: isize| {
+                    let from = from.min(n - 1);
+                    let start = if step < 0 { n - 1 - from } else { from };
+                    (start, Dim::Fixed((n - from).div_ceil(step.unsigned_abs())))
+                };
+                let ((top, rows), (left, columns)) = (along(top, h, down), along(left, w, across));
+                let sizes = vec![Dim::Batch, Dim::Fixed(channels), rows, columns];
                 let slice = Slice { starts: vec![0, 0, top, left], sizes, steps: vec![1, 1, down, across] };
                 self.node(Op::Slice(slice), &[x])
             }

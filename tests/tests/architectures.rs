@@ -12,10 +12,9 @@ use relc_tests::npz::Npz;
 use relc_tests::shared::{max_abs, max_difference, skipped};
 
 /// What relc refuses, and a word of why.
-const REFUSED: [(&str, &str); 5] = [
+const REFUSED: [(&str, &str); 4] = [
     ("botnet", "Expand"),
     ("ensemble_softmax", "softmax inside the network"),
-    ("flip_averaged", "step -1"),
     ("se_botnet", "Expand"),
     ("tsm_resnet", "ScatterND"),
 ];

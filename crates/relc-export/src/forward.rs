@@ -77,12 +77,17 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId) -> Result<(), ExportError>
             let ends: Vec<i64> = ends
                 .map(|((size, start), step)| match fixed(size) {
                     i64::MAX => i64::MAX,
-                    size => (size - 1) * *step as i64 + *start as i64 + 1,
+                    // -1 would be the last element.
+                    size => match (size - 1) * *step as i64 + *start as i64 + step.signum() as i64 {
+                        -1 => i64::MIN,
+                        end => end,
+                    },
                 })
                 .collect();
             let axes: Vec<usize> = (0..op.starts.len()).collect();
+            let steps: Vec<i64> = op.steps.iter().map(|step| *step as i64).collect();
             let (starts, ends) = (w.sizes(&op.starts), w.integers(&ends));
-            let (axes, steps) = (w.sizes(&axes), w.sizes(&op.steps));
+            let (axes, steps) = (w.sizes(&axes), w.integers(&steps));
             w.op("Slice", &[x, &starts, &ends, &axes, &steps])
         }
         Op::Concat(op) => w.op_with("Concat", &operands, vec![int("axis", op.axis)]),

@@ -239,9 +239,10 @@ fn split(w: &mut Writer<'_>, kind: SplitKind, skip: usize, branches: &[&str], r:
 /// Relevance where a slice took its elements from, of the sizes `shape`; zeros elsewhere.
 fn unslice(w: &mut Writer<'_>, slice: &Slice, r: &str, shape: &[Dim]) -> String {
     let rank = shape.len();
-    let mut x = r.to_string();
+    let (mut x, starts) = in_order(w, slice, r);
     let mut dims = slice.sizes.clone();
-    for (axis, &step) in slice.steps.iter().enumerate().filter(|(_, step)| **step > 1) {
+    let steps: Vec<usize> = slice.steps.iter().map(|step| step.unsigned_abs()).collect();
+    for (axis, &step) in steps.iter().enumerate().filter(|(_, step)| **step > 1) {
         let Some(Dim::Fixed(count)) = dims.get(axis).copied() else { continue };
         if count == 1 {
             continue;
@@ -261,11 +262,27 @@ fn unslice(w: &mut Writer<'_>, slice: &Slice, r: &str, shape: &[Dim]) -> String 
         x = w.op("Slice", &[&x, &start, &end, &axes]);
         dims[axis] = covered.into();
     }
-    let behind = shape.iter().zip(&dims).zip(&slice.starts);
+    let behind = shape.iter().zip(&dims).zip(&starts);
     let behind = behind.map(|((all, taken), start)| all.bind(1) - taken.bind(1) - start);
-    let pads: Vec<usize> = slice.starts.iter().copied().chain(behind).collect();
+    let pads: Vec<usize> = starts.iter().copied().chain(behind).collect();
     let pads = w.sizes(&pads);
     w.op("Pad", &[&x, &pads])
+}
+
+/// What a slice took in the order of its operand, and the first index along each axis.
+fn in_order(w: &mut Writer<'_>, slice: &Slice, r: &str) -> (String, Vec<usize>) {
+    let turned: Vec<usize> = (0..slice.steps.len()).filter(|axis| slice.reverses(*axis)).collect();
+    let mut starts = slice.starts.clone();
+    for &axis in &turned {
+        starts[axis] = slice.last(axis).unwrap_or(0);
+    }
+    if turned.is_empty() {
+        return (r.to_string(), starts);
+    }
+    let [from, to, step] = [-1, i64::MIN, -1].map(|v| vec![v; turned.len()]);
+    let (from, to, step) = (w.integers(&from), w.integers(&to), w.integers(&step));
+    let axes = w.sizes(&turned);
+    (w.op("Slice", &[r, &from, &to, &axes, &step]), starts)
 }
 
 /// What lies inside the frame passes; what lies on it is lost, or spread evenly over the sample.

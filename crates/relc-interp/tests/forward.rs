@@ -192,6 +192,9 @@ fn shaping() {
     let slice =
         Slice { starts: vec![0, 1, 0], sizes: vec![Dim::Batch, 1.into(), 2.into()], steps: vec![1, 1, 2] };
     check(Op::Slice(slice), &[2, 3], &x, &[], &[1, 1, 2], &[4.0, 6.0]);
+    let turned =
+        Slice { starts: vec![0, 1, 2], sizes: vec![Dim::Batch, 2.into(), 2.into()], steps: vec![1, -1, -2] };
+    check(Op::Slice(turned), &[2, 3], &x, &[], &[1, 2, 2], &[6.0, 4.0, 3.0, 1.0]);
     let mut graph = Graph::new("concat");
     let x = graph.add_input("x", TensorType::batched(&[2, 1])).unwrap();
     let node = graph.add_node(Op::Concat(Concat { axis: 2 }), "concat", &[x, x]).unwrap();

@@ -122,8 +122,12 @@ fn changes_of_shape_are_undone() {
     let slice =
         Slice { starts: vec![0, 1, 0], sizes: vec![Dim::Batch, 1.into(), 2.into()], steps: vec![1, 1, 2] };
     let shape = vec![Dim::Batch, 2.into(), 3.into()];
-    let undone = Relevance::Slice { slice: slice.clone(), shape };
+    let undone = Relevance::Slice { slice: slice.clone(), shape: shape.clone() };
     run(Op::Slice(slice), undone, &[1, 1, 2], &[5.0, 6.0], &[0.0, 0.0, 0.0, 5.0, 0.0, 6.0]);
+    let turned =
+        Slice { starts: vec![0, 1, 2], sizes: vec![Dim::Batch, 2.into(), 2.into()], steps: vec![1, -1, -2] };
+    let undone = Relevance::Slice { slice: turned.clone(), shape };
+    run(Op::Slice(turned), undone, &[1, 2, 2], &r[..4], &[4.0, 0.0, 3.0, 2.0, 0.0, 1.0]);
     run(Op::Activation(Activation::Relu), Relevance::Pass, &[1, 2, 3], &r, &r);
 }
 

@@ -174,5 +174,16 @@ fn parse_errors_name_line_and_expectation() {
     check_parse("  weights {\n    @w: f32[2] #12\n  }", 3, "expected 16 hexadecimal digits");
     check_parse("  %2 = relu %x : f32[99999999999,99999999999]", 2, "got type");
     check_parse("  %3 = relu %x : f32[N,3]", 1, "the output \"y\" names a value that is not defined");
+    let slice = |start, step| {
+        format!("  %2 = slice %x, starts=[0,{start}], sizes=[N,2], steps=[1,{step}] : f32[N,2]")
+    };
+    check_parse(
+        &slice(0, -1),
+        2,
+        "got start 0, size 2, step -1 along axis 1 of f32[N,3], expected a range inside",
+    );
+    check_parse(&slice(3, -2), 2, "got start 3, size 2, step -2 along axis 1");
+    check_parse(&slice(1, 0), 2, "got start 1, size 2, step 0 along axis 1");
+    check_parse(&slice(1, i64::MAX), 2, "got start 1, size 2, step 9223372036854775807 along axis 1");
     check_parse("  %2 = softmax %x, axis=0 : f32[N,3]", 2, "expected an axis of fixed size");
 }

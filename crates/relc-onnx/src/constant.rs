@@ -362,6 +362,16 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    /// The start and the step of what is not empty, as the graph has them.
+    pub fn of_elements(&self) -> Result<(usize, isize), Fault> {
+        // The step of one element leads nowhere, whatever it is.
+        let step = if self.size == 1 { 1 } else { self.step };
+        match (usize::try_from(self.start), isize::try_from(step)) {
+            (Ok(start), Ok(step)) => Ok((start, step)),
+            _ => Err(Fault::invalid(format!("got start {} and step {step}, expected indices", self.start))),
+        }
+    }
+
     /// ONNX's `Slice` of an axis of `size` elements: negative bounds count from the end, bounds outside are clamped.
     pub fn of_slice(size: usize, start: i64, end: i64, step: i64) -> Result<Range, Fault> {
         if step == 0 {

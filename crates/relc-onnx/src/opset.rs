@@ -172,7 +172,7 @@ const OPS: &[OpSpec] = &[
     spec("Shape", 7, constants::shape, "any value"),
     spec("Sigmoid", 7, activations::sigmoid, FOLDED),
     spec("Size", 7, constants::size, "any value"),
-    spec("Slice", 7, slicing::slice, "constant bounds and positive steps, not the batch"),
+    spec("Slice", 7, slicing::slice, "constant bounds, not the batch"),
     spec("Softmax", 7, norm::softmax, "one axis, not the batch"),
     spec("Softplus", 7, activations::softplus, UNARY),
     spec("Softsign", 7, activations::softsign, UNARY),

@@ -41,6 +41,9 @@ fn tokens_may_come_before_the_batch() {
             .weights(&[("w", &[3, 4]), ("b", &[4]), ("s", scale)])
             .ints("middle", &[1])
             .ints("end", &[4])
+            .ints("last", &[-1])
+            .ints("least", &[i64::MIN])
+            .ints("back", &[-2])
     };
     let folded = net(&[5, 1, 1])
         .ints("axis", &[0])
@@ -52,7 +55,8 @@ fn tokens_may_come_before_the_batch() {
         .node("Softmax", "r", "p", vec![ai("axis", 0)])
         .node("Sub", "r,p", "d", vec![])
         .node("Slice", "d,middle,end,axis", "c", vec![])
-        .node("Transpose", "c", "out", perm(&[1, 0, 2]))
+        .node("Slice", "c,last,least,axis,back", "f", vec![])
+        .node("Transpose", "f", "out", perm(&[1, 0, 2]))
         .output("out");
     let plain = net(&[5, 1])
         .ints("axis", &[1])
@@ -62,7 +66,8 @@ fn tokens_may_come_before_the_batch() {
         .node("Relu", "m", "r", vec![])
         .node("Softmax", "r", "p", vec![ai("axis", 1)])
         .node("Sub", "r,p", "d", vec![])
-        .node("Slice", "d,middle,end,axis", "out", vec![])
+        .node("Slice", "d,middle,end,axis", "c", vec![])
+        .node("Slice", "c,last,least,axis,back", "out", vec![])
         .output("out");
     check(folded, plain, &[5, 3]);
 }

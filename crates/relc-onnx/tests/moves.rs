@@ -141,7 +141,7 @@ fn slices() {
     "#);
     assert_snapshot!(by_attribute(vec![ais("starts", &[1]), ais("ends", &[2])]), @r#"
     1 node(s) can't be imported:
-      unsupported: node "Slice_0" (Slice, ai.onnx opset 9): got 1 to 2, step 1, along the batch N, expected all of it; supported: constant bounds and positive steps, not the batch
+      unsupported: node "Slice_0" (Slice, ai.onnx opset 9): got 1 to 2, step 1, along the batch N, expected all of it; supported: constant bounds, not the batch
     "#);
     let by_input = |start, end, step| {
         Net::new(13)
@@ -159,8 +159,16 @@ fn slices() {
     %2 = slice %x, starts=[0,1], sizes=[N,3], steps=[1,3] : f32[N,3] ; "Slice_0"
     "#);
     assert_snapshot!(by_input(-1, i64::MIN, -1), @r#"
-    1 node(s) can't be imported:
-      unsupported: node "Slice_0" (Slice, ai.onnx opset 13): got step -1 along axis 1, expected a positive one; supported: constant bounds and positive steps, not the batch
+    %x = input : f32[N,8] ; "x"
+    %2 = slice %x, starts=[0,7], sizes=[N,8], steps=[1,-1] : f32[N,8] ; "Slice_0"
+    "#);
+    assert_snapshot!(by_input(6, 0, -4), @r#"
+    %x = input : f32[N,8] ; "x"
+    %2 = slice %x, starts=[0,6], sizes=[N,2], steps=[1,-4] : f32[N,2] ; "Slice_0"
+    "#);
+    assert_snapshot!(by_input(i64::MAX, i64::MIN, i64::MIN), @r#"
+    %x = input : f32[N,8] ; "x"
+    %2 = slice %x, starts=[0,7], sizes=[N,1], steps=[1,1] : f32[N,1] ; "Slice_0"
     "#);
     assert_snapshot!(by_input(5, 5, 1), @r#"
     1 node(s) can't be imported:

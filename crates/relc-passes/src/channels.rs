@@ -3,7 +3,7 @@
 //! Importers and exporters put Reshapes and Transposes between a layer and what belongs to it: a convolution of
 //! `f32[N,C,L]` is one of a picture of height 1, between two Reshapes. A pass that asks for the neighbour would see none.
 
-use relc_ir::op::{Reshape, Slice, Transpose};
+use relc_ir::op::{Reshape, Transpose};
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 
 /// A layer, and how one axis of a value behind it counts the layer's channels: an element whose layer's channel is `k`
@@ -79,8 +79,9 @@ fn moved(
     match &graph.node(node).op {
         Op::Transpose(Transpose { perm }) => Some((x, *perm.get(axis)?, step)),
         // Elements that are dropped, but no whole channels: the end of a transposed convolution.
-        Op::Slice(Slice { .. }) => {
-            let whole = graph.ty(x).dims().get(axis) == graph.node(node).types()[0].dims().get(axis);
+        Op::Slice(slice) => {
+            let whole = graph.ty(x).dims().get(axis) == graph.node(node).types()[0].dims().get(axis)
+                && !slice.reverses(axis);
             whole.then_some((x, axis, step))
         }
         Op::Reshape(Reshape { shape }) => {

@@ -5,6 +5,8 @@
 //! upsampled; the rest goes on by the rules. Rules are linear in the relevance, so the map becomes a weighted mean of the
 //! relevance at the cuts and at the input, each of which sums to the seed.
 
+use std::collections::BTreeSet;
+
 use relc_ir::op::Relevance;
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 use relc_rules::{ReadoutLine, ReadoutPlace};
@@ -49,6 +51,11 @@ impl Pass for InsertReadouts {
                 remarks.missed("", format!("{}: left out, since {why}", readout.origin));
                 continue;
             };
+            if let Some(node) = mirror(graph, cut, grid) {
+                let why = format!("{} turns the picture around before it", graph.describe(node));
+                remarks.missed(graph.describe(cut), format!("{}: left out, since {why}", readout.origin));
+                continue;
+            }
             insert(graph, cut, grid, readout.share)?;
             let message = format!("{} of the relevance stops here", readout.share);
             remarks.applied(graph.describe(cut), message);
@@ -127,15 +134,38 @@ fn pixels(graph: &Graph, node: NodeId) -> usize {
     size.into_iter().try_fold(1usize, usize::checked_mul).unwrap_or(usize::MAX)
 }
 
+/// A node between the input's grid and a cut that reverses the order of pixels, so that those of the cut are elsewhere.
+fn mirror(graph: &Graph, cut: NodeId, grid: ValueId) -> Option<NodeId> {
+    let mut ahead = vec![cut];
+    let mut seen = BTreeSet::from([cut, grid.node]);
+    while let Some(node) = ahead.pop() {
+        if let Op::Slice(slice) = &graph.node(node).op
+            && (2..slice.steps.len()).any(|axis| slice.reverses(axis))
+        {
+            return Some(node);
+        }
+        let before = graph.data_operands(node).into_iter().map(|(_, value)| value.node);
+        ahead.extend(before.filter(|node| seen.insert(*node)));
+    }
+    None
+}
+
 /// The value that pixels are spread over: the input, or what it is after its axes were put in order.
 fn input_grid(graph: &Graph) -> Option<ValueId> {
     let &[(input, _)] = &graph.relevance_outputs[..] else { return None };
     let mut value = ValueId { node: input, port: 0 };
     let moves = |node: NodeId| matches!(graph.node(node).op, Op::Transpose(_) | Op::Reshape(_));
+    let turns = |node: NodeId, value: ValueId| match &graph.node(node).op {
+        Op::Slice(slice) => {
+            graph.ty(value) == &graph.node(node).types()[0]
+                && slice.steps.iter().all(|step| step.unsigned_abs() == 1)
+        }
+        _ => false,
+    };
     loop {
         let users = graph.forward_users(value);
         match users[..] {
-            [(user, _)] if moves(user) => value = ValueId { node: user, port: 0 },
+            [(user, _)] if moves(user) || turns(user, value) => value = ValueId { node: user, port: 0 },
             _ if users.iter().any(|(user, _)| moves(*user)) => return None,
             _ => break,
         }

@@ -352,8 +352,8 @@ pub struct Move {
 pub struct Strided {
     /// Of the box' first index.
     pub base: usize,
-    /// From an index to the next, along each dimension.
-    pub strides: Vec<usize>,
+    /// From an index to the next, along each dimension; negative where the order is reversed.
+    pub strides: Vec<isize>,
 }
 
 impl Strided {
@@ -361,23 +361,28 @@ impl Strided {
     pub fn dense(dims: &[usize]) -> Strided {
         let mut strides = vec![1; dims.len()];
         for axis in (1..dims.len()).rev() {
-            strides[axis - 1] = strides[axis] * dims[axis];
+            strides[axis - 1] = strides[axis] * dims[axis] as isize;
         }
         Strided { base: 0, strides }
     }
 
-    /// The element of the box' last index; none if that overflows.
-    pub fn last(&self, dims: &[usize]) -> Option<usize> {
-        let ends = self.strides.iter().zip(dims);
-        ends.map(|(stride, size)| stride.checked_mul(size.checked_sub(1)?))
-            .try_fold(self.base, |sum, end| sum.checked_add(end?))
+    /// The largest element of the box; none if that overflows, or if some would lie before the first.
+    pub fn highest(&self, dims: &[usize]) -> Option<usize> {
+        let (mut low, mut high) = (self.base, self.base);
+        for (stride, size) in self.strides.iter().zip(dims) {
+            let way = stride.checked_mul(isize::try_from(size.checked_sub(1)?).ok()?)?;
+            let end = if way < 0 { &mut low } else { &mut high };
+            *end = end.checked_add_signed(way)?;
+        }
+        Some(high)
     }
 
-    /// The elements, in the order of the box' indices.
+    /// The elements, in the order of the box' indices, which `highest` has found to be some.
     pub fn offsets(&self, dims: &[usize]) -> Vec<usize> {
         let mut offsets = vec![self.base];
         for (stride, size) in self.strides.iter().zip(dims) {
-            offsets = offsets.iter().flat_map(|at| (0..*size).map(move |i| at + i * stride)).collect();
+            let along = |at: usize| (0..*size as isize).map(move |i| at.wrapping_add_signed(i * stride));
+            offsets = offsets.into_iter().flat_map(along).collect();
         }
         offsets
     }

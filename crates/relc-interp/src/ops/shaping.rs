@@ -62,9 +62,10 @@ pub(crate) fn unslice<T: Element>(op: &Slice, x: &ArrayD<T>, mut out: ArrayD<T>)
 }
 
 fn part(op: &Slice, axis: usize, size: &[usize]) -> Range {
-    let (start, step) = (op.starts[axis], op.steps[axis]);
-    let end = start + size[axis].saturating_sub(1) * step + 1;
-    Range::new(start as isize, Some(end as isize), step as isize)
+    let (start, step) = (op.starts[axis] as isize, op.steps[axis]);
+    let last = start + size[axis].saturating_sub(1) as isize * step;
+    // ndarray begins at the end of a range for a negative step.
+    Range::new(start.min(last), Some(start.max(last) + 1), step)
 }
 
 /// Operands side by side.

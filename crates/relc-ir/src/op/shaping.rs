@@ -34,15 +34,15 @@ pub struct Pad {
     pub value: f64,
 }
 
-/// `Slice` with resolved, in-range bounds and positive steps.
+/// `Slice` with resolved, in-range bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Slice {
     /// First index, per axis of the input.
     pub starts: Vec<usize>,
     /// Number of elements taken, per axis; `N` along an untouched batch.
     pub sizes: Vec<Dim>,
-    /// Distance between elements, per axis.
-    pub steps: Vec<usize>,
+    /// From one element to the next, per axis; negative where the order is reversed.
+    pub steps: Vec<isize>,
 }
 
 /// `Concat` along an axis.
@@ -186,16 +186,29 @@ impl Slice {
         vec![
             ("starts", Attr::sizes(&self.starts)),
             ("sizes", Attr::dims(&self.sizes)),
-            ("steps", Attr::sizes(&self.steps)),
+            ("steps", Attr::ints(&self.steps.iter().map(|s| *s as i64).collect::<Vec<_>>())),
         ]
     }
 
     pub(super) fn from_attrs(attrs: &mut AttrMap) -> Result<Self, String> {
+        let steps = attrs.ints("steps")?.into_iter().map(isize::try_from).collect::<Result<_, _>>();
         Ok(Slice {
             starts: attrs.sizes("starts")?,
             sizes: attrs.dims("sizes")?,
-            steps: attrs.sizes("steps")?,
+            steps: steps.map_err(|_| "attribute \"steps\": got a step that overflows".to_string())?,
         })
+    }
+
+    /// The last index that is taken along an axis; none if it lies before the first element or overflows.
+    pub fn last(&self, axis: usize) -> Option<usize> {
+        let (start, step) = (*self.starts.get(axis)?, *self.steps.get(axis)?);
+        let further = isize::try_from(self.sizes.get(axis)?.fixed()?.checked_sub(1)?).ok()?;
+        start.checked_add_signed(step.checked_mul(further)?)
+    }
+
+    /// Whether the elements along an axis come in reverse order.
+    pub fn reverses(&self, axis: usize) -> bool {
+        self.steps.get(axis).is_some_and(|step| *step < 0)
     }
 
     /// The output type.
@@ -213,7 +226,7 @@ impl Slice {
             let fits = match (*dim, self.sizes[axis]) {
                 (Dim::Batch, Dim::Batch) => start == 0 && step == 1,
                 (Dim::Fixed(n), Dim::Fixed(size)) => {
-                    size > 0 && step > 0 && (size - 1).saturating_mul(step).saturating_add(start) < n
+                    size > 0 && step != 0 && start < n && self.last(axis).is_some_and(|last| last < n)
                 }
                 _ => false,
             };

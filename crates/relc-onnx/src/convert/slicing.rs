@@ -118,15 +118,10 @@ pub(crate) fn slice(call: &mut Call) -> Result<Value, Fault> {
             op.steps.push(1);
             continue;
         };
-        let (Ok(start), Ok(step)) = (usize::try_from(range.start), usize::try_from(range.step)) else {
-            return Err(Fault::unsupported(format!(
-                "got step {} along axis {i}, expected a positive one",
-                range.step
-            )));
-        };
         if range.size == 0 {
             return Err(Fault::invalid(format!("got nothing along axis {i} of {ty}, expected a part of it")));
         }
+        let (start, step) = range.of_elements()?;
         op.starts.push(start);
         op.sizes.push(Dim::Fixed(range.size));
         op.steps.push(step);

@@ -16,9 +16,8 @@ pub(super) fn drop_no_op(graph: &mut Graph, node: NodeId) -> Result<Option<Strin
         Op::Activation(Activation::Identity) => "does nothing",
         Op::Activation(Activation::Dropout) => "acts in training only",
         Op::Transpose(t) if t.perm.iter().enumerate().all(|(i, p)| i == *p) => "leaves the axes as they are",
-        Op::Reshape(_) | Op::Expand(_) | Op::Slice(_) | Op::Pad(_) if same_type => {
-            "leaves the shape as it is"
-        }
+        Op::Slice(slice) if same_type && slice.steps.iter().all(|step| *step == 1) => "takes everything",
+        Op::Reshape(_) | Op::Expand(_) | Op::Pad(_) if same_type => "leaves the shape as it is",
         Op::Concat(Concat { .. }) if operands.len() == 1 => "has one operand",
         _ => return Ok(None),
     };

@@ -13,10 +13,12 @@ fn sample_dims(ty: &TensorType) -> Vec<usize> {
 }
 
 /// A part of a dense array: elements from `starts` on, `steps` apart.
-fn part(dims: &[usize], starts: &[usize], steps: &[usize]) -> Strided {
+fn part(dims: &[usize], starts: &[usize], steps: &[isize]) -> Strided {
     let dense = Strided::dense(dims);
-    let base = dense.strides.iter().zip(starts).map(|(stride, start)| stride * start).sum();
-    let strides = dense.strides.iter().zip(steps).map(|(stride, step)| stride * step).collect();
+    let base = dense.strides.iter().zip(starts).map(|(stride, start)| stride.unsigned_abs() * start).sum();
+    // The step of a single element may be of any size, and leads nowhere.
+    let strides =
+        dense.strides.iter().zip(steps).map(|(stride, step)| stride.saturating_mul(*step)).collect();
     Strided { base, strides }
 }
 

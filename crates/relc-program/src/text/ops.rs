@@ -66,6 +66,11 @@ fn float32(attrs: &mut AttrMap, name: &str) -> Result<f32, String> {
     Ok(attrs.float(name)? as f32)
 }
 
+fn strides(attrs: &mut AttrMap, name: &str) -> Result<Vec<isize>, String> {
+    let strides = attrs.ints(name)?.into_iter().map(isize::try_from).collect::<Result<_, _>>();
+    strides.map_err(|_| format!("attribute \"{name}\": got a stride that overflows"))
+}
+
 fn labels(text: Option<String>) -> Vec<String> {
     text.map(|text| text.split_whitespace().map(str::to_string).collect()).unwrap_or_default()
 }
@@ -130,7 +135,7 @@ impl StepOp {
                     [("to", "to_strides", &step.to), ("from", "from_strides", &step.from)]
                 {
                     w.put(base, Attr::Int(at.base as i64));
-                    w.put(strides, Attr::sizes(&at.strides));
+                    w.put(strides, Attr::ints(&at.strides.iter().map(|s| *s as i64).collect::<Vec<_>>()));
                 }
                 w.flag("fill", step.fill);
             }
@@ -184,8 +189,8 @@ impl StepOp {
             "convert" => StepOp::Convert,
             "move" => StepOp::Move(Move {
                 dims: a.sizes("dims")?,
-                to: Strided { base: a.size("to")?, strides: a.sizes("to_strides")? },
-                from: Strided { base: a.size("from")?, strides: a.sizes("from_strides")? },
+                to: Strided { base: a.size("to")?, strides: strides(a, "to_strides")? },
+                from: Strided { base: a.size("from")?, strides: strides(a, "from_strides")? },
                 fill: flag(a, "fill")?,
             }),
             "interpret" => StepOp::Interpret,

@@ -177,14 +177,7 @@ pub(crate) fn convert(call: &mut Call, spec: &OpSpec) -> Result<Value, Fault> {
             let mut op = whole(&view);
             for (axis, range) in ranges.into_iter().enumerate() {
                 let Some(range) = range else { continue };
-                let (Ok(start), Ok(step), at) =
-                    (usize::try_from(range.start), usize::try_from(range.step), view.axes(axis).start)
-                else {
-                    return Err(Fault::unsupported(format!(
-                        "got step {} along axis {axis}, expected a positive one",
-                        range.step
-                    )));
-                };
+                let (at, (start, step)) = (view.axes(axis).start, range.of_elements()?);
                 (op.starts[at], op.sizes[at], op.steps[at]) = (start, Dim::Fixed(range.size), step);
                 view.dims[axis] = range.size;
             }
