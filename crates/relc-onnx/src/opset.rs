@@ -95,7 +95,7 @@ const OPS: &[OpSpec] = &[
     spec("Equal", 7, constants::equal, SHAPES),
     spec("Erf", 9, activations::erf, UNARY),
     spec("Exp", 7, activations::exp, FOLDED),
-    spec("Expand", 8, constants::expand, "shapes that keep the batch first"),
+    spec("Expand", 8, constants::expand, "shapes that keep the batch as it is"),
     spec("Flatten", 7, shaping::flatten, "an axis that keeps the batch first"),
     spec("Floor", 7, activations::floor, "constants"),
     spec(

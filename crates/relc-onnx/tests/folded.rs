@@ -219,6 +219,10 @@ fn what_needs_the_batch_first_says_so() {
         tokens().node("Relu", "t", "y", vec![]),
         "node \"Relu_1\" (Relu, ai.onnx opset 17): its result \"y\" is explained and a tensor [5,N,3], expected the batch first",
     );
+    check(
+        tokens().ints("s", &[1, 4, 1]).node("Expand", "t,s", "y", vec![]),
+        "got [5,N,3] and 4 for axis 1, expected its size, or any along an axis of size 1",
+    );
     let weight: &[(&str, &[i64])] = &[("w", &[5, 1])];
     check(tokens().weights(weight).node("Mul", "t,w", "y", vec![]), "beside a constant of shape [1, 5, 1]");
     check(
@@ -286,6 +290,37 @@ fn einsums_are_products() {
         .node("MatMul", "h,t", "y", vec![])
         .node("Reshape", "y,back", "out", vec![]);
     check(folded(labels), folded(product), &[4, 6]);
+}
+
+#[test]
+fn repetitions_go_beside_the_batch() {
+    let net = |apart: &[i64], times: &[i64]| {
+        Net::new(17)
+            .input("x", "N,2,3")
+            .ints("apart", apart)
+            .ints("times", times)
+            .ints("back", &[-1, 24])
+            .node("Reshape", "x,apart", "r", vec![])
+            .node("Expand", "r,times", "e", vec![])
+            .node("Reshape", "e,back", "out", vec![])
+            .output("out")
+    };
+    check(net(&[-1, 1, 3], &[1, 4, 1]), net(&[0, 2, 1, 3], &[1, 1, 4, 1]), &[2, 3]);
+    // Along a new axis before the batch.
+    let leading = Net::new(17)
+        .input("x", "N,6")
+        .ints("times", &[5, 1, 1])
+        .node("Expand", "x,times", "e", vec![])
+        .node("Transpose", "e", "out", perm(&[1, 2, 0]))
+        .output("out");
+    let trailing = Net::new(17)
+        .input("x", "N,6")
+        .ints("last", &[2])
+        .ints("times", &[1, 1, 5])
+        .node("Unsqueeze", "x,last", "u", vec![])
+        .node("Expand", "u,times", "out", vec![])
+        .output("out");
+    check(leading, trailing, &[6]);
 }
 
 #[test]

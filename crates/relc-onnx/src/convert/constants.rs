@@ -5,6 +5,7 @@ use relc_ir::{Dim, Op};
 
 use super::dynamic;
 use super::elementwise::unchanged;
+use super::folded::{self, View};
 use super::shaping::{dims, of_any_sample};
 use crate::call::{Call, Value};
 use crate::constant::{Const, MAX_RANK};
@@ -287,6 +288,10 @@ pub(crate) fn expand(call: &mut Call) -> Result<Value, Fault> {
         _ => {
             let x = call.data(0)?;
             let ty = call.ty(x);
+            if let Some(view) = View::plain(&ty).filter(|view| view.rank() < target.len()) {
+                let target = call.ints(1)?.data().to_vec();
+                return folded::expand(call, x, &view, &target);
+            }
             let mut target = target;
             if let (Some(batch), true) =
                 (call.builder.fixed_batch, ty.is_batched() && ty.rank() == target.len())
@@ -295,7 +300,6 @@ pub(crate) fn expand(call: &mut Call) -> Result<Value, Fault> {
                 *first = Dim::Batch;
             }
             let shape = both_ways(ty.dims(), &target);
-            // A new axis before the batch would move it: the graph refuses that.
             call.emit(Op::Expand(Expand { shape }), &[x])
         }
     }

@@ -9,13 +9,13 @@ mod view;
 
 pub(crate) use view::{Folded, View};
 
-use relc_ir::op::{Concat, Pad, ReduceMean, Reshape, Slice, Softmax, Transpose};
+use relc_ir::op::{Concat, Expand, Pad, ReduceMean, Reshape, Slice, Softmax, Transpose};
 use relc_ir::{Dim, Op, ValueId};
 
 use super::shaping::axes_of;
 use super::{product, reduce, slicing};
 use crate::call::{Call, Value};
-use crate::constant::{Const, axis};
+use crate::constant::{Const, MAX_RANK, axis};
 use crate::error::Fault;
 use crate::opset::OpSpec;
 use crate::sym::Sym;
@@ -135,6 +135,11 @@ pub(crate) fn convert(call: &mut Call, spec: &OpSpec) -> Result<Value, Fault> {
                 None => (0..rank).rev().collect(),
             };
             transpose(call, value, &view, &perm)
+        }
+        "Expand" => {
+            call.expect_inputs(2..=2)?;
+            let target = call.ints(1)?.data().to_vec();
+            expand(call, value, &view, &target)
         }
         "Softmax" | "LogSoftmax" if call.opset >= 13 => {
             let axis = axis(call.attributes.int("axis")?.unwrap_or(-1), view.rank())?;
@@ -289,6 +294,37 @@ pub(crate) fn transpose(
     }
     let value = call.node(Op::Transpose(Transpose { perm: turned }), &[value])?;
     Ok(view.of(value))
+}
+
+/// A tensor repeated along axes of size 1, and along new leading ones; a 1 of the target takes the tensor's size.
+pub(crate) fn expand(call: &mut Call, value: ValueId, view: &View, target: &[Sym]) -> Result<Value, Fault> {
+    let rank = view.rank().max(target.len());
+    if rank > MAX_RANK {
+        return Err(Fault::unsupported(format!("got {rank} dimensions, expected at most {MAX_RANK}")));
+    }
+    let one = view.widened(rank);
+    let mut whole = one.clone();
+    for ((axis, own), wanted) in one.syms().into_iter().enumerate().rev().zip(target.iter().rev()) {
+        let size = wanted.known().and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
+        let all = call.builder.fixed_batch.and_then(|batch| one.dims[axis].checked_mul(batch));
+        match size {
+            _ if *wanted == own => {}
+            Some(_) if axis == one.at && size == all => {}
+            Some(1) => {}
+            Some(size) if own == Sym::from(1) => whole.dims[axis] = size,
+            _ => {
+                return Err(Fault::unsupported(format!(
+                    "got [{}] and {wanted} for axis {axis}, expected its size, or any along an axis of size 1",
+                    one.text()
+                )));
+            }
+        }
+    }
+    let mut value = in_shape(call, value, one.sizes())?;
+    if whole != one {
+        value = call.node(Op::Expand(Expand { shape: whole.sizes() }), &[value])?;
+    }
+    Ok(whole.of(value))
 }
 
 /// What is left of a view when some of its axes are reduced.
