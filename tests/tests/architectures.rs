@@ -12,8 +12,7 @@ use relc_tests::npz::Npz;
 use relc_tests::shared::{max_abs, max_difference, skipped};
 
 /// What relc refuses, and a word of why.
-const REFUSED: [(&str, &str); 2] =
-    [("ensemble_softmax", "softmax inside the network"), ("tsm_resnet", "ScatterND")];
+const REFUSED: [(&str, &str); 1] = [("ensemble_softmax", "softmax inside the network")];
 
 /// How far the logits may be off torch's, of the largest; both are of f32.
 const LOGITS: f64 = 1e-5;

@@ -3,7 +3,7 @@
 use crate::call::{Call, Value};
 use crate::convert::{
     activations, concat, constants, control, dynamic, einsum, elementwise, linear, local, microsoft, norm,
-    pool, qoperator, quantize, reduce, resample, resize, select, shaping, slicing,
+    pool, qoperator, quantize, reduce, resample, resize, scatter, select, shaping, slicing,
 };
 use crate::error::Fault;
 
@@ -168,6 +168,7 @@ const OPS: &[OpSpec] = &[
     spec("Relu", 7, activations::relu, FOLDED),
     spec("Reshape", 7, shaping::reshape, "constant shapes"),
     spec("Resize", 10, resize::resize, "nearest, linear and cubic, constant scales or sizes, not the batch"),
+    spec("ScatterND", 11, scatter::scatter_nd, "constant indices of a block, in a tensor or in equal values"),
     spec("Selu", 7, activations::selu, UNARY),
     spec("Shape", 7, constants::shape, "any value"),
     spec("Sigmoid", 7, activations::sigmoid, FOLDED),

@@ -182,11 +182,13 @@ fn truncate(v: f32, limits: (i64, i64)) -> Result<Sym, Fault> {
 
 pub(crate) fn range(call: &mut Call) -> Result<Value, Fault> {
     call.expect_inputs(3..=3)?;
-    let at = |i| -> Result<i64, Fault> {
-        let single = call.ints(i)?.single()?;
-        single.known().ok_or_else(|| Fault::unsupported(format!("got {single}, expected a number")))
-    };
-    let (start, limit, delta) = (at(0)?, at(1)?, at(2)?);
+    let ends = [call.ints(0)?.single()?, call.ints(1)?.single()?, call.ints(2)?.single()?];
+    if ends == [Sym::from(0), Sym::BATCH, Sym::from(1)] {
+        return Ok(Const::vector(vec![Sym::SAMPLE]).into());
+    }
+    let known =
+        |end: Sym| end.known().ok_or_else(|| Fault::unsupported(format!("got {end}, expected a number")));
+    let (start, limit, delta) = (known(ends[0])?, known(ends[1])?, known(ends[2])?);
     if delta == 0 {
         return Err(Fault::invalid("got a delta of 0, expected another"));
     }

@@ -19,6 +19,7 @@ pub(crate) mod quantize;
 pub(crate) mod reduce;
 pub(crate) mod resample;
 pub(crate) mod resize;
+pub(crate) mod scatter;
 pub(crate) mod select;
 pub(crate) mod shaping;
 pub(crate) mod slicing;

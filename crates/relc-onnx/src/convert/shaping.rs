@@ -120,6 +120,10 @@ fn resolve(x: &[Dim], target: &[Sym], zero_is_zero: bool) -> Result<Vec<Dim>, Fa
     }
     let batch = |dims: &[Dim]| dims.contains(&Dim::Batch);
     if batch(x) && !batch(&out) {
+        // Of one sample it is what it was, and of several there is no other meaning: so torch writes into zeros.
+        if x.iter().map(|d| Dim::Fixed(d.bind(1))).eq(out.iter().copied()) {
+            return Ok(x.to_vec());
+        }
         return Err(Fault::unsupported(format!(
             "got {} and the shape [{}], which fixes the batch: export the model with a fixed batch, or with -1 or 0 there",
             TensorType::new(x.to_vec()),
@@ -296,6 +300,7 @@ mod tests {
         check(&[-1, 12], Err("mixes the batch"));
         check(&[-2, -1, 5], Err("does not divide"));
         check(&[1, 24], Err("fixes the batch"));
+        check(&[1, 6, 4], Ok("f32[N,6,4]"));
         check(&[-1, -1], Err("at most one -1"));
         check(&[0, 0, 0, 0], Err("not there"));
         check(&[-2, -3], Err("expected sizes"));

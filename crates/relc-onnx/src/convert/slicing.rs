@@ -179,7 +179,13 @@ pub(super) fn parts(call: &Call, size: usize) -> Result<Vec<usize>, Fault> {
 }
 
 /// `size` elements from `begin` on along an axis.
-fn part_of(call: &mut Call, x: ValueId, axis: usize, begin: usize, size: usize) -> Result<ValueId, Fault> {
+pub(super) fn part_of(
+    call: &mut Call,
+    x: ValueId,
+    axis: usize,
+    begin: usize,
+    size: usize,
+) -> Result<ValueId, Fault> {
     let mut sizes = call.ty(x).dims().to_vec();
     let rank = sizes.len();
     let mut starts = vec![0; rank];
