@@ -1,11 +1,40 @@
 //! Networks in which every op of a kind stands.
 
 use relc_ir::op::{
-    Activation, Arithmetic, AveragePool, Concat, Conv, Gemm, MaxPool, Pad, ReduceMean, Reshape, Slice, Window,
+    Activation, Arithmetic, AveragePool, Concat, Conv, Gemm, MaxPool, Pad, ReduceMean, Reshape, Slice,
+    Softmax, Window,
 };
 use relc_ir::{Dim, Graph, Groups, Head, Op, TensorType, ValueId};
 
 use crate::builder::Builder;
+
+/// Three networks of an image `f32[N,2,5,6]` with 4 outputs each: what `only` one of them says, or a weighted mean of
+/// their softmaxes.
+pub fn ensemble(seed: u64, only: Option<usize>) -> Graph {
+    let (mut b, x) = Builder::new("ensemble", seed, [2, 5, 6]);
+    let member = |_| {
+        let seen = convolved(&mut b, x);
+        let seen = b.node(Op::Activation(Activation::Relu), &[seen]);
+        let means = b.node(Op::ReduceMean(ReduceMean { axes: vec![2, 3], keepdims: false }), &[seen]);
+        let weight = b.weight(&[4, 2], -3.0, 3.0);
+        b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[means, weight])
+    };
+    let members: Vec<ValueId> = (0..3).map(member).collect();
+    if let Some(only) = only {
+        return b.finish(members[only]);
+    }
+    let shares = members
+        .iter()
+        .map(|y| b.node(Op::Softmax(Softmax { axis: 1, log: false }), &[*y]))
+        .collect::<Vec<_>>();
+    // The first counts twice.
+    let twice = b.constant(&[], vec![2.0]);
+    let first = b.node(Op::Arithmetic(Arithmetic::Mul), &[shares[0], twice]);
+    let sum = b.node(Op::Arithmetic(Arithmetic::Add), &[first, shares[1], shares[2]]);
+    let four = b.constant(&[], vec![4.0]);
+    let y = b.node(Op::Arithmetic(Arithmetic::Div), &[sum, four]);
+    b.finish(y)
+}
 
 /// Every activation, `a` being the parameter of those that have one, and `b` the second.
 pub fn activations(a: f64, b: f64) -> Vec<Activation> {

@@ -11,9 +11,6 @@ use relc_tests::agreement::{Model, problems};
 use relc_tests::npz::Npz;
 use relc_tests::shared::{max_abs, max_difference, skipped};
 
-/// What relc refuses, and a word of why.
-const REFUSED: [(&str, &str); 1] = [("ensemble_softmax", "softmax inside the network")];
-
 /// How far the logits may be off torch's, of the largest; both are of f32.
 const LOGITS: f64 = 1e-5;
 
@@ -22,15 +19,6 @@ fn check(model: &Path) -> Vec<String> {
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
     let compiler = Compiler::new(Preset::named("conserve").unwrap()).engine(Engine::Jit);
     let compiled = compiler.compile(model);
-    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == stem) {
-        return match compiled {
-            Ok(_) => vec![format!("{stem} is explained now: take it off the list")],
-            Err(error) => {
-                let text = relc::messages(&error).join(" ");
-                if text.contains(why) { Vec::new() } else { vec![format!("{stem}: {text}")] }
-            }
-        };
-    }
     let arrays = Npz::open(model.with_extension("npz"));
     let (x, logits) = (arrays.f32("x"), arrays.f32("logits"));
     let mut wrong = problems(Model::File(model), &x);

@@ -14,7 +14,7 @@ use relc::{Compiler, Engine, ExportTarget, Preset, Seed, SeedKind, Targets};
 use relc_ir::op::{Conv, Window};
 use relc_ir::{Dim, Graph, Op, TensorType, ValueId, Weight};
 use relc_tests::agreement::{AGREEMENT, Model, SLACK, nudged, off, presets};
-use relc_tests::every::{every_activation, every_arithmetic, every_window};
+use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
 use relc_tests::npz::{Npz, NpzWriter};
 use relc_tests::parts::{build, plans};
 use relc_tests::shared::{shared, skipped};
@@ -230,8 +230,9 @@ fn random_networks_explain_alike_in_onnx_runtime() {
             let graph = every_activation(3);
             suite.add(&format!("activations {name}"), Model::Graph(&graph), &preset, &x, Engine::InterpF64);
         }
-        let graph = every_arithmetic(3);
-        suite.add(&format!("arithmetic {name}"), Model::Graph(&graph), &preset, &x, Engine::InterpF64);
+        for (graph, of) in [(every_arithmetic(3), "arithmetic"), (ensemble(3, None), "ensemble")] {
+            suite.add(&format!("{of} {name}"), Model::Graph(&graph), &preset, &x, Engine::InterpF64);
+        }
     }
     suite.run(&python);
 }

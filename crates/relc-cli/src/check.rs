@@ -42,8 +42,12 @@ fn show(Report { model, compiled: report, warnings, .. }: &Report) -> Result<(),
     print::line(format!("{model}: supported"))?;
     print::line(format!("  input    {} {}", report.input.name, report.input.shape))?;
     print::line(format!("  output   {} {}", report.output.name, report.output.shape))?;
-    if let Some(head) = &report.stripped_head {
-        print::line(format!("  head     relevance starts before the final {head}"))?;
+    if let Some(head) = report.stripped_head {
+        let before = match head {
+            "mixture" => "each softmax that the output is a mean of".to_string(),
+            head => format!("the final {head}"),
+        };
+        print::line(format!("  head     relevance starts before {before}"))?;
     }
     print::line(format!(
         "  preset   {} (split {}, batchnorm {})",

@@ -73,8 +73,17 @@ fn probabilities(w: &mut Writer<'_>, logits: &str, head: Head, outputs: usize) -
         return w.op("Sigmoid", &[logits]);
     }
     let groups = w.reshape(logits, &grouped(head, outputs));
-    let p = w.op_with("Softmax", &[&groups], vec![int("axis", 2)]);
+    let p = shares(w, &groups, head);
     w.reshape(&p, &[Dim::Batch, outputs.into()])
+}
+
+/// The probabilities along axis 2 of groups of outputs.
+fn shares(w: &mut Writer<'_>, groups: &str, head: Head) -> String {
+    if head == Head::Mixture {
+        let sum = w.reduce_sum(groups, &[2], true);
+        return w.op("Div", &[groups, &sum]);
+    }
+    w.op_with("Softmax", &[groups], vec![int("axis", 2)])
 }
 
 /// `onehot - softmax` over the outputs that the target is normalised with. The target's `1 - p` is the sum of the
@@ -83,7 +92,7 @@ fn contrast(w: &mut Writer<'_>, logits: &str, head: Head, outputs: usize, one_ho
     let head = if head == Head::Sigmoid { Head::None } else { head };
     let groups = grouped(head, outputs);
     let logits = w.reshape(logits, &groups);
-    let p = w.op_with("Softmax", &[&logits], vec![int("axis", 2)]);
+    let p = shares(w, &logits, head);
     let target = w.reshape(one_hot, &groups);
     let group = w.reduce_sum(&target, &[2], true);
     let one = w.scalar(1.0);

@@ -1,6 +1,6 @@
 //! The activation behind the explained output, which explanations start before.
 
-/// What import-cleanup took off behind the explained output.
+/// What import-cleanup took off behind the explained output, or found there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Head {
     /// Nothing: the model's output is the explained one.
@@ -12,6 +12,8 @@ pub enum Head {
     LogSoftmax(Option<Groups>),
     /// A final `Sigmoid`.
     Sigmoid,
+    /// Nothing, and the outputs are shares: a mean of softmaxes, of which each passes its relevance to its own logits.
+    Mixture,
 }
 
 /// The outputs of a sample that a softmax over one of several axes normalises together: `size` of them, `stride` apart.
@@ -35,11 +37,12 @@ impl Groups {
 
 impl Head {
     /// Every head with its name, over all outputs.
-    pub const ALL: [(&'static str, Head); 4] = [
+    pub const ALL: [(&'static str, Head); 5] = [
         ("none", Head::None),
         ("softmax", Head::Softmax(None)),
         ("log_softmax", Head::LogSoftmax(None)),
         ("sigmoid", Head::Sigmoid),
+        ("mixture", Head::Mixture),
     ];
 
     /// The name in the text form.
@@ -48,11 +51,21 @@ impl Head {
         Self::ALL.iter().find(|(_, h)| *h == whole).map_or("none", |(name, _)| name)
     }
 
+    /// Where the explanation starts, for messages.
+    pub fn described(self) -> String {
+        match self {
+            Head::Mixture => {
+                "the softmaxes that the model's output is a mean of (a derivative goes through them)".into()
+            }
+            _ => format!("the model's final {}", self.name()),
+        }
+    }
+
     /// The groups that it normalises; `None`: all outputs together, or each alone.
     pub fn groups(self) -> Option<Groups> {
         match self {
             Head::Softmax(groups) | Head::LogSoftmax(groups) => groups,
-            Head::None | Head::Sigmoid => None,
+            Head::None | Head::Sigmoid | Head::Mixture => None,
         }
     }
 
@@ -62,7 +75,7 @@ impl Head {
         match self {
             Head::Softmax(_) => Head::Softmax(groups),
             Head::LogSoftmax(_) => Head::LogSoftmax(groups),
-            Head::None | Head::Sigmoid => self,
+            Head::None | Head::Sigmoid | Head::Mixture => self,
         }
     }
 }

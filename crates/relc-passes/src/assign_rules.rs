@@ -7,6 +7,7 @@ use relc_ir::rule::{AssignedRule, Frame, GatePolicy, Rule, SplitPolicy, Surrogat
 use relc_ir::{Graph, NodeId, Op, ValueId};
 use relc_rules::{Place, Preset};
 
+use crate::cleanup::head::mixed;
 use crate::error::{PassError, UnsupportedNode};
 use crate::gates::Gates;
 use crate::manager::{Pass, forward_order};
@@ -215,10 +216,14 @@ impl AssignRules {
             ),
             Op::Softmax(_) => match self.preset.rule(&n.op, &n.name, place) {
                 Some(Ok((rule @ Rule::Derivative(_), origin))) => given((rule, origin)),
+                _ if mixed(graph).contains(&node) => {
+                    let origin = "structure: the output is a mean of softmaxes, and this is one of them";
+                    given((Rule::Pass, origin.to_string()))
+                }
                 _ => refuse(
                     "a softmax inside the network",
-                    "a softmax in a gate that takes no relevance (gate policy signal), behind the explained output, or with a \
-                     preset of derivatives is supported",
+                    "a softmax in a gate that takes no relevance (gate policy signal), behind the explained output, one of \
+                     those that the output is the mean of, or with a preset of derivatives is supported",
                 ),
             },
             Op::ReduceMean(_) => refuse("a mean over the batch", "means over the other axes are supported"),

@@ -6,8 +6,8 @@ mod run;
 use ndarray::Axis;
 use relc_ir::ledger::{Account, Total};
 use relc_ir::residual::Residual;
-use relc_ir::rule::Rule;
-use relc_ir::{Graph, Head, NodeId};
+use relc_ir::rule::{AssignedRule, Rule};
+use relc_ir::{Graph, Head, NodeId, Op};
 use serde::Serialize;
 
 use crate::explainer::{Explainer, Explanation, Explanations};
@@ -96,7 +96,7 @@ pub struct ModelReport {
     pub input: TensorReport,
     /// The explained output.
     pub output: TensorReport,
-    /// The activation that relevance starts before.
+    /// The activation that relevance starts before: `mixture` for each of the softmaxes that the output is a mean of.
     pub stripped_head: Option<&'static str>,
     /// The preset, with "(modified)" behind its name if it computes something else than the one that comes with relc;
     /// none with a method.
@@ -298,7 +298,7 @@ pub fn model_report(explainer: &Explainer, method: Option<&Method>) -> ModelRepo
         name: graph.name().to_string(),
         input: graph.inputs().first().map_or_else(empty, |i| tensor(&graph.node(*i).name, *i)),
         output: graph.outputs().first().map_or_else(empty, |(name, v)| tensor(name, v.node)),
-        stripped_head: (graph.head != Head::None).then(|| graph.head.name()),
+        stripped_head: starts_before(graph).then(|| graph.head.name()),
         preset: method.is_none().then(|| explainer.preset().title()),
         preset_modified: explainer.preset().is_modified(),
         preset_hash: format!("{:016x}", explainer.preset().hash()),
@@ -310,6 +310,18 @@ pub fn model_report(explainer: &Explainer, method: Option<&Method>) -> ModelRepo
         engine: explainer.engine().name(),
         joins: graph.residuals.iter().map(|r| join_report(graph, r)).collect(),
         claim: claim_report(explainer),
+    }
+}
+
+/// Whether relevance starts before the head: always if it was stripped, and not if a derivative goes through it.
+fn starts_before(graph: &Graph) -> bool {
+    let passes = |(node, rule): (&NodeId, &AssignedRule)| {
+        matches!(graph.node(*node).op, Op::Softmax(_)) && rule.rule == Rule::Pass
+    };
+    match graph.head {
+        Head::None => false,
+        Head::Mixture => graph.rules.iter().any(passes),
+        Head::Softmax(_) | Head::LogSoftmax(_) | Head::Sigmoid => true,
     }
 }
 

@@ -234,12 +234,20 @@ pub(crate) fn rank(logits: &Array2<f64>, k: usize) -> Vec<Vec<usize>> {
 }
 
 /// The probabilities `f64[N,K]` that belong to logits: softmax over the outputs (over the groups that a final softmax
-/// normalises), or sigmoid if the model ended in one.
+/// normalises), or sigmoid if the model ended in one; of a mean of softmaxes, the outputs themselves, of which a weighted
+/// sum is shared out.
 pub(crate) fn probabilities(logits: &Array2<f64>, head: Head) -> Array2<f64> {
     if head == Head::Sigmoid {
         return logits.mapv(|z| 1.0 / (1.0 + (-z).exp()));
     }
     let mut p = logits.clone();
+    if head == Head::Mixture {
+        for mut row in p.axis_iter_mut(Axis(0)) {
+            let sum = row.sum();
+            row.mapv_inplace(|share| share / sum);
+        }
+        return p;
+    }
     for mut row in p.axis_iter_mut(Axis(0)) {
         let outputs = row.len();
         let mut done = vec![false; outputs];
@@ -429,6 +437,16 @@ mod tests {
         let contrast = seed(SeedKind::Contrast);
         let expected = arr2(&[[-0.2, 0.0, 0.6, 0.0, -0.4, 0.0]]);
         assert!((&contrast - &expected).iter().all(|d| d.abs() < 1e-12), "{contrast}");
+    }
+
+    #[test]
+    fn the_outputs_of_a_mixture_are_shares() {
+        let outputs = arr2(&[[0.5, 1.25, 0.25]]);
+        assert_eq!(probabilities(&outputs, Head::Mixture), arr2(&[[0.25, 0.625, 0.125]]));
+        let seed = |kind| Seed::Named(kind).tensor(&outputs, Head::Mixture, &[1]).unwrap();
+        assert_eq!(seed(SeedKind::Logit), arr2(&[[0.0, 1.25, 0.0]]));
+        assert_eq!(seed(SeedKind::Prob), arr2(&[[0.0, 0.625, 0.0]]));
+        assert_eq!(seed(SeedKind::Contrast), arr2(&[[-0.25, 0.375, -0.125]]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A list of rewrites, each a function on one node, is applied until none fires.
 
-mod head;
+pub(crate) mod head;
 mod linear;
 mod moves;
 mod pools;
@@ -23,7 +23,7 @@ pub struct ImportCleanup;
 type Rewrite = fn(&mut Graph, NodeId) -> Result<Option<String>, PassError>;
 
 /// The rewrites, in the order in which they are tried.
-const REWRITES: [Rewrite; 20] = [
+const REWRITES: [Rewrite; 21] = [
     moves::drop_no_op,
     moves::merge_transposes,
     moves::transpose_to_reshape,
@@ -44,6 +44,7 @@ const REWRITES: [Rewrite; 20] = [
     pools::full_window_to_global_pool,
     pools::global_pool_to_reshape,
     head::strip,
+    head::mix,
 ];
 
 /// More sweeps than any model needs: every rewrite removes a node or brings one closer to its final form.
@@ -87,10 +88,7 @@ impl Pass for ImportCleanup {
         }
         refuse_infinite_pads(graph)?;
         if graph.head != relc_ir::Head::None {
-            remarks.warning(
-                "",
-                format!("the explanation starts before the model's final {}", graph.head.name()),
-            );
+            remarks.warning("", format!("the explanation starts before {}", graph.head.described()));
         }
         Ok(())
     }
