@@ -153,7 +153,13 @@ fn mirror(graph: &Graph, cut: NodeId, grid: ValueId) -> Option<NodeId> {
 /// The value that pixels are spread over: the input, or what it is after its axes were put in order.
 fn input_grid(graph: &Graph) -> Option<ValueId> {
     let &[(input, _)] = &graph.relevance_outputs[..] else { return None };
-    let mut value = ValueId { node: input, port: 0 };
+    let mut grid = ValueId { node: input, port: 0 };
+    let mut value = grid;
+    let keeps = |node: NodeId| match graph.node(node).op {
+        Op::Activation(_) | Op::BatchNormalization(_) => true,
+        Op::Arithmetic(_) => graph.data_operands(node).len() == 1,
+        _ => false,
+    };
     let moves = |node: NodeId| matches!(graph.node(node).op, Op::Transpose(_) | Op::Reshape(_));
     let turns = |node: NodeId, value: ValueId| match &graph.node(node).op {
         Op::Slice(slice) => {
@@ -165,13 +171,20 @@ fn input_grid(graph: &Graph) -> Option<ValueId> {
     loop {
         let users = graph.forward_users(value);
         match users[..] {
-            [(user, _)] if moves(user) || turns(user, value) => value = ValueId { node: user, port: 0 },
+            // The rest has no pixels: a classifier of the input.
+            [(user, _)] if value != grid && graph.node(user).types()[0].spatial().is_none() => break,
+            [(user, _)] if moves(user) || turns(user, value) => {
+                value = ValueId { node: user, port: 0 };
+                grid = value;
+            }
+            // Scaled pixels are where they were; the axes may be put in order behind.
+            [(user, _)] if keeps(user) => value = ValueId { node: user, port: 0 },
             _ if users.iter().any(|(user, _)| moves(*user)) => return None,
             _ => break,
         }
     }
-    let ty = graph.ty(value);
-    (ty.is_batched() && ty.spatial().is_some()).then_some(value)
+    let ty = graph.ty(grid);
+    (ty.is_batched() && ty.spatial().is_some()).then_some(grid)
 }
 
 /// Lets `share` of what arrives at the cut stop, and adds it to what arrives at the grid.
