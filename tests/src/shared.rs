@@ -63,9 +63,6 @@ fn folder() -> Option<Shared> {
     None
 }
 
-/// Reference models that relc does not explain: with products of two computed values.
-const UNEXPLAINED: [&str; 1] = ["attnpool"];
-
 impl Shared {
     /// A file.
     ///
@@ -77,15 +74,14 @@ impl Shared {
         path.to_string_lossy().into_owned()
     }
 
-    /// The model of reference arrays, with its BatchNormalizations. `None` if relc does not explain it.
+    /// The model of reference arrays, with its BatchNormalizations.
     ///
     /// # Panics
     /// If it is not there.
-    pub fn reference_model(&self, name: &str) -> Option<String> {
+    pub fn reference_model(&self, name: &str) -> String {
         match name {
-            name if UNEXPLAINED.contains(&name) => None,
-            "signal12" | "volume10" | "attnpool" => Some(self.path(&format!("refs/{name}.onnx"))),
-            _ => Some(self.path(&format!("refs/{name}.bn.onnx"))),
+            "signal12" | "volume10" | "attnpool" => self.path(&format!("refs/{name}.onnx")),
+            _ => self.path(&format!("refs/{name}.bn.onnx")),
         }
     }
 
@@ -102,10 +98,9 @@ impl Shared {
         files
     }
 
-    /// Every model of the reference data that relc explains.
+    /// Every model of the reference data.
     pub fn models(&self) -> Vec<PathBuf> {
-        let all = ["models", "refs"].into_iter().flat_map(|folder| self.files(folder, ".onnx"));
-        all.filter(|p| !UNEXPLAINED.iter().any(|name| p.file_stem().is_some_and(|s| s == *name))).collect()
+        ["models", "refs"].into_iter().flat_map(|folder| self.files(folder, ".onnx")).collect()
     }
 }
 

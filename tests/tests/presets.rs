@@ -66,7 +66,7 @@ fn the_references_are_reproduced() {
         let name = npz.file_stem().unwrap().to_string_lossy().into_owned();
         let arrays = Npz::open(&npz);
         for (array, preset) in ARRAYS.into_iter().filter(|(array, _)| arrays.has(array)) {
-            let Some(model) = shared.reference_model(&name) else { continue };
+            let model = shared.reference_model(&name);
             check(&model, &arrays, array, preset, Engine::InterpF64, F64, &mut failures);
             check(&model, &arrays, array, preset, Engine::Jit, f32_tolerance(array), &mut failures);
             check(&model, &arrays, array, preset, Engine::InterpF32, f32_tolerance(array), &mut failures);
@@ -77,14 +77,15 @@ fn the_references_are_reproduced() {
     assert!(checked >= 3 * ARRAYS.len(), "only {checked} arrays were found");
 }
 
-/// The relevance of a network over one axis, and of one over three, by an independent implementation of `conserve`.
+/// The relevance of a network over one axis, of one over three, and of one that pools by attention, by an independent
+/// implementation of `conserve`.
 #[test]
-fn conserve_is_reproduced_on_signals_and_volumes() {
+fn conserve_is_reproduced_on_signals_volumes_and_attention() {
     let Some(shared) = shared() else { return };
     let winner = include_str!("../../examples/presets/conserve_winner.toml");
     let winner = Preset::parse(winner, "conserve_winner.toml").unwrap();
     let presets = [("conserve.average", Preset::named("conserve").unwrap()), ("conserve.winner", winner)];
-    for name in ["signal12", "volume10"] {
+    for name in ["signal12", "volume10", "attnpool"] {
         let npz = Npz::open(shared.path(&format!("refs/{name}.npz")));
         for (array, preset) in &presets {
             let (x, reference) = (npz.f32("x"), npz.f32(array));
