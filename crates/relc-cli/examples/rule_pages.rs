@@ -62,7 +62,7 @@ fn main() -> Result<()> {
     );
     for rule in RULES {
         let preset_text = example(rule.name)?;
-        let preset = Preset::parse(&preset_text, rule.name)?.with_bounds(preprocess.bounds(3));
+        let preset = Preset::parse(&preset_text, rule.name)?.with_bounds(preprocess.bounds());
         let explainer = Compiler::new(preset).compile(demo.join("model.onnx"))?;
         let (layout, size) = explainer.picture_input().ok_or("the demo takes pictures")?;
         let prepared = preprocess.apply(&picture, layout, size, 3)?;

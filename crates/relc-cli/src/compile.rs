@@ -104,7 +104,7 @@ pub fn picture_compiler(args: &CompileArgs, preprocess: &Preprocess) -> Result<C
         return Ok(compiler);
     }
     let policy = args.batchnorm.map(batchnorm);
-    let compiler = Compiler::new(preset.with_bounds(preprocess.bounds(3)));
+    let compiler = Compiler::new(preset.with_bounds(preprocess.bounds()));
     Ok(match policy {
         Some(policy) => compiler.batchnorm(policy),
         None => compiler,

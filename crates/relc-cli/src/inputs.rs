@@ -290,7 +290,7 @@ impl Source {
         // scan.nii.gz
         let stem = stem.strip_suffix(".nii").map_or(stem.clone(), str::to_string);
         let stem = if self.samples > 1 { format!("{stem}_{index:04}") } else { stem };
-        let (values, origin) = match &self.content {
+        let (mut values, origin) = match &self.content {
             Content::Unusable(why) => return Err(Failure::from(why.clone())),
             Content::Array(array) => {
                 let batched = array.shape().len() == explainer.input()?.1.rank();
@@ -313,6 +313,12 @@ impl Source {
                 (values, Origin::Picture(picture))
             }
         };
+        if preprocess.is_of_arrays() && !self.is_picture() {
+            let axis = explainer.channel_axis() - 1;
+            preprocess
+                .normalise(&mut values, axis)
+                .map_err(|e| Failure::from(format!("{}: {e}", self.path.display())))?;
+        }
         let (name, path) = (self.name(index), self.path.clone());
         let sample = Sample { place, name, path, stem, values, origin };
         match explainer.compiled().input_limits {
@@ -346,7 +352,7 @@ fn within(sample: &Sample, (low, high): (f64, f64)) -> Result<(), Failure> {
     let Some(wrong) = sample.values.iter().find(|v| !fits(f64::from(**v))) else { return Ok(()) };
     Err(Failure::from(format!(
         "{}: got the value {wrong}, expected whole numbers from {low} to {high}: the model's input is of integers, which \
-         it normalises itself (in the file of --preprocess: scale = 1.0, mean = [0.0, 0.0, 0.0], std = [1.0, 1.0, 1.0])",
+         it normalises itself (in the file of --preprocess: scale = 1.0)",
         sample.name
     )))
 }

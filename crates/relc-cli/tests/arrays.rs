@@ -86,6 +86,49 @@ fn a_volume_is_explained_from_nifti_and_laid_over_it() {
 }
 
 #[test]
+fn arrays_are_normalised_if_the_preprocessing_says_so() {
+    let dir = folder();
+    let columns = relc::columns::Columns::read(repository("examples/signal/wide.csv").as_ref()).unwrap();
+    let rows = columns.values.rows();
+    let text: String = rows
+        .into_iter()
+        .map(|r| format!("{},{},{}\n", 4.0 * r[0], 4.0 * r[1] + 1.0, 4.0 * r[2] + 2.0))
+        .collect();
+    let (csv, csv_text) = path(&dir, "raw.csv");
+    fs::write(&csv, text).unwrap();
+    let (toml, toml_text) = path(&dir, "own.toml");
+    let model = repository("examples/signal/model.onnx");
+    let run = |input: &str, preprocess: &str, out: &str| {
+        fs::write(&toml, preprocess).unwrap();
+        relc(&["explain", &model, input, "--preprocess", &toml_text, "--out", out])
+    };
+    let map = |output: std::process::Output, out: &Path, stem: &str| {
+        let said = check_ok(&output);
+        (read(&out.join(stem).join("map.npy")), said)
+    };
+    let (out, out_text) = path(&dir, "out");
+    // Quarters are exact, and so are values of four decimals but for the last bit.
+    let own = "arrays = true\nmean = [0.0, 1.0, 2.0]\nstd = [4.0]\n";
+    let (normalised, said) = map(run(&csv_text, own, &out_text), &out, "raw");
+    assert!(said.contains("own.toml: values, mean [0, 1, 2], std [4]"), "{said}");
+    let idle = run(&repository("examples/signal/wide.csv"), "mean = [7.0]\n", &out_text);
+    assert!(
+        support::stderr(&idle).contains("does nothing: no input is a picture"),
+        "{}",
+        support::stderr(&idle)
+    );
+    let (plain, _) = map(idle, &out, "wide");
+    let most = plain.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    assert!((&normalised - &plain).iter().all(|v| v.abs() < 1e-3 * most));
+    let two = run(&csv_text, "arrays = true\nmean = [0.0, 1.0]\n", &out_text);
+    check_fails(
+        &two,
+        1,
+        &["raw.csv: the preprocessing has 2 values of mean and std", "takes 3 channels; expected 1 or 3"],
+    );
+}
+
+#[test]
 fn what_fits_no_model_is_a_sentence_and_writes_nothing() {
     let dir = folder();
     let (out, out_text) = path(&dir, "out");

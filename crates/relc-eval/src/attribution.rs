@@ -120,7 +120,7 @@ impl Named {
         let Source::Preset(preset) = &self.source else { return None };
         let preset = match compiler.preprocess {
             Some(preprocess) if preset.wants_bounds() => {
-                preset.as_ref().clone().with_bounds(preprocess.bounds(3))
+                preset.as_ref().clone().with_bounds(preprocess.bounds())
             }
             _ => preset.as_ref().clone(),
         };
@@ -138,7 +138,7 @@ impl Named {
         };
         let source = match (&self.source, options.preprocess) {
             (Source::Method(method), Some(preprocess)) => {
-                Source::Method(method.clone().with_black(preprocess.black(3)))
+                Source::Method(method.clone().with_black(preprocess.black(4)))
             }
             (source, _) => source.clone(),
         };

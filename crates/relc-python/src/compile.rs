@@ -79,7 +79,7 @@ pub fn compile(
     }
     if preset.wants_bounds() {
         let default = relc::preprocess::Preprocess::load(DEFAULT_PREPROCESS).map_err(raise)?;
-        preset = preset.with_bounds(preprocess.map_or(&default, |p| &p.inner).bounds(3));
+        preset = preset.with_bounds(preprocess.map_or(&default, |p| &p.inner).bounds());
     }
     let input_shape = input_shape.map(shape).transpose()?;
     let hold = hold.into_iter().map(|(name, array)| held(name, &array)).collect();

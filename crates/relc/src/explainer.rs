@@ -252,8 +252,8 @@ impl Explainer {
         Some((axis, size))
     }
 
-    /// The axis of the input's channels.
-    pub(crate) fn channel_axis(&self) -> usize {
+    /// The axis of the input's channels, the batch being axis 0; of a table `f32[N,K]`, that of its columns.
+    pub fn channel_axis(&self) -> usize {
         match self.picture_input() {
             Some((Layout::Nhwc, _)) => 3,
             None if self.has_channels_last() => {

@@ -7,6 +7,7 @@ mod describe;
 use std::fmt;
 use std::path::Path;
 
+use ndarray::{ArrayD, Axis};
 use relc_ir::rule::Bounds;
 use relc_ir::spelling::did_you_mean;
 use serde::{Deserialize, Serialize};
@@ -73,9 +74,10 @@ enum Channels {
 /// filter = "bilinear"      # nearest | bilinear (antialiased, as PIL's) | bicubic | lanczos3
 /// layout = "NCHW"          # NCHW | NHWC; else the model's
 /// channels = "RGB"         # RGB | BGR
-/// scale = 0.00392156862745098   # multiplied to 0..255 values, before mean and std
-/// mean = [0.485, 0.456, 0.406]  # in the order of `channels`
+/// scale = 0.00392156862745098   # multiplied to 0..255 values, before mean and std; of arrays 1.0 unless given
+/// mean = [0.485, 0.456, 0.406]  # one for each channel of the model, in the order of `channels`; or one for all
 /// std = [0.229, 0.224, 0.225]
+/// arrays = false           # true: values of .npy, CSV and NIfTI files are normalised too; they are never resized
 /// ```
 /// Resizing and cropping round to whole pixels as torchvision's `Resize` and `CenterCrop` do.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -88,10 +90,17 @@ pub struct Preprocess {
     filter: Filter,
     layout: Option<Layout>,
     channels: Channels,
-    scale: f32,
-    mean: [f32; 3],
-    std: [f32; 3],
+    scale: Option<f32>,
+    mean: Vec<f32>,
+    std: Vec<f32>,
+    arrays: bool,
+    /// Whether its values are those of colour pictures, of which a model of one channel takes the first.
+    #[serde(skip)]
+    of_colours: bool,
 }
+
+/// What bytes of pictures are multiplied by, unless a preprocessing says otherwise.
+const OF_BYTES: f32 = 1.0 / 255.0;
 
 impl Default for Preprocess {
     fn default() -> Self {
@@ -102,9 +111,11 @@ impl Default for Preprocess {
             filter: Filter::Bilinear,
             layout: None,
             channels: Channels::Rgb,
-            scale: 1.0 / 255.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
+            scale: None,
+            mean: vec![0.0],
+            std: vec![1.0],
+            arrays: false,
+            of_colours: false,
         }
     }
 }
@@ -150,11 +161,13 @@ pub enum PreprocessError {
 
 /// The most pixels of a picture each way.
 pub(crate) const MAX_SIDE: u32 = 16384;
+/// The most channels that a preprocessing has values of.
+const MAX_CHANNELS: usize = 4096;
 /// The names that [`Preprocess::named`] knows.
 const NAMES: [&str; 3] = ["imagenet", "cifar10", "none"];
 /// The keys of a preprocessing file.
-const KEYS: [&str; 9] =
-    ["size", "resize", "resize_to", "filter", "layout", "channels", "scale", "mean", "std"];
+const KEYS: [&str; 10] =
+    ["size", "resize", "resize_to", "filter", "layout", "channels", "scale", "mean", "std", "arrays"];
 
 impl Preprocess {
     /// `imagenet`: shorter side to 256/224 of the size, centre crop, ImageNet's mean and std. `cifar10`: exact size,
@@ -163,8 +176,9 @@ impl Preprocess {
     pub fn named(name: &str) -> Option<Preprocess> {
         let imagenet = Preprocess {
             resize: Resize::ShorterSideThenCentreCrop,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+            of_colours: true,
             ..Preprocess::default()
         };
         match name {
@@ -199,17 +213,35 @@ impl Preprocess {
         if parsed.mean.iter().any(|m| !m.is_finite()) {
             return refuse("mean", format!("got mean = {:?}, expected finite numbers", parsed.mean));
         }
-        if !parsed.scale.is_finite() {
-            return refuse("scale", format!("got scale = {:?}, expected a finite number", parsed.scale));
+        for (key, values) in [("mean", &parsed.mean), ("std", &parsed.std)] {
+            if values.is_empty() || values.len() > MAX_CHANNELS {
+                return refuse(
+                    key,
+                    format!("got {} values of {key}, expected one, or one for each channel", values.len()),
+                );
+            }
         }
-        let Bounds { low, high } = parsed.bounds(3);
+        let (means, stds) = (parsed.mean.len(), parsed.std.len());
+        if means != stds && means != 1 && stds != 1 {
+            return refuse(
+                "std",
+                format!(
+                    "got {means} values of mean and {stds} of std, expected as many of both, or one for all channels"
+                ),
+            );
+        }
+        let scale = parsed.scale();
+        if !scale.is_finite() {
+            return refuse("scale", format!("got scale = {scale:?}, expected a finite number"));
+        }
+        let Bounds { low, high } = parsed.bounds();
         if low.iter().chain(&high).any(|v| !v.is_finite()) {
             return refuse(
                 "scale",
                 format!(
                     "got scale = {:?}, mean = {:?} and std = {:?}, by which a pixel of 255 is {high:?} in the model's \
                      input; expected numbers that f32 holds",
-                    parsed.scale, parsed.mean, parsed.std
+                    scale, parsed.mean, parsed.std
                 ),
             );
         }
@@ -244,21 +276,72 @@ impl Preprocess {
         self.size.or_else(|| self.resize_to.is_none().then_some(picture))
     }
 
-    /// What black is in the model's input, for each of its channels, in its order.
-    pub fn black(&self, channels: usize) -> Vec<f32> {
-        (0..channels.min(3)).map(|c| self.value(0.0, c)).collect()
+    /// Whether arrays are normalised as well: the values of `.npy`, CSV and NIfTI files.
+    pub fn is_of_arrays(&self) -> bool {
+        self.arrays
+    }
+
+    /// What bytes are multiplied by.
+    fn scale(&self) -> f32 {
+        self.scale.unwrap_or(OF_BYTES)
+    }
+
+    /// Of how many channels there are values; 1: they are those of every channel.
+    fn listed(&self) -> usize {
+        self.mean.len().max(self.std.len())
+    }
+
+    /// Refuses a model of so many channels, if there are values of other ones.
+    fn check_channels(&self, channels: usize) -> Result<(), PreprocessError> {
+        let listed = self.listed();
+        if listed == 1 || listed == channels || (self.of_colours && channels == 1) {
+            return Ok(());
+        }
+        Err(PreprocessError::Misfit(format!(
+            "the preprocessing has {listed} values of mean and std, but the model takes {channels} channels; expected 1 or \
+             {channels} of both"
+        )))
+    }
+
+    /// What a value of a channel is in the model's input, if it is multiplied by `scale` first.
+    fn normalised(&self, value: f32, scale: f32, c: usize) -> f32 {
+        let of = |values: &[f32], all: f32| match values {
+            [one] => *one,
+            several => several.get(c).copied().unwrap_or(all),
+        };
+        (value * scale - of(&self.mean, 0.0)) / of(&self.std, 1.0)
     }
 
     /// What a byte of a channel is in the model's input.
     fn value(&self, byte: f32, c: usize) -> f32 {
-        (byte * self.scale - self.mean[c]) / self.std[c]
+        self.normalised(byte, self.scale(), c)
+    }
+
+    /// Normalises an array in place: `(x scale - mean) / std`, with the values of each channel; the channels are its axis
+    /// `axis`. Unless the scale is given, it is 1.
+    ///
+    /// # Errors
+    /// If there are values of another number of channels.
+    pub fn normalise(&self, array: &mut ArrayD<f32>, axis: usize) -> Result<(), PreprocessError> {
+        let Some(channels) = array.shape().get(axis).copied() else { return Ok(()) };
+        self.check_channels(channels)?;
+        let scale = self.scale.unwrap_or(1.0);
+        for (c, mut channel) in array.axis_iter_mut(Axis(axis)).enumerate() {
+            channel.mapv_inplace(|v| self.normalised(v, scale, c));
+        }
+        Ok(())
+    }
+
+    /// What black is in the model's input, for each of so many channels, in its order.
+    pub fn black(&self, channels: usize) -> Vec<f32> {
+        (0..channels).map(|c| self.value(0.0, c)).collect()
     }
 
     /// The lowest and highest values that a picture's channels can take in the model's input: those of bytes 0 and
-    /// 255, in the model's order of channels.
-    pub fn bounds(&self, channels: usize) -> Bounds {
+    /// 255, in the model's order of channels; one of each where all channels have the same.
+    pub fn bounds(&self) -> Bounds {
         let value = |byte: f32, c: usize| f64::from(self.value(byte, c));
-        let all = 0..channels.min(3);
+        let all = 0..self.listed();
         let (dark, light): (Vec<f64>, Vec<f64>) = all.map(|c| (value(0.0, c), value(255.0, c))).unzip();
         let pick = |f: fn(f64, f64) -> f64| dark.iter().zip(&light).map(|(a, b)| f(*a, *b)).collect();
         Bounds { low: pick(f64::min), high: pick(f64::max) }
@@ -287,9 +370,40 @@ mod tests {
         assert!(error("scale = 1.0\nmean = [nan, 0.0, 0.0]").contains("line 2: got mean"));
         assert!(error("\nscale = 3e38").contains("line 2: got scale = 3e38"));
         assert!(error("scale = 1.0\nstd = [2e-38, 1.0, 1.0]").contains("expected numbers that f32 holds"));
-        assert!(error("mean = [0.0]").contains("line 1"));
+        assert!(error("mean = []").contains("line 1: got 0 values of mean, expected one"));
+        let unequal = error("mean = [0.0, 1.0]\nstd = [1.0, 1.0, 1.0]");
+        assert!(unequal.contains("line 2: got 2 values of mean and 3 of std"), "{unequal}");
         assert!(error("filter = \"cubic\"").contains("bicubic"));
         let name = Preprocess::load("imagnet").unwrap_err().to_string();
         assert!(name.contains("imagenet, cifar10") && name.contains("did you mean \"imagenet\"?"), "{name}");
+    }
+
+    #[test]
+    fn arrays_are_normalised_by_channel_and_keep_their_scale() {
+        let own = Preprocess::from_toml("mean = [1.0, 2.0]\nstd = [2.0, 4.0]\narrays = true", "t").unwrap();
+        let array = ndarray::array![[1.0, 3.0, 5.0], [2.0, 6.0, 10.0]].into_dyn();
+        let expected = ndarray::array![[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]].into_dyn();
+        let mut first = array.clone();
+        own.normalise(&mut first, 0).unwrap();
+        assert_eq!(first, expected);
+        let mut last = array.t().to_owned();
+        own.normalise(&mut last, 1).unwrap();
+        assert_eq!(last, expected.t());
+        let refused = own.normalise(&mut array.clone(), 1).unwrap_err().to_string();
+        assert!(
+            refused.contains("2 values of mean and std, but the model takes 3 channels; expected 1 or 3"),
+            "{refused}"
+        );
+        let all = Preprocess::from_toml("scale = 2.0\nmean = [2.0]", "t").unwrap();
+        let mut one = array.clone();
+        all.normalise(&mut one, 0).unwrap();
+        assert_eq!(one, array.mapv(|v| 2.0 * v - 2.0));
+    }
+
+    #[test]
+    fn bounds_are_one_for_all_channels_or_one_for_each() {
+        assert_eq!(Preprocess::named("none").unwrap().bounds(), Bounds { low: vec![0.0], high: vec![1.0] });
+        assert_eq!(Preprocess::named("imagenet").unwrap().bounds().low.len(), 3);
+        assert_eq!(Preprocess::named("none").unwrap().black(4), [0.0; 4]);
     }
 }

@@ -67,8 +67,13 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let pictures = sources.iter().any(inputs::Source::is_picture);
     // Arrays of a model of pictures are prepared pictures.
     let of_pictures = explainer.picture_input().is_some();
-    let method =
-        method.map(|method| if of_pictures { method.with_black(preprocess.black(3)) } else { method });
+    let method = method.map(|method| {
+        if of_pictures {
+            method.with_black(preprocess.black(explainer.picture_channels().unwrap_or(3)))
+        } else {
+            method
+        }
+    });
     let samples = sources.iter().map(|s| s.samples).sum();
     check_seed_rows(&seed, samples)?;
     let files = Files::create(args, samples, Style::new(colormap))?;
@@ -82,7 +87,13 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     }
     let prepared = pictures
         .then(|| PreprocessReport::new(&explainer, &preprocess, preprocess_name, args.preprocess.is_none()));
-    let prepared = prepared.flatten();
+    let prepared = prepared.flatten().or_else(|| PreprocessReport::of_arrays(&preprocess, preprocess_name));
+    if prepared.is_none() && args.preprocess.is_some() {
+        print::note(format!(
+            "warning: --preprocess {preprocess_name} does nothing: no input is a picture, and to normalise arrays its file \
+             needs arrays = true"
+        ));
+    }
     if let Some(prepared) = &prepared {
         show::warn_of_preprocess(prepared);
         if !quiet {

@@ -20,14 +20,15 @@ class Preprocess:
         ``"imagenet"``, ``"cifar10"``, ``"none"``, or a ``.toml`` file as ``relc explain --preprocess`` takes it.
     **keys
         In place of a source, the keys of such a file: ``size``, ``resize``, ``resize_to``, ``filter``, ``layout``,
-        ``channels``, ``scale``, ``mean``, ``std``. Bytes of a picture are multiplied by ``scale`` (1/255 unless it
-        is given), then ``mean`` is subtracted, and the rest divided by ``std``.
+        ``channels``, ``scale``, ``mean``, ``std``, ``arrays``. Bytes of a picture are multiplied by ``scale`` (1/255
+        unless it is given), then ``mean`` is subtracted, and the rest divided by ``std``; of both there is one number for
+        each channel of the model, or one for all.
 
     Examples
     --------
     >>> import relc
     >>> relc.Preprocess("none")
-    Preprocess(resized to the model's size (bilinear), RGB, values / 255, mean [0, 0, 0], std [1, 1, 1])
+    Preprocess(resized to the model's size (bilinear), RGB, values / 255, mean [0], std [1])
     >>> half = relc.Preprocess(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
     """
 

@@ -1,7 +1,7 @@
 //! From a picture to the model's input: resize, crop, normalise.
 
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, RgbImage};
+use image::{DynamicImage, ImageBuffer, Pixel, RgbImage};
 use ndarray::Array3;
 
 use super::{Channels, Filter, Layout, MAX_SIDE, Preprocess, PreprocessError, Resize};
@@ -9,6 +9,9 @@ use crate::explainer::Explainer;
 
 /// The most pixels on the way to the network's size: resizing keeps 16 bytes of each.
 const MAX_RESIZED: u64 = 1 << 26;
+
+/// A picture of bytes.
+type Bytes<P> = ImageBuffer<P, Vec<u8>>;
 
 /// A picture as the network takes it.
 #[derive(Clone, Debug)]
@@ -22,12 +25,12 @@ pub struct Prepared {
 impl Preprocess {
     /// Makes the model's input of a picture.
     ///
-    /// `layout`, `size` (height, width) and `channels` (1 or 3) are the model's. Alpha is dropped; one channel is the
-    /// picture's luma, normalised by the first mean and std.
+    /// `layout`, `size` (height, width) and `channels` (1 to 4) are the model's. One channel is the picture's luma, three
+    /// are its colours; of two and four the last is its alpha, which else is dropped.
     ///
     /// # Errors
-    /// If the preprocessing was made for another size or layout, the model's input has other channels, or the picture
-    /// can't be brought to the model's size.
+    /// If the preprocessing was made for another size, layout or number of channels, the model's input has more channels
+    /// than the picture, or the picture can't be brought to the model's size.
     pub fn apply(
         &self,
         picture: &DynamicImage,
@@ -44,24 +47,39 @@ impl Preprocess {
         if let Some(own) = self.layout.filter(|l| *l != layout) {
             return misfit(format!("the preprocessing makes {own}, but the model takes {layout}"));
         }
-        if channels != 1 && channels != 3 {
+        if !(1..=4).contains(&channels) {
             return misfit(format!(
-                "the model takes {channels} channels, expected 1 or 3 for a picture; give a .npy"
+                "the model takes {channels} channels, expected 1 to 4 for a picture; give a .npy"
+            ));
+        }
+        self.check_channels(channels)?;
+        let with_alpha = channels % 2 == 0;
+        if with_alpha && !picture.color().has_alpha() {
+            let has = picture.color().channel_count();
+            return misfit(format!(
+                "the model takes {channels} channels, the last of them alpha, and the picture has {has} without alpha; give \
+                 a picture with alpha, or a .npy"
             ));
         }
         let [h, w] = size;
         if [h, w].iter().any(|n| !(1..=MAX_SIDE as usize).contains(n)) {
             return misfit(format!("the model takes {h} x {w} pixels, expected 1 to {MAX_SIDE} each way"));
         }
-        let seen = self.fit(picture, h as u32, w as u32)?;
-        let luma = (channels == 1).then(|| DynamicImage::ImageRgb8(seen.clone()).to_luma8());
+        let (seen, alpha) = if with_alpha {
+            let fitted = self.fit(picture.to_rgba8(), h as u32, w as u32)?;
+            (DynamicImage::ImageRgba8(fitted.clone()).to_rgb8(), Some(fitted))
+        } else {
+            (self.fit(picture.to_rgb8(), h as u32, w as u32)?, None)
+        };
+        let luma = (channels < 3).then(|| DynamicImage::ImageRgb8(seen.clone()).to_luma8());
         let value = |c: usize, y: usize, x: usize| -> f32 {
             let (x, y) = (x as u32, y as u32);
-            let byte = match &luma {
-                Some(luma) => luma.get_pixel(x, y).0[0],
-                None => seen.get_pixel(x, y).0[if self.channels == Channels::Bgr { 2 - c } else { c }],
+            let byte = match (&alpha, &luma) {
+                (Some(alpha), _) if c + 1 == channels => alpha.get_pixel(x, y).0[3],
+                (_, Some(luma)) => luma.get_pixel(x, y).0[0],
+                _ => seen.get_pixel(x, y).0[if self.channels == Channels::Bgr { 2 - c } else { c }],
             };
-            (f32::from(byte) * self.scale - self.mean[c]) / self.std[c]
+            self.value(f32::from(byte), c)
         };
         let values = match layout {
             Layout::Nchw => Array3::from_shape_fn((channels, h, w), |(c, y, x)| value(c, y, x)),
@@ -96,9 +114,11 @@ impl Preprocess {
     }
 
     /// The picture in the model's size; both are no smaller than 1 x 1.
-    fn fit(&self, picture: &DynamicImage, height: u32, width: u32) -> Result<RgbImage, PreprocessError> {
-        let rgb = picture.to_rgb8();
-        let (across, down) = rgb.dimensions();
+    fn fit<P>(&self, picture: Bytes<P>, height: u32, width: u32) -> Result<Bytes<P>, PreprocessError>
+    where
+        P: Pixel<Subpixel = u8> + 'static,
+    {
+        let (across, down) = picture.dimensions();
         let misfit = |message| Err(PreprocessError::Misfit(message));
         if across == 0 || down == 0 {
             return misfit("the picture has no pixels".into());
@@ -107,8 +127,8 @@ impl Preprocess {
             Resize::None if (across, down) != (width, height) => misfit(format!(
                 "the picture has {across} x {down} pixels, expected {width} x {height} (resize = \"none\")"
             )),
-            Resize::None => Ok(rgb),
-            Resize::Exact => self.resized(rgb, width, height),
+            Resize::None => Ok(picture),
+            Resize::Exact => self.resized(picture, width, height),
             Resize::ShorterSideThenCentreCrop => {
                 let shorter = match self.resize_to {
                     Some(to) if to < height.max(width) as usize => {
@@ -126,7 +146,7 @@ impl Preprocess {
                 else {
                     return misfit(format!("a picture of {across} x {down} pixels is too narrow"));
                 };
-                let resized = self.resized(rgb, new_width, new_height)?;
+                let resized = self.resized(picture, new_width, new_height)?;
                 // Half of what is over, rounded half to even, as torchvision's CenterCrop does.
                 let half = |over: u32| over / 2 + (over % 4) / 3;
                 let (left, top) = (half(new_width - width), half(new_height - height));
@@ -136,10 +156,13 @@ impl Preprocess {
     }
 
     /// The picture in another size.
-    fn resized(&self, rgb: RgbImage, width: u32, height: u32) -> Result<RgbImage, PreprocessError> {
-        let (across, down) = rgb.dimensions();
+    fn resized<P>(&self, picture: Bytes<P>, width: u32, height: u32) -> Result<Bytes<P>, PreprocessError>
+    where
+        P: Pixel<Subpixel = u8> + 'static,
+    {
+        let (across, down) = picture.dimensions();
         if (across, down) == (width, height) {
-            return Ok(rgb);
+            return Ok(picture);
         }
         if u64::from(across.max(width)) * u64::from(height) > MAX_RESIZED {
             return Err(PreprocessError::Misfit(format!(
@@ -153,7 +176,7 @@ impl Preprocess {
             Filter::Bicubic => FilterType::CatmullRom,
             Filter::Lanczos3 => FilterType::Lanczos3,
         };
-        Ok(imageops::resize(&rgb, width, height, filter))
+        Ok(imageops::resize(&picture, width, height, filter))
     }
 }
 
@@ -199,13 +222,37 @@ mod tests {
     }
 
     #[test]
+    fn two_and_four_channels_end_with_alpha() {
+        let pixel = image::Rgba([10, 20, 30, 40]);
+        let clear = DynamicImage::ImageRgba8(image::RgbaImage::from_pixel(4, 4, pixel));
+        let values = |text: &str, channels| {
+            let own = Preprocess::from_toml(text, "t").unwrap();
+            own.apply(&clear, Layout::Nhwc, [1, 1], channels).unwrap().values.into_raw_vec_and_offset().0
+        };
+        assert_eq!(values("scale = 1.0", 4), [10.0, 20.0, 30.0, 40.0]);
+        let own = "scale = 1.0\nchannels = \"BGR\"\nmean = [0.0, 0.0, 0.0, 20.0]\nstd = [1.0, 1.0, 1.0, 2.0]";
+        assert_eq!(values(own, 4), [30.0, 20.0, 10.0, 10.0]);
+        let [luma, alpha] = values("scale = 1.0\nmean = [0.0, 39.0]", 2)[..] else { panic!("two channels") };
+        assert!((10.0..30.0).contains(&luma) && alpha == 1.0, "{luma} {alpha}");
+        let first = Preprocess::named("imagenet").unwrap().apply(&clear, Layout::Nchw, [1, 1], 1).unwrap();
+        assert!(first.values[(0, 0, 0)] < -0.485 / 0.3, "the first mean and std: {}", first.values);
+    }
+
+    #[test]
     fn misfits_say_what_is_expected() {
         let sized = Preprocess::from_toml("size = [64, 64]", "t").unwrap();
         let misfit = sized.apply(&picture(2, 2), Layout::Nchw, [32, 32], 3).unwrap_err().to_string();
         assert!(misfit.contains("makes [64, 64], but the model takes [32, 32]"), "{misfit}");
         let strict = Preprocess::from_toml("resize = \"none\"", "t").unwrap();
         assert!(strict.apply(&picture(5, 2), Layout::Nchw, [2, 2], 3).is_err());
-        assert!(Preprocess::default().apply(&picture(2, 2), Layout::Nchw, [2, 2], 4).is_err());
+        let apply = |text: &str, channels| {
+            let own = Preprocess::from_toml(text, "t").unwrap();
+            own.apply(&picture(2, 2), Layout::Nchw, [2, 2], channels).unwrap_err().to_string()
+        };
+        assert!(apply("", 4).contains("the picture has 3 without alpha"));
+        assert!(apply("", 5).contains("takes 5 channels, expected 1 to 4"));
+        let three = apply("mean = [0.1, 0.2, 0.3]", 1);
+        assert!(three.contains("3 values of mean and std, but the model takes 1 channels"), "{three}");
         assert!(load_picture(Path::new("no/such.png")).unwrap_err().to_string().contains("no/such.png"));
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use ndarray::{Array2, ArrayD};
 use relc_ir::{Graph, Head, Op, ValueId};
 
-use super::{Channels, Filter, Layout, Preprocess, Resize};
+use super::{Channels, Filter, Layout, OF_BYTES, Preprocess, Resize};
 use crate::explainer::{Explainer, Explanations};
 use crate::request::probabilities;
 
@@ -18,7 +18,19 @@ impl Preprocess {
     pub fn for_model(&self, layout: Layout, size: [usize; 2]) -> Preprocess {
         let cropped = self.resize == Resize::ShorterSideThenCentreCrop;
         let resize_to = cropped.then(|| self.shorter_side(size));
-        Preprocess { size: Some(size), resize_to, layout: Some(layout), ..self.clone() }
+        let scale = Some(self.scale());
+        Preprocess { size: Some(size), resize_to, layout: Some(layout), scale, ..self.clone() }
+    }
+
+    /// What it does to the values of arrays, in words.
+    pub fn of_arrays(&self) -> String {
+        let scale = self.scale.map(|scale| format!(" x {scale}")).unwrap_or_default();
+        format!("values{scale}, {}", self.mean_and_std())
+    }
+
+    fn mean_and_std(&self) -> String {
+        let list = |values: &[f32]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        format!("mean [{}], std [{}]", list(&self.mean), list(&self.std))
     }
 
     /// What can be seen to speak against it on a model, each in a sentence. `is_default`: nobody asked for it.
@@ -121,13 +133,12 @@ impl fmt::Display for Preprocess {
         }
         let channels = if self.channels == Channels::Rgb { "RGB" } else { "BGR" };
         write!(f, ", {channels}, values ")?;
-        if self.scale == 1.0 / 255.0 {
+        if self.scale() == OF_BYTES {
             write!(f, "/ 255")?
         } else {
-            write!(f, "x {}", self.scale)?
+            write!(f, "x {}", self.scale())?
         }
-        let list = |values: &[f32]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        write!(f, ", mean [{}], std [{}]", list(&self.mean), list(&self.std))
+        write!(f, ", {}", self.mean_and_std())
     }
 }
 
@@ -158,7 +169,7 @@ mod tests {
         );
         assert!(
             told("none")
-                .starts_with("resized to 224 x 224 (bilinear), NCHW, RGB, values / 255, mean [0, 0, 0]")
+                .starts_with("resized to 224 x 224 (bilinear), NCHW, RGB, values / 255, mean [0], std [1]")
         );
     }
 

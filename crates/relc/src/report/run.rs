@@ -67,7 +67,7 @@ pub struct RunReport {
     /// To how many heat levels maps are floored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heat_quantization: Option<u16>,
-    /// How pictures became inputs; none if no input is a picture.
+    /// How pictures became inputs, or arrays were normalised; none if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<PreprocessReport>,
     /// What the compiler warned of.
@@ -91,7 +91,7 @@ impl From<&Mask> for MaskReport {
     }
 }
 
-/// How pictures became inputs.
+/// How pictures, or arrays, became inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PreprocessReport {
@@ -121,6 +121,14 @@ impl PreprocessReport {
         let warnings = preprocess.doubts(explainer, is_default);
         let (name, description) = (name.to_string(), values.to_string());
         Some(PreprocessReport { name, is_default, description, values, warnings })
+    }
+
+    /// What a preprocessing does to arrays; `None` if nothing.
+    pub fn of_arrays(preprocess: &Preprocess, name: &str) -> Option<PreprocessReport> {
+        let (name, description) = (name.to_string(), preprocess.of_arrays());
+        let (values, warnings) = (preprocess.clone(), Vec::new());
+        let report = PreprocessReport { name, is_default: false, description, values, warnings };
+        preprocess.is_of_arrays().then_some(report)
     }
 }
 
