@@ -250,7 +250,8 @@ pub struct ExplainArgs {
     /// The ONNX model.
     pub model: PathBuf,
     /// Pictures (PNG, JPEG, ...), folders of them, or .npy files in the model's own input layout, with or without the
-    /// batch; signals (.csv, .tsv: a column is a channel) and tables (a row is a sample); volumes (.nii, .nii.gz).
+    /// batch; signals (.csv, .tsv: a column is a channel) and tables (a row is a sample); volumes (.nii, .nii.gz); videos
+    /// for models of three spatial axes (an animated GIF, WebP or PNG, a folder of frames, a folder of such).
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -306,7 +307,8 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "N", default_value_t = BATCH, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
     /// Write a folder per input: map as .npy, report.json and something to look at: heat map and overlay of a picture,
-    /// the lines of a signal (PNG, SVG, CSV), the columns of a table, slices of a volume and its map as NIfTI.
+    /// the lines of a signal (PNG, SVG, CSV), the columns of a table, slices of a volume and its map as NIfTI, the frames of
+    /// a video as overlay.gif and sheet.png.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Colour map of the pictures: seismic, bwr, hot, inferno, viridis, ...

@@ -7,6 +7,8 @@ use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::artifact::NpyFile;
 use relc::columns::Columns;
 use relc::preprocess::{Preprocess, load_picture};
+use relc::report::FramesReport;
+use relc::video::{PreparedVideo, Video, videos_in};
 use relc::volume::{Volume, is_volume};
 use relc::{Explainer, NameGlob};
 
@@ -15,6 +17,9 @@ use crate::print;
 
 /// The endings of the pictures that are taken from a folder.
 const PICTURES: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+
+/// The channels of a video for a model that does not say how many it takes.
+const COLOURS: usize = 3;
 
 /// The endings of files of columns.
 const COLUMNS: [&str; 2] = ["csv", "tsv"];
@@ -31,6 +36,8 @@ pub struct Source {
 enum Content {
     /// Read when its turn comes.
     Picture,
+    /// Likewise: a folder of frames, or an animation.
+    Video,
     /// Its header is read; its samples are when their turn comes.
     Array(NpyFile),
     /// A row is a sample.
@@ -63,6 +70,8 @@ pub struct Sample {
 pub enum Origin {
     /// A picture, as the network saw it before normalisation.
     Picture(RgbImage),
+    /// A video's frames, likewise.
+    Video(Box<Frames>),
     /// Columns of these names; of none, if the file has none.
     Columns(Vec<String>),
     /// A volume, and whether its axes are those of the model in the other order.
@@ -71,7 +80,25 @@ pub enum Origin {
     Array,
 }
 
+/// The frames of a video.
+pub struct Frames {
+    /// As the network saw them before normalisation.
+    pub pictures: Vec<RgbImage>,
+    /// Which of the video's they are.
+    pub report: FramesReport,
+    /// The files of a folder; empty of an animation.
+    pub files: Vec<PathBuf>,
+}
+
 impl Sample {
+    /// The frames, if it is a video.
+    pub fn frames(&self) -> Option<&Frames> {
+        match &self.origin {
+            Origin::Video(frames) => Some(frames),
+            _ => None,
+        }
+    }
+
     /// The picture as the network saw it, if it is one.
     pub fn picture(&self) -> Option<&RgbImage> {
         match &self.origin {
@@ -85,21 +112,13 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
     path.extension().is_some_and(|e| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending)))
 }
 
-/// The files that the command line names: folders stand for the pictures in them, and what is no file but has `*` or
-/// `?` in its last part for the files that match.
+/// The files and folders that the command line names; what is no file but has `*` or `?` in its last part stands for the
+/// files that match.
 pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if path.is_dir() {
-            let found = files_in(path, |name| has_ending(Path::new(name), &PICTURES))?;
-            if found.is_empty() {
-                let endings = PICTURES.join(", ");
-                return Err(format!("{}: got a folder without pictures ({endings})", path.display()).into());
-            }
-            print::note(format!("{}: {} pictures", path.display(), found.len()));
-            files.extend(found);
-        } else if last.contains(['*', '?']) && !path.exists() {
+        if last.contains(['*', '?']) && !path.exists() {
             let glob = NameGlob::new(&last).map_err(Failure::usage)?;
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let found = files_in(folder, |name| glob.is_match(name))?;
@@ -130,8 +149,19 @@ fn files_in(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>
     Ok(files)
 }
 
+/// The pictures of a folder.
+fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let found = files_in(folder, |name| has_ending(Path::new(name), &PICTURES))?;
+    if found.is_empty() {
+        let endings = PICTURES.join(", ");
+        return Err(format!("{}: got a folder without pictures ({endings})", folder.display()).into());
+    }
+    Ok(found)
+}
+
 /// Opens the files: headers of arrays are read and checked at once, pictures only later. A file that can't be used is
-/// one sample, whose turn says why.
+/// one sample, whose turn says why. A folder stands for the pictures in it; of a model of videos, for one of which they
+/// are the frames, or for those in it.
 pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Failure> {
     let (_, ty) = explainer.input()?;
     if ty.dims().first().and_then(|d| d.fixed()).is_some_and(|n| n != 1) {
@@ -139,6 +169,7 @@ pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Fai
             "the model's batch is fixed ({ty}); export it with a dynamic batch"
         )));
     }
+    let of_videos = explainer.video_input().is_some();
     let open = |path: &PathBuf| {
         let opened = if has_ending(path, &["npy"]) {
             open_array(path, explainer).map(|(samples, array)| (samples, Content::Array(array)))
@@ -146,32 +177,65 @@ pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Fai
             open_columns(path, explainer)
         } else if is_volume(path) {
             Ok((1, Content::Volume))
+        } else if of_videos {
+            Ok((1, Content::Video))
         } else {
             Ok((1, Content::Picture))
         };
         let (samples, content) = opened.unwrap_or_else(|e| (1, Content::Unusable(e.text())));
         Source { path: path.clone(), samples, content }
     };
-    Ok(paths.iter().map(open).collect())
+    let mut sources = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            sources.push(open(path));
+            continue;
+        }
+        let (found, what) =
+            if of_videos { (videos_in(path)?, "videos") } else { (pictures_in(path)?, "pictures") };
+        if found != [path.clone()] {
+            print::note(format!("{}: {} {what}", path.display(), found.len()));
+        }
+        sources.extend(found.iter().map(open));
+    }
+    Ok(sources)
 }
 
-/// What the first input says of the sizes that a model leaves open: an array's, or height and width of a picture.
-/// `None` where the preprocessing makes every picture what the model wants, and where the input can't be read, which its
-/// turn says.
-pub fn first_size(paths: &[PathBuf], preprocess: &Preprocess) -> Option<Vec<usize>> {
-    let first = paths.first()?;
+/// What the first input says of the sizes that a model leaves open: an array's; height and width of a picture, and, as it
+/// may be a video, its frames, height and width. Empty where the input can't be read, which its turn says.
+pub fn first_sizes(paths: &[PathBuf], preprocess: &Preprocess) -> Vec<Vec<usize>> {
+    let Some(first) = paths.first() else { return Vec::new() };
     if has_ending(first, &["npy"]) {
-        return Some(NpyFile::open(first).ok()?.shape().to_vec());
+        return NpyFile::open(first).map(|array| array.shape().to_vec()).into_iter().collect();
     }
     if has_ending(first, &COLUMNS) {
-        let (rows, columns) = Columns::read(first).ok()?.values.dim();
-        return Some(vec![columns, rows]);
+        let sizes = Columns::read(first).map(|columns| columns.values.dim());
+        return sizes.map(|(rows, columns)| vec![columns, rows]).into_iter().collect();
     }
     if is_volume(first) {
-        return Volume::sizes(first).ok();
+        return Volume::sizes(first).into_iter().collect();
     }
-    let picture = load_picture(first).ok()?;
-    Some(preprocess.open_size([picture.height() as usize, picture.width() as usize])?.to_vec())
+    let mut sizes = Vec::new();
+    let picture = if first.is_dir() {
+        pictures_in(first).ok().and_then(|p| p.into_iter().next())
+    } else {
+        Some(first.clone())
+    };
+    if let Some(picture) = picture.and_then(|file| load_picture(&file).ok()) {
+        sizes.push(
+            preprocess.open_size_or_usual([picture.height() as usize, picture.width() as usize]).to_vec(),
+        );
+    }
+    let video = if first.is_dir() {
+        videos_in(first).ok().and_then(|v| v.into_iter().next())
+    } else {
+        Some(first.clone())
+    };
+    if let Some([frames, height, width]) = video.and_then(|path| Video::sizes(&path).ok()) {
+        let [height, width] = preprocess.open_size_or_usual([height, width]);
+        sizes.push(vec![COLOURS, frames, height, width]);
+    }
+    sizes
 }
 
 /// An array that fits the model, and how many samples it holds.
@@ -247,7 +311,7 @@ fn volume(path: &Path, explainer: &Explainer) -> Result<(ArrayD<f32>, Volume, bo
     let shape = |sizes: &[usize], turned: bool| {
         let [i, j, k, ref channels @ ..] = *sizes else { return Vec::new() };
         let mut shape = if turned { vec![1, k, j, i] } else { vec![1, i, j, k] };
-        shape.insert(axis, channels.iter().product());
+        shape.insert(axis.min(shape.len()), channels.iter().product());
         shape
     };
     let fits = |sizes: &[usize], turned| explainer.takes(&shape(sizes, turned));
@@ -260,16 +324,16 @@ fn volume(path: &Path, explainer: &Explainer) -> Result<(ArrayD<f32>, Volume, bo
     if values.ndim() == 3 {
         values = values.insert_axis(Axis(3));
     }
-    let order = if turned { [2, 1, 0] } else { [0, 1, 2] };
-    let order = if axis > 1 { [order[0], order[1], order[2], 3] } else { [3, order[0], order[1], order[2]] };
-    let values = values.permuted_axes(order.to_vec()).as_standard_layout().into_owned();
+    let mut order = if turned { vec![2, 1, 0] } else { vec![0, 1, 2] };
+    order.insert((axis - 1).min(order.len()), 3);
+    let values = values.permuted_axes(order).as_standard_layout().into_owned();
     Ok((values, volume, turned))
 }
 
 impl Source {
-    /// Whether it is prepared as a picture.
+    /// Whether it is prepared as a picture, or its frames are.
     pub fn is_picture(&self) -> bool {
-        matches!(self.content, Content::Picture)
+        matches!(self.content, Content::Picture | Content::Video)
     }
 
     /// What reports call one of the samples.
@@ -286,7 +350,8 @@ impl Source {
         explainer: &Explainer,
         preprocess: &Preprocess,
     ) -> Result<Sample, Failure> {
-        let stem = self.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = if self.path.is_dir() { self.path.file_name() } else { self.path.file_stem() };
+        let stem = stem.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         // scan.nii.gz
         let stem = stem.strip_suffix(".nii").map_or(stem.clone(), str::to_string);
         let stem = if self.samples > 1 { format!("{stem}_{index:04}") } else { stem };
@@ -308,6 +373,10 @@ impl Source {
                 let (values, volume, turned) = volume(&self.path, explainer)?;
                 (values, Origin::Volume(Box::new(volume), turned))
             }
+            Content::Video => {
+                let (values, frames) = self.prepared_video(explainer, preprocess)?;
+                (values, Origin::Video(Box::new(frames)))
+            }
             Content::Picture => {
                 let (values, picture) = self.prepared(explainer, preprocess)?;
                 (values, Origin::Picture(picture))
@@ -325,6 +394,17 @@ impl Source {
             Some(limits) => within(&sample, limits).map(|()| sample),
             None => Ok(sample),
         }
+    }
+
+    fn prepared_video(
+        &self,
+        explainer: &Explainer,
+        preprocess: &Preprocess,
+    ) -> Result<(ArrayD<f32>, Frames), Failure> {
+        let video = Video::open(&self.path)?;
+        let PreparedVideo { values, pictures, chosen, held } = preprocess.prepare_video(&video, explainer)?;
+        let files = if self.path.is_dir() { video.files().to_vec() } else { Vec::new() };
+        Ok((values, Frames { pictures, report: FramesReport { held, chosen }, files }))
     }
 
     fn prepared(

@@ -129,7 +129,8 @@ fn is_ours(name: &str) -> bool {
         None => stem,
     };
     let ours = [
-        ("png", &["heat", "overlay", "input", "plot", "bars", "slices"][..]),
+        ("png", &["heat", "overlay", "input", "plot", "bars", "slices", "sheet"][..]),
+        ("gif", &["overlay"]),
         ("svg", &["plot", "bars"]),
         ("npy", &["map", "relevance"]),
         ("csv", &["relevance"]),
@@ -183,6 +184,8 @@ mod tests {
             "bars.png",
             "slices.0.png",
             "map.nii",
+            "overlay.gif",
+            "sheet.3.png",
         ] {
             assert!(is_ours(name), "{name}");
         }

@@ -60,7 +60,7 @@ pub fn with_color_bar(
 }
 
 /// Writes in black, each pixel of a letter a square of `factor` pixels; what lies outside the picture is left out.
-fn write(picture: &mut RgbImage, text: &str, left: u32, top: u32, factor: u32) {
+pub(crate) fn write(picture: &mut RgbImage, text: &str, left: u32, top: u32, factor: u32) {
     for (i, letter) in text.chars().enumerate() {
         let rows = BASIC_FONTS.get(letter).unwrap_or([0; 8]);
         for y in 0..LETTER * factor {

@@ -1,5 +1,5 @@
 //! Relevance as pictures: colour maps, heat maps, overlays, colour bars, contact sheets of maps `f32[H,W]`, charts of signals
-//! and tables, slices of volumes.
+//! and tables, slices of volumes, overlays of videos.
 //!
 //! A map `f32[H,W]` is scaled to `[-1, 1]` by its largest magnitude, or by a percentile of the magnitudes
 //! ([`Style::clip`]; [`scale()`] says which value that is), so that zero always has exactly the colour map's middle colour. Colour maps for maps without
@@ -10,6 +10,7 @@
 mod bar;
 mod chart;
 mod color;
+mod frames;
 mod render;
 mod slices;
 mod stretch;
@@ -17,6 +18,7 @@ mod stretch;
 pub use bar::with_color_bar;
 pub use chart::{BarChart, Drawing, SignalChart};
 pub use color::ColorMap;
+pub use frames::FrameOverlays;
 pub use slices::{centre, slices};
 
 pub use render::{Scale, Style, contact_sheet, heat_map, limits, overlay, scale};

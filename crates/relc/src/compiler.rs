@@ -44,7 +44,7 @@ pub struct Compiler {
     isa: Option<Isa>,
     import: ImportOptions,
     /// What a sample is like, where the model leaves its sizes open.
-    sample: Option<Vec<usize>>,
+    samples: Vec<Vec<usize>>,
     added: Vec<Added>,
 }
 
@@ -86,7 +86,7 @@ impl Compiler {
     /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
         let import = ImportOptions::default();
-        Compiler { preset, engine: Engine::Jit, isa: None, import, sample: None, added: Vec::new() }
+        Compiler { preset, engine: Engine::Jit, isa: None, import, samples: Vec::new(), added: Vec::new() }
     }
 
     /// With what models leave open: the output to explain, the input's shape.
@@ -111,10 +111,10 @@ impl Compiler {
 
     /// With what the samples are like, where the model leaves sizes open: an array's sizes with the batch or
     /// without it, or height and width of pictures. Without it, pictures are taken to be 224 x 224. An [`Explainer`] of such a model explains
-    /// inputs of any size that the model takes, one after the other.
+    /// inputs of any size that the model takes, one after the other. Called again, the first that fits the model counts.
     #[must_use]
     pub fn sample(mut self, sizes: Vec<usize>) -> Self {
-        self.sample = Some(sizes);
+        self.samples.push(sizes);
         self
     }
 
@@ -259,7 +259,7 @@ impl Compiler {
         };
         let ImportError::DynamicDims { input, sizes, .. } = &error else { return Err(error) };
         let stated = self.import.input_shape.is_some();
-        let Some(shape) = assumed(sizes, self.sample.as_deref()).filter(|_| !stated) else {
+        let Some(shape) = assumed(sizes, &self.samples).filter(|_| !stated) else {
             return Err(error);
         };
         let ty = TensorType::new(shape.iter().copied());

@@ -240,42 +240,43 @@ impl Explainer {
     /// The spatial sizes of the input, and the axis of its channels: of a signal `f32[N,C,L]`, a picture
     /// ([`picture_input`](Self::picture_input)) or a volume `f32[N,C,D,H,W]`; `None` if it is neither.
     ///
-    /// A signal or volume has its channels last if all that the model does first is to move them behind the batch.
+    /// A signal or volume has its channels elsewhere, last or behind the frames of a video, if all that the model does
+    /// first is to move them behind the batch.
     pub fn spatial_input(&self) -> Option<(usize, Vec<usize>)> {
         let (_, ty) = self.input().ok()?;
-        let mut size = ty.spatial()?;
+        ty.spatial()?;
         let axis = self.channel_axis();
-        if axis > 1 {
-            size.pop();
-            size.insert(0, ty.dims().get(1)?.fixed()?);
-        }
-        Some((axis, size))
+        let others = ty.dims().iter().enumerate().skip(1).filter(|(i, _)| *i != axis);
+        let size: Option<Vec<usize>> = others.map(|(_, dim)| dim.fixed()).collect();
+        Some((axis, size?))
     }
 
     /// The axis of the input's channels, the batch being axis 0; of a table `f32[N,K]`, that of its columns.
     pub fn channel_axis(&self) -> usize {
         match self.picture_input() {
             Some((Layout::Nhwc, _)) => 3,
-            None if self.has_channels_last() => {
-                self.input().map_or(1, |(_, ty)| ty.rank().saturating_sub(1)).max(1)
-            }
+            None => self.moved_channels().unwrap_or(1),
             _ => 1,
         }
     }
 
-    /// Whether the model moves the last axis of its input behind the batch before it does anything else.
-    fn has_channels_last(&self) -> bool {
+    /// The axis of its input that the model moves behind the batch before it does anything else.
+    fn moved_channels(&self) -> Option<usize> {
         let graph = self.graph();
-        let &[input] = graph.inputs() else { return false };
-        let users = graph.forward_users(ValueId { node: input, port: 0 });
+        let &[input] = graph.inputs() else { return None };
         let moved = |node: NodeId| match &graph.node(node).op {
             Op::Transpose(transpose) => {
-                let rank = transpose.perm.len();
-                rank > 2 && transpose.perm.iter().copied().eq([0, rank - 1].into_iter().chain(1..rank - 1))
+                let axis = *transpose.perm.get(1)?;
+                let others = (0..transpose.perm.len()).filter(|i| *i != axis);
+                let is_move = transpose.perm.iter().copied().filter(|i| *i != axis).eq(others);
+                (is_move && axis > 1 && transpose.perm.first() == Some(&0)).then_some(axis)
             }
-            _ => false,
+            _ => None,
         };
-        !users.is_empty() && users.iter().all(|(user, _)| moved(*user))
+        let mut axes =
+            graph.forward_users(ValueId { node: input, port: 0 }).into_iter().map(|(user, _)| moved(user));
+        let first = axes.next()??;
+        axes.all(|axis| axis == Some(first)).then_some(first)
     }
 
     /// The channels of a picture input.
@@ -283,6 +284,21 @@ impl Explainer {
         let (layout, _) = self.picture_input()?;
         let axis = if layout == Layout::Nhwc { 3 } else { 1 };
         self.input().ok()?.1.dims().get(axis)?.fixed()
+    }
+
+    /// How a picture, or a frame of three spatial axes, lies in the input; and its height and width.
+    pub(crate) fn frame_input(&self) -> Option<(Layout, [usize; 2])> {
+        self.picture_input().or_else(|| {
+            let (axis, size) = self.spatial_input()?;
+            let [_, height, width] = size[..] else { return None };
+            Some((if axis == 4 { Layout::Nhwc } else { Layout::Nchw }, [height, width]))
+        })
+    }
+
+    /// The channels of a picture or a frame.
+    pub fn frame_channels(&self) -> Option<usize> {
+        self.frame_input()?;
+        self.input().ok()?.1.dims().get(self.channel_axis())?.fixed()
     }
 
     /// How many outputs a sample has, of which targets choose.

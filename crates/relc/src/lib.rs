@@ -15,7 +15,7 @@
 //! ```
 //!
 //! # Features
-//! - `pictures` (on): files of pictures, and inputs made of them (`Preprocess::apply`); the crate `image` and its decoders come with it.
+//! - `pictures` (on): files of pictures and videos, and inputs made of them (`Preprocess::apply`, `video`); the crate `image` and its decoders come with it.
 //! - `npz` (on): archives of arrays (`artifact::NpzFile`, `artifact::NpzRows`).
 //! - `schema`: the JSON Schema of the reports (`report::schema`).
 //! - `testing`: filetests for passes of one's own (`testing`).
@@ -44,6 +44,8 @@ mod source;
 mod tap;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "pictures")]
+pub mod video;
 #[cfg(feature = "volumes")]
 pub mod volume;
 mod warning;

@@ -30,6 +30,15 @@ pub fn load_picture(path: &Path) -> Result<DynamicImage, PreprocessError> {
         .map_err(|source| PreprocessError::Picture { path: path.to_path_buf(), source: source.into() })
 }
 
+/// What the decoders may take.
+pub(crate) fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    limits
+}
+
 /// The picture in the bytes of a file; its name tells the format only where they don't.
 fn decode(bytes: &[u8], path: &Path) -> ImageResult<DynamicImage> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
@@ -41,11 +50,7 @@ fn decode(bytes: &[u8], path: &Path) -> ImageResult<DynamicImage> {
     if reader.format() == Some(ImageFormat::Jpeg) {
         return decode_jpeg(bytes);
     }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
+    reader.limits(limits());
     let mut decoder = reader.into_decoder()?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;

@@ -19,6 +19,7 @@ pub use describe::hardly_moves;
 #[cfg(feature = "pictures")]
 pub use crate::picture::load_picture;
 use crate::read::{self, ReadError};
+use crate::sizes::USUAL;
 
 /// How a picture lies in the model's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -274,6 +275,11 @@ impl Preprocess {
     /// nothing, those of the picture; `None` where it crops to what the model wants.
     pub fn open_size(&self, picture: [usize; 2]) -> Option<[usize; 2]> {
         self.size.or_else(|| self.resize_to.is_none().then_some(picture))
+    }
+
+    /// As [`open_size`](Self::open_size), and where that is `None` what ImageNet's classifiers take.
+    pub fn open_size_or_usual(&self, picture: [usize; 2]) -> [usize; 2] {
+        self.open_size(picture).unwrap_or([USUAL; 2])
     }
 
     /// Whether arrays are normalised as well: the values of `.npy`, CSV and NIfTI files.

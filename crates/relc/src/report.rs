@@ -18,7 +18,9 @@ use crate::request::rank;
 #[cfg(feature = "schema")]
 pub use file::schema;
 pub use file::{FailureReport, FolderReport, InputReport, WholeReport};
-pub use run::{FileReport, MaskReport, PictureReport, PreprocessReport, RunReport, weights_xxh3};
+pub use run::{
+    FileReport, FramesReport, MaskReport, PictureReport, PreprocessReport, RunReport, weights_xxh3,
+};
 
 /// A named tensor of the model.
 #[derive(Clone, Debug, Serialize)]
@@ -251,6 +253,9 @@ pub struct SampleReport {
     /// That file, by its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileReport>,
+    /// Of a video, which of its frames were explained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<FramesReport>,
     /// The five largest outputs.
     pub predictions: Vec<OutputReport>,
     /// One explanation per target.
@@ -406,6 +411,7 @@ pub fn sample_report(
     SampleReport {
         input: input.to_string(),
         file: None,
+        frames: None,
         predictions,
         explanations: result.explanations.iter().map(explain).collect(),
         class_sensitivity: class_sensitivity(result, sample, seed, labels),

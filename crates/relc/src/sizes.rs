@@ -14,7 +14,7 @@ use crate::source::Source;
 const KEPT: usize = 4;
 
 /// Height and width of a picture whose size nothing says: those of ImageNet's classifiers.
-const USUAL: usize = 224;
+pub(crate) const USUAL: usize = 224;
 
 /// An explainer, once it is compiled.
 type Place = Arc<Mutex<Option<Explainer>>>;
@@ -68,9 +68,16 @@ impl OpenSizes {
     }
 }
 
-/// The shape that an input is taken to have whose sizes are open but for `fixed`: `sample`, if it fits; else, if height
-/// and width of a picture are open, the usual ones.
-pub(crate) fn assumed(fixed: &[Option<usize>], sample: Option<&[usize]>) -> Option<Vec<Dim>> {
+/// The shape that an input is taken to have whose sizes are open but for `fixed`: that of the first sample that fits; if
+/// there is none, and height and width of a picture are open, the usual ones.
+pub(crate) fn assumed(fixed: &[Option<usize>], samples: &[Vec<usize>]) -> Option<Vec<Dim>> {
+    match samples {
+        [] => assumed_of(fixed, None),
+        several => several.iter().find_map(|sample| assumed_of(fixed, Some(sample))),
+    }
+}
+
+fn assumed_of(fixed: &[Option<usize>], sample: Option<&[usize]>) -> Option<Vec<Dim>> {
     let open: Vec<usize> = (1..fixed.len()).filter(|i| fixed.get(*i) == Some(&None)).collect();
     let is_picture = fixed.len() == 4 && (open == [2, 3] || open == [1, 2]);
     let size = |i: usize| match (fixed.get(i).copied().flatten(), sample) {
@@ -120,7 +127,7 @@ mod tests {
     #[test]
     fn open_sizes_are_assumed() {
         let show = |fixed: &[Option<usize>], sample: Option<&[usize]>| {
-            assumed(fixed, sample)
+            assumed(fixed, &sample.map(<[usize]>::to_vec).into_iter().collect::<Vec<_>>())
                 .map(|dims| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
         };
         let picture = [None, Some(3), None, None];
@@ -130,6 +137,9 @@ mod tests {
         assert_eq!(show(&picture, Some(&[7, 3, 20, 24])).as_deref(), Some("N,3,20,24"));
         assert_eq!(show(&[None, None, None, Some(3)], Some(&[32, 48])).as_deref(), Some("N,32,48,3"));
         assert_eq!(show(&[None, Some(2), None], Some(&[2, 100])).as_deref(), Some("N,2,100"));
+        let clip = [vec![32, 48], vec![3, 9, 32, 48]];
+        let assumed = assumed(&[None, Some(1), None, None, None], &clip).unwrap();
+        assert_eq!(assumed[1..], [1, 9, 32, 48].map(Dim::Fixed));
         assert_eq!(show(&[None, Some(2), None], None), None);
         assert_eq!(show(&[None, None, None, None], None), None);
     }

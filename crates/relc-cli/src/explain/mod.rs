@@ -55,10 +55,8 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     };
     let compiler = compiler.engine(engine).import(import_options(&args.import)?);
     let paths = inputs::expand(&args.inputs)?;
-    let compiler = match inputs::first_size(&paths, &preprocess) {
-        Some(sizes) => compiler.sample(sizes),
-        None => compiler,
-    };
+    let sizes = inputs::first_sizes(&paths, &preprocess);
+    let compiler = sizes.into_iter().fold(compiler, relc::Compiler::sample);
     let explainer = compiler.compile(&args.model)?;
     let explainer = if args.no_ledger { explainer.without_ledger() } else { explainer };
     let explainer = if args.no_sensitivity { explainer.without_sensitivity() } else { explainer };
@@ -66,10 +64,10 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let sources = inputs::open(&paths, &explainer)?;
     let pictures = sources.iter().any(inputs::Source::is_picture);
     // Arrays of a model of pictures are prepared pictures.
-    let of_pictures = explainer.picture_input().is_some();
+    let of_pictures = explainer.picture_input().is_some() || pictures;
     let method = method.map(|method| {
         if of_pictures {
-            method.with_black(preprocess.black(explainer.picture_channels().unwrap_or(3)))
+            method.with_black(preprocess.black(explainer.frame_channels().unwrap_or(3)))
         } else {
             method
         }

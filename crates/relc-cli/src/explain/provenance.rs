@@ -44,12 +44,16 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// The file that an input lies in.
-    pub fn of(&mut self, path: &Path) -> Result<FileReport, Failure> {
+    /// The file that an input lies in, or the folder of such files.
+    pub fn of(&mut self, path: &Path, files: &[PathBuf]) -> Result<FileReport, Failure> {
         if let Some((_, report)) = self.last.as_ref().filter(|(last, _)| last == path) {
             return Ok(report.clone());
         }
-        let report = file(path)?;
+        let report = match files {
+            [] => file(path)?,
+            files => FileReport::of_folder(path, files)
+                .map_err(|e| format!("can't read the frames of {}: {e}", path.display()))?,
+        };
         self.last = Some((path.to_path_buf(), report.clone()));
         Ok(report)
     }

@@ -135,7 +135,10 @@ impl Run<'_> {
         };
         let mut reports: Vec<SampleReport> = batch.iter().enumerate().map(report).collect();
         for (report, sample) in reports.iter_mut().zip(batch) {
-            report.file = Some(self.fingerprints.of(&sample.path)?);
+            let frames = sample.frames();
+            let files = frames.map_or(&[][..], |frames| &frames.files);
+            report.file = Some(self.fingerprints.of(&sample.path, files)?);
+            report.frames = frames.map(|frames| frames.report.clone());
         }
         if !self.doubted && batch.iter().all(|sample| sample.picture().is_some()) {
             bar.suspend(|| self.doubt(&result));

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use relc::report::{
-    AttributionReport, ExplanationReport, ModelReport, PreprocessReport, SampleReport, SensitivityReport,
-    SumsReport,
+    AttributionReport, ExplanationReport, FramesReport, ModelReport, PreprocessReport, SampleReport,
+    SensitivityReport, SumsReport,
 };
 
 use crate::failure::Failure;
@@ -13,6 +13,8 @@ use crate::{print, tables};
 
 /// How many nodes the table of losses shows.
 const LOSSES: usize = 5;
+/// How many numbers of frames are shown.
+const FRAMES: usize = 16;
 
 /// Prints how pictures become inputs.
 pub fn show_preprocess(preprocess: &PreprocessReport) -> Result<(), Failure> {
@@ -58,6 +60,9 @@ pub fn show(
 ) -> Result<(), Failure> {
     let folder = folder.map(|f| format!(" -> {}", f.display())).unwrap_or_default();
     print::line(format!("{}{folder}", report.input))?;
+    if let Some(FramesReport { held, chosen }) = &report.frames {
+        print::line(frames(*held, chosen))?;
+    }
     print::block(tables::predictions(&report.predictions))?;
     if let Some(s) = &report.class_sensitivity {
         show_cosine(s)?;
@@ -93,6 +98,16 @@ pub fn show(
         }
     }
     Ok(())
+}
+
+/// Which frames of a video the network saw.
+fn frames(held: usize, chosen: &[usize]) -> String {
+    if held == chosen.len() {
+        return format!("all {held} frames");
+    }
+    let numbers: Vec<String> = chosen.iter().take(FRAMES).map(usize::to_string).collect();
+    let more = if chosen.len() > FRAMES { ", ..." } else { "" };
+    format!("{} of {held} frames, evenly chosen: {}{more}", chosen.len(), numbers.join(", "))
 }
 
 fn show_cosine(sensitivity: &SensitivityReport) -> Result<(), Failure> {

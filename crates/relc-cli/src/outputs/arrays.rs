@@ -2,14 +2,22 @@
 
 use std::path::Path;
 
-use ndarray::{Array2, ArrayD, ArrayView2, Axis, Ix1, Ix2, Ix3};
+use image::codecs::gif::{GifEncoder, Repeat};
+use image::{Delay, DynamicImage, Frame};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3};
 use relc::artifact::{write_atomically, write_npy_f32};
 use relc::report::PictureReport;
-use relc_viz::{BarChart, Drawing, Scale, SignalChart, limits, slices};
+use relc_viz::{BarChart, Drawing, FrameOverlays, Scale, SignalChart, limits, slices, with_color_bar};
 
-use super::{OutFolder, write_png};
+use super::{BAR_DIGITS, OutFolder, write_png};
 use crate::failure::Failure;
-use crate::inputs::{Origin, Sample};
+use crate::inputs::{Frames, Origin, Sample};
+use crate::numbers::significant;
+
+/// How long a frame of a moving overlay lasts, in milliseconds.
+const FRAME_MS: u32 = 150;
+/// From 1, the best palettes, to 30, the quickest.
+const GIF_SPEED: i32 = 10;
 
 /// Where files of an explanation go.
 pub struct Place<'a> {
@@ -27,8 +35,8 @@ impl Place<'_> {
 
 impl OutFolder {
     /// Writes the relevance of an input that is no picture, and something to look at: of a signal (`channels` is their
-    /// axis) its lines, of a table its columns, of a volume three slices; says what the colours stand for. `map` is the
-    /// sum over the channels.
+    /// axis) its lines, of a table its columns, of a volume three slices, of a video its frames; says what the colours
+    /// stand for. `map` is the sum over the channels.
     pub fn array(
         &self,
         place: &Place<'_>,
@@ -81,6 +89,9 @@ impl OutFolder {
         map: Option<&ArrayD<f32>>,
     ) -> Result<PictureReport, Failure> {
         let map = map.ok_or("a volume has a map")?.view().into_dimensionality::<Ix3>()?;
+        if let Some(frames) = sample.frames() {
+            return self.video(place, frames, map);
+        }
         // Under the slices of one channel lies that; several are no shades of grey.
         let one = channels.filter(|axis| sample.values.shape().get(*axis) == Some(&1));
         let values = one.map(|axis| sample.values.index_axis(Axis(axis), 0).into_dimensionality::<Ix3>());
@@ -90,6 +101,32 @@ impl OutFolder {
             volume.write_map(turn.into_dyn(), &place.file("map", "nii"))?;
         }
         Ok(self.colours(map.iter().copied()))
+    }
+
+    /// Writes the overlays of a video, moving and on a sheet, in one scale of colours.
+    fn video(
+        &self,
+        place: &Place<'_>,
+        frames: &Frames,
+        map: ArrayView3<'_, f32>,
+    ) -> Result<PictureReport, Failure> {
+        let drawn = FrameOverlays::new(map, &frames.pictures, self.style)?;
+        let Scale { low, high, clipped } = drawn.scale();
+        let mut gif = Vec::new();
+        let mut encoder = GifEncoder::new_with_speed(&mut gif, GIF_SPEED);
+        encoder.set_repeat(Repeat::Infinite)?;
+        for overlay in drawn.overlays() {
+            let buffer = DynamicImage::ImageRgb8(overlay).into_rgba8();
+            encoder.encode_frame(Frame::from_parts(buffer, 0, 0, Delay::from_numer_denom_ms(FRAME_MS, 1)))?;
+        }
+        drop(encoder);
+        write_atomically(&place.file("overlay", "gif"), |file| file.write_all(&gif))?;
+        let sheet = drawn.sheet(&frames.report.chosen)?;
+        let [first, last] = [low, high].map(|value| significant(f64::from(value), BAR_DIGITS));
+        let with_bar = with_color_bar(&sheet, self.style.colormap, &first, &last);
+        write_png(&place.file("sheet", "png"), with_bar.as_ref().unwrap_or(&sheet))?;
+        let (colormap, percentile) = (self.style.colormap.to_string(), self.style.clip);
+        Ok(PictureReport { colormap, percentile, low, high, clipped })
     }
 
     /// What the colours of some values stand for.

@@ -36,7 +36,7 @@ impl Preprocess {
     /// What can be seen to speak against it on a model, each in a sentence. `is_default`: nobody asked for it.
     pub fn doubts(&self, explainer: &Explainer, is_default: bool) -> Vec<String> {
         let mut doubts = Vec::new();
-        let Some((layout, [height, width])) = explainer.picture_input() else { return doubts };
+        let Some((layout, [height, width])) = explainer.frame_input() else { return doubts };
         let name = explainer.input().map_or("", |(name, _)| name);
         let says = |word: &str| name.to_lowercase().contains(word);
         if self.channels == Channels::Rgb && says("bgr") {
@@ -48,7 +48,10 @@ impl Preprocess {
         if !is_default {
             return doubts;
         }
-        if explainer.picture_channels() == Some(1) {
+        if explainer.picture_input().is_none() {
+            doubts.push("the model takes three spatial axes, and networks of videos are seldom trained like those of ImageNet".into());
+        }
+        if explainer.frame_channels() == Some(1) {
             doubts.push("the model takes one channel, and ImageNet's pictures have three".into());
         }
         if layout == Layout::Nhwc {

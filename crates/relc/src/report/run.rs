@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use relc_ir::Graph;
 use relc_rules::Mask;
@@ -12,6 +12,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::explainer::Explainer;
 use crate::preprocess::Preprocess;
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A file, by its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,8 +37,19 @@ impl FileReport {
     pub fn of(path: &Path) -> io::Result<FileReport> {
         let mut hash = Sha256::new();
         let bytes = io::copy(&mut File::open(path)?, &mut hash)?;
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(FileReport { path: path.display().to_string(), bytes, sha256 })
+        Ok(FileReport { path: path.display().to_string(), bytes, sha256: hexadecimal(hash) })
+    }
+
+    /// Reads the files of a folder, one after the other as if they were one.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub fn of_folder(folder: &Path, files: &[PathBuf]) -> io::Result<FileReport> {
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        for file in files {
+            bytes += io::copy(&mut File::open(file)?, &mut hash)?;
+        }
+        Ok(FileReport { path: folder.display().to_string(), bytes, sha256: hexadecimal(hash) })
     }
 }
 
@@ -109,14 +124,14 @@ pub struct PreprocessReport {
 }
 
 impl PreprocessReport {
-    /// What a preprocessing does to the pictures of a model; `None` if its input is no picture.
+    /// What a preprocessing does to the pictures of a model, or the frames; `None` if its input is neither.
     pub fn new(
         explainer: &Explainer,
         preprocess: &Preprocess,
         name: &str,
         is_default: bool,
     ) -> Option<PreprocessReport> {
-        let (layout, size) = explainer.picture_input()?;
+        let (layout, size) = explainer.frame_input()?;
         let values = preprocess.for_model(layout, size);
         let warnings = preprocess.doubts(explainer, is_default);
         let (name, description) = (name.to_string(), values.to_string());
@@ -130,6 +145,16 @@ impl PreprocessReport {
         let report = PreprocessReport { name, is_default: false, description, values, warnings };
         preprocess.is_of_arrays().then_some(report)
     }
+}
+
+/// Which frames of a video were explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FramesReport {
+    /// How many it has.
+    pub held: usize,
+    /// Those that the network saw, from 0.
+    pub chosen: Vec<usize>,
 }
 
 /// The colours of an explanation's pictures.
