@@ -6,9 +6,9 @@ use image::RgbImage;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::artifact::NpyFile;
 use relc::columns::Columns;
+use relc::input::{self, FileKind, Frames, Input, Origin};
 use relc::preprocess::{Preprocess, load_picture};
-use relc::report::FramesReport;
-use relc::video::{PreparedVideo, Video, videos_in};
+use relc::video::{Video, videos_in};
 use relc::volume::{Volume, is_volume};
 use relc::{Explainer, NameGlob};
 
@@ -38,8 +38,8 @@ enum Content {
     Picture,
     /// Likewise: a folder of frames, or an animation.
     Video,
-    /// Its header is read; its samples are when their turn comes.
-    Array(NpyFile),
+    /// Its header is read; its samples are when their turn comes. Whether it has the batch.
+    Array(NpyFile, bool),
     /// A row is a sample.
     Table(Columns),
     /// A column is a channel; read when its turn comes.
@@ -64,30 +64,6 @@ pub struct Sample {
     pub values: ArrayD<f32>,
     /// What it was made of.
     pub origin: Origin,
-}
-
-/// What a sample was made of.
-pub enum Origin {
-    /// A picture, as the network saw it before normalisation.
-    Picture(RgbImage),
-    /// A video's frames, likewise.
-    Video(Box<Frames>),
-    /// Columns of these names; of none, if the file has none.
-    Columns(Vec<String>),
-    /// A volume, and whether its axes are those of the model in the other order.
-    Volume(Box<Volume>, bool),
-    /// An array as it is.
-    Array,
-}
-
-/// The frames of a video.
-pub struct Frames {
-    /// As the network saw them before normalisation.
-    pub pictures: Vec<RgbImage>,
-    /// Which of the video's they are.
-    pub report: FramesReport,
-    /// The files of a folder; empty of an animation.
-    pub files: Vec<PathBuf>,
 }
 
 impl Sample {
@@ -171,16 +147,14 @@ pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Fai
     }
     let of_videos = explainer.video_input().is_some();
     let open = |path: &PathBuf| {
-        let opened = if has_ending(path, &["npy"]) {
-            open_array(path, explainer).map(|(samples, array)| (samples, Content::Array(array)))
-        } else if has_ending(path, &COLUMNS) {
-            open_columns(path, explainer)
-        } else if is_volume(path) {
-            Ok((1, Content::Volume))
-        } else if of_videos {
-            Ok((1, Content::Video))
-        } else {
-            Ok((1, Content::Picture))
+        let opened = match input::kind(path, explainer) {
+            FileKind::Array => input::array(path, explainer)
+                .map(|(array, samples, batched)| (samples, Content::Array(array, batched)))
+                .map_err(Failure::from),
+            FileKind::Columns => open_columns(path, explainer),
+            FileKind::Volume => Ok((1, Content::Volume)),
+            FileKind::Video => Ok((1, Content::Video)),
+            FileKind::Picture => Ok((1, Content::Picture)),
         };
         let (samples, content) = opened.unwrap_or_else(|e| (1, Content::Unusable(e.text())));
         Source { path: path.clone(), samples, content }
@@ -238,96 +212,13 @@ pub fn first_sizes(paths: &[PathBuf], preprocess: &Preprocess) -> Vec<Vec<usize>
     sizes
 }
 
-/// An array that fits the model, and how many samples it holds.
-fn open_array(path: &Path, explainer: &Explainer) -> Result<(usize, NpyFile), Failure> {
-    let (name, ty) = explainer.input()?;
-    let array = NpyFile::open(path)?;
-    let shape = array.shape();
-    if explainer.takes(&[&[1], shape].concat()) {
-        return Ok((1, array));
-    }
-    match shape.split_first() {
-        Some((&samples, _)) if samples > 0 && explainer.takes(shape) => Ok((samples, array)),
-        _ => Err(Failure::from(format!(
-            "{}: got an array of shape {shape:?}, expected {ty} for the model's input \"{name}\", or one sample of it \
-             without the batch",
-            path.display()
-        ))),
-    }
-}
-
 /// Columns that may fit the model: a table, whose rows are samples, or a signal.
 fn open_columns(path: &Path, explainer: &Explainer) -> Result<(usize, Content), Failure> {
-    let (name, ty) = explainer.input()?;
-    match ty.rank() {
-        2 => {
-            let table = Columns::read(path)?;
-            let (rows, columns) = table.values.dim();
-            if !explainer.takes(&[1, columns]) {
-                return Err(Failure::from(format!(
-                    "{}: got {columns} columns, expected as many as the model's input \"{name}\" {ty} has, a row for \
-                     each sample",
-                    path.display()
-                )));
-            }
-            Ok((rows, Content::Table(table)))
-        }
-        3 => Ok((1, Content::Signal)),
-        _ => Err(Failure::from(format!(
-            "{}: the model's input \"{name}\" {ty} is no signal and no table; give a .npy",
-            path.display()
-        ))),
+    if explainer.input()?.1.rank() == 2 {
+        let table = input::table(path, explainer)?;
+        return Ok((table.values.nrows(), Content::Table(table)));
     }
-}
-
-/// The values of a signal, with its channels where the model has them, and the names of these.
-fn signal(path: &Path, explainer: &Explainer) -> Result<(ArrayD<f32>, Vec<String>), Failure> {
-    let Columns { names, values } = Columns::read(path)?;
-    let (rows, columns) = values.dim();
-    let (name, ty) = explainer.input()?;
-    let last = explainer.spatial_input().is_some_and(|(axis, _)| axis > 1);
-    let values = if last { values } else { values.reversed_axes().as_standard_layout().into_owned() };
-    if !explainer.takes(&[&[1], values.shape()].concat()) {
-        return Err(Failure::from(format!(
-            "{}: got {columns} columns of {rows} rows, expected a column for each channel and a row for each position of \
-             the model's input \"{name}\" {ty}",
-            path.display()
-        )));
-    }
-    Ok((values.into_dyn(), names))
-}
-
-/// A volume with its axes where the model has them, and whether they came in the other order.
-fn volume(path: &Path, explainer: &Explainer) -> Result<(ArrayD<f32>, Volume, bool), Failure> {
-    let (name, ty) = explainer.input()?;
-    let grid = explainer.spatial_input().filter(|(_, size)| size.len() == 3);
-    let (axis, _) = grid.ok_or_else(|| {
-        Failure::from(format!(
-            "{}: the model's input \"{name}\" {ty} is no volume; give what it takes",
-            path.display()
-        ))
-    })?;
-    // Channels are a fourth axis of the file.
-    let shape = |sizes: &[usize], turned: bool| {
-        let [i, j, k, ref channels @ ..] = *sizes else { return Vec::new() };
-        let mut shape = if turned { vec![1, k, j, i] } else { vec![1, i, j, k] };
-        shape.insert(axis.min(shape.len()), channels.iter().product());
-        shape
-    };
-    let fits = |sizes: &[usize], turned| explainer.takes(&shape(sizes, turned));
-    let volume = Volume::read(path, |sizes| match fits(sizes, false) || fits(sizes, true) {
-        true => Ok(()),
-        false => Err(format!("those of the model's input \"{name}\" {ty}, in this order or the other")),
-    })?;
-    let turned = !fits(volume.values.shape(), false);
-    let mut values = volume.values.view();
-    if values.ndim() == 3 {
-        values = values.insert_axis(Axis(3));
-    }
-    let mut order = if turned { vec![2, 1, 0] } else { vec![0, 1, 2] };
-    order.insert((axis - 1).min(order.len()), 3);
-    let values = values.permuted_axes(order).as_standard_layout().into_owned();
-    Ok((values, volume, turned))
+    Ok((1, Content::Signal))
 }
 
 impl Source {
@@ -355,38 +246,22 @@ impl Source {
         // scan.nii.gz
         let stem = stem.strip_suffix(".nii").map_or(stem.clone(), str::to_string);
         let stem = if self.samples > 1 { format!("{stem}_{index:04}") } else { stem };
-        let (mut values, origin) = match &self.content {
+        let of_array = |values: ArrayD<f32>, origin| Input { values, origin };
+        let Input { mut values, origin } = match &self.content {
             Content::Unusable(why) => return Err(Failure::from(why.clone())),
-            Content::Array(array) => {
-                let batched = array.shape().len() == explainer.input()?.1.rank();
-                (if batched { array.row(index)? } else { array.read()? }, Origin::Array)
-            }
+            Content::Array(array, false) => of_array(array.read()?, Origin::Array),
+            Content::Array(array, true) => of_array(array.row(index)?, Origin::Array),
             Content::Table(table) => {
                 let row = table.values.index_axis(Axis(0), index).to_owned();
-                (row.into_dyn(), Origin::Columns(table.names.clone()))
+                of_array(row.into_dyn(), Origin::Columns(table.names.clone()))
             }
-            Content::Signal => {
-                let (values, names) = signal(&self.path, explainer)?;
-                (values, Origin::Columns(names))
-            }
-            Content::Volume => {
-                let (values, volume, turned) = volume(&self.path, explainer)?;
-                (values, Origin::Volume(Box::new(volume), turned))
-            }
-            Content::Video => {
-                let (values, frames) = self.prepared_video(explainer, preprocess)?;
-                (values, Origin::Video(Box::new(frames)))
-            }
-            Content::Picture => {
-                let (values, picture) = self.prepared(explainer, preprocess)?;
-                (values, Origin::Picture(picture))
-            }
+            Content::Signal => input::signal(&self.path, explainer)?,
+            Content::Volume => input::volume(&self.path, explainer)?,
+            Content::Video => input::video(&self.path, explainer, preprocess)?,
+            Content::Picture => input::picture(&self.path, explainer, preprocess)?,
         };
-        if preprocess.is_of_arrays() && !self.is_picture() {
-            let axis = explainer.channel_axis() - 1;
-            preprocess
-                .normalise(&mut values, axis)
-                .map_err(|e| Failure::from(format!("{}: {e}", self.path.display())))?;
+        if !self.is_picture() {
+            input::normalise(&mut values, &self.path, explainer, preprocess)?;
         }
         let (name, path) = (self.name(index), self.path.clone());
         let sample = Sample { place, name, path, stem, values, origin };
@@ -394,35 +269,6 @@ impl Source {
             Some(limits) => within(&sample, limits).map(|()| sample),
             None => Ok(sample),
         }
-    }
-
-    fn prepared_video(
-        &self,
-        explainer: &Explainer,
-        preprocess: &Preprocess,
-    ) -> Result<(ArrayD<f32>, Frames), Failure> {
-        let video = Video::open(&self.path)?;
-        let PreparedVideo { values, pictures, chosen, held } = preprocess.prepare_video(&video, explainer)?;
-        let files = if self.path.is_dir() { video.files().to_vec() } else { Vec::new() };
-        Ok((values, Frames { pictures, report: FramesReport { held, chosen }, files }))
-    }
-
-    fn prepared(
-        &self,
-        explainer: &Explainer,
-        preprocess: &Preprocess,
-    ) -> Result<(ArrayD<f32>, RgbImage), Failure> {
-        let picture = load_picture(&self.path)?;
-        let file = self.path.display();
-        if explainer.picture_input().is_none() {
-            let (name, ty) = explainer.input()?;
-            return Err(Failure::from(format!(
-                "{file}: the model's input \"{name}\" {ty} is no picture; give a .npy, a CSV of a signal or table, or a NIfTI file of a volume"
-            )));
-        }
-        let prepared =
-            preprocess.prepare(&picture, explainer).map_err(|e| Failure::from(format!("{file}: {e}")))?;
-        Ok((prepared.values.into_dyn(), prepared.picture))
     }
 }
 

@@ -29,6 +29,8 @@ mod compiler;
 mod error;
 mod explainer;
 mod export;
+#[cfg(all(feature = "pictures", feature = "volumes"))]
+pub mod input;
 pub mod map;
 pub mod methods;
 #[cfg(feature = "pictures")]

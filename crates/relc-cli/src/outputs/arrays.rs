@@ -6,12 +6,13 @@ use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, DynamicImage, Frame};
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3};
 use relc::artifact::{write_atomically, write_npy_f32};
+use relc::input::{Frames, Origin};
 use relc::report::PictureReport;
 use relc_viz::{BarChart, Drawing, FrameOverlays, Scale, SignalChart, limits, slices, with_color_bar};
 
 use super::{BAR_DIGITS, OutFolder, write_png};
 use crate::failure::Failure;
-use crate::inputs::{Frames, Origin, Sample};
+use crate::inputs::Sample;
 use crate::numbers::significant;
 
 /// How long a frame of a moving overlay lasts, in milliseconds.
