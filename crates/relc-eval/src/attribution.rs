@@ -36,8 +36,9 @@ impl Control {
             Control::Constant => 1.0,
             // A bell whose sigma is a quarter of the picture.
             Control::Centre => {
-                let (y, x) = (pixel / geometry.width, pixel % geometry.width);
-                (-8.0 * (off(y, geometry.height) + off(x, geometry.width))).exp()
+                let [z, y, x] = geometry.place(pixel);
+                let [depth, height, width] = geometry.sizes();
+                (-8.0 * (off(y, height) + off(x, width) + off(z, depth))).exp()
             }
         };
         (0..geometry.pixels()).map(value).collect()
@@ -136,11 +137,9 @@ impl Named {
             Some(compiler) => Some(compiler.compile(model)?.without_ledger().without_sensitivity()),
             None => None,
         };
-        let source = match (&self.source, options.preprocess) {
-            (Source::Method(method), Some(preprocess)) => {
-                Source::Method(method.clone().with_black(preprocess.black(4)))
-            }
-            (source, _) => source.clone(),
+        let source = match &self.source {
+            Source::Method(method) => Source::Method(method.clone().with_black(options.black.to_vec())),
+            source => source.clone(),
         };
         let identity = match (&source, &explainer) {
             (Source::Preset(preset), Some(explainer)) => {
@@ -159,6 +158,8 @@ impl Named {
 pub struct CompilerOptions<'a> {
     /// The bounds of the input come from it.
     pub preprocess: Option<&'a Preprocess>,
+    /// What methods that hide parts of the input put there, for each channel; 0 where it says nothing.
+    pub black: &'a [f32],
     /// Gives a compiler the engine and what the model leaves open.
     pub configure: &'a dyn Fn(Compiler) -> Compiler,
 }
@@ -187,7 +188,7 @@ pub struct Attribution {
 /// A map and what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explained {
-    /// `f32[H,W]`.
+    /// `f32[H,W]`; of a signal `f32[L]`, of a volume `f32[D,H,W]`.
     pub map: Vec<f32>,
     /// `|sum R - seed| / |seed|`, if relevance is what the method gives.
     pub conservation_error: Option<f64>,
@@ -265,7 +266,7 @@ pub(crate) fn batch_of_one(values: &[f32], shape: &[usize]) -> ArrayD<f32> {
 mod tests {
     use super::*;
 
-    const GEOMETRY: Geometry = Geometry { height: 5, width: 5, channels: 3, interleaved: false };
+    const GEOMETRY: Geometry = Geometry { depth: 1, height: 5, width: 5, channels: 3, interleaved: false };
 
     #[test]
     fn names_carry_options() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use relc::artifact::ArtifactError;
+use relc::input::InputError;
 use relc::preprocess::PreprocessError;
 use relc::{CompileError, ExplainError, PresetError};
 use relc_viz::VizError;
@@ -52,6 +53,9 @@ pub enum EvalError {
         /// What is wrong with it.
         message: String,
     },
+    /// A signal, volume or video can't be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// A picture can't be read.
     #[error(transparent)]
     Picture(#[from] PreprocessError),

@@ -37,6 +37,6 @@ pub use picture::{Base, Geometry, Picture};
 pub use randomise::cascade;
 pub use ranking::{Ranking, Ties};
 pub use results::{Record, Results};
-pub use run::{Bench, Class, Outcome, Prepared, Progress, Settings, geometry};
+pub use run::{Bench, Class, Outcome, Prepared, Progress, Settings, black, geometry};
 pub use scorer::Scorer;
 pub use table::{Cell, Column, Mean, Row, Table};

@@ -1,4 +1,5 @@
-//! A picture in the model's input, and what stands in for removed pixels.
+//! A picture in the model's input, and what stands in for removed pixels. A signal is a picture of one row, a volume has
+//! pictures one behind the other; what is said of pixels is true of their positions and voxels.
 
 use relc::unstable::ir::names;
 
@@ -7,20 +8,38 @@ use rayon::prelude::*;
 /// How a picture's values lie in one sample of the model's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Pixels down.
+    /// Pictures of a volume, one behind the other; 1 of a picture or signal.
+    pub depth: usize,
+    /// Pixels down; 1 of a signal.
     pub height: usize,
     /// Pixels across.
     pub width: usize,
     /// Values of a pixel.
     pub channels: usize,
-    /// Whether a pixel's values lie side by side: `f32[H,W,C]`, else `f32[C,H,W]`.
+    /// Whether a pixel's values lie side by side: `f32[D,H,W,C]`, else `f32[C,D,H,W]`.
     pub interleaved: bool,
 }
 
 impl Geometry {
     /// The number of pixels.
     pub fn pixels(&self) -> usize {
-        self.height * self.width
+        self.depth * self.height * self.width
+    }
+
+    /// Its sizes: depth, height, width.
+    pub fn sizes(&self) -> [usize; 3] {
+        [self.depth, self.height, self.width]
+    }
+
+    /// Where a pixel lies: how far behind, down and across.
+    pub fn place(&self, pixel: usize) -> [usize; 3] {
+        let (row, across) = (pixel / self.width, pixel % self.width);
+        [row / self.height, row % self.height, across]
+    }
+
+    /// The least of the sizes along axes that are more than one pixel long; 1 if none is.
+    pub fn shortest(&self) -> usize {
+        self.sizes().into_iter().filter(|size| *size > 1).min().unwrap_or(1)
     }
 
     /// The number of values.
@@ -41,7 +60,7 @@ pub enum Base {
     Black,
     /// The picture's own mean colour.
     Mean,
-    /// The picture under a Gaussian of sigma 10 at a width of 224, in proportion at other widths.
+    /// The picture under a Gaussian of sigma 10 at a width of 224, in proportion at other widths, along every axis.
     Blur,
 }
 
@@ -91,7 +110,7 @@ fn mean_colour(geometry: Geometry, values: &[f32]) -> Vec<f32> {
     means
 }
 
-/// The picture under a Gaussian cut off at four sigma, edges mirrored (`d c b a | a b c d | d c b a`): what SciPy's
+/// The picture, signal or volume under a Gaussian cut off at four sigma, edges mirrored (`d c b a | a b c d | d c b a`): what SciPy's
 /// `gaussian_filter` computes by default. The kernel sums to one, so that it does not matter whether it is applied
 /// before or after normalisation.
 fn blurred(geometry: Geometry, values: &[f32], sigma: f64) -> Vec<f32> {
@@ -104,14 +123,14 @@ fn blurred(geometry: Geometry, values: &[f32], sigma: f64) -> Vec<f32> {
         let i = i.rem_euclid(2 * n);
         (if i < n { i } else { 2 * n - 1 - i }) as usize
     };
-    let (h, w) = (geometry.height, geometry.width);
-    // Along one axis, and what comes out transposed: twice that is along both, and upright.
-    let pass = |plane: &[f64], h: usize, w: usize| -> Vec<f64> {
-        let mut out = vec![0.0; h * w];
+    let [d, h, w] = geometry.sizes();
+    // Along the last axis, which comes to lie first: once for each axis is along all, and upright.
+    let pass = |plane: &[f64], rows: usize, w: usize| -> Vec<f64> {
+        let mut out = vec![0.0; rows * w];
         for (y, row) in plane.chunks_exact(w).enumerate() {
             for x in 0..w {
                 let at = |i: usize| row[mirror(x as isize + i as isize - radius, w)];
-                out[x * h + y] = kernel.iter().enumerate().map(|(i, k)| k * at(i)).sum();
+                out[x * rows + y] = kernel.iter().enumerate().map(|(i, k)| k * at(i)).sum();
             }
         }
         out
@@ -119,7 +138,8 @@ fn blurred(geometry: Geometry, values: &[f32], sigma: f64) -> Vec<f32> {
     let planes = (0..geometry.channels).into_par_iter().map(|channel| {
         let plane = (0..geometry.pixels()).map(|p| f64::from(values[geometry.index(p, channel)]));
         let plane: Vec<f64> = plane.collect();
-        pass(&pass(&plane, h, w), w, h)
+        let across = pass(&pass(&plane, d * h, w), w * d, h);
+        if d > 1 { pass(&across, h * w, d) } else { across }
     });
     let mut out = vec![0.0; values.len()];
     for (channel, plane) in planes.collect::<Vec<_>>().into_iter().enumerate() {
@@ -132,7 +152,7 @@ fn blurred(geometry: Geometry, values: &[f32], sigma: f64) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    const NCHW: Geometry = Geometry { height: 3, width: 4, channels: 2, interleaved: false };
+    const NCHW: Geometry = Geometry { depth: 1, height: 3, width: 4, channels: 2, interleaved: false };
     const NHWC: Geometry = Geometry { interleaved: true, ..NCHW };
 
     fn values(geometry: Geometry) -> Vec<f32> {
@@ -183,6 +203,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn signals_and_volumes_are_blurred_along_their_own_axes() {
+        // scipy.ndimage.gaussian_filter(x, 0.8) of x[p] = (7 p^2) % 11, float64: shape (12,), and (3, 2, 2).
+        let line = Geometry { depth: 1, height: 1, width: 12, channels: 1, interleaved: false };
+        let cube = Geometry { depth: 3, height: 2, width: 2, ..line };
+        let x: Vec<f32> = (0..12).map(|p| ((7 * p * p) % 11) as f32).collect();
+        for (geometry, expected) in [(line, LINE_BY_0_8), (cube, CUBE_BY_0_8)] {
+            let got = blurred(geometry, &x, 0.8);
+            let close = got.iter().zip(expected).all(|(g, e)| (f64::from(*g) - e).abs() < 1e-6);
+            assert!(close, "{geometry:?}: {got:?}");
+        }
+    }
+
+    const LINE_BY_0_8: [f64; 12] = [
+        1.88917951, 5.03984867, 6.46494752, 6.19278012, 5.46147752, 7.95176667, 7.95176667, 5.46147752,
+        6.19278012, 6.46494752, 5.03984867, 1.88917951,
+    ];
+    const CUBE_BY_0_8: [f64; 12] = [
+        3.75545378, 5.99880199, 5.67849463, 6.31791269, 5.08182369, 6.16751322, 6.16751322, 5.08182369,
+        6.31791269, 5.67849463, 5.99880199, 3.75545378,
+    ];
     const BLURRED_BY_0_8: [f64; 12] = [
         2.58981612, 5.77271582, 6.86573499, 6.52239616, 4.43122487, 6.81811204, 6.81811204, 4.43122487,
         6.52239616, 6.86573499, 5.77271582, 2.58981612,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use image::RgbImage;
 use ndarray::ArrayD;
 use relc::Explainer;
+use relc::input::{Input, Origin};
 use relc::map::quantize_heat;
 use relc::preprocess::{Layout, Preprocess};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -94,7 +95,7 @@ pub type Outcome = Vec<Vec<Record>>;
 pub type Maps = (RgbImage, Vec<Vec<f32>>);
 
 impl Bench<'_> {
-    /// How the model takes pictures.
+    /// How the model takes its input.
     ///
     /// # Errors
     /// If it takes something else, or its batch is fixed to more than one.
@@ -156,9 +157,26 @@ impl Bench<'_> {
         geometry: Geometry,
         settings: &Settings,
     ) -> Result<Prepared, EvalError> {
+        let ready = match self.model.picture_input() {
+            Some((layout, _)) => self.picture(item, geometry, layout)?,
+            None => self.array(item, geometry)?,
+        };
+        let Ready { values, dark, seen, mask } = ready;
+        let mut hash = Xxh3::new();
+        hash.update(item.name.as_bytes());
+        values.iter().chain(&dark).for_each(|v| hash.update(&v.to_le_bytes()));
+        if settings.class == Class::Label {
+            hash.update(format!("{:?}", item.label).as_bytes());
+        }
+        mask.iter().flatten().for_each(|m| hash.update(&[u8::from(*m)]));
+        let picture = Picture::new(geometry, values, settings.base, &dark);
+        Ok(Prepared { picture, seen, mask, key: hash.digest() })
+    }
+
+    /// A picture, or an array of a model of pictures.
+    fn picture(&self, item: &Item, geometry: Geometry, layout: Layout) -> Result<Ready, EvalError> {
         let wrong = |message: String| EvalError::Dataset { path: item.name.clone().into(), message };
         let size = [geometry.height, geometry.width];
-        let layout = if geometry.interleaved { Layout::Nhwc } else { Layout::Nchw };
         let apply = |picture: &image::DynamicImage| {
             self.preprocess.apply(picture, layout, size, geometry.channels).map_err(|e| wrong(e.to_string()))
         };
@@ -206,16 +224,40 @@ impl Bench<'_> {
             Some((mask, _)) => Some(mask.pixels().map(|p| p.0[0] >= 128).collect::<Vec<bool>>()),
             None => None,
         };
-        let mut hash = Xxh3::new();
-        hash.update(item.name.as_bytes());
-        values.iter().chain(&dark).for_each(|v| hash.update(&v.to_le_bytes()));
-        if settings.class == Class::Label {
-            hash.update(format!("{:?}", item.label).as_bytes());
-        }
-        mask.iter().flatten().for_each(|m| hash.update(&[u8::from(*m)]));
         let seen = seen.unwrap_or_else(|| grey(geometry, &values));
-        let picture = Picture::new(geometry, values, settings.base, &dark);
-        Ok(Prepared { picture, seen, mask, key: hash.digest() })
+        Ok(Ready { values, dark, seen, mask })
+    }
+
+    /// A signal, a volume or a video.
+    fn array(&self, item: &Item, geometry: Geometry) -> Result<Ready, EvalError> {
+        let wrong = |message: String| EvalError::Dataset { path: item.name.clone().into(), message };
+        let Input { values, origin } = item.input(self.model, self.preprocess)?;
+        let expected = self.model.input()?.1.bind(1);
+        if Some(values.shape()) != expected.get(1..) {
+            let (got, expected) = (values.shape(), expected.get(1..));
+            return Err(wrong(format!("has the shape {got:?}, expected {expected:?}, the model's input")));
+        }
+        let values = values.into_raw_vec_and_offset().0;
+        let black = match origin {
+            Origin::Video(_) => self.preprocess.black(geometry.channels),
+            _ => black(self.model, self.preprocess, geometry.channels)?,
+        };
+        let mut dark = vec![0.0; geometry.values()];
+        for (channel, black) in black.into_iter().enumerate() {
+            (0..geometry.pixels()).for_each(|p| dark[geometry.index(p, channel)] = black);
+        }
+        let mask = match item.mask_array()? {
+            Some(mask) if mask.len() != geometry.pixels() => {
+                return Err(wrong(format!(
+                    "its mask has {} values, expected {}",
+                    mask.len(),
+                    geometry.pixels()
+                )));
+            }
+            mask => mask,
+        };
+        let seen = grey(geometry, &values);
+        Ok(Ready { values, dark, seen, mask })
     }
 
     /// Scores the whole picture.
@@ -275,8 +317,8 @@ impl Bench<'_> {
             return Err(wrong("holds values that are not finite"));
         }
         if let Some(levels) = settings.heat_levels {
-            let (h, w) = (sample.geometry.height, sample.geometry.width);
-            let mut maps = ArrayD::from_shape_vec(vec![1, h, w], map).unwrap_or_default();
+            let [d, h, w] = sample.geometry.sizes();
+            let mut maps = ArrayD::from_shape_vec(vec![1, d, h, w], map).unwrap_or_default();
             quantize_heat(&mut maps, levels);
             map = maps.into_raw_vec_and_offset().0;
         }
@@ -376,7 +418,7 @@ impl Bench<'_> {
     }
 }
 
-/// How a model takes pictures.
+/// How a model takes its input: a picture, a signal `f32[N,C,L]`, or a volume `f32[N,C,D,H,W]`.
 ///
 /// # Errors
 /// If it takes something else, or its batch is fixed to more than one.
@@ -386,11 +428,50 @@ pub fn geometry(model: &Explainer) -> Result<Geometry, EvalError> {
     if ty.dims().first().and_then(|d| d.fixed()).is_some_and(|n| n != 1) {
         return usage("has a fixed batch; export the model with a dynamic one");
     }
-    let (Some((layout, [height, width])), Some(channels)) = (model.picture_input(), model.picture_channels())
-    else {
-        return usage("is no picture, which evaluation needs");
+    let spatial = model.spatial_input().map(|(axis, size)| (axis, ty.dims().get(axis), size));
+    let Some((axis, Some(channels), size)) = spatial else {
+        return usage(
+            "has no spatial axes, so that there is no map to measure; expected a signal, a picture or a volume",
+        );
     };
-    Ok(Geometry { height, width, channels, interleaved: layout == Layout::Nhwc })
+    let interleaved = axis > 1 && axis + 1 == ty.rank();
+    if axis > 1 && !interleaved {
+        return usage(
+            "has its channels between its axes, which evaluation can't take; export it as f32[N,C,T,H,W]",
+        );
+    }
+    let [depth, height, width] = match size[..] {
+        [length] => [1, 1, length],
+        [height, width] => [1, height, width],
+        [depth, height, width] => [depth, height, width],
+        _ => return usage("has more than three spatial axes, expected one to three"),
+    };
+    let Some(channels) = channels.fixed() else { return usage("leaves its channels open; state them") };
+    Ok(Geometry { depth, height, width, channels, interleaved })
+}
+
+/// What a removed value becomes under [`Base::Black`], for each channel of a signal or volume: 0, normalised if arrays are.
+///
+/// # Errors
+/// If the preprocessing has values of another number of channels.
+pub fn black(model: &Explainer, preprocess: &Preprocess, channels: usize) -> Result<Vec<f32>, EvalError> {
+    if model.picture_input().is_some() {
+        return Ok(preprocess.black(channels));
+    }
+    let mut zeros = ArrayD::zeros(vec![channels]);
+    if preprocess.is_of_arrays() {
+        preprocess.normalise(&mut zeros, 0)?;
+    }
+    Ok(zeros.into_raw_vec_and_offset().0)
+}
+
+/// What the metrics need of an item.
+struct Ready {
+    values: Vec<f32>,
+    /// The input without anything on it.
+    dark: Vec<f32>,
+    seen: RgbImage,
+    mask: Option<Vec<bool>>,
 }
 
 /// A picture with its class.
@@ -407,14 +488,14 @@ struct Sample<'a> {
     seed: u64,
 }
 
-/// An input as people may see it: its first channel from its minimum to its maximum.
+/// An input as people may see it: its first channel, of a volume in its middle, from its minimum to its maximum.
 fn grey(geometry: Geometry, values: &[f32]) -> RgbImage {
     let channel: Vec<f32> = (0..geometry.pixels()).map(|p| values[geometry.index(p, 0)]).collect();
     let min = channel.iter().copied().fold(f32::INFINITY, f32::min);
     let max = channel.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let span = if max > min { max - min } else { 1.0 };
     RgbImage::from_fn(geometry.width as u32, geometry.height as u32, |x, y| {
-        let v = channel[y as usize * geometry.width + x as usize];
+        let v = channel[(geometry.depth / 2 * geometry.height + y as usize) * geometry.width + x as usize];
         image::Rgb([((v - min) / span * 255.0) as u8; 3])
     })
 }

@@ -55,7 +55,7 @@ fn an_independent_implementation_computes_the_same_curves() {
     let values = prepare(&load_picture(&demo("images").join(&reference.picture)).unwrap());
     let black = prepare(&image::DynamicImage::new_rgb8(64, 64));
     let scorer = Scorer { explainer: &model };
-    let step = 4 * default_step(64, 64);
+    let step = 4 * default_step(64 * 64);
     for case in &reference.cases {
         let picture = Picture::new(geometry, values.clone(), case.base.parse::<Base>().unwrap(), &black);
         let ranking = Ranking::of(&map(&case.map));

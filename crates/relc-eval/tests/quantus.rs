@@ -27,7 +27,7 @@ struct Found {
     imputed: Vec<f64>,
 }
 
-const GEOMETRY: Geometry = Geometry { height: 8, width: 8, channels: 1, interleaved: false };
+const GEOMETRY: Geometry = Geometry { depth: 1, height: 8, width: 8, channels: 1, interleaved: false };
 
 fn reference() -> Reference {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/quantus.json"));

@@ -11,7 +11,8 @@ use crate::args::{EngineArgs, ImportArgs, json_file};
 pub struct SubjectArgs {
     /// The ONNX model.
     pub model: PathBuf,
-    /// The pictures: a folder of class folders, a folder of pictures, a CSV of path,label[,mask], or an .npz with
+    /// The pictures (of a model of signals or volumes CSV, NIfTI, .npy or GIF files): a folder of class folders, a folder of
+    /// pictures, a CSV of path,label[,mask], or an .npz with
     /// images and labels.
     pub dataset: PathBuf,
     #[command(flatten)]
@@ -77,6 +78,7 @@ pub struct SubjectArgs {
   relc eval resnet20.onnx cifar10 --preprocess cifar10 --methods two_level,paper:half,mine.toml --base blur
   relc eval examples/demo/model.onnx examples/demo/images --preprocess examples/demo/preprocess.toml \\
       --masks examples/demo/masks --metrics id,pointing_game,relevance_mass --grid grid.png
+  relc eval examples/signal/model.onnx signals.csv --metrics id,relevance_mass --base mean
 A run that was stopped goes on where it was when the same command is given again.")]
 pub struct EvalArgs {
     #[command(flatten)]

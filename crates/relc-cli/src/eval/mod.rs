@@ -31,6 +31,11 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
         check_writable(path)?; // rather now than after an hour's work
     }
     let opened = Subject::open(subject)?;
+    if args.grid.is_some() && !opened.is_of_pictures() {
+        return Err(Failure::usage(
+            "--grid: a sheet shows pictures, and the model takes none; relc explain --out draws signals and volumes",
+        ));
+    }
     let unmasked = metrics.iter().find(|m| m.needs_mask()).filter(|_| !opened.dataset.has_masks());
     if let Some(metric) = unmasked {
         return Err(Failure::usage(format!(

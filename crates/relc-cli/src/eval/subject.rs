@@ -10,7 +10,7 @@ use relc::{Compiler, Explainer, ImportOptions, Method};
 use relc_eval::metric::{Metric, Protocol};
 use relc_eval::{
     Attribution, Bench, Class, CompilerOptions, Dataset, DatasetOptions, EvalError, Named, Outcome, Results,
-    Settings, Ties, cascade, geometry,
+    Settings, Ties, black, cascade, geometry,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,6 +25,8 @@ pub struct Subject<'a> {
     engine: relc::Engine,
     import: ImportOptions,
     preprocess: Preprocess,
+    /// What black is in the input, for each channel.
+    black: Vec<f32>,
     model: Explainer,
     graph: Graph,
     /// The pictures.
@@ -38,16 +40,8 @@ impl<'a> Subject<'a> {
             PreprocessError::Unknown { .. } => Failure::usage(e),
             _ => e.into(),
         })?;
-        let labels = args.labels.as_deref().map(labels::read).transpose()?;
-        let options = DatasetOptions {
-            labels: labels.as_deref(),
-            masks: args.masks.as_deref(),
-            limit: args.limit.map(|l| l as usize),
-            seed: args.seed,
-        };
-        let dataset = Dataset::open(&args.dataset, &options)?;
-        if args.class == "label" && !dataset.is_labelled() {
-            return Err(Failure::usage("--class label: the data set has pictures without a label"));
+        if !args.dataset.exists() {
+            return Err(format!("{}: there is no such data set", args.dataset.display()).into());
         }
         let (engine, import) = (engine(&args.engine)?, import_options(&args.import)?);
         let compiler = Method::compiler()?.engine(engine).import(import.clone());
@@ -59,14 +53,27 @@ impl<'a> Subject<'a> {
         })?;
         let graph = read.unwrap_or_else(|| Graph::new("model")); // the first pass is always import
         let model = compiler.compile(graph.clone())?;
-        Ok(Subject { args, engine, import, preprocess, model, graph, dataset })
+        let labels = args.labels.as_deref().map(labels::read).transpose()?;
+        let options = DatasetOptions {
+            labels: labels.as_deref(),
+            masks: args.masks.as_deref(),
+            limit: args.limit.map(|l| l as usize),
+            seed: args.seed,
+            arrays: model.picture_input().is_none(),
+        };
+        let dataset = Dataset::open(&args.dataset, &options)?;
+        if args.class == "label" && !dataset.is_labelled() {
+            return Err(Failure::usage("--class label: the data set has pictures without a label"));
+        }
+        let channels = geometry(&model)?.channels;
+        let black = black(&model, &preprocess, channels)?;
+        Ok(Subject { args, engine, import, preprocess, black, model, graph, dataset })
     }
 
     /// How metrics are measured.
     pub fn settings(&self, metrics: Vec<Metric>) -> Result<Settings, Failure> {
         let args = self.args;
-        let size = geometry(&self.model)?;
-        let mut protocol = Protocol::for_size(size.height, size.width);
+        let mut protocol = Protocol::for_geometry(geometry(&self.model)?);
         protocol.curves.ends = args.ends.parse().map_err(Failure::usage)?;
         protocol.curves.step = args.step.map_or(protocol.curves.step, |s| s as usize);
         protocol.curves.ties = match args.ties.as_str() {
@@ -86,7 +93,13 @@ impl<'a> Subject<'a> {
 
     fn with_options<T>(&self, run: impl FnOnce(&CompilerOptions<'_>) -> T) -> T {
         let configure = |compiler: Compiler| compiler.engine(self.engine).import(self.import.clone());
-        run(&CompilerOptions { preprocess: Some(&self.preprocess), configure: &configure })
+        let black = &self.black;
+        run(&CompilerOptions { preprocess: Some(&self.preprocess), black, configure: &configure })
+    }
+
+    /// Whether it is of pictures.
+    pub fn is_of_pictures(&self) -> bool {
+        self.model.picture_input().is_some()
     }
 
     /// The model as it was read.

@@ -4,15 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use relc::unstable::ir::spelling::did_you_mean;
+use relc::volume::is_volume;
 
-use super::{Item, Source, malformed};
+use super::{DatasetOptions, Item, Source, malformed};
 use crate::error::EvalError;
 
 const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
 
-fn is_picture(path: &Path) -> bool {
+/// The endings of signals, volumes and videos.
+const ARRAYS: [&str; 4] = ["csv", "tsv", "npy", "gif"];
+
+/// Whether a file is one of a data set, by its name.
+fn is_item(path: &Path, arrays: bool) -> bool {
+    let endings: &[&str] = if arrays { &ARRAYS } else { &PICTURES };
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    extension.is_some_and(|e| PICTURES.contains(&e.as_str()))
+    extension.is_some_and(|e| endings.contains(&e.as_str())) || (arrays && is_volume(path))
 }
 
 /// The entries of a folder by name, hidden ones left out.
@@ -30,11 +36,12 @@ fn name_of(path: &Path) -> String {
 }
 
 /// A folder of class folders, or of pictures.
-pub fn folder(path: &Path, labels: Option<&[String]>) -> Result<Vec<Item>, EvalError> {
+pub fn folder(path: &Path, options: &DatasetOptions<'_>) -> Result<Vec<Item>, EvalError> {
+    let DatasetOptions { labels, arrays, .. } = *options;
     let paths = entries(path)?;
     let classes: Vec<&PathBuf> = paths.iter().filter(|p| p.is_dir()).collect();
     if classes.is_empty() {
-        let pictures = paths.iter().filter(|p| is_picture(p));
+        let pictures = paths.iter().filter(|p| is_item(p, arrays));
         return Ok(pictures.map(|p| item(name_of(p), p.clone(), None)).collect());
     }
     let names: Vec<String> = classes.iter().map(|c| name_of(c)).collect();
@@ -46,7 +53,7 @@ pub fn folder(path: &Path, labels: Option<&[String]>) -> Result<Vec<Item>, EvalE
             (None, Some(numbers)) => Some(numbers[i]),
             (None, None) => Some(i),
         };
-        let pictures = entries(class)?.into_iter().filter(|p| is_picture(p));
+        let pictures = entries(class)?.into_iter().filter(|p| is_item(p, arrays));
         items.extend(pictures.map(|p| item(format!("{name}/{}", name_of(&p)), p, label)));
     }
     Ok(items)
@@ -108,7 +115,7 @@ pub fn add_masks(items: &mut [Item], masks: &Path) -> Result<(), EvalError> {
     let mut found = 0;
     for item in items.iter_mut() {
         let exact = masks.join(&item.name);
-        let candidates = [exact.clone(), exact.with_extension("png")];
+        let candidates = [exact.clone(), exact.with_extension("png"), exact.with_extension("npy")];
         if let Some(path) = candidates.into_iter().find(|p| p.is_file()) {
             item.mask = Some(Source::File(path));
             found += 1;
@@ -126,7 +133,7 @@ pub fn add_masks(items: &mut [Item], masks: &Path) -> Result<(), EvalError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Content, Dataset, DatasetOptions};
+    use super::super::{Content, Dataset};
     use super::*;
     use image::{DynamicImage, RgbImage};
 

@@ -8,6 +8,9 @@
 //! - An `.npz` with `images`, and if known `labels` (integers `[N]`) and `masks` (`[N,H,W]`, not 0 on the object).
 //!   Images of bytes, `[N,H,W,3]`, `[N,3,H,W]` or `[N,H,W]`, are pictures; those of floats are inputs as the model
 //!   takes them.
+//!
+//! Of a model of signals or volumes, folders and tables hold CSV, NIfTI, `.npy` and GIF files in place of pictures, and
+//! their masks are `.npy` or NIfTI files in the order of the map.
 
 mod archive;
 mod files;
@@ -16,8 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::DynamicImage;
-use ndarray::ArrayD;
-use relc::preprocess::load_picture;
+use ndarray::{ArrayD, Axis};
+use relc::Explainer;
+use relc::artifact::read_npy_f32;
+use relc::input::{self, Input, Origin};
+use relc::preprocess::{Preprocess, load_picture};
+use relc::volume::{Volume, is_volume};
 
 use crate::error::EvalError;
 
@@ -70,6 +77,8 @@ pub struct DatasetOptions<'a> {
     pub limit: Option<usize>,
     /// What the choice depends on.
     pub seed: u64,
+    /// Whether files in folders are those of signals, volumes and videos, in place of pictures.
+    pub arrays: bool,
 }
 
 impl Dataset {
@@ -85,7 +94,7 @@ impl Dataset {
             _ if path.is_dir() && path.join("labels.csv").is_file() => {
                 files::table(&path.join("labels.csv"), options.labels)?
             }
-            _ if path.is_dir() => files::folder(path, options.labels)?,
+            _ if path.is_dir() => files::folder(path, options)?,
             _ => {
                 let message = "is no folder, .csv or .npz file; expected one of these";
                 return Err(malformed(path, message));
@@ -95,10 +104,11 @@ impl Dataset {
             files::add_masks(&mut items, masks)?;
         }
         if items.is_empty() {
-            return Err(malformed(
-                path,
-                "holds no pictures; expected PNG, JPEG, WebP, BMP, GIF or TIFF files",
-            ));
+            let expected = match options.arrays {
+                true => "holds no signals or volumes; expected CSV, NIfTI, .npy or GIF files",
+                false => "holds no pictures; expected PNG, JPEG, WebP, BMP, GIF or TIFF files",
+            };
+            return Err(malformed(path, expected));
         }
         if let Some(limit) = options.limit.filter(|l| *l < items.len()) {
             let mut rng = crate::metric::rng(options.seed, "limit", 0);
@@ -130,11 +140,42 @@ impl Item {
     pub fn content(&self) -> Result<Content, EvalError> {
         match &self.image {
             Source::File(path) => Ok(Content::Picture(load_picture(path)?)),
-            Source::Row(array, row) => {
-                Ok(Content::Input(array.index_axis(ndarray::Axis(0), *row).to_owned()))
-            }
+            Source::Row(array, row) => Ok(Content::Input(array.index_axis(Axis(0), *row).to_owned())),
             Source::Bytes(array, row) => Ok(Content::Picture(archive::picture(array, *row)?)),
         }
+    }
+
+    /// Reads a signal, a volume or a video.
+    ///
+    /// # Errors
+    /// If it can't be read or does not fit the model.
+    pub fn input(&self, model: &Explainer, preprocess: &Preprocess) -> Result<Input, EvalError> {
+        match &self.image {
+            Source::File(path) => Ok(input::sample(path, model, preprocess)?),
+            Source::Row(array, row) | Source::Bytes(array, row) => {
+                let mut values = array.index_axis(Axis(0), *row).to_owned();
+                input::normalise(&mut values, Path::new(&self.name), model, preprocess)?;
+                Ok(Input { values, origin: Origin::Array })
+            }
+        }
+    }
+
+    /// Reads the mask of a signal or volume, in the order of the map: not 0 where the object is.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn mask_array(&self) -> Result<Option<Vec<bool>>, EvalError> {
+        let values = match &self.mask {
+            None => return Ok(None),
+            Some(Source::File(path)) if is_volume(path) => {
+                Volume::read(path, |_| Ok(())).map_err(|e| malformed(path, e.to_string()))?.values
+            }
+            Some(Source::File(path)) => read_npy_f32(path)?,
+            Some(Source::Row(array, row) | Source::Bytes(array, row)) => {
+                array.index_axis(Axis(0), *row).to_owned()
+            }
+        };
+        Ok(Some(values.iter().map(|v| *v != 0.0).collect()))
     }
 
     /// Reads the mask: white where the object is.

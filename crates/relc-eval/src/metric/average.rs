@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn pixels_are_shown_by_their_share_of_the_positive_maximum() {
-        let geometry = Geometry { height: 1, width: 3, channels: 1, interleaved: true };
+        let geometry = Geometry { depth: 1, height: 1, width: 3, channels: 1, interleaved: true };
         let picture = Picture::new(geometry, vec![2.0, 4.0, 8.0], Base::Black, &[1.0; 3]);
         let seen = |count: usize, fill: &super::super::Fill<'_>| {
             let mut values = vec![0.0; 3];

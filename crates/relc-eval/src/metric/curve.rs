@@ -46,9 +46,9 @@ pub struct Curves {
     pub ties: Ties,
 }
 
-/// The authors' step of 500 pixels at 224 x 224, in proportion to the area; at least 1.
-pub fn default_step(height: usize, width: usize) -> usize {
-    ((500.0 * (height * width) as f64 / f64::from(224 * 224)).round_ties_even() as usize).max(1)
+/// The authors' step of 500 pixels at 224 x 224, in proportion to the number of pixels; at least 1.
+pub fn default_step(pixels: usize) -> usize {
+    ((500.0 * pixels as f64 / f64::from(224 * 224)).round_ties_even() as usize).max(1)
 }
 
 /// How many pixels each image keeps or loses.
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::picture::{Base, Geometry};
 
-    const GEOMETRY: Geometry = Geometry { height: 4, width: 5, channels: 1, interleaved: false };
+    const GEOMETRY: Geometry = Geometry { depth: 1, height: 4, width: 5, channels: 1, interleaved: false };
 
     fn picture() -> Picture {
         Picture::new(GEOMETRY, vec![1.0; 20], Base::Black, &[0.0; 20])
@@ -145,10 +145,10 @@ mod tests {
 
     #[test]
     fn steps_scale_with_the_area() {
-        assert_eq!(default_step(224, 224), 500);
-        assert_eq!(default_step(32, 32), 10);
-        assert_eq!(default_step(64, 64), 41);
-        assert_eq!(default_step(3, 3), 1);
+        assert_eq!(default_step(224 * 224), 500);
+        assert_eq!(default_step(32 * 32), 10);
+        assert_eq!(default_step(64 * 64), 41);
+        assert_eq!(default_step(3 * 3), 1);
     }
 
     #[test]

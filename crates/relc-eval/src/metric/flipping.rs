@@ -8,7 +8,7 @@ use crate::ranking::Ranking;
 /// How patches are cut and removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flipping {
-    /// The side of a patch in pixels; those at the right and lower edge may be smaller.
+    /// The side of a patch in pixels, along every axis; those at the far edges may be smaller.
     pub patch: usize,
     /// The most patches that are removed.
     pub most: usize,
@@ -21,9 +21,12 @@ pub fn patch_side(width: usize) -> usize {
 
 /// The patch of each pixel, and how many there are.
 fn patches(geometry: Geometry, side: usize) -> (Vec<usize>, usize) {
-    let across = geometry.width.div_ceil(side);
-    let of = |pixel: usize| pixel / geometry.width / side * across + pixel % geometry.width / side;
-    ((0..geometry.pixels()).map(of).collect(), across * geometry.height.div_ceil(side))
+    let [behind, down, across] = geometry.sizes().map(|size| size.div_ceil(side));
+    let of = |pixel: usize| {
+        let [z, y, x] = geometry.place(pixel).map(|at| at / side);
+        (z * down + y) * across + x
+    };
+    ((0..geometry.pixels()).map(of).collect(), behind * down * across)
 }
 
 /// The area under the curve of scores over `[0,1]` (Bach et al., 2015: the lower the better), and the area over the
@@ -61,8 +64,11 @@ mod tests {
 
     #[test]
     fn patches_go_by_the_sum_of_their_relevance() {
-        let geometry = Geometry { height: 3, width: 5, channels: 1, interleaved: false };
+        let geometry = Geometry { depth: 1, height: 3, width: 5, channels: 1, interleaved: false };
         assert_eq!(patches(geometry, 2), (vec![0, 0, 1, 1, 2, 0, 0, 1, 1, 2, 3, 3, 4, 4, 5], 6));
+        let cube = Geometry { depth: 2, height: 2, width: 3, ..geometry };
+        assert_eq!(patches(cube, 2), (vec![0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1], 2));
+        assert_eq!(patches(cube, 1).1, 12);
         assert_eq!([patch_side(224), patch_side(32), patch_side(8)], [16, 2, 1]);
         let picture = Picture::new(geometry, vec![1.0; 15], Base::Black, &[0.0; 15]);
         let mut map = [0.0; 15];

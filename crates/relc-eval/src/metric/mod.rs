@@ -30,7 +30,7 @@ pub use similarity::{cosine, pearson, spearman};
 pub use stability::max_sensitivity;
 
 use crate::error::EvalError;
-use crate::picture::Picture;
+use crate::picture::{Geometry, Picture};
 use crate::ranking::{Ranking, Ties};
 
 /// Writes an input: its number among those asked for, and where its values go.
@@ -278,17 +278,17 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// The defaults for pictures of this size, with strict ranking.
-    pub fn for_size(height: usize, width: usize) -> Protocol {
+    /// The defaults for inputs of this size, with strict ranking.
+    pub fn for_geometry(geometry: Geometry) -> Protocol {
         let curves = Curves {
-            step: default_step(height, width),
+            step: default_step(geometry.pixels()),
             ends: Ends::Authors,
             ties: Ties::Strict { orders: 3 },
         };
         Protocol {
             curves,
             road: Road::default(),
-            flipping: Flipping { patch: patch_side(width), most: 100 },
+            flipping: Flipping { patch: patch_side(geometry.width), most: 100 },
             subsets: 50,
             neighbours: 10,
             radius: 0.02,
@@ -300,7 +300,7 @@ impl Protocol {
 pub struct Subject<'a> {
     /// The picture.
     pub picture: &'a Picture,
-    /// Its map, `f32[H,W]`.
+    /// Its map, `f32[H,W]`; of a signal `f32[L]`, of a volume `f32[D,H,W]`.
     pub map: &'a [f32],
     /// The pixels by their relevance.
     pub ranking: &'a Ranking,

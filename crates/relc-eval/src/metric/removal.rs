@@ -90,12 +90,22 @@ fn subset(pixels: usize, size: usize, rng: &mut Rng) -> Vec<bool> {
     set
 }
 
-/// The pixels of a square whose side is between a sixteenth and a quarter of the width.
+/// The pixels of a square whose side is between a sixteenth and a quarter of the width; of a signal those of a stretch, of
+/// a volume those of a cube.
 fn square(geometry: Geometry, rng: &mut Rng) -> Vec<bool> {
-    let (h, w) = (geometry.height, geometry.width);
-    let side = rng.usize((w / 16).max(1)..=(w / 4).max(1)).min(h);
-    let (top, left) = (rng.usize(0..=h - side), rng.usize(0..=w - side));
-    let inside = |p: usize| (top..top + side).contains(&(p / w)) && (left..left + side).contains(&(p % w));
+    let w = geometry.width;
+    let side = rng.usize((w / 16).max(1)..=(w / 4).max(1)).min(geometry.shortest());
+    let mut stretch = |size: usize| {
+        let side = side.min(size);
+        let first = if size > side { rng.usize(0..=size - side) } else { 0 };
+        first..first + side
+    };
+    let [behind, down, across] = geometry.sizes();
+    let (behind, down, across) = (stretch(behind), stretch(down), stretch(across));
+    let inside = |p: usize| {
+        let [z, y, x] = geometry.place(p);
+        behind.contains(&z) && down.contains(&y) && across.contains(&x)
+    };
     (0..geometry.pixels()).map(inside).collect()
 }
 
@@ -104,7 +114,7 @@ mod tests {
     use super::*;
     use crate::picture::Base;
 
-    const GEOMETRY: Geometry = Geometry { height: 8, width: 8, channels: 1, interleaved: false };
+    const GEOMETRY: Geometry = Geometry { depth: 1, height: 8, width: 8, channels: 1, interleaved: false };
 
     fn weight(pixel: usize) -> f64 {
         ((pixel * 29) % 64) as f64 / 64.0 - 0.4

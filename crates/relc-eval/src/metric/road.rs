@@ -51,22 +51,37 @@ pub fn road(
     Ok([mean(morf), mean(lerf)])
 }
 
-/// The weights of a pixel's neighbours: down, across, weight.
-const NEIGHBOURS: [(isize, isize, f64); 8] = [
-    (0, 1, 1.0 / 6.0),
-    (0, -1, 1.0 / 6.0),
-    (1, 0, 1.0 / 6.0),
-    (-1, 0, 1.0 / 6.0),
-    (1, 1, 1.0 / 12.0),
-    (1, -1, 1.0 / 12.0),
-    (-1, 1, 1.0 / 12.0),
-    (-1, -1, 1.0 / 12.0),
+/// The weight of a neighbour that is one step away along one axis.
+const BESIDE: f64 = 1.0 / 6.0;
+/// The weight of one that is a step away along two.
+const CORNER: f64 = 1.0 / 12.0;
+/// The weights of a pixel's neighbours: behind, down, across, weight. First those in its own picture, which are the
+/// authors'; then those of the slices before and behind it, by the same rule.
+const NEIGHBOURS: [([isize; 3], f64); 18] = [
+    ([0, 0, 1], BESIDE),
+    ([0, 0, -1], BESIDE),
+    ([0, 1, 0], BESIDE),
+    ([0, -1, 0], BESIDE),
+    ([0, 1, 1], CORNER),
+    ([0, 1, -1], CORNER),
+    ([0, -1, 1], CORNER),
+    ([0, -1, -1], CORNER),
+    ([1, 0, 0], BESIDE),
+    ([-1, 0, 0], BESIDE),
+    ([1, 0, 1], CORNER),
+    ([1, 0, -1], CORNER),
+    ([1, 1, 0], CORNER),
+    ([1, -1, 0], CORNER),
+    ([-1, 0, 1], CORNER),
+    ([-1, 0, -1], CORNER),
+    ([-1, 1, 0], CORNER),
+    ([-1, -1, 0], CORNER),
 ];
 /// Where conjugate gradients stop: the residual's norm as a fraction of the right side's.
 const TOLERANCE: f64 = 1e-9;
 
 /// Noisy linear imputation: every removed value becomes the weighted mean of its neighbours, removed or not (1/6 for
-/// those beside it, 1/12 for those at its corners), plus noise. If nothing is left to impute from, it is the base.
+/// those beside it, 1/12 for those at its corners, divided by their sum), plus noise. If nothing is left to impute from, it is the base.
 pub fn impute(picture: &Picture, removed: &[bool], noise: f64, rng: &mut Rng, into: &mut [f32]) {
     into.copy_from_slice(&picture.values);
     let geometry = picture.geometry;
@@ -77,12 +92,14 @@ pub fn impute(picture: &Picture, removed: &[bool], noise: f64, rng: &mut Rng, in
     }
     let mut row_of = vec![usize::MAX; geometry.pixels()];
     unknown.iter().enumerate().for_each(|(row, pixel)| row_of[*pixel] = row);
+    let [depth, height, width] = geometry.sizes();
     let neighbours = |pixel: usize| {
-        let (y, x) = ((pixel / geometry.width) as isize, (pixel % geometry.width) as isize);
-        NEIGHBOURS.iter().filter_map(move |(dy, dx, weight)| {
-            let (y, x) = (y + dy, x + dx);
-            let inside = y >= 0 && x >= 0 && y < geometry.height as isize && x < geometry.width as isize;
-            inside.then(|| (y as usize * geometry.width + x as usize, *weight))
+        let [z, y, x] = geometry.place(pixel);
+        NEIGHBOURS.iter().filter_map(move |([dz, dy, dx], weight)| {
+            let beside =
+                |at: usize, step: isize, size: usize| at.checked_add_signed(step).filter(|at| *at < size);
+            let (z, y, x) = (beside(z, *dz, depth)?, beside(y, *dy, height)?, beside(x, *dx, width)?);
+            Some(((z * height + y) * width + x, *weight))
         })
     };
     // The system of a removed pixel p: (sum of weights) x_p - (removed neighbours) = (kept neighbours).
@@ -136,7 +153,7 @@ mod tests {
     use super::*;
     use crate::picture::{Base, Geometry};
 
-    const GEOMETRY: Geometry = Geometry { height: 9, width: 11, channels: 2, interleaved: true };
+    const GEOMETRY: Geometry = Geometry { depth: 1, height: 9, width: 11, channels: 2, interleaved: true };
 
     fn picture(value: impl Fn(usize, usize, usize) -> f32) -> Picture {
         let mut values = vec![0.0; GEOMETRY.values()];
@@ -156,7 +173,7 @@ mod tests {
             for c in 0..2 {
                 let got = f64::from(out[GEOMETRY.index(p, c)]);
                 let (mut sum, mut weights) = (0.0, 0.0);
-                for (dy, dx, w) in NEIGHBOURS {
+                for ([_, dy, dx], w) in NEIGHBOURS.into_iter().filter(|([dz, ..], _)| *dz == 0) {
                     let (y, x) = (p as isize / 11 + dy, p as isize % 11 + dx);
                     if (0..9).contains(&y) && (0..11).contains(&x) {
                         sum += w * f64::from(out[GEOMETRY.index((y * 11 + x) as usize, c)]);
@@ -168,6 +185,23 @@ mod tests {
                 assert!((got - expected).abs() < 1e-5, "pixel {p}: {got}, {expected}");
             }
         }
+    }
+
+    #[test]
+    fn gaps_in_signals_and_volumes_are_bridged_along_their_axes() {
+        let line = Geometry { depth: 1, height: 1, width: 5, channels: 1, interleaved: false };
+        let signal = Picture::new(line, vec![1.0, 9.0, 9.0, 9.0, 5.0], Base::Black, &[0.0; 5]);
+        let mut out = vec![0.0; 5];
+        impute(&signal, &[false, true, true, true, false], 0.0, &mut Rng::with_seed(0), &mut out);
+        assert!(out.iter().zip([1.0, 2.0, 3.0, 4.0, 5.0]).all(|(a, b)| (a - b).abs() < 1e-5), "{out:?}");
+        // A voxel in the middle of a linear volume is the mean of its neighbours along all three axes.
+        let cube = Geometry { depth: 3, height: 3, width: 3, ..line };
+        let values: Vec<f32> = (0..27).map(|p| if p == 13 { 99.0 } else { p as f32 }).collect();
+        let volume = Picture::new(cube, values, Base::Black, &[0.0; 27]);
+        let removed: Vec<bool> = (0..27).map(|p| p == 13).collect();
+        let mut out = vec![0.0; 27];
+        impute(&volume, &removed, 0.0, &mut Rng::with_seed(0), &mut out);
+        assert!((out[13] - 13.0).abs() < 1e-5, "{out:?}");
     }
 
     #[test]
