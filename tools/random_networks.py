@@ -41,7 +41,7 @@ class Network:
         self.rng = np.random.default_rng([seed, 20])
         self.nodes, self.weights, self.shapes = [], [], {}
         self.opset = self.pick([11, 13, 17, 20])
-        self.axes = self.pick([2, 2, 2, 1])
+        self.axes = self.pick([2, 2, 2, 1, 3])
         self.signed = self.chance(0.4)
 
     # Draws.
@@ -363,7 +363,7 @@ class Network:
         self.batch = self.pick([None, None, None, 1, 2])
         kinds = list(ACTIVATIONS) if self.chance(0.5) else ["Relu"]
         self.kinds = kinds if self.chance(0.3) else [self.pick(kinds)]
-        low, high = (5, 12) if self.axes == 2 else (9, 24)
+        low, high = {1: (9, 24), 2: (5, 12), 3: (4, 7)}[self.axes]
         sizes = [self.between(low, high) for _ in range(self.axes)]
         self.shapes["x"] = (self.pick([1, 2, 3, 3, 4]), *sizes)
         x = self.two_stems("x") if self.chance(0.25) else self.stem("x")
