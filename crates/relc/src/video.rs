@@ -421,8 +421,12 @@ fn looks_like_frames_first(input: VideoInput) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Compiler, Preset, Seed, SeedKind, Targets};
     use image::codecs::gif::GifEncoder;
     use image::{Delay, Frame, Rgb};
+    use relc_ir::op::{Gemm, Reshape, Transpose};
+    use relc_ir::{Dim, Op};
+    use relc_tests::builder::Builder;
 
     fn picture(red: u8, width: u32) -> RgbImage {
         RgbImage::from_pixel(width, 4, Rgb([red, 0, 0]))
@@ -493,6 +497,46 @@ mod tests {
         assert!(videos_in(&outer.path().join("b")).unwrap_err().to_string().contains("without frames"));
         picture(1, 6).save(outer.path().join("c.png")).unwrap();
         assert!(videos_in(outer.path()).unwrap_err().to_string().contains("1 picture(s) beside 2"));
+    }
+
+    /// An explainer of a network that takes `input`, moves its axes by `perm`, and sums up what it sees.
+    fn explainer(input: [usize; 4], perm: [usize; 5]) -> Explainer {
+        let (mut b, x) = Builder::of("clip", 1, &input);
+        let moved = b.node(Op::Transpose(Transpose { perm: perm.to_vec() }), &[x]);
+        let features = input.iter().product();
+        let shape = vec![Dim::Batch, Dim::Fixed(features)];
+        let flat = b.node(Op::Reshape(Reshape { shape }), &[moved]);
+        let (w, bias) = (b.weight(&[2, features], -1.0, 1.0), b.weight(&[2], -0.1, 0.1));
+        let logits = b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[flat, w, bias]);
+        Compiler::new(Preset::named("two_level").unwrap()).compile(b.finish(logits)).unwrap()
+    }
+
+    #[test]
+    fn frames_may_come_before_channels_and_channels_last() {
+        let folder = tempfile::tempdir().unwrap();
+        for i in 0..8u8 {
+            picture(10 * i, 5).save(folder.path().join(format!("{i}.png"))).unwrap();
+        }
+        let video = Video::open(folder.path()).unwrap();
+        for (input, perm, axis) in [([4, 3, 4, 5], [0, 2, 1, 3, 4], 2), ([4, 4, 5, 3], [0, 4, 1, 2, 3], 4)] {
+            let explainer = explainer(input, perm);
+            let found = explainer.video_input().unwrap();
+            assert_eq!(found, VideoInput { frames: 4, size: [4, 5], channels: 3, axis });
+            let prepared = Preprocess::default().prepare_video(&video, &explainer).unwrap();
+            assert_eq!((prepared.values.shape(), &prepared.chosen[..]), (&input[..], &[0, 2, 4, 7][..]));
+            let batch = prepared.values.insert_axis(Axis(0));
+            // Red is the frame's number, green and blue are not there.
+            let red = batch.index_axis(Axis(axis), 0);
+            assert!(
+                (0..4).all(|t| (red[[0, t, 1, 1]] * 255.0 - 10.0 * prepared.chosen[t] as f32).abs() < 0.1)
+            );
+            let result =
+                explainer.explain(batch.view(), &Seed::Named(SeedKind::Logit), &Targets::Argmax).unwrap();
+            let explanation = &result.explanations[0];
+            assert_eq!(explanation.map.as_ref().unwrap().shape(), [1, 4, 4, 5]);
+            let sum = explanation.relevance.sum_axis(Axis(axis));
+            assert!((&sum - explanation.map.as_ref().unwrap()).iter().all(|v| v.abs() < 1e-5));
+        }
     }
 
     #[test]

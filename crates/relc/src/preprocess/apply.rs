@@ -53,7 +53,7 @@ impl Preprocess {
             ));
         }
         self.check_channels(channels)?;
-        let with_alpha = channels % 2 == 0;
+        let with_alpha = matches!(channels, 2 | 4);
         if with_alpha && !picture.color().has_alpha() {
             let has = picture.color().channel_count();
             return misfit(format!(
