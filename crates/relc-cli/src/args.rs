@@ -243,6 +243,8 @@ pub const BATCH: u16 = 4;
   relc explain resnet50.onnx cat.jpg --compare tabby \"tiger cat\" --labels imagenet.txt --seed contrast
   relc explain resnet50.onnx cat.jpg --method integrated_gradients --out out
   relc explain resnet50.onnx cat.jpg --tap '/layer4/*' --reduce channel --tap-npz taps.npz
+  relc explain examples/signal/model.onnx examples/signal/wide.csv --out out
+  relc explain examples/volume/model.onnx examples/volume/ball.gif --preprocess examples/volume/frames.toml --out out
   relc explain cifar10.onnx x.npy --preset paper --relevance-npy r.npy --engine interp-f64
   relc explain examples/demo/model.onnx examples/demo/images/*.png \\
       --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out")]

@@ -55,7 +55,7 @@ pub enum EvalError {
     },
     /// A signal, volume or video can't be read.
     #[error(transparent)]
-    Input(#[from] InputError),
+    Input(Box<InputError>),
     /// A picture can't be read.
     #[error(transparent)]
     Picture(#[from] PreprocessError),
@@ -74,4 +74,10 @@ pub enum EvalError {
     /// A sheet can't be drawn.
     #[error(transparent)]
     Viz(#[from] VizError),
+}
+
+impl From<InputError> for EvalError {
+    fn from(error: InputError) -> Self {
+        EvalError::Input(Box::new(error))
+    }
 }

@@ -11,9 +11,8 @@ use crate::args::{EngineArgs, ImportArgs, json_file};
 pub struct SubjectArgs {
     /// The ONNX model.
     pub model: PathBuf,
-    /// The pictures (of a model of signals or volumes CSV, NIfTI, .npy or GIF files): a folder of class folders, a folder of
-    /// pictures, a CSV of path,label[,mask], or an .npz with
-    /// images and labels.
+    /// The pictures (of a model of signals or volumes: CSV, NIfTI, .npy or GIF files): a folder of class folders, a folder
+    /// of pictures, a CSV of path,label[,mask], or an .npz with images and labels.
     pub dataset: PathBuf,
     #[command(flatten)]
     pub import: ImportArgs,
