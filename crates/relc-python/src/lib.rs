@@ -27,7 +27,7 @@ mod _relc {
     #[pymodule_export]
     use crate::explanation::Explanation;
     #[pymodule_export]
-    use crate::picture::{Preprocess, heat_png};
+    use crate::picture::{Preprocess, heat_png, read};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

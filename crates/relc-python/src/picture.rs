@@ -3,11 +3,10 @@
 use std::io::Cursor;
 use std::path::PathBuf;
 
-use image::{DynamicImage, ImageFormat, RgbImage};
-use numpy::{PyArray, PyArray3, PyReadonlyArray2, PyReadonlyArray3};
+use image::{DynamicImage, ImageFormat, RgbImage, RgbaImage};
+use numpy::{PyArray, PyArray3, PyArrayDyn, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use relc::preprocess::load_picture;
 use relc_viz::{ColorMap, Style};
 
 use crate::error::raise;
@@ -34,7 +33,7 @@ impl Preprocess {
         Ok(Preprocess { inner })
     }
 
-    /// A picture of bytes `u8[H,W,3]` as the explainer's model takes it, without the batch.
+    /// A picture of bytes `u8[H,W,3]`, or with alpha `u8[H,W,4]`, as the explainer's model takes it, without the batch.
     fn of_array<'py>(
         &self,
         py: Python<'py>,
@@ -44,24 +43,17 @@ impl Preprocess {
         let picture = picture.as_array();
         let (height, width, channels) = picture.dim();
         let sides = (u32::try_from(width), u32::try_from(height));
-        let (true, (Ok(w), Ok(h))) = (channels == 3, sides) else {
-            return Err(raise(format!("got a picture of shape {:?}, expected [H, W, 3]", picture.shape())));
+        let (3 | 4, (Ok(w), Ok(h))) = (channels, sides) else {
+            let got = picture.shape();
+            return Err(raise(format!("got a picture of shape {got:?}, expected [H, W, 3] or [H, W, 4]")));
         };
         let bytes = picture.iter().copied().collect();
-        let rgb = RgbImage::from_raw(w, h, bytes).ok_or_else(|| raise("the picture is too large"))?;
-        py.detach(|| self.inner.prepare(&DynamicImage::ImageRgb8(rgb), &explainer.inner))
-            .map(|prepared| PyArray::from_owned_array(py, prepared.values))
-            .map_err(raise)
-    }
-
-    /// A picture file as the explainer's model takes it, without the batch.
-    fn of_file<'py>(
-        &self,
-        py: Python<'py>,
-        path: PathBuf,
-        explainer: &Explainer,
-    ) -> PyResult<Bound<'py, PyArray3<f32>>> {
-        py.detach(|| self.inner.prepare(&load_picture(&path)?, &explainer.inner))
+        let picture = match channels {
+            3 => RgbImage::from_raw(w, h, bytes).map(DynamicImage::ImageRgb8),
+            _ => RgbaImage::from_raw(w, h, bytes).map(DynamicImage::ImageRgba8),
+        };
+        let picture = picture.ok_or_else(|| raise("the picture is too large"))?;
+        py.detach(|| self.inner.prepare(&picture, &explainer.inner))
             .map(|prepared| PyArray::from_owned_array(py, prepared.values))
             .map_err(raise)
     }
@@ -69,6 +61,20 @@ impl Preprocess {
     fn __repr__(&self) -> String {
         format!("Preprocess({})", self.inner)
     }
+}
+
+/// All samples of a file as the explainer's model takes them, with the batch: an array, columns, a volume, or, with a
+/// preprocessing, a picture or a video. `None` if one is wanted and there is none.
+#[pyfunction]
+pub fn read<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    explainer: &Explainer,
+    preprocess: Option<&Preprocess>,
+) -> PyResult<Option<Bound<'py, PyArrayDyn<f32>>>> {
+    let preprocess = preprocess.map(|p| &p.inner);
+    let batch = py.detach(|| relc::input::batch(&path, &explainer.inner, preprocess)).map_err(raise)?;
+    Ok(batch.map(|batch| PyArray::from_owned_array(py, batch)))
 }
 
 /// Draws a map `f32[H,W]` as a PNG.

@@ -12,7 +12,7 @@ array([0])
 >>> bool(explanation.conservation_error[0] < 1e-5)
 True
 
-An input is a numpy array, a torch tensor, a PIL picture or the path of a picture; see `Explainer.__call__`.
+An input is a numpy array, a torch tensor, a PIL picture, or the path of a picture, signal, table, volume or video; see `Explainer.__call__`.
 """
 
 from ._explain import Explainer, compile

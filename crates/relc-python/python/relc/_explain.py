@@ -52,7 +52,9 @@ class Explainer:
         x : array, torch tensor, PIL picture, path, or list of pictures or paths
             The input, ``[N, C, H, W]`` or as the model has it, with or without the batch. Float32 that is C-contiguous
             is taken without a copy, anything else is converted; it must not be changed meanwhile. Pictures are
-            prepared by the preprocessing.
+            prepared by the preprocessing. Files are read as the command reads them: pictures, ``.npy``, ``.csv`` (a
+            signal's column is a channel, a table's row a sample), ``.nii`` and ``.nii.gz``; for a model of three
+            spatial axes a video, which is an animated GIF, WebP or PNG, or a folder of frames.
         target : None, int, sequence of int, or str
             What to explain: None is the largest output of each sample, an int that output of every sample, a sequence
             one output for each sample. Text is taken as by ``relc explain --target``: ``"argmax"``, ``"top3"``,

@@ -27,10 +27,10 @@ def as_array(x: Any) -> np.ndarray:
 
 def as_batch(native: _relc.Explainer, x: Any, preprocess: Optional[Preprocess]) -> np.ndarray:
     """The input of the model, with the batch."""
-    if _is_picture(x):
-        array = _prepare(native, x, preprocess)[None]
-    elif isinstance(x, (list, tuple)) and len(x) and all(_is_picture(one) for one in x):
-        array = np.stack([_prepare(native, one, preprocess) for one in x])
+    if _is_file_or_picture(x):
+        array = _samples(native, x, preprocess)
+    elif isinstance(x, (list, tuple)) and len(x) and all(_is_file_or_picture(one) for one in x):
+        array = _together([_samples(native, one, preprocess) for one in x])
     else:
         array = as_array(x)
         if array.ndim == len(native.input_shape) - 1:
@@ -41,23 +41,41 @@ def as_batch(native: _relc.Explainer, x: Any, preprocess: Optional[Preprocess]) 
     return array
 
 
-def _is_picture(x: Any) -> bool:
-    """Whether `x` is the path of a picture, or one of PIL's."""
+def _together(batches: List[np.ndarray]) -> np.ndarray:
+    """One batch of several, whose samples are of one size."""
+    sizes = {batch.shape[1:] for batch in batches}
+    if len(sizes) > 1:
+        raise _relc.RelcError(f"got samples of the sizes {sorted(sizes)}, expected one size; explain them one by one")
+    return np.concatenate(batches)
+
+
+def _is_file_or_picture(x: Any) -> bool:
+    """Whether `x` is the path of a file, or a picture of PIL's."""
     return isinstance(x, (str, os.PathLike)) or (hasattr(x, "getbands") and hasattr(x, "convert"))
 
 
-def _prepare(native: _relc.Explainer, picture: Any, preprocess: Optional[Preprocess]) -> np.ndarray:
-    if preprocess is None:
-        raise _relc.RelcError(
-            'got a picture and no preprocessing; say what the model was trained with: preprocess="imagenet", "cifar10", '
-            '"none", a .toml file, or relc.Preprocess(mean=..., std=...)'
-        )
-    if isinstance(picture, (str, os.PathLike)):
-        return preprocess._native.of_file(os.fspath(picture), native)
+def _samples(native: _relc.Explainer, x: Any, preprocess: Optional[Preprocess]) -> np.ndarray:
+    """The samples of a file, or a picture, with the batch."""
+    own = None if preprocess is None else preprocess._native
+    if isinstance(x, (str, os.PathLike)):
+        batch = _relc.read(os.fspath(x), native, own)
+        if batch is None:
+            raise _no_preprocessing()
+        return batch
+    if own is None:
+        raise _no_preprocessing()
     from PIL import ImageOps
 
-    upright = ImageOps.exif_transpose(picture) or picture
-    return preprocess._native.of_array(np.asarray(upright.convert("RGB"), np.uint8), native)
+    upright = ImageOps.exif_transpose(x) or x
+    mode = "RGBA" if "A" in upright.getbands() else "RGB"
+    return own.of_array(np.asarray(upright.convert(mode), np.uint8), native)[None]
+
+
+def _no_preprocessing() -> _relc.RelcError:
+    return _relc.RelcError(
+        'got a picture or video and no preprocessing; say what the model was trained with: preprocess="imagenet", '
+        '"cifar10", "none", a .toml file, or relc.Preprocess(mean=..., std=...)'
+    )
 
 
 def _check_limits(array: np.ndarray, low: float, high: float) -> None:

@@ -33,6 +33,11 @@ def compile(
 ) -> Explainer:
     """Compiles a model into an explainer."""
 
+def read(
+    path: str, explainer: Explainer, preprocess: Optional[Preprocess]
+) -> Optional[NDArray[np.float32]]:
+    """The samples of a file, with the batch; None if it needs a preprocessing and there is none."""
+
 def heat_png(map: NDArray[np.float32], colormap: str, min_side: int) -> bytes:
     """Draws a map `f32[H,W]` as a PNG."""
 
@@ -83,6 +88,3 @@ class Preprocess:
     @staticmethod
     def from_toml(text: str) -> Preprocess: ...
     def of_array(self, picture: NDArray[np.uint8], explainer: Explainer) -> NDArray[np.float32]: ...
-    def of_file(
-        self, path: Union[str, "os.PathLike[str]"], explainer: Explainer
-    ) -> NDArray[np.float32]: ...
