@@ -107,7 +107,7 @@ fn broken_videos_are_one_error_and_leave_nothing() {
     };
     let gif = fs::read(example("ball.gif")).unwrap();
     let (file, text) = path(&dir, "v.gif");
-    let mut check_bytes = |bytes: &[u8], says: &[&str]| {
+    let check_bytes = |bytes: &[u8], says: &[&str]| {
         fs::write(&file, bytes).unwrap();
         check(&text, &[&["v.gif"], says].concat());
     };
