@@ -4,6 +4,8 @@ use ndarray::{ArrayD, Axis};
 use relc::{
     Compiler, Engine, Explainer, Explanations, METHODS, Method, MethodOptions, Preset, Seed, Targets,
 };
+use relc_ir::op::{Activation, Gemm, ReduceMean, Slice};
+use relc_ir::{Dim, Op};
 use relc_tests::npz::Npz;
 use relc_tests::shared::{max_abs, max_difference, shared};
 
@@ -178,4 +180,35 @@ fn reports_name_the_method() {
     let result = run(&explainer, &method, &input(&explainer, 1), 2);
     let report = relc::report::sample_report(&explainer, &result, 0, "x", "smoothgrad", None);
     assert!(report.explanations[0].sums.is_none() && report.explanations[0].ledger.is_none());
+}
+
+/// Layers behind a flip would mark the wrong half: the last one before it serves, and asked for by name they are refused.
+#[test]
+fn layers_behind_a_flip_are_not_enlarged_as_they_are() {
+    let (mut b, x) = relc_tests::builder::Builder::new("flipped", 3, [2, 5, 6]);
+    let seen = b.node(Op::Activation(Activation::Relu), &[x]);
+    let sizes = [Dim::Batch, Dim::Fixed(2), Dim::Fixed(5), Dim::Fixed(6)].to_vec();
+    let flip = Slice { starts: vec![0, 0, 0, 5], sizes, steps: vec![1, 1, 1, -1] };
+    let flipped = b.node(Op::Slice(flip), &[seen]);
+    let last = b.node(Op::Activation(Activation::Relu), &[flipped]);
+    let means = b.node(Op::ReduceMean(ReduceMean { axes: vec![2, 3], keepdims: false }), &[last]);
+    let weight = b.weight(&[3, 2], 0.5, 3.0);
+    let y = b.node(Op::Gemm(Gemm { trans_b: true, folded_bias: false }), &[means, weight]);
+    let names = [seen, last].map(|value| b.name(value));
+    let explainer = Method::compiler().unwrap().compile(b.finish(y)).unwrap();
+    // One bright pixel on the left.
+    let x = ArrayD::from_shape_fn(vec![1, 2, 5, 6], |i| if i[2] == 1 && i[3] == 0 { 1.0 } else { 0.0 });
+    let cam = |options: MethodOptions| {
+        let method = Method::new("grad_cam", &options).unwrap();
+        method.explain(&explainer, x.view(), &Targets::Outputs(vec![0]), 1, &mut |_, _| {})
+    };
+    for layer in [None, Some(names[0].clone())] {
+        let map = cam(MethodOptions { layer, ..MethodOptions::default() }).unwrap();
+        let map = map.explanations[0].relevance.clone();
+        assert!(map[[0, 0, 1, 0]] > 0.0 && map[[0, 0, 1, 5]] == 0.0, "{map}");
+    }
+    let refused =
+        cam(MethodOptions { layer: Some(names[1].clone()), ..MethodOptions::default() }).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("reversed by") && text.contains("slice"), "{text}");
 }

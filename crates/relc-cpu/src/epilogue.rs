@@ -7,7 +7,7 @@ use crate::isa::Isa;
 use crate::stats::Stats;
 use crate::tile::simd::Simd;
 use relc_program::layout::{Blocked, check};
-use relc_program::op::MAX_ADDENDS;
+use relc_program::op::{MAX_ADDENDS, MAX_SUMS};
 
 /// A tensor of the same image and blocks as the output; its halo may differ.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ pub enum Epilogue<'a> {
         vanished: Option<&'a AtomicBool>,
     },
     /// `out = factor * out + addends`, each rounded: `R = a * c`, and the meeting of relevances at a fork. With
-    /// [`Beside::sums`], the sums of each row are taken before an addend.
+    /// [`Beside::sums`], the sums of each row are taken before an addend, or after the last.
     Product {
         /// a; none where the sums are added as they are.
         factor: Option<Operand<'a>>,
@@ -69,15 +69,15 @@ pub enum Epilogue<'a> {
 pub struct Beside<'a> {
     /// A second output of [`Epilogue::Activate`], and how it lies: like the output, but for its halo.
     pub joined: Option<(&'a mut [f32], Blocked)>,
-    /// Sums of each row of [`Epilogue::Product`] before each addend, `[blocks][H]`.
-    pub sums: [Option<&'a mut [Stats]>; MAX_ADDENDS],
+    /// Sums of each row of [`Epilogue::Product`] before each addend and after the last, `[blocks][H]`.
+    pub sums: [Option<&'a mut [Stats]>; MAX_SUMS],
 }
 
 /// What is left besides the output, shared among tasks that finish different rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared {
     joined: Option<(*mut f32, Blocked)>,
-    sums: [Option<*mut Stats>; MAX_ADDENDS],
+    sums: [Option<*mut Stats>; MAX_SUMS],
     height: usize,
     channels: usize,
 }
@@ -88,12 +88,12 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// The sums of a row before an addend, if they are asked for.
+    /// The sums of a row before an addend or after the last, if they are asked for.
     ///
     /// # Safety
     /// Nobody else accesses those of this row.
-    unsafe fn sums<'r>(self, addend: usize, row: Row) -> Option<&'r mut Stats> {
-        let sums = self.sums.get(addend).copied().flatten();
+    unsafe fn sums<'r>(self, place: usize, row: Row) -> Option<&'r mut Stats> {
+        let sums = self.sums.get(place).copied().flatten();
         // SAFETY: `Beside::check` has found blocks times height of them; the rest is the contract of this function.
         sums.map(|sums| unsafe { &mut *sums.add(row.block * self.height + row.y) })
     }
@@ -113,7 +113,7 @@ impl Beside<'_> {
     /// Checks that there is room for what is left, and lets tasks share it.
     pub(crate) fn check(self, output: &Blocked) -> Result<Shared, ConvError> {
         let (height, channels) = (output.height(), output.channels());
-        let mut shared = Shared { joined: None, sums: [None; MAX_ADDENDS], height, channels };
+        let mut shared = Shared { joined: None, sums: [None; MAX_SUMS], height, channels };
         if let Some((data, layout)) = self.joined {
             fits(output, [&layout])?;
             check("the joined output", data.len(), layout.len())?;
@@ -271,13 +271,18 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], bes
                     map::<S, 1>(out, [factor.row(row, len)], |out, [factor]| out.mul(factor));
                 }
                 let channels = row.channels.min(beside.channels - row.of_slice * row.channels);
-                for (index, addend) in addends.iter().enumerate() {
-                    let Some(addend) = addend else { break };
-                    if let Some(sums) = beside.sums(index, row) {
+                let take = |place: usize, out: &[f32]| {
+                    if let Some(sums) = beside.sums(place, row) {
                         *sums = Stats::of_row(row.isa, [channels, row.channels], out);
                     }
+                };
+                let addends = addends.iter().flatten();
+                let last = addends.clone().count();
+                for (place, addend) in addends.enumerate() {
+                    take(place, out);
                     map::<S, 1>(out, [addend.row(row, len)], |out, [addend]| out.add(addend));
                 }
+                take(last, out);
             }
         }
     }

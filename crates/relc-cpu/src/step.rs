@@ -128,6 +128,8 @@ pub struct FlatStep {
     pub output: Slot,
     /// The relevance value whose sums were taken before, and which what is spread joins.
     pub tally: Option<ValueId>,
+    /// The relevance value whose sums are those of the output.
+    pub whole: Option<ValueId>,
 }
 
 /// One thing to do for a sample.

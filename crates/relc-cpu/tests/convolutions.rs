@@ -304,11 +304,13 @@ fn check_beside(case: &Case, direction: Direction, isa: Isa, parallel: bool) {
     let product = run(Epilogue::Product { factor: Some(operand), addends: [None; 2] }, Beside::default());
     let mut rows = vec![Stats::NOTHING; output.blocks() * output.height()];
     let both = Epilogue::Product { factor: Some(operand), addends: [Some(operand), None] };
-    let got = run(both, Beside { joined: None, sums: [Some(&mut rows), None] });
+    let got = run(both, Beside { joined: None, sums: [Some(&mut rows), None, None] });
     assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &product, false), "{case:?}");
-    let twice = Epilogue::Product { factor: Some(operand), addends: [Some(operand); 2] };
-    let twice = run(twice, Beside { joined: None, sums: [None, Some(&mut rows)] });
+    let twice_of = |operand| Epilogue::Product { factor: Some(operand), addends: [Some(operand); 2] };
+    let twice = run(twice_of(operand), Beside { joined: None, sums: [None, Some(&mut rows), None] });
     assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &got, false), "{case:?}");
+    let again = run(twice_of(operand), Beside { joined: None, sums: [None, None, Some(&mut rows)] });
+    assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &again, false), "{case:?}");
     let sum: Vec<f32> = dense(&output, &product).iter().zip(&other).map(|(a, b)| a + b).collect();
     assert_eq!(dense(&output, &got), sum, "{case:?}");
     let sum_of_three: Vec<f32> = sum.iter().zip(&other).map(|(a, b)| a + b).collect();

@@ -5,8 +5,7 @@
 //! upsampled; the rest goes on by the rules. Rules are linear in the relevance, so the map becomes a weighted mean of the
 //! relevance at the cuts and at the input, each of which sums to the seed.
 
-use std::collections::BTreeSet;
-
+use relc_ir::analysis::reversal;
 use relc_ir::op::Relevance;
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 use relc_rules::{ReadoutLine, ReadoutPlace};
@@ -51,7 +50,7 @@ impl Pass for InsertReadouts {
                 remarks.missed("", format!("{}: left out, since {why}", readout.origin));
                 continue;
             };
-            if let Some(node) = mirror(graph, cut, grid) {
+            if let Some(node) = reversal(graph, grid.node, cut) {
                 let why = format!("{} turns the picture around before it", graph.describe(node));
                 remarks.missed(graph.describe(cut), format!("{}: left out, since {why}", readout.origin));
                 continue;
@@ -132,22 +131,6 @@ fn is_image(graph: &Graph, node: NodeId) -> bool {
 fn pixels(graph: &Graph, node: NodeId) -> usize {
     let size = graph.node(node).types().first().and_then(|ty| ty.spatial()).unwrap_or_default();
     size.into_iter().try_fold(1usize, usize::checked_mul).unwrap_or(usize::MAX)
-}
-
-/// A node between the input's grid and a cut that reverses the order of pixels, so that those of the cut are elsewhere.
-fn mirror(graph: &Graph, cut: NodeId, grid: ValueId) -> Option<NodeId> {
-    let mut ahead = vec![cut];
-    let mut seen = BTreeSet::from([cut, grid.node]);
-    while let Some(node) = ahead.pop() {
-        if let Op::Slice(slice) = &graph.node(node).op
-            && (2..slice.steps.len()).any(|axis| slice.reverses(axis))
-        {
-            return Some(node);
-        }
-        let before = graph.data_operands(node).into_iter().map(|(_, value)| value.node);
-        ahead.extend(before.filter(|node| seen.insert(*node)));
-    }
-    None
 }
 
 /// The value that pixels are spread over: the input, or what it is after its axes were put in order.

@@ -205,7 +205,7 @@ fn convolution(conv: &ConvOp, got: &Operands<'_>) -> Result<(), String> {
         }
         Epilogue::Quotient { .. } => [2, 1, 1],
         Epilogue::Product { factor, addends, tallies } => {
-            if *addends > MAX_ADDENDS || tallies.len() > *addends {
+            if *addends > MAX_ADDENDS || tallies.len() > *addends + 1 {
                 return Err(format!("got {addends} addends and the sums of {} values", tallies.len()));
             }
             [1 + usize::from(*factor) + addends, 0, 1]

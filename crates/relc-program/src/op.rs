@@ -231,14 +231,17 @@ pub enum Epilogue {
         factor: bool,
         /// How many values are added, at most [`MAX_ADDENDS`].
         addends: usize,
-        /// For each of them the relevance values whose sums are those of what it is added to, for the ledger; none if
-        /// nobody asks.
+        /// For each of them the relevance values whose sums are those of what it is added to, and then those whose sums are
+        /// those of `r`, for the ledger; none if nobody asks.
         tallies: Vec<Vec<String>>,
     },
 }
 
 /// Values that the epilogue of a convolution adds at most.
 pub const MAX_ADDENDS: usize = 2;
+
+/// Sums for the ledger that the epilogue of a convolution takes at most: before each addend, and after the last.
+pub const MAX_SUMS: usize = MAX_ADDENDS + 1;
 
 /// `s = R / den` of each part of a rule.
 ///
@@ -399,6 +402,8 @@ pub struct Flat {
     pub flag: FlagId,
     /// The relevance values whose sums were taken before, and which what is spread joins, for the ledger.
     pub tally: Vec<String>,
+    /// The relevance values whose sums are those of the output, and are taken again where something is spread.
+    pub whole: Vec<String>,
 }
 
 impl StepOp {

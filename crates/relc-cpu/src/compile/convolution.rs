@@ -69,7 +69,7 @@ impl Compiler<'_> {
         };
         let mut tallies = Vec::new();
         for of in step.op.tallies() {
-            tallies.push(if of.is_empty() { None } else { Some(self.tallied(step, of)?) });
+            tallies.push(self.tallied_if_any(step, of)?);
         }
         Ok(Action::Conv(Box::new(ConvStep { algorithm, flops, input, output, finish, joined, tallies })))
     }

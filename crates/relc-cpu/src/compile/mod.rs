@@ -203,10 +203,8 @@ impl Compiler<'_> {
                     relevance: reads[0],
                     quotient: reads[1],
                     output: writes[0],
-                    tally: match flat.tally.is_empty() {
-                        true => None,
-                        false => Some(self.tallied(step, &flat.tally)?),
-                    },
+                    tally: self.tallied_if_any(step, &flat.tally)?,
+                    whole: self.tallied_if_any(step, &flat.whole)?,
                 };
                 Action::Flat(Box::new(flat_step))
             }
@@ -228,6 +226,11 @@ impl Compiler<'_> {
     fn tallied(&self, step: &Symbolic, labels: &[String]) -> Result<GraphValue, EngineError> {
         let found = labels.first().and_then(|label| self.relevance.get(label)).copied();
         found.ok_or_else(|| self.unsupported(step, "it sums a value that the graph does not have"))
+    }
+
+    /// [`Compiler::tallied`]; none where nobody asks.
+    fn tallied_if_any(&self, step: &Symbolic, labels: &[String]) -> Result<Option<GraphValue>, EngineError> {
+        if labels.is_empty() { Ok(None) } else { self.tallied(step, labels).map(Some) }
     }
 
     /// The interpreter's function for a node.

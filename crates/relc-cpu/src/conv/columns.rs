@@ -1,7 +1,7 @@
 //! How a row of pixels is cut into tiles.
 
 use crate::isa::Isa;
-use crate::tile::{Kind, max_pixels};
+use crate::tile::{Kind, max_pixels, most_pixels};
 
 /// A tile's pixels in its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,40 +24,48 @@ pub(crate) fn balanced(columns: usize, most: usize) -> Vec<Segment> {
         .collect()
 }
 
-/// Cycles for a lane of a row, on a core that starts two multiply-adds and two loads in a cycle and finishes
-/// a multiply-add after four: 14x2 is bound by the first, 2x1 by the last. Only the order of choices matters.
-fn row_cycles(isa: Isa, columns: usize, blocks: usize) -> f64 {
-    let tile = |segment: &Segment| {
-        let sums = (segment.pixels * blocks) as f64 / 2.0;
-        // A little more than half a cycle: weights come from L2.
-        let loads = (segment.pixels + blocks) as f64 * 0.55;
+/// Cycles for a lane of a row of so many, on a core that starts two multiply-adds and two loads in a cycle and finishes a
+/// multiply-add after four: 14x2 is bound by the first, 2x1 by the last. Only the order of choices matters.
+fn row_cycles(isa: Isa, [rows, columns]: [usize; 2], blocks: usize) -> f64 {
+    let tile = |rows: usize, pixels: usize| {
+        let sums = (rows * pixels * blocks) as f64 / 2.0;
+        // Weights come from L2, a line in two cycles.
+        let loads = (rows * pixels) as f64 * 0.55 + blocks as f64 * 2.0;
         sums.max(loads).max(4.0) + 0.5
     };
-    balanced(columns, max_pixels(isa, Kind::Tile, blocks)).iter().map(tile).sum()
+    if fills_pairs(isa, Kind::Tile, [rows, columns], blocks) {
+        return tile(2, columns) / 2.0;
+    }
+    let segments = balanced(columns, max_pixels(isa, Kind::Tile, blocks));
+    segments.iter().map(|segment| tile(1, segment.pixels)).sum()
+}
+
+/// Whether a kernel takes two of so many rows whole: half as many reads of the weights.
+pub(super) fn fills_pairs(isa: Isa, kind: Kind, [rows, columns]: [usize; 2], blocks: usize) -> bool {
+    rows > 1 && (1..=most_pixels(isa, kind, [2, blocks])).contains(&columns)
 }
 
 /// Cycles for a lane of a row and `total` blocks, in tiles of `blocks` and one of the rest.
-fn total_cycles(isa: Isa, columns: usize, total: usize, blocks: usize) -> f64 {
+fn total_cycles(isa: Isa, size: [usize; 2], total: usize, blocks: usize) -> f64 {
     let rest = match total % blocks {
         0 => 0.0,
-        rest => row_cycles(isa, columns, rest),
+        rest => row_cycles(isa, size, rest),
     };
-    (total / blocks) as f64 * row_cycles(isa, columns, blocks) + rest
+    (total / blocks) as f64 * row_cycles(isa, size, blocks) + rest
 }
 
-/// The number of blocks of a tile, of the choices, that takes the fewest cycles for rows of `columns` pixels
-/// and
+/// The number of blocks of a tile, of the choices, that takes the fewest cycles for so many rows and columns and
 /// `total` blocks.
-pub(super) fn best_blocks(isa: Isa, columns: usize, total: usize, choices: &[usize]) -> usize {
-    let cycles = |&blocks: &usize| total_cycles(isa, columns, total, blocks);
+pub(super) fn best_blocks(isa: Isa, size: [usize; 2], total: usize, choices: &[usize]) -> usize {
+    let cycles = |&blocks: &usize| total_cycles(isa, size, total, blocks);
     choices.iter().copied().min_by(|a, b| cycles(a).total_cmp(&cycles(b))).unwrap_or(1)
 }
 
 /// The number of rows of an image without borders that are best taken as one.
 pub(super) fn best_widening(isa: Isa, height: usize, width: usize, total: usize, choices: &[usize]) -> usize {
     let cycles = |&factor: &usize| {
-        let columns = width * factor;
-        total_cycles(isa, columns, total, best_blocks(isa, columns, total, choices)) / columns as f64
+        let size = [height / factor, width * factor];
+        total_cycles(isa, size, total, best_blocks(isa, size, total, choices)) / size[1] as f64
     };
     // Long rows are cut into tiles without loss; and a row is the least that a task computes.
     let factors = (1..=height)
@@ -89,10 +97,12 @@ mod tests {
     fn choices_for_the_widths_of_resnets() {
         let choices = [1, 2, 3, 4];
         for columns in [56, 28, 14] {
-            assert_eq!(best_blocks(Isa::Avx512, columns, 16, &choices), 2);
+            assert_eq!(best_blocks(Isa::Avx512, [columns; 2], 16, &choices), 2);
         }
-        assert_eq!(best_blocks(Isa::Avx512, 14, 1, &[1]), 1);
-        assert_eq!(best_blocks(Isa::Avx512, 1, 64, &choices), 4);
+        // Two rows of seven by two blocks rather than one by three.
+        assert_eq!(best_blocks(Isa::Avx512, [7, 7], 32, &choices), 2);
+        assert_eq!(best_blocks(Isa::Avx512, [14, 14], 1, &[1]), 1);
+        assert_eq!(best_blocks(Isa::Avx512, [1, 1], 64, &choices), 4);
         assert_eq!(best_widening(Isa::Avx512, 56, 56, 16, &choices), 1);
         assert_eq!(best_widening(Isa::Avx512, 7, 7, 32, &choices), 7);
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::channels::{ChannelTile, Channels, Roles};
-use super::columns::{balanced, best_blocks, best_widening};
+use super::columns::{balanced, best_blocks, best_widening, fills_pairs};
 use super::{ConvError, Slices};
 use crate::isa::Isa;
 use crate::tile::{Kernel, Kind, Shape, TileArgs, find, most_pixels};
@@ -16,9 +16,10 @@ const NARROW: usize = 4;
 /// Bytes of input rows that a task goes over for each of its tiles: they should stay in L2 beside the
 /// weights.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Bytes of weights above which they are read once, tile by tile, from beyond L2, where what is read of the input stays in
-/// it.
+/// Bytes of weights above which they are read once, tile by tile, from beyond L2.
 const STREAMED_BYTES: usize = 512 << 10;
+/// Bytes of what is read of the input up to which it then stays in L2.
+const KEPT_BYTES: usize = 1 << 20;
 /// Tiles from which on they are tasks enough for a few threads.
 const STREAMED_TILES: usize = 8;
 /// Tasks to aim at, so that a few threads share them evenly.
@@ -393,10 +394,10 @@ impl Builder {
         let widening = self.widen(total, &choices)?;
         let mut phases = self.phases();
         let columns = phases.iter().map(|phase| phase.columns).max().unwrap_or(1);
-        let blocks = best_blocks(self.isa, columns, total, &choices);
+        let rows = phases.iter().map(|phase| phase.rows).max().unwrap_or(1);
+        let blocks = best_blocks(self.isa, [rows, columns], total, &choices);
         let channels = Channels::new(&self.roles, self.isa, self.kind, &self.input, blocks);
         let merged = self.merge_positions(&channels, &mut phases);
-        let rows = phases.iter().map(|phase| phase.rows).max().unwrap_or(1);
         let mut plan = ConvPlan {
             spec: self.spec,
             roles: self.roles,
@@ -570,11 +571,12 @@ impl Builder {
         kernels.collect::<Option<Vec<_>>>().filter(|segments| !segments.is_empty())
     }
 
-    /// The kernel of two rows, if it takes them whole: half as many reads of the weights.
-    fn pairs(&self, [rows, columns]: [usize; 2], blocks: usize) -> Vec<KernelSegment> {
-        let most = most_pixels(self.isa, self.kind, [2, blocks]);
-        let fits = rows > 1 && (1..=most).contains(&columns);
-        if fits { self.segments(columns, [2, blocks]).unwrap_or_default() } else { Vec::new() }
+    /// The kernel of two rows, if it takes them whole.
+    fn pairs(&self, size: [usize; 2], blocks: usize) -> Vec<KernelSegment> {
+        match fills_pairs(self.isa, self.kind, size, blocks) {
+            true => self.segments(size[1], [2, blocks]).unwrap_or_default(),
+            false => Vec::new(),
+        }
     }
 }
 
@@ -611,7 +613,7 @@ fn is_streamed(plan: &ConvPlan) -> bool {
     let [y, x] = plan.in_steps();
     let skipped = (y / kernel_y).max(1) * (x / kernel_x).max(1);
     bytes(plan.weights_len) > STREAMED_BYTES
-        && bytes(plan.input.len() / skipped) <= STREAMED_BYTES
+        && bytes(plan.input.len() / skipped) <= KEPT_BYTES
         && plan.channels.tiles.len() >= STREAMED_TILES
 }
 

@@ -13,7 +13,7 @@ use relc_codegen::kernels::LEDGER;
 use relc_interp::{evaluate_node, propagate_node};
 use relc_ir::ledger::Losses;
 use relc_ir::{NodeId, ValueId};
-use relc_program::op::MAX_ADDENDS;
+use relc_program::op::MAX_SUMS;
 
 use super::books::Books;
 use super::{Arena, Executable, StepTime};
@@ -208,7 +208,7 @@ impl<'a> Sample<'a> {
         let layout = *self.executable.layout(step.output);
         let asked = |index: usize| step.tallies.get(index).copied().flatten().filter(|_| self.ledger);
         let count = layout.blocks() * layout.height();
-        let tallies: [Option<ValueId>; MAX_ADDENDS] = std::array::from_fn(asked);
+        let tallies: [Option<ValueId>; MAX_SUMS] = std::array::from_fn(asked);
         let mut rows = tallies.map(|value| vec![Stats::NOTHING; if value.is_some() { count } else { 0 }]);
         let mut left = rows.iter_mut();
         let beside = Beside {
@@ -361,6 +361,9 @@ impl<'a> Sample<'a> {
         self.put(step.output, output);
         if let Some(stats) = step.tally.and_then(|value| self.books.stats.get_mut(&value)) {
             *stats = stats.with(spreading.stats);
+        }
+        if let Some(value) = step.whole.filter(|value| self.books.stats.contains_key(value)) {
+            self.tally(value, step.output);
         }
         let losses = Losses { flat_fallback: spreading.spread, padding: spreading.lost, ..Losses::default() };
         self.lose(node, losses);

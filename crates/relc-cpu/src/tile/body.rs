@@ -74,15 +74,24 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PX: usize, const OB:
             }
         }
         let (mut weights, mut next) = (args.weights, args.next);
+        let last = (args.tap_count as usize).saturating_sub(1);
         for tap in 0..args.tap_count as usize {
             let mut input = args.input.add(*args.taps.add(tap) as usize);
-            for _ in 0..args.lanes {
+            // The pixels of the next tap, one for each lane of this.
+            let mut soon = args.input.wrapping_add(*args.taps.add((tap + 1).min(last)) as usize);
+            for lane in 0..args.lanes as usize {
                 let mut vectors = [S::zero(); OB];
                 for (ob, vector) in vectors.iter_mut().enumerate() {
                     *vector = part::<S, PART>(S::load(weights.add(ob * S::WIDTH)));
                 }
                 S::fetch(next);
                 next = next.wrapping_add(LINE);
+                S::bring(soon);
+                soon = soon.wrapping_add(if ROWS > 1 && lane + 1 == PX {
+                    row_stride.wrapping_sub((PX - 1) * stride)
+                } else {
+                    stride
+                });
                 for (row, sums) in sums.iter_mut().enumerate() {
                     let input = input.add(if ROWS == 1 { 0 } else { row * row_stride });
                     for (px, sums) in sums.iter_mut().enumerate() {

@@ -17,6 +17,8 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn prepare(at: *const f32);
     /// Asks for the cache line of `at` in the second cache, to be read some time later; accesses nothing.
     unsafe fn fetch(at: *const f32);
+    /// Asks for the cache line of `at` in the first cache, to be read soon; accesses nothing.
+    unsafe fn bring(at: *const f32);
     /// `self * factor + addend`; fused where the instruction set has it.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -65,6 +67,9 @@ unsafe impl<const N: usize> Simd for [f32; N] {
 
     #[inline(always)]
     unsafe fn fetch(_at: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn bring(_at: *const f32) {}
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
@@ -175,6 +180,12 @@ mod x86 {
                 unsafe fn fetch(at: *const f32) {
                     // SAFETY: as above.
                     unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+                }
+
+                #[inline(always)]
+                unsafe fn bring(at: *const f32) {
+                    // SAFETY: as above.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
                 }
 
                 #[inline(always)]

@@ -146,8 +146,13 @@ impl Builder<'_> {
         self.push(StepOp::Quotients(Box::new(op)), reads, constants, writes);
         self.products(ruled, &quotients)?;
         if let (Vanishing::Flat { flag, .. }, [s]) = (vanishing, &quotients[..]) {
-            let flat =
-                Flat { window: ruled.layer.window, groups: ruled.layer.spec.groups, flag, tally: Vec::new() };
+            let flat = Flat {
+                window: ruled.layer.window,
+                groups: ruled.layer.spec.groups,
+                flag,
+                tally: Vec::new(),
+                whole: Vec::new(),
+            };
             self.step(StepOp::Flat(flat), vec![ruled.relevance, *s], ruled.out);
         }
         Ok(())

@@ -16,8 +16,8 @@
 //! %2 = sum %1, %skip, relu
 //! ```
 //! An affine map, a sum or a product takes the positive part of its result in the same way. At a fork, what the backward
-//! convolution sends back joins what the other branches sent, in its epilogue; the ledger's sums of its own part are taken
-//! there too. At a join, the second convolution writes its own output, which the split of the relevance reads, and the sum.
+//! convolution sends back joins what the other branches sent, in its epilogue; the ledger's sums of its own part and of the
+//! whole are taken there too. At a join, the second convolution writes its own output, which the split of the relevance reads, and the sum.
 //!
 //! The fused step stands where the later of both stood. A value that something else reads stays.
 
@@ -49,11 +49,14 @@ impl ProgramPass for FuseEpilogues {
     }
 
     fn run(&self, program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramError> {
-        for fusion in [positive_part, residual, quotient, product, addend] {
+        for fusion in [positive_part, residual, quotient, product, addend, sums] {
             let mut fuser = Fuser::new(program);
             let count = fuser.steps.len();
             for at in 0..count {
+                let before = fuser.described(at);
                 match fusion(&mut fuser, at) {
+                    // A step that became part of an earlier one is not there any more.
+                    Ok(Some(what)) if fuser.steps[at].is_empty() => remarks.applied(before, what),
                     Ok(Some(what)) => remarks.applied(fuser.described(at), what),
                     Ok(None) => {}
                     Err(reason) => remarks.missed(fuser.described(at), reason),
@@ -349,6 +352,41 @@ fn addend(f: &mut Fuser<'_>, at: usize) -> Fusion {
         return Ok(Some("is added before a transposed convolution's products are stored".into()));
     }
     reason.map_or(Ok(None), Err)
+}
+
+/// The ledger's sums of what a transposed convolution sends back.
+fn sums(f: &mut Fuser<'_>, at: usize) -> Fusion {
+    let Some(Step { op: StepOp::Tally(labels), reads, .. }) = f.at(at) else { return Ok(None) };
+    let (&[own], labels) = (&reads[..], labels.clone()) else { return Ok(None) };
+    let writers = f.uses.writers(own).to_vec();
+    let Some((&first, rest)) = writers.split_first().filter(|_| writers.iter().all(|writer| *writer < at))
+    else {
+        return Ok(None);
+    };
+    let is_flat = |place: &usize| f.at(*place).is_some_and(|step| matches!(step.op, StepOp::Flat(_)));
+    if !rest.iter().all(is_flat) {
+        return Ok(None);
+    }
+    let Some(mut step) = f.at(first).cloned() else { return Ok(None) };
+    let StepOp::Conv(conv) = &mut step.op else { return Ok(None) };
+    match &mut conv.epilogue {
+        Epilogue::Product { addends, tallies, .. } if tallies.len() <= *addends => {
+            tallies.resize(*addends, Vec::new());
+            tallies.push(labels.clone());
+        }
+        epilogue @ Epilogue::None if conv.direction == Direction::Transposed => {
+            *epilogue = Epilogue::Product { factor: false, addends: 0, tallies: vec![labels.clone()] };
+        }
+        _ => return Ok(None),
+    }
+    f.steps[first] = vec![step];
+    for place in rest {
+        if let [Step { op: StepOp::Flat(flat), .. }] = &mut f.steps[*place][..] {
+            flat.whole.clone_from(&labels);
+        }
+    }
+    f.steps[at].clear();
+    Ok(Some("is summed for the ledger before a transposed convolution's products are stored".into()))
 }
 
 impl Fuser<'_> {

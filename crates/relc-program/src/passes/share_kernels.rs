@@ -61,6 +61,7 @@ pub(crate) fn kernel_key(program: &Program, step: &Step) -> Option<String> {
         StepOp::Flat(flat) => {
             flat.flag = 0;
             flat.tally.clear();
+            flat.whole.clear();
         }
         _ => {}
     }

@@ -35,9 +35,9 @@ impl Written {
         self.0.push((name, value));
     }
 
-    fn tally(&mut self, labels: &[String]) {
+    fn labels(&mut self, name: &'static str, labels: &[String]) {
         if !labels.is_empty() {
-            self.put("tally", Attr::Text(labels.join(" ")));
+            self.put(name, Attr::Text(labels.join(" ")));
         }
     }
 
@@ -143,7 +143,8 @@ impl StepOp {
                 w.0 = MaxPool { window: flat.window }.attrs();
                 w.put("groups", Attr::Int(flat.groups as i64));
                 w.put("flag", Attr::Int(flat.flag as i64));
-                w.tally(&flat.tally);
+                w.labels("tally", &flat.tally);
+                w.labels("whole", &flat.whole);
             }
             StepOp::Raise { flag } => w.put("flag", Attr::Int(*flag as i64)),
             StepOp::Tally(of) => w.put("of", Attr::Text(of.join(" "))),
@@ -198,6 +199,7 @@ impl StepOp {
                 groups: a.size("groups")?,
                 flag: a.size("flag")?,
                 tally: labels(text(a, "tally")?),
+                whole: labels(text(a, "whole")?),
                 window: MaxPool::from_attrs(a)?.window,
             }),
             "raise" => StepOp::Raise { flag: a.size("flag")? },

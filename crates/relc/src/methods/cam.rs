@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc_ir::NodeId;
+use relc_ir::analysis::reversal;
 use relc_ir::spelling::nearest_node;
 
 use super::{Method, Runner, method_error};
@@ -13,8 +14,8 @@ use crate::tap::Tap;
 
 type Result<T> = std::result::Result<T, ExplainError>;
 
-/// The node of a layer's name; else the last one before the head whose output has the input's spatial axes and more than
-/// one pixel.
+/// The node of a layer's name; else the last one before the head whose output has the input's spatial axes, in their order,
+/// and more than one pixel.
 fn layer(method: &Method, explainer: &Explainer, name: Option<&str>) -> Result<NodeId> {
     let graph = explainer.graph();
     let axes = method.grid(explainer)?.len();
@@ -24,10 +25,19 @@ fn layer(method: &Method, explainer: &Explainer, name: Option<&str>) -> Result<N
     };
     let is_layer = |n: &NodeId| has_axes(n) && !graph.data_operands(*n).is_empty();
     let order = graph.forward_order().unwrap_or_default();
+    let turned = |n: NodeId| graph.inputs().iter().find_map(|input| reversal(graph, *input, n));
     let found = match name {
         Some(name) => order.iter().rev().find(|n| graph.node(**n).name == name && is_layer(n)),
-        None => order.iter().rev().find(|n| is_layer(n)),
+        None => order.iter().rev().find(|n| is_layer(n) && turned(**n).is_none()),
     };
+    if let Some(node) = found.and_then(|n| turned(*n)) {
+        let got = format!(
+            "the layer \"{}\", whose pixels are reversed by {}",
+            name.unwrap_or_default(),
+            graph.describe(node)
+        );
+        return Err(method_error(method, got, "a layer whose pixels lie as the input's do"));
+    }
     found.copied().ok_or_else(|| {
         let names = order.iter().filter(|n| is_layer(n)).map(|n| graph.node(*n).name.as_str());
         let wanted = name.unwrap_or("");
