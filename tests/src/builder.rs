@@ -52,6 +52,11 @@ impl Builder {
         ValueId { node, port: 0 }
     }
 
+    /// The name of the node that makes a value.
+    pub fn name(&self, value: ValueId) -> String {
+        self.graph.node(value.node).name.clone()
+    }
+
     /// A node, or its operand where the op does not take it.
     pub fn node_if_it_fits(&mut self, op: Op, operand: ValueId) -> ValueId {
         if op.infer(&[self.graph.ty(operand)]).is_ok() { self.node(op, &[operand]) } else { operand }

@@ -33,6 +33,7 @@ mod flat;
 mod isa;
 #[forbid(unsafe_code)]
 mod map;
+mod moves;
 pub mod peak;
 #[forbid(unsafe_code)]
 mod plan;

@@ -4,6 +4,7 @@
 //! transposed (stride 1 and, by residues, any other), grouped and depthwise convolutions and matrix products
 //! become the same loops over tiles; only taps and the order of packed weights differ.
 
+mod build;
 mod channels;
 mod columns;
 mod plan;

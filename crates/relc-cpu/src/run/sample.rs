@@ -19,8 +19,9 @@ use super::books::Books;
 use super::{Arena, Executable, StepTime};
 use crate::error::EngineError;
 use crate::map::Map;
+use crate::moves::move_elements;
 use crate::relayout::relayout;
-use crate::step::{Action, Algorithm, Bind, ConvStep, Finish, FlatStep, InterpretStep, NOWHERE, Slot, Step};
+use crate::step::{Action, Algorithm, Bind, ConvStep, Finish, FlatStep, InterpretStep, Slot, Step};
 
 /// Elements that a thread should have to write at least, for a kernel to be shared.
 const GRAIN: usize = 1 << 14;
@@ -314,12 +315,7 @@ impl<'a> Sample<'a> {
     fn moves(&mut self, table: &[(u32, u32)], input: Slot, output: Slot) {
         let mut target = self.take(output);
         let source = self.slot(input);
-        for &(to, from) in table {
-            let value = if from == NOWHERE { 0.0 } else { source.get(from as usize).copied().unwrap_or(0.0) };
-            if let Some(place) = target.get_mut(to as usize) {
-                *place = value;
-            }
-        }
+        move_elements(table, source, &mut target, self.parallel);
         self.put(output, target);
     }
 

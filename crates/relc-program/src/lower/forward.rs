@@ -44,7 +44,9 @@ impl Builder<'_> {
                 let window = whole(image(self.graph.ty(operands[0])));
                 self.unary(node, StepOp::AveragePool(AveragePool { window, count_include_pad: false }))
             }
-            Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Pad(_) | Op::Concat(_) => self.moves(node),
+            Op::Reshape(_) | Op::Transpose(_) | Op::Expand(_) | Op::Slice(_) | Op::Pad(_) | Op::Concat(_) => {
+                self.moves(node)
+            }
             _ => self.interpret(node),
         }
     }

@@ -41,6 +41,26 @@ impl Builder<'_> {
                     Move { to: Strided::dense(&to), from: source, dims: to, fill: false },
                 )
             }
+            Op::Expand(_)
+                if from.len() == to.len()
+                    && !self.graph.is_weight(operands[0])
+                    && batch(self.graph.ty(operands[0])) == batch(self.graph.ty(out)) =>
+            {
+                let dense = Strided::dense(&from);
+                // An axis of one element is read again and again.
+                let strides = dense
+                    .strides
+                    .iter()
+                    .zip(&from)
+                    .map(|(stride, size)| if *size == 1 { 0 } else { *stride });
+                let source = Strided { base: 0, strides: strides.collect() };
+                self.moved(
+                    node,
+                    operands[0],
+                    out,
+                    Move { to: Strided::dense(&to), from: source, dims: to, fill: false },
+                )
+            }
             Op::Pad(pad) if pad.value == 0.0 => {
                 let inner = part(&to, &pad.pads[1..to.len() + 1], &vec![1; to.len()]);
                 let box_ = Move { to: inner, from: Strided::dense(&from), dims: from, fill: true };
