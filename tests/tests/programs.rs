@@ -113,7 +113,11 @@ fn the_verifier_tells_what_is_wrong() {
             "the convolution's output: got [C,D,H,W] = [4, 1, 3, 3], expected [8, 1, 3, 3]",
         ),
         ("@b: f64[4]", "@b: f64[5]", "got constants of [144, 5] elements, expected [144, 4]"),
-        ("%4: f32[N,4,3,3]", "%4: f32[N,4,3,2]", "an operand: got [C,D,H,W] = [4, 1, 3, 3], expected [4, 1, 3, 2]"),
+        (
+            "%4: f32[N,4,3,3]",
+            "%4: f32[N,4,3,2]",
+            "an operand: got [C,D,H,W] = [4, 1, 3, 3], expected [4, 1, 3, 2]",
+        ),
         ("%3 = mul %2, %1,", "%3 = mul %4, %1,", "got %4 before anything writes it"),
         ("%4 = mul %3, %1,", "%4 = mul %4, %1,", "got %4 that it reads and writes"),
         ("%3 = mul %2, %1,", "%1 = mul %2, %2,", "got %1, which the next seed needs"),

@@ -15,7 +15,7 @@ pub enum SpecError {
     #[error("{spec}: expected sizes from 1 to {max}, and pads of at most that")]
     Size {
         /// The convolution.
-        spec: ConvSpec,
+        spec: Box<ConvSpec>,
         /// The greatest.
         max: usize,
     },
@@ -23,13 +23,13 @@ pub enum SpecError {
     #[error("convolution: {} groups do not divide {} input and {} output channels", .spec.groups, .spec.channels_in, .spec.channels_out)]
     Groups {
         /// The convolution.
-        spec: ConvSpec,
+        spec: Box<ConvSpec>,
     },
     /// A kernel that leaves the padded image.
     #[error("convolution: the kernel {:?} with dilation {:?} is larger than the image {image:?} with pads {:?}", .spec.kernel, .spec.dilation, .spec.pads)]
     KernelTooLarge {
         /// The convolution.
-        spec: ConvSpec,
+        spec: Box<ConvSpec>,
         /// D, H, W.
         image: [usize; 3],
     },
@@ -103,11 +103,11 @@ impl ConvSpec {
         if positive.clone().any(|size| size == 0 || size > MAX_SIZE)
             || self.pads.iter().any(|&pad| pad > MAX_SIZE)
         {
-            return Err(SpecError::Size { spec: *self, max: MAX_SIZE });
+            return Err(SpecError::Size { spec: Box::new(*self), max: MAX_SIZE });
         }
         let divides = |channels: usize| channels.is_multiple_of(self.groups);
         if !divides(self.channels_in) || !divides(self.channels_out) {
-            return Err(SpecError::Groups { spec: *self });
+            return Err(SpecError::Groups { spec: Box::new(*self) });
         }
         Ok(())
     }
@@ -132,12 +132,13 @@ impl ConvSpec {
         let mut size = [0; 3];
         for axis in 0..3 {
             if image[axis] == 0 || image[axis] > MAX_SIZE {
-                return Err(SpecError::Size { spec: *self, max: MAX_SIZE });
+                return Err(SpecError::Size { spec: Box::new(*self), max: MAX_SIZE });
             }
             let padded = image[axis] + self.pads[axis] + self.pads[axis + 3];
             let reach = (self.kernel[axis] - 1) * self.dilation[axis];
-            let room =
-                padded.checked_sub(reach + 1).ok_or(SpecError::KernelTooLarge { spec: *self, image })?;
+            let room = padded
+                .checked_sub(reach + 1)
+                .ok_or(SpecError::KernelTooLarge { spec: Box::new(*self), image })?;
             size[axis] = room / self.stride[axis] + 1;
         }
         Ok(size)

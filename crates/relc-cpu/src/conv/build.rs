@@ -179,7 +179,7 @@ impl Builder {
     /// Taps and places of weights, for each tile, variant and phase. Tiles of the same sources share taps, variants of which
     /// one has the kernel positions of the other side by side share weights.
     fn panels(&self, plan: &mut ConvPlan) -> Result<(), ConvError> {
-        let too_large = ConvError::TooLarge { spec: self.spec };
+        let too_large = ConvError::TooLarge { spec: Box::new(self.spec) };
         let mut known: HashMap<([usize; 2], Range<usize>), Range<usize>> = HashMap::new();
         let mut weights: usize = 0;
         let phases = plan.phases.len();

@@ -84,7 +84,7 @@ pub enum ConvError {
     #[error("{spec}: too large")]
     TooLarge {
         /// The convolution.
-        spec: ConvSpec,
+        spec: Box<ConvSpec>,
     },
     /// A slice of another length than its layout's.
     #[error("convolution: {0}")]

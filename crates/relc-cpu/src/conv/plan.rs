@@ -312,7 +312,7 @@ impl ConvPlan {
                         && inside(output, extents.out, self.output.len())
                         && inside(panel.weights, extents.weights, self.weights_len);
                     if !fits {
-                        return Err(ConvError::TooLarge { spec: self.spec });
+                        return Err(ConvError::TooLarge { spec: Box::new(self.spec) });
                     }
                 }
             }

@@ -28,7 +28,7 @@ impl ConvPlan {
     /// # Errors
     /// If `weights` has another length.
     pub fn pack(&self, weights: &[f32]) -> Result<PackedWeights, ConvError> {
-        let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: self.spec })?;
+        let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: Box::new(self.spec) })?;
         check("weights", weights.len(), expected)?;
         let mut data = AlignedBuffer::zeroed(self.weights_len);
         let mut rest: &mut [f32] = &mut data;

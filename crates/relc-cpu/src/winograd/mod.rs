@@ -245,7 +245,7 @@ impl WinogradPlan {
     /// # Errors
     /// If `weights` has another length.
     pub fn pack(&self, weights: &[f32], part: Part) -> Result<WinogradWeights, ConvError> {
-        let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: self.spec })?;
+        let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: Box::new(self.spec) })?;
         check("weights", weights.len(), expected)?;
         let mut data = AlignedBuffer::zeroed(self.weights_len);
         let mut rest: &mut [f32] = &mut data;

@@ -55,7 +55,8 @@ impl Repair {
         weights: &[f32],
         part: Part,
     ) -> Result<Repair, ConvError> {
-        let expected = winograd.spec.weights_len().ok_or(ConvError::TooLarge { spec: winograd.spec })?;
+        let expected =
+            winograd.spec.weights_len().ok_or(ConvError::TooLarge { spec: Box::new(winograd.spec) })?;
         check("weights", weights.len(), expected)?;
         let (reduced, produced) = (winograd.input.channels(), winograd.output.channels());
         let mean = |channel: usize| {

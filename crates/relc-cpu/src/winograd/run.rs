@@ -161,8 +161,8 @@ impl WinogradPlan {
         let sums = unsafe {
             std::slice::from_raw_parts_mut(scratch.0.add(self.sums_offset(tile_row)), self.tiles[1])
         };
-        // SAFETY: the plan's instruction set is the machine's, and the input has been checked.
         let at = [tile_row / self.tiles[0], tile_row % self.tiles[0]];
+        // SAFETY: the plan's instruction set is the machine's, and the input has been checked.
         unsafe { (self.transforms.sums)(self, arguments.input, at, sums) }
     }
 
