@@ -90,15 +90,14 @@ impl Flat {
         let (vr, vs) = (self.relevance.block(), self.quotient.block());
         let per_group = channels / self.groups;
         let mut shares = vec![0.0f64; self.groups * depth * height * width];
-        for (channel, slice) in (0..channels).flat_map(|c| (0..depth).map(move |slice| (c, slice))) {
+        for plane in 0..channels * depth {
+            let (channel, slice) = (plane / depth, plane % depth);
             for y in 0..height {
-                let block = |layout: &Blocked, v: usize| slice * layout.slice_blocks() + channel / v;
-                let r = self.relevance.offset(block(&self.relevance, vr), y, 0);
-                let s = self.quotient.offset(block(&self.quotient, vs), y, 0);
+                let (r, s) = (self.relevance.plane_offset(plane, y), self.quotient.plane_offset(plane, y));
                 let row = ((channel / per_group * depth + slice) * height + y) * width;
                 for x in 0..width {
-                    let value = relevance[r + x * vr + channel % vr];
-                    if value != 0.0 && quotient[s + x * vs + channel % vs] == 0.0 {
+                    let value = relevance[r + x * vr];
+                    if value != 0.0 && quotient[s + x * vs] == 0.0 {
                         shares[row + x] += f64::from(value);
                     }
                 }

@@ -6,10 +6,9 @@ use relc_program::layout::Blocked;
 /// beyond the last stay what they are.
 pub fn relayout(from: &Blocked, input: &[f32], to: &Blocked, output: &mut [f32]) {
     let (f, t) = (from.block(), to.block());
-    for (channel, slice) in (0..to.channels()).flat_map(|c| (0..to.depth()).map(move |slice| (c, slice))) {
+    for plane in 0..to.channels() * to.depth() {
         for y in 0..to.height() {
-            let read = from.offset(slice * from.slice_blocks() + channel / f, y, 0) + channel % f;
-            let write = to.offset(slice * to.slice_blocks() + channel / t, y, 0) + channel % t;
+            let (read, write) = (from.plane_offset(plane, y), to.plane_offset(plane, y));
             let (Some(source), Some(target)) = (input.get(read..), output.get_mut(write..)) else { return };
             let pixels = target.iter_mut().step_by(t).zip(source.iter().step_by(f));
             pixels.take(to.width()).for_each(|(target, source)| *target = *source);

@@ -222,7 +222,7 @@ impl Blocked {
     }
 
     /// The offset of a row of a plane, which are counted as in the dense `f32[C,D,H,W]`: `c D + d`.
-    fn plane_offset(&self, plane: usize, y: usize) -> usize {
+    pub fn plane_offset(&self, plane: usize, y: usize) -> usize {
         let (channel, slice) = (plane / self.depth, plane % self.depth);
         self.offset(slice * self.slice_blocks() + channel / self.block, y, 0) + channel % self.block
     }

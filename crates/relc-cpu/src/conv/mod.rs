@@ -15,7 +15,7 @@ mod weights;
 pub(crate) use columns::balanced;
 pub use plan::ConvPlan;
 pub use run::Arguments;
-pub(crate) use slices::{OutputSlice, Slices};
+pub(crate) use slices::{OutputSlice, SliceTap, Slices};
 pub use weights::PackedWeights;
 
 use relc_program::conv::{ConvSpec, SpecError};

@@ -136,6 +136,11 @@ impl ConvPlan {
         &self.spec
     }
 
+    /// Which slices of the input each slice of the output meets.
+    pub(crate) fn slices(&self) -> &Slices {
+        &self.slices
+    }
+
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.isa

@@ -77,8 +77,8 @@ impl ConvPlan {
         Ok(())
     }
 
-    /// One vector of the output, for plans of stride 1 of whole vectors: `at` is its block, of all slices, row and column. Does nothing
-    /// if a slice is not of its layout's length, or there is no such vector.
+    /// One vector of the output, for plans of stride 1 of whole vectors: `at` is its block, of all slices, row and column.
+    /// Does nothing if a buffer is not of its layout's length, or there is no such vector.
     pub(crate) fn pixel(
         &self,
         weights: &PackedWeights,

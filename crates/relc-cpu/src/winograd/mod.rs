@@ -131,7 +131,7 @@ impl WinogradPlan {
         output: &Blocked,
     ) -> Result<Option<WinogradPlan>, ConvError> {
         // What a direct convolution requires of layouts and machine is what this does.
-        match direction {
+        let direct = match direction {
             Direction::Forward => ConvPlan::forward(spec, isa, input, output)?,
             Direction::Transposed => ConvPlan::transposed(spec, isa, input, output)?,
         };
@@ -153,12 +153,7 @@ impl WinogradPlan {
             return Ok(None);
         }
         let [top, left] = [spec.pads[1] as i64, spec.pads[2] as i64];
-        let picture = match direction {
-            Direction::Forward => input,
-            Direction::Transposed => output,
-        };
-        let [axis, ..] = spec.axes(direction, [picture.depth(), picture.height(), picture.width()])?;
-        let slices = Slices::new(&axis);
+        let slices = direct.slices().clone();
         let mut taps = Vec::new();
         let mut blocks_of = |variant: usize, run: Range<usize>| {
             let start = taps.len();

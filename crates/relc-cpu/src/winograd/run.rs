@@ -1,5 +1,6 @@
 //! Running a plan: all inputs are transformed, then tasks multiply and transform back.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -9,7 +10,7 @@ use super::repair::RowOf;
 use super::transform::{InputRow, OutputRow};
 use super::{Repair, Run, WinogradPlan, WinogradWeights};
 use crate::buffer::AlignedBuffer;
-use crate::conv::{ConvError, OutputSlice, balanced};
+use crate::conv::{ConvError, OutputSlice, SliceTap, balanced};
 use crate::epilogue::{Beside, Epilogue, Row, Shared as Left};
 use crate::tile::{LINE, Part, TileArgs, TileFn};
 use relc_program::layout::check;
@@ -140,16 +141,26 @@ impl WinogradPlan {
     ///
     /// # Safety
     /// The sums lie in the scratch memory, and nothing writes them any more.
-    unsafe fn tile_sums_of(&self, slice: OutputSlice, tile_row: usize, scratch: Shared) -> Vec<f32> {
-        let mut sums = vec![0.0f32; self.tiles[1]];
-        for tap in &self.slices.variants[slice.variant] {
+    unsafe fn tile_sums_of<'s>(
+        &self,
+        slice: OutputSlice,
+        tile_row: usize,
+        scratch: Shared,
+    ) -> Cow<'s, [f32]> {
+        let own = |tap: &SliceTap| {
             let row = (slice.first + tap.slice) * self.tiles[0] + tile_row;
             // SAFETY: the contract of this function.
-            let own =
-                unsafe { std::slice::from_raw_parts(scratch.0.add(self.sums_offset(row)), self.tiles[1]) };
-            sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+            unsafe { std::slice::from_raw_parts(scratch.0.add(self.sums_offset(row)), self.tiles[1]) }
+        };
+        let taps = &self.slices.variants[slice.variant][..];
+        if let [tap] = taps {
+            return Cow::Borrowed(own(tap));
         }
-        sums
+        let mut sums = vec![0.0f32; self.tiles[1]];
+        for tap in taps {
+            sums.iter_mut().zip(own(tap)).for_each(|(sum, own)| *sum += own);
+        }
+        Cow::Owned(sums)
     }
 
     /// Sums the inputs of each tile of a row; different tasks write different rows.

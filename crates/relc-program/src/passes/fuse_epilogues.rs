@@ -363,8 +363,7 @@ fn sums(f: &mut Fuser<'_>, at: usize) -> Fusion {
     else {
         return Ok(None);
     };
-    let is_flat = |place: &usize| f.at(*place).is_some_and(|step| matches!(step.op, StepOp::Flat(_)));
-    if !rest.iter().all(is_flat) {
+    if !rest.iter().all(|place| f.is_flat(*place)) {
         return Ok(None);
     }
     let Some(mut step) = f.at(first).cloned() else { return Ok(None) };
@@ -402,8 +401,13 @@ impl Fuser<'_> {
             StepOp::Broadcast { product, addend, .. } => *product && !addend,
             _ => false,
         };
-        let flat = |at: &usize| self.at(*at).is_some_and(|step| matches!(step.op, StepOp::Flat(_)));
-        (product && rest.len() < 2 && rest.iter().all(flat)).then(|| self.uses.writers(own).to_vec())
+        let flats = rest.len() < 2 && rest.iter().all(|place| self.is_flat(*place));
+        (product && flats).then(|| self.uses.writers(own).to_vec())
+    }
+
+    /// Whether the step at a place is a flat fallback.
+    fn is_flat(&self, at: usize) -> bool {
+        self.at(at).is_some_and(|step| matches!(step.op, StepOp::Flat(_)))
     }
 
     /// The place of the step that reads a value beside the one at `at`, if that takes its sums for the ledger.
