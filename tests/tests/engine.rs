@@ -240,6 +240,50 @@ proptest! {
     }
 }
 
+/// Several targets share what does not depend on them; each is explained as if it were alone, to the bit.
+#[test]
+fn a_target_among_others_is_explained_as_alone() {
+    let (mut runner, plans) = (proptest::test_runner::TestRunner::deterministic(), plans());
+    let mut plan = || plans.new_tree(&mut runner).unwrap().current();
+    let swish = Plan { activation: Activation::Swish { alpha: 1.0 }, ..plan() };
+    let graphs = [build(&plan()), build(&plan()), build(&swish), many_branches(3)];
+    let seed = Seed::Named(SeedKind::Logit);
+    for (graph, (name, preset)) in graphs.iter().flat_map(|g| presets().into_iter().map(move |p| (g, p))) {
+        let explainer = Compiler::new(preset).compile(graph.clone()).unwrap();
+        let x = noise(&explainer, 3);
+        let together = explainer.explain(x.view(), &seed, &Targets::TopK(3)).unwrap();
+        let limited = explainer.clone().with_memory_limit(explainer.memory_estimate(3));
+        let forgetful = limited.explain(x.view(), &seed, &Targets::TopK(3)).unwrap();
+        for (one, again) in together.explanations.iter().zip(&forgetful.explanations) {
+            let target = Targets::Each(one.targets.clone());
+            let alone = &explainer.explain(x.view(), &seed, &target).unwrap().explanations[0];
+            for other in [again, alone] {
+                assert_eq!(one.relevance, other.relevance, "{name} in\n{graph}");
+                assert_eq!(one.ledger, other.ledger, "{name} in\n{graph}");
+            }
+        }
+    }
+}
+
+/// A network whose layers exceed the caches: samples share a reading of their weights, several targets the denominators.
+#[test]
+fn a_batch_of_a_large_network_is_a_loop() {
+    let Some(shared) = shared() else { return };
+    let path = shared.models().into_iter().find(|path| path.ends_with("imagenet_resnet18.onnx")).unwrap();
+    for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Portable) {
+        let explainer = Compiler::new(preset("paper")).isa(isa).compile(path.clone()).unwrap();
+        let x = noise(&explainer, 5);
+        let whole = explain(&explainer, &x);
+        for (sample, one) in x.axis_chunks_iter(Axis(0), 1).enumerate() {
+            let single = explain(&explainer, &one.to_owned());
+            for (a, b) in whole.explanations.iter().zip(&single.explanations) {
+                let (a, b) = (a.relevance.index_axis(Axis(0), sample), b.relevance.index_axis(Axis(0), 0));
+                assert!(a == b, "{isa}, sample {sample}");
+            }
+        }
+    }
+}
+
 /// Inputs of both signs, and windows that see nothing but zeros: relevance that no denominator divides is spread.
 #[test]
 fn two_sided_denominators_that_vanish_agree_with_the_oracle() {

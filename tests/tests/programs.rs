@@ -272,3 +272,20 @@ fn kernels_are_shared() {
     let with = program.steps().filter(|step| step.kernel.is_some()).count();
     assert!(program.kernels() < with, "{} kernels of {with} steps", program.kernels());
 }
+
+/// What another seed changes of the backward steps: relevance and quotients, but no denominator, and nothing that a
+/// denominator or a product is made of.
+#[test]
+fn denominators_do_not_depend_on_the_seed() {
+    use relc::unstable::program::Rerun::{self, Epilogue, Outputs, Whole};
+    #[track_caller]
+    fn check(filetest: &str, stage: usize, expected: &[Rerun]) {
+        let text = filetest.split("; ----").nth(stage).unwrap();
+        assert_eq!(parse(text).unwrap().reruns(), expected);
+    }
+    let zplus = include_str!("../filetests/program/fuse-epilogues/quotient-product.relc");
+    check(zplus, 0, &[Outputs, Whole, Whole, Whole, Whole]);
+    check(zplus, 1, &[Epilogue, Whole, Whole, Whole]);
+    let two_sided = include_str!("../filetests/program/fuse-epilogues/terms.relc");
+    check(two_sided, 0, &[Outputs, Outputs, Whole, Whole, Whole, Whole, Whole, Whole]);
+}

@@ -11,10 +11,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use relc_cpu::conv::{Arguments, ConvPlan, PackedWeights};
+use relc_cpu::conv::{Arguments, ConvPlan, PackedWeights, Run};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
-use relc_cpu::winograd::{Form, WinogradArguments, WinogradPlan, WinogradWeights};
+use relc_cpu::winograd::{Form, WinogradArguments, WinogradPlan, WinogradRun, WinogradWeights};
 use relc_cpu::{AlignedBuffer, Isa};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
@@ -146,19 +146,11 @@ impl Bench {
         match &mut self.plan {
             Plan::Direct(plan, weights, part) => {
                 let arguments = Arguments { weights, part: *part, input, epilogue };
-                if parallel {
-                    plan.run_parallel(&arguments, out, Beside::default())
-                } else {
-                    plan.run(&arguments, out)
-                }?;
+                plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel)?;
             }
             Plan::Winograd(plan, weights, scratch) => {
                 let arguments = WinogradArguments { weights, input, epilogue, repair: None };
-                if parallel {
-                    plan.run_parallel(&arguments, scratch, out, Beside::default())
-                } else {
-                    plan.run(&arguments, scratch, out)
-                }?;
+                plan.run_all([WinogradRun { arguments, scratch, out, beside: Beside::default() }], parallel)?;
             }
         }
         self.best = self.best.min(start.elapsed().as_secs_f64());

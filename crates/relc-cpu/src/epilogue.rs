@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rayon::prelude::*;
+
 use crate::conv::ConvError;
 use crate::isa::Isa;
 use crate::stats::Stats;
@@ -71,6 +73,8 @@ pub struct Beside<'a> {
     pub joined: Option<(&'a mut [f32], Blocked)>,
     /// Sums of each row of [`Epilogue::Product`] before each addend and after the last, `[blocks][H]`.
     pub sums: [Option<&'a mut [Stats]>; MAX_SUMS],
+    /// The sums themselves, before the epilogue: for [`finish`]. They lie like the output.
+    pub kept: Option<&'a mut [f32]>,
 }
 
 /// What is left besides the output, shared among tasks that finish different rows.
@@ -78,6 +82,7 @@ pub struct Beside<'a> {
 pub(crate) struct Shared {
     joined: Option<(*mut f32, Blocked)>,
     sums: [Option<*mut Stats>; MAX_SUMS],
+    kept: Option<(*mut f32, Blocked)>,
     height: usize,
     channels: usize,
 }
@@ -107,17 +112,34 @@ impl Shared {
         // SAFETY: the interior of a row lies in the buffer, whose length was checked; the rest is the contract.
         Some(unsafe { std::slice::from_raw_parts_mut(data.add(layout.offset(row.block, row.y, 0)), len) })
     }
+
+    /// Keeps a row of sums, if that is asked for.
+    ///
+    /// # Safety
+    /// Nobody else accesses what is kept of this row.
+    unsafe fn keep(self, row: Row, sums: &[f32]) {
+        let Some((data, layout)) = self.kept else { return };
+        // SAFETY: the interior of a row lies in the buffer, whose length was checked; the rest is the contract.
+        let kept = unsafe {
+            std::slice::from_raw_parts_mut(data.add(layout.offset(row.block, row.y, 0)), sums.len())
+        };
+        kept.copy_from_slice(sums);
+    }
 }
 
 impl Beside<'_> {
     /// Checks that there is room for what is left, and lets tasks share it.
     pub(crate) fn check(self, output: &Blocked) -> Result<Shared, ConvError> {
         let (height, channels) = (output.height(), output.channels());
-        let mut shared = Shared { joined: None, sums: [None; MAX_SUMS], height, channels };
+        let mut shared = Shared { joined: None, sums: [None; MAX_SUMS], kept: None, height, channels };
         if let Some((data, layout)) = self.joined {
             fits(output, [&layout])?;
             check("the joined output", data.len(), layout.len())?;
             shared.joined = Some((data.as_mut_ptr(), layout));
+        }
+        if let Some(data) = self.kept {
+            check("the sums to keep", data.len(), output.len())?;
+            shared.kept = Some((data.as_mut_ptr(), *output));
         }
         for (sums, place) in self.sums.into_iter().zip(&mut shared.sums) {
             if let Some(sums) = sums {
@@ -189,6 +211,8 @@ impl<'a> Epilogue<'a> {
     /// # Safety
     /// Nobody else accesses what is left of this row besides the output.
     pub(crate) unsafe fn apply(&self, row: Row, out: &mut [f32], beside: Shared) {
+        // SAFETY: the contract of this function.
+        unsafe { beside.keep(row, out) };
         if row.channels != row.isa.width() {
             // SAFETY: plain loops need no instruction set; the contract of this function.
             return unsafe { apply::<[f32; 1]>(self, row, out, beside) };
@@ -204,6 +228,47 @@ impl<'a> Epilogue<'a> {
             _ => unsafe { apply::<[f32; 8]>(self, row, out, beside) },
         }
     }
+}
+
+/// Does to sums that were [kept](Beside::kept) what the run that kept them did: to the bit the same, but for what the
+/// epilogue reads. Both lie like `layout`.
+///
+/// # Errors
+/// If a slice is not of its length, or an operand does not fit.
+pub fn finish(
+    isa: Isa,
+    layout: &Blocked,
+    kept: &[f32],
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+    parallel: bool,
+) -> Result<(), ConvError> {
+    check("the kept sums", kept.len(), layout.len())?;
+    check("the output", out.len(), layout.len())?;
+    epilogue.check(layout)?;
+    let beside = Beside::default().check(layout)?;
+    let len = layout.width() * layout.block();
+    let block = |(block, (out, kept)): (usize, (&mut [f32], &[f32]))| {
+        for y in 0..layout.height() {
+            let start = layout.offset(0, y, 0);
+            let (Some(out), Some(kept)) = (out.get_mut(start..start + len), kept.get(start..start + len))
+            else {
+                continue;
+            };
+            out.copy_from_slice(kept);
+            let row =
+                Row { isa, block, of_slice: block % layout.slice_blocks(), y, channels: layout.block() };
+            // SAFETY: nothing is left besides the output.
+            unsafe { epilogue.apply(row, out, beside) };
+        }
+    };
+    let stride = layout.block_stride();
+    if parallel {
+        out.par_chunks_mut(stride).zip(kept.par_chunks(stride)).enumerate().for_each(block);
+    } else {
+        out.chunks_mut(stride).zip(kept.chunks(stride)).enumerate().for_each(block);
+    }
+    Ok(())
 }
 
 /// [`apply`] with wide registers.

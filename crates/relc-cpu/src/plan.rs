@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use relc_codegen::kir::{Elem, Kernel};
 use relc_ir::Graph;
+use relc_program::Rerun;
 use relc_program::layout::Blocked;
 
 use crate::epilogue::fits;
@@ -19,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// How many of the steps are forward.
     pub(crate) forward: usize,
+    /// What each of the backward steps has to do again for another seed.
+    pub(crate) reruns: Vec<Rerun>,
     pub(crate) flags: usize,
     pub(crate) kernels: Vec<Kernel>,
     pub(crate) input: Slot,
@@ -34,6 +37,29 @@ impl Plan {
             Action::Kernel { kernel, .. } | Action::Quotients { kernel, .. } => self.kernels.get(kernel),
             _ => None,
         }
+    }
+
+    /// What another run of the backward steps need not compute again of a step, by slot: denominators, or outputs.
+    pub(crate) fn kept_of(&self, backward: usize) -> Vec<Slot> {
+        let step = self.steps.get(self.forward + backward);
+        match (self.reruns.get(backward), step.map(|step| &step.action)) {
+            (Some(Rerun::Epilogue), Some(Action::Conv(conv))) => vec![conv.output],
+            (Some(Rerun::Outputs), Some(action)) => action.outputs(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a convolution's weights are streamed, so that samples had better share a reading of them.
+    pub(crate) fn is_streamed(&self) -> bool {
+        let streamed =
+            |step: &Step| matches!(&step.action, Action::Conv(conv) if conv.algorithm.is_streamed());
+        self.steps.iter().any(streamed)
+    }
+
+    /// Bytes of all that [`kept_of`](Self::kept_of) says.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let kept = (0..self.reruns.len()).flat_map(|step| self.kept_of(step));
+        kept.filter_map(|slot| self.slots.get(slot)).map(|layout| layout.len() * size_of::<f32>()).sum()
     }
 
     /// Checks what every step will be given, so that no step is refused when it runs.

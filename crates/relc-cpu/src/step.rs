@@ -85,6 +85,24 @@ pub enum Algorithm {
     },
 }
 
+impl Algorithm {
+    /// The memory that it works in.
+    pub fn scratch(&self) -> Option<Slot> {
+        match self {
+            Algorithm::Direct { .. } => None,
+            Algorithm::Winograd { scratch, .. } => Some(*scratch),
+        }
+    }
+
+    /// Whether samples had better share a reading of the weights.
+    pub fn is_streamed(&self) -> bool {
+        match self {
+            Algorithm::Direct { plan, .. } => plan.is_streamed(),
+            Algorithm::Winograd { plan, .. } => plan.is_streamed(),
+        }
+    }
+}
+
 /// A convolution, forward or transposed, with what is fused into it.
 #[derive(Clone, Debug)]
 pub struct ConvStep {
@@ -212,6 +230,26 @@ pub enum Action {
         /// Whether it is a bias.
         bias: bool,
     },
+}
+
+impl Action {
+    /// The slots that it writes, without memory that it works in.
+    pub fn outputs(&self) -> Vec<Slot> {
+        match self {
+            Action::Conv(conv) => [Some(conv.output), conv.joined].into_iter().flatten().collect(),
+            Action::Kernel { binds, .. } | Action::Quotients { binds, .. } => {
+                let written = |bind: &Bind| if let Bind::Write(slot) = bind { Some(*slot) } else { None };
+                binds.iter().filter_map(written).collect()
+            }
+            Action::Stabilise { output, .. }
+            | Action::Map { output, .. }
+            | Action::Relayout { output, .. }
+            | Action::Move { output, .. } => vec![*output],
+            Action::Interpret(interpret) => interpret.outputs.clone(),
+            Action::Flat(flat) => vec![flat.output],
+            Action::Raise { .. } | Action::Tally { .. } | Action::Absorbed { .. } => Vec::new(),
+        }
+    }
 }
 
 /// No source.

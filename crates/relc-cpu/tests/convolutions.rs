@@ -5,7 +5,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use relc_cpu::conv::{Arguments, ConvError, ConvPlan};
+use relc_cpu::conv::{Arguments, ConvError, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
 use relc_cpu::{Isa, Stats};
@@ -271,12 +271,7 @@ fn check_beside(case: &Case, direction: Direction, isa: Isa, parallel: bool) {
     let run = |epilogue, beside: Beside<'_>| {
         let mut out = vec![CANARY; output.len()];
         let arguments = Arguments { weights: &weights, part: Part::Raw, input: &source, epilogue };
-        if parallel {
-            plan.run_parallel(&arguments, &mut out, beside)
-        } else {
-            plan.run_beside(&arguments, &mut out, beside)
-        }
-        .unwrap();
+        plan.run_all([Run { arguments, out: &mut out, beside }], parallel).unwrap();
         out
     };
     let dense = |layout: &Blocked, data: &[f32]| {
@@ -304,12 +299,14 @@ fn check_beside(case: &Case, direction: Direction, isa: Isa, parallel: bool) {
     let product = run(Epilogue::Product { factor: Some(operand), addends: [None; 2] }, Beside::default());
     let mut rows = vec![Stats::NOTHING; output.blocks() * output.height()];
     let both = Epilogue::Product { factor: Some(operand), addends: [Some(operand), None] };
-    let got = run(both, Beside { joined: None, sums: [Some(&mut rows), None, None] });
+    let got = run(both, Beside { joined: None, sums: [Some(&mut rows), None, None], kept: None });
     assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &product, false), "{case:?}");
     let twice_of = |operand| Epilogue::Product { factor: Some(operand), addends: [Some(operand); 2] };
-    let twice = run(twice_of(operand), Beside { joined: None, sums: [None, Some(&mut rows), None] });
+    let twice =
+        run(twice_of(operand), Beside { joined: None, sums: [None, Some(&mut rows), None], kept: None });
     assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &got, false), "{case:?}");
-    let again = run(twice_of(operand), Beside { joined: None, sums: [None, None, Some(&mut rows)] });
+    let again =
+        run(twice_of(operand), Beside { joined: None, sums: [None, None, Some(&mut rows)], kept: None });
     assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &again, false), "{case:?}");
     let sum: Vec<f32> = dense(&output, &product).iter().zip(&other).map(|(a, b)| a + b).collect();
     assert_eq!(dense(&output, &got), sum, "{case:?}");

@@ -97,6 +97,13 @@ pub trait Module: Send + Sync + Debug + Any {
     /// About how many bytes an explanation of so many samples takes, results included.
     fn bytes(&self, samples: usize) -> usize;
 
+    /// How many bytes more a session of so many samples takes that [keeps its
+    /// denominators](Session::keep_denominators).
+    fn kept_bytes(&self, samples: usize) -> usize {
+        let _ = samples;
+        0
+    }
+
     /// A session of so many samples.
     fn session(&self, samples: usize) -> Box<dyn Session + '_>;
 }
@@ -117,6 +124,11 @@ pub trait Session {
     /// # Errors
     /// If [`forward`](Self::forward) has not run, the seed has another length, or a value is not finite.
     fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError>;
+
+    /// From its next run on, the backward steps keep what does not depend on the seed, the denominators above all: each
+    /// further run with the same forward steps takes about half the time. Needs [`Module::kept_bytes`] more memory. A
+    /// module that has none to keep does nothing.
+    fn keep_denominators(&mut self) {}
 
     /// A value of the graph that the module was built to give, of the last run, row-major and rounded to f32.
     ///

@@ -422,6 +422,10 @@ impl Explainer {
             let round = matrix(count, session.forward(data)?)?;
             let seeds = seeds(seed, targets, &round, head, (first, samples))?;
             parts.resize_with(seeds.len(), Default::default);
+            let needed = module.bytes(samples).saturating_add(module.kept_bytes(samples));
+            if seeds.len() > 1 && needed <= self.memory_limit {
+                session.keep_denominators();
+            }
             for (seed, (relevance, ledger)) in seeds.iter().zip(&mut parts) {
                 let explained = session.backward(seed, self.ledger)?;
                 relevance.extend(explained.relevance);

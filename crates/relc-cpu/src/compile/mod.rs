@@ -52,6 +52,7 @@ pub(crate) fn compile(graph: &Graph, program: &Program, isa: Isa) -> Result<Plan
         slots,
         steps,
         forward: program.forward.len(),
+        reruns: program.reruns(),
         flags: program.flags(),
         kernels: compiler.kernels,
         input: input?,

@@ -14,7 +14,7 @@ mod weights;
 
 pub(crate) use columns::balanced;
 pub use plan::ConvPlan;
-pub use run::Arguments;
+pub use run::{Arguments, Run};
 pub(crate) use slices::{OutputSlice, SliceTap, Slices};
 pub use weights::PackedWeights;
 

@@ -198,13 +198,26 @@ impl ConvPlan {
         self.slices.outputs.len() * self.chunks() * self.channels.tiles.len()
     }
 
-    /// The tile, the slice and the chunk of its rows of a task.
-    pub(super) fn task(&self, task: usize) -> [usize; 3] {
+    /// Whether weights are read once, tile by tile, for all of a sample or of several: they exceed what stays in cache.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
+    /// The sample of a task of several; and its tile, its slice and the chunk of its rows.
+    ///
+    /// Tasks go over the rows of one chunk for all tiles, then to the next chunk, then to the next slice, so that input rows
+    /// stay in cache, sample by sample; where weights are streamed, over all of the image of all samples for a tile, then to
+    /// the next tile.
+    pub(super) fn task_of(&self, task: usize, samples: usize) -> (usize, [usize; 3]) {
         let (tiles, chunks) = (self.channels.tiles.len(), self.chunks());
         let slices = self.slices.outputs.len();
-        match self.streamed {
-            true => [task / chunks / slices, task / chunks % slices, task % chunks],
-            false => [task % tiles, task / tiles / chunks, task / tiles % chunks],
+        if self.streamed {
+            let (task, chunk) = (task / chunks, task % chunks);
+            let (task, slice) = (task / slices, task % slices);
+            (task % samples, [task / samples, slice, chunk])
+        } else {
+            let (sample, task) = (task / self.tasks(), task % self.tasks());
+            (sample, [task % tiles, task / tiles / chunks, task / tiles % chunks])
         }
     }
 

@@ -32,6 +32,17 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
+/// A sample of a run.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// What it takes.
+    pub arguments: Arguments<'a>,
+    /// Its output: the interior is written, the halo left as it is.
+    pub out: &'a mut [f32],
+    /// What is left besides the output.
+    pub beside: Beside<'a>,
+}
+
 impl ConvPlan {
     /// Computes the output's interior on this thread; the halo is left as it is.
     ///
@@ -39,41 +50,39 @@ impl ConvPlan {
     /// If a slice is not of its layout's length, weights are not this plan's, or an operand of the
     /// epilogue is not laid out like the output (halos may differ).
     pub fn run(&self, arguments: &Arguments<'_>, out: &mut [f32]) -> Result<(), ConvError> {
-        self.run_beside(arguments, out, Beside::default())
+        self.run_all([Run { arguments: *arguments, out, beside: Beside::default() }], false)
     }
 
-    /// As [`ConvPlan::run`], and what is left besides the output.
+    /// Computes some samples, each of which gets what it gets alone, to the bit; on the current rayon pool or on this
+    /// thread. Where the weights are streamed, they are read once for all.
     ///
     /// # Errors
-    /// As of [`ConvPlan::run`], and if there is not room for what is left.
-    pub fn run_beside(
+    /// As of [`ConvPlan::run`], and if there is not room for what is left besides.
+    pub fn run_all<'a>(
         &self,
-        arguments: &Arguments<'_>,
-        out: &mut [f32],
-        beside: Beside<'_>,
+        runs: impl IntoIterator<Item = Run<'a>>,
+        parallel: bool,
     ) -> Result<(), ConvError> {
-        let out = self.check(arguments, out, beside)?;
-        // SAFETY: checked; `out` and what is left besides are borrowed uniquely.
-        unsafe { self.run_tasks(0..self.tasks(), arguments, out) };
-        Ok(())
-    }
-
-    /// Computes the same, to the bit, on the current rayon pool.
-    ///
-    /// # Errors
-    /// As of [`ConvPlan::run_beside`].
-    pub fn run_parallel(
-        &self,
-        arguments: &Arguments<'_>,
-        out: &mut [f32],
-        beside: Beside<'_>,
-    ) -> Result<(), ConvError> {
-        let out = self.check(arguments, out, beside)?;
-        // Rayon halves the range, and again for threads that are idle: neighbours, which share rows, stay together.
-        (0..self.tasks()).into_par_iter().for_each(|task| {
-            // SAFETY: checked; tasks write different elements, `out` is borrowed uniquely.
-            unsafe { self.run_tasks(task..task + 1, arguments, out) };
-        });
+        let checked = |run: Run<'a>| {
+            let out = self.check(&run.arguments, run.out, run.beside)?;
+            Ok((run.arguments, out))
+        };
+        let runs = runs.into_iter().map(checked).collect::<Result<Vec<_>, ConvError>>()?;
+        let run = |task: usize| {
+            let (sample, task) = self.task_of(task, runs.len());
+            if let Some((arguments, out)) = runs.get(sample) {
+                // SAFETY: checked; tasks write different elements, outputs and what is left besides are borrowed uniquely.
+                unsafe { self.run_task(task, arguments, *out) };
+            }
+        };
+        let tasks = 0..self.tasks() * runs.len();
+        if parallel {
+            // Rayon halves the range, and again for threads that are idle: neighbours, which share rows or weights, stay
+            // together.
+            tasks.into_par_iter().for_each(run);
+        } else {
+            tasks.for_each(run);
+        }
         Ok(())
     }
 
@@ -135,33 +144,13 @@ impl ConvPlan {
         Ok(Output(out.as_mut_ptr(), beside.check(&self.image)?))
     }
 
-    /// Tasks go over the rows of one chunk for all tiles, then to the next chunk, then to the next slice, so that input rows
-    /// stay in cache; where weights are streamed, over all of the image for a tile, then to the next tile.
+    /// Computes rows of a tile's channels in a slice; different tasks write different elements.
     ///
     /// # Safety
-    /// The arguments and the output have been checked, and nothing else accesses the elements that these
-    /// tasks write.
-    unsafe fn run_tasks(&self, tasks: Range<usize>, arguments: &Arguments<'_>, out: Output) {
-        for task in tasks {
-            let [tile, slice, chunk] = self.task(task);
-            let start = chunk * self.task_rows;
-            let rows = start..self.rows.min(start + self.task_rows);
-            // SAFETY: the contract of this function.
-            unsafe { self.run_task([tile, slice], rows, arguments, out) };
-        }
-    }
-
-    /// Computes rows of a tile's channels in a slice; different tiles, slices and rows write different elements.
-    ///
-    /// # Safety
-    /// As of [`ConvPlan::run_tasks`].
-    unsafe fn run_task(
-        &self,
-        [tile, slice]: [usize; 2],
-        rows: Range<usize>,
-        arguments: &Arguments<'_>,
-        out: Output,
-    ) {
+    /// The arguments and the output have been checked, and nothing else accesses the elements that this task writes.
+    unsafe fn run_task(&self, [tile, slice, chunk]: [usize; 3], arguments: &Arguments<'_>, out: Output) {
+        let start = chunk * self.task_rows;
+        let rows = start..self.rows.min(start + self.task_rows);
         let [step, _] = self.out_steps();
         let weights = arguments.weights.as_slice().as_ptr();
         // The weights of the next tile, which come from beyond L2.
@@ -212,7 +201,7 @@ impl ConvPlan {
     /// Applies the epilogue to a finished row of some blocks.
     ///
     /// # Safety
-    /// As of [`ConvPlan::run_tasks`]; the row is one of this task.
+    /// As of [`ConvPlan::run_task`]; the row is one of this task.
     unsafe fn finish_row(&self, blocks: Range<usize>, y: usize, arguments: &Arguments<'_>, out: Output) {
         if matches!(arguments.epilogue, Epilogue::None) {
             return;

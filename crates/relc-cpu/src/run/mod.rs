@@ -1,6 +1,7 @@
 //! Executables: compiling a graph, and running it on batches.
 
 mod books;
+mod convolve;
 mod sample;
 mod session;
 
@@ -22,6 +23,11 @@ use books::Bookkeeper;
 use sample::Sample;
 use session::CpuSession;
 
+/// Samples that share a reading of weights at most.
+const SHARED_SAMPLES: usize = 4;
+/// Bytes of their memory at most, if there are more of them than threads.
+const SHARED_BYTES: usize = 512 << 20;
+
 /// A graph, compiled. `Send + Sync`: threads may run it at the same time, each on memory of its own.
 #[derive(Debug)]
 pub struct Executable {
@@ -40,6 +46,20 @@ pub struct Executable {
 struct Arena {
     slots: Vec<AlignedBuffer>,
     flags: Vec<AtomicBool>,
+    /// For each backward step what it keeps for the next run; allocated when it is first asked for.
+    kept: Vec<Vec<AlignedBuffer>>,
+    keeping: Keeping,
+}
+
+/// Whether what does not depend on the seed is kept from one run of the backward steps to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// It is not.
+    Nothing,
+    /// The next run will.
+    Next,
+    /// It is there.
+    Kept,
 }
 
 /// A step and how long it took.
@@ -124,7 +144,7 @@ impl Executable {
     /// If the input has another length, or a value is not finite.
     pub fn profile(&self, input: &[f32], runs: usize) -> Result<Vec<StepTime>, EngineError> {
         let mut arena = self.take_arena();
-        let mut sample = Sample::new(self, &mut arena, true, true);
+        let mut sample = Sample::new(self, &mut arena, true);
         let mut best: Vec<StepTime> = Vec::new();
         for _ in 0..runs.max(1) {
             let times = rayon::scope(|_| sample.timed(input))?;
@@ -143,26 +163,37 @@ impl Executable {
         free.unwrap_or_else(|| Arena {
             slots: self.plan.slots.iter().map(|layout| AlignedBuffer::zeroed(layout.len())).collect(),
             flags: (0..self.plan.flags).map(|_| AtomicBool::new(false)).collect(),
+            kept: Vec::new(),
+            keeping: Keeping::Nothing,
         })
     }
 
-    fn give_back(&self, arena: Arena) {
+    fn give_back(&self, mut arena: Arena) {
+        arena.keeping = Keeping::Nothing;
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
     }
 }
 
 impl Module for Executable {
-    /// One on each thread.
+    /// One on each thread; more where they share a reading of weights, as long as their memory is not much.
     fn samples_at_a_time(&self) -> Option<usize> {
-        Some(rayon::current_num_threads())
+        let fitting = SHARED_BYTES / self.arena_bytes().max(1);
+        let shared = if self.plan.is_streamed() { fitting.min(SHARED_SAMPLES) } else { 0 };
+        let threads = rayon::current_num_threads();
+        Some(if shared > threads { shared - shared % threads } else { threads })
     }
 
     /// The planned memory of the samples that run at a time, and the results of all.
     fn bytes(&self, samples: usize) -> usize {
         let results = self.layout(self.plan.input).dense_len().saturating_mul(2 * size_of::<f32>());
-        let at_a_time = samples.min(rayon::current_num_threads());
+        let at_a_time = self.samples_at_a_time().map_or(samples, |most| most.min(samples));
         let arenas = self.arena_bytes().saturating_mul(at_a_time);
         arenas.saturating_add(results.saturating_mul(samples))
+    }
+
+    fn kept_bytes(&self, samples: usize) -> usize {
+        let at_a_time = self.samples_at_a_time().map_or(samples, |most| most.min(samples));
+        self.plan.kept_bytes().saturating_mul(at_a_time)
     }
 
     fn session(&self, samples: usize) -> Box<dyn Session + '_> {

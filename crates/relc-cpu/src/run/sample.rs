@@ -1,11 +1,11 @@
 //! One sample: the steps, run on its memory.
 
+use std::ops::Range;
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::conv::Arguments;
-use crate::epilogue::{Beside, Epilogue, Operand};
-use crate::winograd::WinogradArguments;
+use crate::epilogue::{Epilogue, Operand, finish};
 use crate::{AlignedBuffer, Stats};
 use ndarray::{ArrayD, IxDyn};
 use relc_codegen::jit::Binding;
@@ -13,70 +13,113 @@ use relc_codegen::kernels::LEDGER;
 use relc_interp::{evaluate_node, propagate_node};
 use relc_ir::ledger::Losses;
 use relc_ir::{NodeId, ValueId};
-use relc_program::op::MAX_SUMS;
+use relc_program::Rerun;
 
 use super::books::Books;
-use super::{Arena, Executable, StepTime};
+use super::convolve::convolve;
+use super::{Arena, Executable, Keeping, StepTime};
 use crate::error::EngineError;
 use crate::map::Map;
 use crate::moves::move_elements;
 use crate::relayout::relayout;
-use crate::step::{Action, Algorithm, Bind, ConvStep, Finish, FlatStep, InterpretStep, Slot, Step};
+use crate::step::{Action, Bind, ConvStep, Finish, FlatStep, InterpretStep, Slot, Step};
 
 /// Elements that a thread should have to write at least, for a kernel to be shared.
 const GRAIN: usize = 1 << 14;
 
 /// A sample while it runs.
 pub struct Sample<'a> {
-    executable: &'a Executable,
+    pub(super) executable: &'a Executable,
     arena: &'a mut Arena,
     /// Whether steps share the threads of the pool.
-    parallel: bool,
-    ledger: bool,
-    books: Books,
+    pub(super) parallel: bool,
+    pub(super) ledger: bool,
+    pub(super) books: Books,
 }
 
 impl<'a> Sample<'a> {
-    pub fn new(executable: &'a Executable, arena: &'a mut Arena, parallel: bool, ledger: bool) -> Self {
-        Sample { executable, arena, parallel, ledger, books: Books::default() }
+    pub fn new(executable: &'a Executable, arena: &'a mut Arena, ledger: bool) -> Self {
+        Sample { executable, arena, parallel: true, ledger, books: Books::default() }
     }
 
-    /// The forward steps; the explained output.
-    pub fn forward(&mut self, input: &[f32]) -> Result<Vec<f32>, EngineError> {
-        let plan = &self.executable.plan;
-        self.load(plan.input, input)?;
-        for step in &plan.steps[..plan.forward] {
-            self.step(step)?;
-        }
-        let logits = self.unload(plan.output)?;
-        if !input.iter().chain(&logits).all(|v| v.is_finite()) {
+    /// What comes before the forward steps.
+    pub fn begin_forward(&mut self, input: &[f32]) -> Result<(), EngineError> {
+        if !input.iter().all(|v| v.is_finite()) {
             return Err(EngineError::NonFiniteForward);
         }
-        Ok(logits)
+        self.load(self.executable.plan.input, input)
     }
 
-    /// The backward steps from a seed; the relevance of the input, and the books.
-    pub fn backward(&mut self, seed: &[f32]) -> Result<(Vec<f32>, Books), EngineError> {
-        let executable = self.executable;
-        let plan = &executable.plan;
+    /// The explained output, once the forward steps have run.
+    pub fn end_forward(&self) -> Result<Vec<f32>, EngineError> {
+        let logits = self.unload(self.executable.plan.output)?;
+        if logits.iter().all(|v| v.is_finite()) { Ok(logits) } else { Err(EngineError::NonFiniteForward) }
+    }
+
+    /// What comes before the backward steps from a seed.
+    pub fn begin_backward(&mut self, seed: &[f32]) -> Result<(), EngineError> {
+        let plan = &self.executable.plan;
         self.load(plan.seed, seed)?;
         self.arena.flags.iter_mut().for_each(|flag| *flag.get_mut() = false);
-        let ledger = self.ledger;
-        let ends = executable.books.ends();
-        if !ledger {
-            self.tally(ends[0], plan.seed); // now: the seed's memory is given to others later
+        if !self.ledger {
+            self.tally(self.executable.books.ends()[0], plan.seed); // now: the seed's memory is given to others later
         }
-        for step in plan.steps[plan.forward..].iter().filter(|step| ledger || !step.is_bookkeeping()) {
-            self.step(step)?;
+        Ok(())
+    }
+
+    /// The relevance of the input, and the books, once the backward steps have run.
+    pub fn end_backward(&mut self) -> Result<(Vec<f32>, Books), EngineError> {
+        let plan = &self.executable.plan;
+        if self.arena.keeping == Keeping::Next {
+            self.arena.keeping = Keeping::Kept;
         }
-        if !ledger {
-            self.tally(ends[1], plan.relevance);
+        if !self.ledger {
+            self.tally(self.executable.books.ends()[1], plan.relevance);
         }
         let books = std::mem::take(&mut self.books);
-        if let Some(node) = executable.books.non_finite(&books) {
+        if let Some(node) = self.executable.books.non_finite(&books) {
             return Err(EngineError::NonFinite { node });
         }
         Ok((self.unload(plan.relevance)?, books))
+    }
+
+    /// Runs some of the steps.
+    pub fn run(&mut self, steps: Range<usize>) -> Result<(), EngineError> {
+        let plan = &self.executable.plan;
+        let numbered = plan.steps.iter().enumerate().take(steps.end).skip(steps.start);
+        for (number, step) in numbered {
+            match number.checked_sub(plan.forward) {
+                None => self.step(step)?,
+                Some(_) if step.is_bookkeeping() && !self.ledger => {}
+                Some(index) => self.backward_step(index, step, self.rerun(number))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether several samples had better run a step at a time: it is a convolution whose weights are streamed.
+    pub fn is_better_together(&self, number: usize) -> bool {
+        let action = self.executable.plan.steps.get(number).map(|step| &step.action);
+        let kept = self.arena.keeping == Keeping::Kept && self.rerun(number) != Rerun::Whole;
+        matches!(action, Some(Action::Conv(conv)) if conv.algorithm.is_streamed()) && !kept
+    }
+
+    /// Runs a convolution for samples of one executable, on the threads of the pool.
+    pub fn run_together(samples: &mut [Sample<'a>], number: usize) -> Result<(), EngineError> {
+        let Some(first) = samples.first() else { return Ok(()) };
+        let plan = &first.executable.plan;
+        let keeps = first.arena.keeping == Keeping::Next && first.rerun(number) == Rerun::Epilogue;
+        let keeper = number.checked_sub(plan.forward).filter(|_| keeps);
+        let Some(Step { node, action: Action::Conv(conv) }) = plan.steps.get(number) else { return Ok(()) };
+        samples.iter_mut().for_each(|sample| sample.parallel = true);
+        convolve(samples, *node, conv, keeper)
+    }
+
+    /// What another seed changes of a step.
+    fn rerun(&self, number: usize) -> Rerun {
+        let plan = &self.executable.plan;
+        let backward = number.checked_sub(plan.forward);
+        backward.and_then(|index| plan.reruns.get(index)).copied().unwrap_or(Rerun::Whole)
     }
 
     /// All steps, timed; the seed is the explained output.
@@ -101,6 +144,68 @@ impl<'a> Sample<'a> {
         Ok(times)
     }
 
+    /// A backward step, or what of it another seed changes.
+    fn backward_step(&mut self, index: usize, step: &Step, rerun: Rerun) -> Result<(), EngineError> {
+        match (self.arena.keeping, rerun, &step.action) {
+            (Keeping::Nothing, ..) | (_, Rerun::Whole, _) => self.step(step),
+            (Keeping::Next, Rerun::Nothing, _) => self.step(step),
+            (Keeping::Next, Rerun::Epilogue, Action::Conv(conv)) => {
+                convolve(slice::from_mut(self), step.node, conv, Some(index))
+            }
+            (Keeping::Next, ..) => {
+                self.step(step)?;
+                let mut kept = self.take_kept(index);
+                for (slot, kept) in step.action.outputs().into_iter().zip(&mut kept) {
+                    kept.copy_from_slice(self.slot(slot));
+                }
+                self.put_kept(index, kept);
+                Ok(())
+            }
+            (Keeping::Kept, Rerun::Nothing, _) => Ok(()),
+            (Keeping::Kept, Rerun::Epilogue, Action::Conv(conv)) => self.finish(index, step.node, conv),
+            (Keeping::Kept, ..) => {
+                let kept = self.take_kept(index);
+                for (slot, kept) in step.action.outputs().into_iter().zip(&kept) {
+                    if let Some(buffer) = self.arena.slots.get_mut(slot) {
+                        buffer.copy_from_slice(kept);
+                    }
+                }
+                self.put_kept(index, kept);
+                Ok(())
+            }
+        }
+    }
+
+    /// What a backward step keeps, out of the arena; there is room for it.
+    pub(super) fn take_kept(&mut self, index: usize) -> Vec<AlignedBuffer> {
+        let plan = &self.executable.plan;
+        if self.arena.kept.is_empty() {
+            let room = |slot: Slot| AlignedBuffer::zeroed(self.executable.layout(slot).len());
+            let of = |step: usize| plan.kept_of(step).into_iter().map(room).collect();
+            self.arena.kept = (0..plan.reruns.len()).map(of).collect();
+        }
+        self.arena.kept.get_mut(index).map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn put_kept(&mut self, index: usize, kept: Vec<AlignedBuffer>) {
+        if let Some(place) = self.arena.kept.get_mut(index) {
+            *place = kept;
+        }
+    }
+
+    /// The epilogue of a convolution whose sums were kept.
+    fn finish(&mut self, index: usize, node: NodeId, conv: &ConvStep) -> Result<(), EngineError> {
+        let kept = self.take_kept(index);
+        let mut output = self.take(conv.output);
+        let (isa, layout) = (self.executable.isa, self.executable.layout(conv.output));
+        let sums = kept.first().map_or(&[][..], |sums| sums);
+        let epilogue = self.epilogue(&conv.finish);
+        let result = finish(isa, layout, sums, &epilogue, &mut output, self.parallel);
+        self.put(conv.output, output);
+        self.put_kept(index, kept);
+        result.map_err(|source| self.executable.refused(node, source.into()))
+    }
+
     fn load(&mut self, slot: Slot, dense: &[f32]) -> Result<(), EngineError> {
         let layout = self.executable.layout(slot);
         let buffer = self.arena.slots.get_mut(slot).ok_or_else(misplaced)?;
@@ -114,16 +219,16 @@ impl<'a> Sample<'a> {
         Ok(dense)
     }
 
-    fn slot(&self, slot: Slot) -> &[f32] {
+    pub(super) fn slot(&self, slot: Slot) -> &[f32] {
         self.arena.slots.get(slot).map_or(&[], |buffer| buffer)
     }
 
     /// Takes a buffer that is written out of the arena, so that others can be read beside it.
-    fn take(&mut self, slot: Slot) -> AlignedBuffer {
+    pub(super) fn take(&mut self, slot: Slot) -> AlignedBuffer {
         self.arena.slots.get_mut(slot).map(std::mem::take).unwrap_or_default()
     }
 
-    fn put(&mut self, slot: Slot, buffer: AlignedBuffer) {
+    pub(super) fn put(&mut self, slot: Slot, buffer: AlignedBuffer) {
         if let Some(place) = self.arena.slots.get_mut(slot) {
             *place = buffer;
         }
@@ -131,7 +236,7 @@ impl<'a> Sample<'a> {
 
     fn step(&mut self, step: &Step) -> Result<(), EngineError> {
         match &step.action {
-            Action::Conv(conv) => self.convolve(step.node, conv),
+            Action::Conv(conv) => convolve(slice::from_mut(self), step.node, conv, None),
             Action::Kernel { kernel, binds } => self.kernel(step.node, *kernel, binds, &mut []),
             Action::Quotients { kernel, binds, flag } => {
                 let function = self.executable.kernels.get(*kernel).ok_or_else(misplaced)?;
@@ -203,57 +308,7 @@ impl<'a> Sample<'a> {
         }
     }
 
-    fn convolve(&mut self, node: NodeId, step: &ConvStep) -> Result<(), EngineError> {
-        let mut output = self.take(step.output);
-        let mut joined = step.joined.map(|slot| (slot, self.take(slot), *self.executable.layout(slot)));
-        let layout = *self.executable.layout(step.output);
-        let asked = |index: usize| step.tallies.get(index).copied().flatten().filter(|_| self.ledger);
-        let count = layout.blocks() * layout.height();
-        let tallies: [Option<ValueId>; MAX_SUMS] = std::array::from_fn(asked);
-        let mut rows = tallies.map(|value| vec![Stats::NOTHING; if value.is_some() { count } else { 0 }]);
-        let mut left = rows.iter_mut();
-        let beside = Beside {
-            joined: joined.as_mut().map(|(_, buffer, layout)| (&mut buffer[..], *layout)),
-            sums: tallies.map(|value| left.next().filter(|_| value.is_some()).map(|rows| &mut rows[..])),
-        };
-        let result = match &step.algorithm {
-            Algorithm::Direct { plan, weights, part } => {
-                let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
-                let arguments = Arguments { weights, part: *part, input, epilogue };
-                if self.parallel {
-                    plan.run_parallel(&arguments, &mut output, beside)
-                } else {
-                    plan.run_beside(&arguments, &mut output, beside)
-                }
-            }
-            Algorithm::Winograd { plan, weights, scratch, repair } => {
-                let mut buffer = self.take(*scratch);
-                let (input, epilogue) = (self.slot(step.input), self.epilogue(&step.finish));
-                let arguments = WinogradArguments { weights, input, epilogue, repair: repair.as_deref() };
-                let len = plan.scratch_len().min(buffer.len());
-                let memory = &mut buffer[..len];
-                let result = if self.parallel {
-                    plan.run_parallel(&arguments, memory, &mut output, beside)
-                } else {
-                    plan.run_beside(&arguments, memory, &mut output, beside)
-                };
-                self.put(*scratch, buffer);
-                result
-            }
-        };
-        self.put(step.output, output);
-        if let Some((slot, buffer, _)) = joined {
-            self.put(slot, buffer);
-        }
-        for (value, rows) in tallies.iter().zip(&rows) {
-            if let Some(value) = value {
-                self.books.stats.insert(*value, Stats::of_rows(&layout, rows));
-            }
-        }
-        result.map_err(|source| self.executable.refused(node, source.into()))
-    }
-
-    fn epilogue<'s>(&'s self, finish: &'s Finish) -> Epilogue<'s> {
+    pub(super) fn epilogue<'s>(&'s self, finish: &'s Finish) -> Epilogue<'s> {
         let operand = |slot: Slot| Operand { data: self.slot(slot), layout: *self.executable.layout(slot) };
         match finish {
             Finish::None => Epilogue::None,

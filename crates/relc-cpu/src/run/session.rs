@@ -1,12 +1,14 @@
 //! Sessions: the memory of some samples, side by side.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use relc_ir::ValueId;
 use relc_program::{BackendError, Explained, Session};
 
 use super::books::Books;
 use super::sample::Sample;
-use super::{Arena, Executable};
+use super::{Arena, Executable, Keeping};
 use crate::error::EngineError;
 
 /// Samples that run side by side.
@@ -25,39 +27,21 @@ impl<'e> CpuSession<'e> {
         CpuSession { executable, arenas, ran: false, failed: false }
     }
 
-    /// Runs something on each sample, with its part of `data`.
-    fn each<R: Send>(
-        &mut self,
+    /// The samples with their parts of `data`.
+    fn samples<'s, 'd>(
+        &'s mut self,
         what: &'static str,
-        data: &[f32],
+        data: &'d [f32],
         len: usize,
         books: bool,
-        run: impl Fn(&mut Sample<'_>, &[f32]) -> Result<R, EngineError> + Sync,
-    ) -> Result<Vec<R>, EngineError> {
-        let samples = self.arenas.len();
-        if samples == 0 || data.len() != samples * len {
-            return Err(EngineError::Length { what, got: data.len(), expected: samples * len });
+    ) -> Result<Vec<(Sample<'s>, &'d [f32])>, EngineError> {
+        let count = self.arenas.len();
+        if count == 0 || data.len() != count * len {
+            return Err(EngineError::Length { what, got: data.len(), expected: count * len });
         }
         let executable = self.executable;
-        let one = |(arena, data): (&mut Arena, &[f32]), parallel: bool| {
-            run(&mut Sample::new(executable, arena, parallel, books), data)
-        };
-        // Whole rounds of samples run side by side, one on each thread; what is left shares the threads.
-        let threads = rayon::current_num_threads();
-        let side_by_side = if threads > 1 { samples - samples % threads } else { 0 };
-        let (rounds, left) = self.arenas.split_at_mut(side_by_side);
-        let (first, last) = data.split_at(side_by_side * len);
-        let rounds = rounds.par_iter_mut().zip(first.par_chunks(len.max(1)));
-        let mut results = rounds.map(|sample| one(sample, false)).collect::<Result<Vec<R>, EngineError>>()?;
-        // From a thread of the pool, a step's tasks reach the others without a wake-up of this one.
-        let left = rayon::scope(|_| {
-            left.iter_mut()
-                .zip(last.chunks(len.max(1)))
-                .map(|sample| one(sample, true))
-                .collect::<Result<Vec<R>, _>>()
-        });
-        results.extend(left?);
-        Ok(results)
+        let samples = self.arenas.iter_mut().map(|arena| Sample::new(executable, arena, books));
+        Ok(samples.zip(data.chunks(len.max(1))).collect())
     }
 
     /// Marks the memory as spoilt if something failed.
@@ -71,7 +55,14 @@ impl Session for CpuSession<'_> {
     fn forward(&mut self, input: &[f32]) -> Result<Vec<f64>, BackendError> {
         let len = self.executable.layout(self.executable.plan.input).dense_len();
         self.ran = false;
-        let logits = self.each("the input", input, len, false, |sample, input| sample.forward(input));
+        self.arenas
+            .iter_mut()
+            .filter(|arena| arena.keeping == Keeping::Kept)
+            .for_each(|arena| arena.keeping = Keeping::Next);
+        let steps = 0..self.executable.plan.forward;
+        let logits = self.samples("the input", input, len, false).and_then(|samples| {
+            run(samples, |sample, input| sample.begin_forward(input), steps, |sample| sample.end_forward())
+        });
         let logits = self.kept(logits)?;
         self.ran = true;
         Ok(logits.into_iter().flatten().map(f64::from).collect())
@@ -85,7 +76,10 @@ impl Session for CpuSession<'_> {
         }
         let seed: Vec<f32> = seed.iter().map(|v| *v as f32).collect();
         let len = self.executable.layout(self.executable.plan.seed).dense_len();
-        let results = self.each("the seed", &seed, len, books, |sample, seed| sample.backward(seed));
+        let steps = self.executable.plan.forward..self.executable.plan.steps.len();
+        let results = self.samples("the seed", &seed, len, books).and_then(|samples| {
+            run(samples, |sample, seed| sample.begin_backward(seed), steps, Sample::end_backward)
+        });
         let results: Vec<(Vec<f32>, Books)> = self.kept(results)?;
         let ledger =
             self.executable.books.ledger(&results.iter().map(|(_, books)| books).collect::<Vec<_>>(), books);
@@ -93,6 +87,12 @@ impl Session for CpuSession<'_> {
             relevance: results.into_iter().flat_map(|(relevance, _)| relevance).collect(),
             ledger,
         })
+    }
+
+    fn keep_denominators(&mut self) {
+        for arena in self.arenas.iter_mut().filter(|arena| arena.keeping == Keeping::Nothing) {
+            arena.keeping = Keeping::Next;
+        }
     }
 
     fn tap(&self, value: ValueId) -> Result<Vec<f32>, BackendError> {
@@ -118,4 +118,53 @@ impl Drop for CpuSession<'_> {
             self.arenas.drain(..).for_each(|arena| self.executable.give_back(arena));
         }
     }
+}
+
+/// Runs steps on samples, with what comes before and behind. Steps whose weights are streamed run on all samples at a
+/// time; between them each sample runs for itself, with its values in cache.
+fn run<'s, R: Send>(
+    samples: Vec<(Sample<'s>, &[f32])>,
+    begin: impl Fn(&mut Sample<'s>, &[f32]) -> Result<(), EngineError> + Sync,
+    steps: Range<usize>,
+    end: impl Fn(&mut Sample<'s>) -> Result<R, EngineError> + Sync,
+) -> Result<Vec<R>, EngineError> {
+    let (mut samples, data): (Vec<Sample<'s>>, Vec<&[f32]>) = samples.into_iter().unzip();
+    let together: Vec<usize> = match &samples[..] {
+        [first, _, ..] => steps.clone().filter(|step| first.is_better_together(*step)).collect(),
+        _ => Vec::new(),
+    };
+    // From a thread of the pool, a step's tasks reach the others without a wake-up of this one.
+    rayon::scope(|_| {
+        each(&mut samples, |number, sample| begin(sample, data.get(number).copied().unwrap_or(&[])))?;
+        let mut next = steps.start;
+        for step in together {
+            each(&mut samples, |_, sample| sample.run(next..step))?;
+            Sample::run_together(&mut samples, step)?;
+            next = step + 1;
+        }
+        each(&mut samples, |_, sample| sample.run(next..steps.end))?;
+        each(&mut samples, |_, sample| end(sample))
+    })
+}
+
+/// Does something with each sample. Whole rounds of samples run side by side, one on each thread; what is left shares the
+/// threads.
+fn each<'s, R: Send>(
+    samples: &mut [Sample<'s>],
+    run: impl Fn(usize, &mut Sample<'s>) -> Result<R, EngineError> + Sync,
+) -> Result<Vec<R>, EngineError> {
+    let threads = rayon::current_num_threads();
+    let side_by_side = if threads > 1 { samples.len() - samples.len() % threads } else { 0 };
+    let one = |parallel: bool, number: usize, sample: &mut Sample<'s>| {
+        sample.parallel = parallel;
+        run(number, sample)
+    };
+    let (rounds, left) = samples.split_at_mut(side_by_side);
+    let rounds = rounds.par_iter_mut().enumerate();
+    let mut results: Vec<R> =
+        rounds.map(|(number, sample)| one(false, number, sample)).collect::<Result<_, _>>()?;
+    for (number, sample) in left.iter_mut().enumerate() {
+        results.push(one(true, side_by_side + number, sample)?);
+    }
+    Ok(results)
 }

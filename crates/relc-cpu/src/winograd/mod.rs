@@ -14,7 +14,7 @@ mod run;
 mod transform;
 
 pub use repair::{ERROR, Repair};
-pub use run::WinogradArguments;
+pub use run::{WinogradArguments, WinogradRun};
 
 use std::ops::Range;
 

@@ -38,9 +38,36 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
+/// Bytes of weights from which on samples share a reading of them.
+const STREAMED_BYTES: usize = 512 << 10;
+/// Bytes of products of some samples that stay in cache beside the weights and the input of a position.
+const PRODUCTS_BYTES: usize = 160 << 10;
+
 thread_local! {
     /// Products of one task, `[position][OB][tile][V]`.
     static PRODUCTS: RefCell<AlignedBuffer> = RefCell::new(AlignedBuffer::zeroed(0));
+}
+
+/// A sample of a run.
+#[derive(Debug)]
+pub struct WinogradRun<'a> {
+    /// What it takes.
+    pub arguments: WinogradArguments<'a>,
+    /// Of [`WinogradPlan::scratch_len`]; overwritten.
+    pub scratch: &'a mut [f32],
+    /// Its output: the interior is written, the halo left as it is.
+    pub out: &'a mut [f32],
+    /// What is left besides the output.
+    pub beside: Beside<'a>,
+}
+
+/// A sample whose buffers have been checked.
+#[derive(Clone, Copy)]
+struct Checked<'a> {
+    arguments: WinogradArguments<'a>,
+    scratch: Shared,
+    out: Shared,
+    left: Left,
 }
 
 impl WinogradPlan {
@@ -54,82 +81,81 @@ impl WinogradPlan {
         scratch: &mut [f32],
         out: &mut [f32],
     ) -> Result<(), ConvError> {
-        self.run_beside(arguments, scratch, out, Beside::default())
+        let run = WinogradRun { arguments: *arguments, scratch, out, beside: Beside::default() };
+        self.run_all([run], false)
     }
 
-    /// As [`WinogradPlan::run`], and what is left besides the output.
+    /// Computes some samples, each of which gets what it gets alone, to the bit; on the current rayon pool or on this
+    /// thread. Samples whose products stay in cache together share a reading of the weights, where these don't.
     ///
     /// # Errors
-    /// As of [`WinogradPlan::run`], and if there is not room for what is left.
-    pub fn run_beside(
+    /// As of [`WinogradPlan::run`], and if there is not room for what is left besides.
+    pub fn run_all<'a>(
         &self,
-        arguments: &WinogradArguments<'_>,
-        scratch: &mut [f32],
-        out: &mut [f32],
-        beside: Beside<'_>,
+        runs: impl IntoIterator<Item = WinogradRun<'a>>,
+        parallel: bool,
     ) -> Result<(), ConvError> {
-        let (scratch, out, left) = self.check(arguments, scratch, out, beside)?;
-        // SAFETY: checked; all buffers are borrowed uniquely, and all of the input is transformed before it
-        // is read.
-        (0..self.transform_tasks()).for_each(|task| unsafe { self.transform_row(task, arguments, scratch) });
+        let samples = runs.into_iter().map(|run| self.check(run)).collect::<Result<Vec<_>, ConvError>>()?;
+        let each = |tasks: usize, run: &(dyn Fn(usize) + Sync)| {
+            if parallel {
+                let share = tasks.div_ceil(rayon::current_num_threads() * 4).max(1);
+                (0..tasks).into_par_iter().with_min_len(share).for_each(run);
+            } else {
+                (0..tasks).for_each(run);
+            }
+        };
+        let transforms = self.transform_tasks();
+        // SAFETY: checked; all buffers are borrowed uniquely, tasks write different elements, and all of the input is
+        // transformed before it is read.
+        each(transforms * samples.len(), &|task| unsafe {
+            self.transform_row(task % transforms, samples[task / transforms]);
+        });
+        let sums = self.input.depth() * self.tiles[0];
+        let repaired: Vec<Checked<'_>> =
+            samples.iter().filter(|s| s.arguments.repair.is_some()).copied().collect();
         // SAFETY: as above.
-        (0..self.sum_tasks(arguments)).for_each(|task| unsafe { self.sum_row(task, arguments, scratch) });
-        // SAFETY: as above.
-        (0..self.tasks()).for_each(|task| unsafe { self.run_task(task, arguments, scratch, (out, left)) });
+        each(sums * repaired.len(), &|task| unsafe { self.sum_row(task % sums, repaired[task / sums]) });
+        let groups: Vec<&[Checked<'_>]> = samples.chunks(self.together()).collect();
+        let tasks = self.tasks();
+        let multiply = |task: usize| {
+            // SAFETY: as above.
+            unsafe { self.run_task(task % tasks, groups[task / tasks]) }
+        };
+        if parallel {
+            (0..tasks * groups.len()).into_par_iter().for_each(multiply);
+        } else {
+            (0..tasks * groups.len()).for_each(multiply);
+        }
         Ok(())
     }
 
-    /// Computes the same, to the bit, on the current rayon pool.
-    ///
-    /// # Errors
-    /// As of [`WinogradPlan::run_beside`].
-    pub fn run_parallel(
-        &self,
-        arguments: &WinogradArguments<'_>,
-        scratch: &mut [f32],
-        out: &mut [f32],
-        beside: Beside<'_>,
-    ) -> Result<(), ConvError> {
-        let (scratch, out, left) = self.check(arguments, scratch, out, beside)?;
-        let share = self.transform_tasks().div_ceil(rayon::current_num_threads() * 4).max(1);
-        let transforms = (0..self.transform_tasks()).into_par_iter().with_min_len(share);
-        // SAFETY: checked; both buffers are borrowed uniquely, tasks write different elements, and all of the
-        // input is transformed before it is read.
-        transforms.for_each(|task| unsafe { self.transform_row(task, arguments, scratch) });
-        // SAFETY: as above.
-        (0..self.sum_tasks(arguments))
-            .into_par_iter()
-            .for_each(|task| unsafe { self.sum_row(task, arguments, scratch) });
-        // SAFETY: as above.
-        (0..self.tasks())
-            .into_par_iter()
-            .for_each(|task| unsafe { self.run_task(task, arguments, scratch, (out, left)) });
-        Ok(())
+    /// Whether the weights exceed what stays in cache, so that samples had better share a reading of them.
+    pub fn is_streamed(&self) -> bool {
+        self.weights_len * size_of::<f32>() > STREAMED_BYTES
     }
 
-    fn check(
-        &self,
-        arguments: &WinogradArguments<'_>,
-        scratch: &mut [f32],
-        out: &mut [f32],
-        beside: Beside<'_>,
-    ) -> Result<(Shared, Shared, Left), ConvError> {
+    /// How many samples share a reading of the weights: as many as have their products in cache.
+    fn together(&self) -> usize {
+        let tiles = self.chunk_rows * self.tiles[1];
+        let blocks = self.channels.first().map_or(1, ExactSizeIterator::len);
+        let products = self.positions() * blocks * tiles * self.isa.width() * size_of::<f32>();
+        if self.is_streamed() { (PRODUCTS_BYTES / products).max(1) } else { 1 }
+    }
+
+    fn check<'a>(&self, run: WinogradRun<'a>) -> Result<Checked<'a>, ConvError> {
+        let WinogradRun { arguments, scratch, out, beside } = run;
         check("the input", arguments.input.len(), self.input.len())?;
         check("the output", out.len(), self.output.len())?;
         check("the scratch memory", scratch.len(), self.scratch_len())?;
         check("the transformed weights", arguments.weights.data.len(), self.weights_len)?;
         arguments.epilogue.check(&self.output)?;
         let left = beside.check(&self.output)?;
-        Ok((Shared(scratch.as_mut_ptr()), Shared(out.as_mut_ptr()), left))
+        let (scratch, out) = (Shared(scratch.as_mut_ptr()), Shared(out.as_mut_ptr()));
+        Ok(Checked { arguments, scratch, out, left })
     }
 
     fn transform_tasks(&self) -> usize {
         self.input.blocks() * self.tiles[0]
-    }
-
-    /// Rows of tiles, of all slices, whose inputs are summed, for the repair of small outputs.
-    fn sum_tasks(&self, arguments: &WinogradArguments<'_>) -> usize {
-        if arguments.repair.is_some() { self.input.depth() * self.tiles[0] } else { 0 }
     }
 
     /// The place of the sums of a row of tiles, counted through all slices, in the scratch memory.
@@ -167,7 +193,7 @@ impl WinogradPlan {
     ///
     /// # Safety
     /// As of [`WinogradPlan::transform_row`].
-    unsafe fn sum_row(&self, tile_row: usize, arguments: &WinogradArguments<'_>, scratch: Shared) {
+    unsafe fn sum_row(&self, tile_row: usize, Checked { arguments, scratch, .. }: Checked<'_>) {
         // SAFETY: the sums lie behind the transformed input, and this task alone accesses those of its row.
         let sums = unsafe {
             std::slice::from_raw_parts_mut(scratch.0.add(self.sums_offset(tile_row)), self.tiles[1])
@@ -190,7 +216,7 @@ impl WinogradPlan {
     ///
     /// # Safety
     /// The buffers have been checked, and nothing else accesses this task's elements of the scratch memory.
-    unsafe fn transform_row(&self, task: usize, arguments: &WinogradArguments<'_>, scratch: Shared) {
+    unsafe fn transform_row(&self, task: usize, Checked { arguments, scratch, .. }: Checked<'_>) {
         let width = self.isa.width();
         let halo = self.input.halo();
         let (block, tile_row) = (task / self.tiles[0], task % self.tiles[0]);
@@ -218,33 +244,31 @@ impl WinogradPlan {
         }
     }
 
-    /// Computes some rows of tiles of some blocks of a slice; different tasks write different rows or blocks.
+    /// Computes some rows of tiles of some blocks of a slice, of some samples; different tasks write different rows or
+    /// blocks.
     ///
     /// # Safety
     /// The buffers have been checked, the scratch memory holds the transformed input, and nothing
-    /// else accesses this task's elements of the output.
-    unsafe fn run_task(
-        &self,
-        task: usize,
-        arguments: &WinogradArguments<'_>,
-        scratch: Shared,
-        out: (Shared, Left),
-    ) {
+    /// else accesses this task's elements of the outputs.
+    unsafe fn run_task(&self, task: usize, samples: &[Checked<'_>]) {
         // Neighbouring tasks share weights.
         let (task, chunk) = (task / self.chunks(), task % self.chunks());
         let (channel_tile, slice) = (task / self.slices.outputs.len(), task % self.slices.outputs.len());
         let first = chunk * self.chunk_rows;
         let rows = first..(first + self.chunk_rows).min(self.tiles[0]);
         PRODUCTS.with_borrow_mut(|products| {
-            let blocks = &self.channels[channel_tile];
-            let len = self.positions() * blocks.len() * rows.len() * self.tiles[1] * self.isa.width();
+            let blocks = self.channels[channel_tile].len();
+            let tiles = rows.len() * self.tiles[1] * samples.len();
+            let len = self.positions() * blocks * tiles * self.isa.width();
             if products.len() < len {
                 *products = AlignedBuffer::zeroed(len);
             }
             // SAFETY: the contract of this function; `products` has the elements of this task.
             unsafe {
-                self.multiply([channel_tile, slice], rows.clone(), arguments, scratch, products);
-                self.transform_back((blocks.clone(), slice), rows, arguments, (products, scratch), out);
+                self.multiply([channel_tile, slice], rows.clone(), samples, products);
+                for number in 0..samples.len() {
+                    self.transform_back([channel_tile, slice], rows.clone(), (samples, number), products);
+                }
             }
         });
     }
@@ -252,13 +276,12 @@ impl WinogradPlan {
     /// Sums over slices and channels: for each position products of matrices, tiles x C by C x OB V.
     ///
     /// # Safety
-    /// As of [`WinogradPlan::run_task`]; `products` has `[position][OB][tile][V]` of these rows.
+    /// As of [`WinogradPlan::run_task`]; `products` has `[position][OB][sample][tile][V]` of these rows.
     unsafe fn multiply(
         &self,
         [channel_tile, slice]: [usize; 2],
         rows: Range<usize>,
-        arguments: &WinogradArguments<'_>,
-        scratch: Shared,
+        samples: &[Checked<'_>],
         products: &mut [f32],
     ) {
         let OutputSlice { first, variant } = self.slices.outputs[slice];
@@ -273,6 +296,7 @@ impl WinogradPlan {
         let width = self.isa.width();
         let blocks = self.channels[channel_tile].len();
         let tiles = rows.len() * self.tiles[1];
+        let all_tiles = tiles * samples.len();
         let segments: Vec<(usize, TileFn)> = balanced(tiles, self.most(blocks))
             .into_iter()
             .filter_map(|segment| {
@@ -285,10 +309,15 @@ impl WinogradPlan {
             let weights = self.weights[channel_tile] + position * position_weights;
             // The weights of the next position, a part for each of the calls.
             let mut ahead = weights + position_weights;
-            for (&(segment, function), (number, run)) in
-                segments.iter().flat_map(|segment| runs.iter().enumerate().map(move |run| (segment, run)))
+            let calls = samples.iter().enumerate().flat_map(|sample| {
+                let segments = segments.iter();
+                segments
+                    .flat_map(move |segment| runs.iter().enumerate().map(move |run| (sample, segment, run)))
+            });
+            for ((sample, &Checked { arguments, scratch, .. }), &(segment, function), (number, run)) in calls
             {
                 let first = rows.start * self.tiles[1] + segment;
+                let product = position * blocks * all_tiles + sample * tiles + segment;
                 let next = arguments.weights.data.as_ptr().wrapping_add(ahead);
                 ahead += run.taps.len() * width * LINE;
                 // SAFETY: the segment's tiles lie in the position's part of the scratch memory, for each
@@ -298,7 +327,7 @@ impl WinogradPlan {
                     let args = TileArgs {
                         input: scratch.0.add(position * self.position_stride() + slice_input + first * width),
                         weights: arguments.weights.data.as_ptr().add(weights + run.k * slice_weights),
-                        out: products.as_mut_ptr().add((position * blocks * tiles + segment) * width),
+                        out: products.as_mut_ptr().add(product * width),
                         taps: self.taps.as_ptr().add(run.taps.start),
                         next,
                         tap_count: run.taps.len() as u32,
@@ -307,7 +336,7 @@ impl WinogradPlan {
                         out_pixel_stride: width as u32,
                         in_row_stride: 0,
                         out_row_stride: 0,
-                        out_block_stride: (tiles * width) as u32,
+                        out_block_stride: (all_tiles * width) as u32,
                         accumulate: u32::from(number > 0),
                     };
                     function(&args);
@@ -322,14 +351,16 @@ impl WinogradPlan {
     /// As of [`WinogradPlan::run_task`]; `products` holds the products of these rows.
     unsafe fn transform_back(
         &self,
-        (blocks, slice): (Range<usize>, usize),
+        [channel_tile, slice]: [usize; 2],
         rows: Range<usize>,
-        arguments: &WinogradArguments<'_>,
-        (products, scratch): (&[f32], Shared),
-        (out, left): (Shared, Left),
+        (samples, number): (&[Checked<'_>], usize),
+        products: &[f32],
     ) {
+        let Checked { arguments, scratch, out, left } = samples[number];
+        let blocks = &self.channels[channel_tile];
         let width = self.isa.width();
         let tiles = rows.len() * self.tiles[1];
+        let all_tiles = tiles * samples.len();
         let before = slice * self.output.slice_blocks();
         for (ob, of_slice) in blocks.clone().enumerate() {
             let block = before + of_slice;
@@ -340,8 +371,10 @@ impl WinogradPlan {
                 // tiles are in `products`. The plan's instruction set is the machine's.
                 unsafe {
                     (self.transforms.output)(&OutputRow {
-                        products: products.as_ptr().add((ob * tiles + index * self.tiles[1]) * width),
-                        position_stride: blocks.len() * tiles * width,
+                        products: products
+                            .as_ptr()
+                            .add((ob * all_tiles + number * tiles + index * self.tiles[1]) * width),
+                        position_stride: blocks.len() * all_tiles * width,
                         tiles: self.tiles[1],
                         out: out.0.add(self.output.offset(block, top, 0)),
                         row_stride: self.output.row_stride(),

@@ -1,7 +1,7 @@
 //! Naive convolutions in f64, and buffers between guard zones.
 
 use relc_cpu::Isa;
-use relc_cpu::conv::{Arguments, ConvPlan};
+use relc_cpu::conv::{Arguments, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
 use relc_program::conv::{ConvSpec, Direction};
@@ -133,8 +133,7 @@ pub fn guarded(
     let mut memory = vec![CANARY; output.len() + 2 * guard()];
     let arguments = Arguments { weights: &packed, part, input: source, epilogue };
     let out = &mut memory[guard()..][..output.len()];
-    if parallel { plan.run_parallel(&arguments, out, Beside::default()) } else { plan.run(&arguments, out) }
-        .unwrap();
+    plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel).unwrap();
     let mut result = vec![0.0; output.dense_len()];
     output.unpack(out, &mut result).unwrap();
     // Padding channels are zeros; what is not of the interior is canaries.
