@@ -1,6 +1,7 @@
 //! What the user wants explained: pictures, `.npy`, CSV and NIfTI files, as samples of the model's input.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use image::RgbImage;
 use ndarray::{ArrayD, ArrayViewD, Axis};
@@ -8,6 +9,7 @@ use relc::artifact::NpyFile;
 use relc::columns::Columns;
 use relc::input::{self, FileKind, Frames, Input, Origin};
 use relc::preprocess::{Preprocess, load_picture};
+use relc::report::FileReport;
 use relc::video::{Video, videos_in};
 use relc::volume::{Volume, is_volume};
 use relc::{Explainer, NameGlob};
@@ -31,6 +33,8 @@ pub struct Source {
     /// How many samples it holds.
     pub samples: usize,
     content: Content,
+    /// A file of several samples, once it is read for what reports say of it.
+    file: OnceLock<Result<FileReport, String>>,
 }
 
 enum Content {
@@ -56,8 +60,8 @@ pub struct Sample {
     pub place: usize,
     /// What reports call it.
     pub name: String,
-    /// Its file.
-    pub path: PathBuf,
+    /// Its file, or the folder of its frames.
+    pub file: FileReport,
     /// What its folder is called.
     pub stem: String,
     /// The values, in the model's input layout without the batch.
@@ -157,7 +161,7 @@ pub fn open(paths: &[PathBuf], explainer: &Explainer) -> Result<Vec<Source>, Fai
             FileKind::Picture => Ok((1, Content::Picture)),
         };
         let (samples, content) = opened.unwrap_or_else(|e| (1, Content::Unusable(e.text())));
-        Source { path: path.clone(), samples, content }
+        Source { path: path.clone(), samples, content, file: OnceLock::new() }
     };
     let mut sources = Vec::new();
     for path in paths {
@@ -233,6 +237,21 @@ impl Source {
         if self.samples > 1 { format!("{file}[{index}]") } else { file.to_string() }
     }
 
+    /// What reports say of the file, which is read once though it may hold many samples; of a folder, of its frames.
+    fn report(&self, origin: &Origin) -> Result<FileReport, Failure> {
+        let path = &self.path;
+        match origin {
+            Origin::Video(frames) if !frames.files.is_empty() => FileReport::of_folder(path, &frames.files)
+                .map_err(|e| format!("can't read the frames of {}: {e}", path.display()).into()),
+            _ if self.samples == 1 => fingerprint(path),
+            _ => self
+                .file
+                .get_or_init(|| fingerprint(path).map_err(|e| e.text()))
+                .clone()
+                .map_err(Failure::from),
+        }
+    }
+
     /// One of the samples, the one at `place` of the run.
     pub fn sample(
         &self,
@@ -263,13 +282,18 @@ impl Source {
         if !self.is_picture() {
             input::normalise(&mut values, &self.path, explainer, preprocess)?;
         }
-        let (name, path) = (self.name(index), self.path.clone());
-        let sample = Sample { place, name, path, stem, values, origin };
+        let (name, file) = (self.name(index), self.report(&origin)?);
+        let sample = Sample { place, name, file, stem, values, origin };
         match explainer.compiled().input_limits {
             Some(limits) => within(&sample, limits).map(|()| sample),
             None => Ok(sample),
         }
     }
+}
+
+/// A file, by its content.
+pub fn fingerprint(path: &Path) -> Result<FileReport, Failure> {
+    FileReport::of(path).map_err(|e| format!("can't read {}: {e}", path.display()).into())
 }
 
 /// Refuses what an input of integers can't hold.

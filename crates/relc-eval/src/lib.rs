@@ -15,6 +15,7 @@
 //! else than maps.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod attribution;
 mod dataset;
 mod error;
@@ -29,6 +30,7 @@ mod scorer;
 mod table;
 pub mod tune;
 
+pub use ahead::Ahead;
 pub use attribution::{Attribution, CompilerOptions, Control, Explained, Named};
 pub use dataset::{Content, Dataset, DatasetOptions, Item};
 pub use error::EvalError;

@@ -1,5 +1,6 @@
 //! Running methods and metrics over a data set.
 
+use std::thread;
 use std::time::Instant;
 
 use image::RgbImage;
@@ -10,6 +11,7 @@ use relc::map::quantize_heat;
 use relc::preprocess::{Layout, Preprocess};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::ahead::Ahead;
 use crate::attribution::{Attribution, batch_of_one};
 use crate::dataset::{Content, Dataset, Item};
 use crate::error::EvalError;
@@ -18,6 +20,9 @@ use crate::picture::{Base, Geometry, Picture};
 use crate::ranking::Ranking;
 use crate::results::{Record, Results};
 use crate::scorer::Scorer;
+
+/// How many pictures are read ahead of the one that is measured.
+const AHEAD: usize = 4;
 
 /// The class that is explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,26 +128,31 @@ impl Bench<'_> {
         let protocol = xxh3_64(format!("{} {measured:?}", env!("CARGO_PKG_VERSION")).as_bytes());
         let mut outcome = vec![Vec::new(); self.methods.len()];
         let mut done = 0;
-        for (i, item) in dataset.items.iter().enumerate() {
-            let prepared = self.prepare(item, geometry, settings)?;
-            let mut sample: Option<Sample<'_>> = None;
-            for (m, method) in self.methods.iter().enumerate().filter(|(_, method)| runs_on(method, i)) {
-                let key = format!(
-                    "{:016x}-{:016x}-{protocol:016x}-{:016x}",
-                    self.model_key, method.key, prepared.key
-                );
-                progress(&Progress { done, total, picture: &item.name, method: &method.name });
-                if results.get(&key).is_none() {
-                    let sample = match &mut sample {
-                        Some(sample) => sample,
-                        none => none.insert(self.sample(item, &prepared, geometry, settings)?),
-                    };
-                    results.add(self.judge(sample, m, key.clone(), settings)?)?;
+        thread::scope(|scope| {
+            let prepare = |item| (item, self.prepare(item, geometry, settings));
+            let prepared = Ahead::new(scope, dataset.items.iter(), AHEAD, prepare);
+            for (i, (item, prepared)) in prepared.enumerate() {
+                let prepared = prepared?;
+                let mut sample: Option<Sample<'_>> = None;
+                for (m, method) in self.methods.iter().enumerate().filter(|(_, method)| runs_on(method, i)) {
+                    let key = format!(
+                        "{:016x}-{:016x}-{protocol:016x}-{:016x}",
+                        self.model_key, method.key, prepared.key
+                    );
+                    progress(&Progress { done, total, picture: &item.name, method: &method.name });
+                    if results.get(&key).is_none() {
+                        let sample = match &mut sample {
+                            Some(sample) => sample,
+                            none => none.insert(self.sample(item, &prepared, geometry, settings)?),
+                        };
+                        results.add(self.judge(sample, m, key.clone(), settings)?)?;
+                    }
+                    outcome[m].extend(results.get(&key).cloned());
+                    done += 1;
                 }
-                outcome[m].extend(results.get(&key).cloned());
-                done += 1;
             }
-        }
+            Ok::<(), EvalError>(())
+        })?;
         progress(&Progress { done, total, picture: "", method: "" });
         Ok(outcome)
     }

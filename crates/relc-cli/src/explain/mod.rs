@@ -6,6 +6,7 @@ mod provenance;
 mod request;
 mod run;
 mod show;
+mod write;
 
 use std::path::Path;
 
@@ -22,9 +23,10 @@ use crate::failure::Failure;
 use crate::outputs::{OutFolder, write_json};
 use crate::{inputs, labels, print, tables};
 use files::Files;
-use provenance::Fingerprints;
+use progress::progress_bar;
 use request::{check_seed_rows, doubts, seed, targets};
 use run::Run;
+use write::Writer;
 
 /// How many folders of earlier runs are named.
 const OLDER: usize = 5;
@@ -101,28 +103,26 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if let Some(rules) = rules.as_ref().filter(|_| !quiet) {
         print::block(tables::rules(rules))?;
     }
-    let mut run = Run {
+    let report = provenance::run_report(args, &explainer, prepared, warnings)?;
+    let bar = progress_bar(samples, method.is_some());
+    let writer = Writer {
         args,
         explainer: &explainer,
         model: &model,
-        report: provenance::run_report(args, &explainer, prepared, warnings)?,
-        fingerprints: Fingerprints::default(),
-        doubted: false,
-        seed,
         seed_name,
-        targets,
-        labels,
-        preprocess,
-        method,
+        labels: labels.as_deref(),
         quiet,
-        files,
         samples,
+        bar: bar.clone(),
+        report,
+        files,
         reports: Vec::new(),
         failures: Vec::new(),
         failure: None,
     };
-    run.explain_all(&sources)?;
-    let Run { report, reports, failures, failure, files, .. } = run;
+    let (explainer, preprocess) = (&explainer, &preprocess);
+    let run = Run { args, explainer, seed, targets, preprocess, method, bar, doubted: false };
+    let Writer { report, reports, failures, failure, files, .. } = run.explain_all(&sources, writer)?;
     if let Some(out) = &files.out {
         note_older(out);
     }

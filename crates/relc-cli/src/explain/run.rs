@@ -1,120 +1,128 @@
-//! Batch after batch: explain, write, print.
+//! Batch after batch: inputs are read ahead, and results are written behind, while the engine runs.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use indicatif::ProgressBar;
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use relc::map::quantize_heat;
 use relc::preprocess::{Preprocess, hardly_moves};
-use relc::report::{
-    FailureReport, FolderReport, InputReport, ModelReport, RunReport, SampleReport, sample_report,
-};
 use relc::{ExplainError, Explainer, Explanations, Method, Reduce, Seed, Targets};
+use relc_eval::Ahead;
 
-use super::VERSION;
-use super::files::Files;
-use super::progress::progress_bar;
-use super::provenance::Fingerprints;
-use super::show::{show, warn};
+use super::write::{Explained, Outcome, Writer};
 use crate::args::{ExplainArgs, ReduceArg};
 use crate::failure::Failure;
 use crate::inputs::{self, Sample, Source};
-use crate::outputs::{Place, write_json};
-use crate::print;
 
-/// What a run works with, and what it has done.
+/// What a run works with.
 pub struct Run<'a> {
     pub args: &'a ExplainArgs,
     pub explainer: &'a Explainer,
-    pub model: &'a ModelReport,
-    pub report: RunReport,
-    pub fingerprints: Fingerprints,
+    pub seed: Seed,
+    pub targets: Targets,
+    pub preprocess: &'a Preprocess,
+    pub method: Option<Method>,
+    pub bar: ProgressBar,
     /// Whether it was asked if the pictures move the outputs.
     pub doubted: bool,
-    pub seed: Seed,
-    pub seed_name: String,
-    pub targets: Targets,
-    pub labels: Option<Vec<String>>,
-    pub preprocess: Preprocess,
-    pub method: Option<Method>,
-    pub quiet: bool,
-    pub files: Files,
-    /// How many samples there are.
-    pub samples: usize,
-    /// What `--json` will say of the inputs, if it is asked for.
-    pub reports: Vec<InputReport>,
-    pub failures: Vec<FailureReport>,
-    /// The last of the failures.
-    pub failure: Option<Failure>,
 }
 
-impl Run<'_> {
-    /// Explains every sample. One that fails is left out, unless `--strict` says that the run ends there.
-    pub fn explain_all(&mut self, sources: &[Source]) -> Result<(), Failure> {
-        let total = self.samples;
-        let bar = progress_bar(total, self.method.is_some());
-        let all = sources.iter().flat_map(|s| (0..s.samples).map(move |i| (s, i)));
-        let mut batch: Vec<Sample> = Vec::new();
+/// What reading gave: a sample, or which input failed.
+type Read = Result<Sample, (String, Failure)>;
+
+impl<'a> Run<'a> {
+    /// Explains every sample, and gives the writer back that wrote what came of them. One that fails is left out, unless
+    /// `--strict` says that the run ends there.
+    ///
+    /// At most a batch of samples is read ahead of the one that is explained, and one is written behind it.
+    pub fn explain_all(mut self, sources: &'a [Source], writer: Writer<'a>) -> Result<Writer<'a>, Failure> {
         // A model with a fixed batch of one is run sample by sample.
         let fixed = self.explainer.input()?.1.dims().first().and_then(|d| d.fixed());
         let size = fixed.unwrap_or(usize::from(self.args.batch)).max(1);
-        for (place, (source, index)) in all.enumerate() {
-            match source.sample(index, place, self.explainer, &self.preprocess) {
+        let (explainer, preprocess) = (self.explainer, self.preprocess);
+        let all = sources.iter().flat_map(|s| (0..s.samples).map(move |i| (s, i))).enumerate();
+        let read = move |(place, (source, index)): (usize, (&Source, usize))| {
+            let sample = source.sample(index, place, explainer, preprocess);
+            sample.map_err(|failure| (source.name(index), failure))
+        };
+        thread::scope(|scope| {
+            let (outcomes, written) = sync_channel(0);
+            let writing = scope.spawn(|| writer.write_all(written));
+            let explained = self.explain_samples(Ahead::new(scope, all, size, read), size, &outcomes);
+            drop(outcomes);
+            // What is written came first, and so did its failure.
+            let writer = writing.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            explained.map(|()| writer)
+        })
+    }
+
+    /// Explains samples in batches of a size.
+    fn explain_samples(
+        &mut self,
+        samples: Ahead<Read>,
+        size: usize,
+        outcomes: &SyncSender<Outcome<'a>>,
+    ) -> Result<(), Failure> {
+        let mut batch: Vec<Sample> = Vec::new();
+        for sample in samples {
+            match sample {
                 Ok(sample) => {
                     // Samples of several sizes are no batch.
                     if batch.first().is_some_and(|first| first.values.shape() != sample.values.shape()) {
-                        self.explain_or_leave_out(&batch, &bar)?;
-                        bar.inc(batch.len() as u64);
-                        batch.clear();
+                        self.explain_or_leave_out(std::mem::take(&mut batch), outcomes)?;
                     }
                     batch.push(sample);
                 }
-                Err(failure) => {
-                    self.fail(source.name(index), failure, &bar)?;
-                    bar.inc(1);
-                }
+                Err((input, failure)) => self.fail(input, failure, outcomes)?,
             }
-            if batch.len() == size || (place + 1 == total && !batch.is_empty()) {
-                self.explain_or_leave_out(&batch, &bar)?;
-                bar.inc(batch.len() as u64);
-                batch.clear();
+            if batch.len() == size {
+                self.explain_or_leave_out(std::mem::take(&mut batch), outcomes)?;
             }
         }
-        bar.finish_and_clear();
-        Ok(())
+        if batch.is_empty() { Ok(()) } else { self.explain_or_leave_out(batch, outcomes) }
     }
 
     /// Explains a batch; if one of its samples fails, the others are explained alone, which gives the same.
-    fn explain_or_leave_out(&mut self, batch: &[Sample], bar: &ProgressBar) -> Result<(), Failure> {
-        match (self.explain_batch(batch, bar), batch) {
-            (Err(failure), [sample]) if failure.is_of_input() => self.fail(sample.name.clone(), failure, bar),
-            (Err(failure), several) if failure.is_of_input() => {
-                several.chunks(1).try_for_each(|one| self.explain_or_leave_out(one, bar))
-            }
-            (result, _) => result,
+    fn explain_or_leave_out(
+        &mut self,
+        batch: Vec<Sample>,
+        outcomes: &SyncSender<Outcome<'a>>,
+    ) -> Result<(), Failure> {
+        match self.explain(&batch, outcomes) {
+            Ok(explained) => send(outcomes, Outcome::Explained(batch, Box::new(explained))),
+            Err(failure) if !failure.is_of_input() => Err(failure),
+            Err(failure) => match batch.as_slice() {
+                [sample] => self.fail(sample.name.clone(), failure, outcomes),
+                _ => {
+                    let mut alone = batch.into_iter().map(|sample| vec![sample]);
+                    alone.try_for_each(|one| self.explain_or_leave_out(one, outcomes))
+                }
+            },
         }
     }
 
-    /// Books an input that could not be explained.
-    fn fail(&mut self, input: String, failure: Failure, bar: &ProgressBar) -> Result<(), Failure> {
+    /// Leaves out an input that could not be explained.
+    fn fail(
+        &self,
+        input: String,
+        failure: Failure,
+        outcomes: &SyncSender<Outcome<'a>>,
+    ) -> Result<(), Failure> {
         if self.args.strict {
             return Err(failure);
         }
-        let text = failure.text();
-        let error = if text.contains(&input) { text } else { format!("{input}: {text}") };
-        if self.samples > 1 {
-            bar.suspend(|| print::notes(format!("error: {error}")));
-        }
-        self.failures.push(FailureReport { input, error });
-        self.failure = Some(failure);
-        Ok(())
+        send(outcomes, Outcome::Failed(input, failure))
     }
 
-    fn explain_batch(&mut self, batch: &[Sample], bar: &ProgressBar) -> Result<(), Failure> {
+    fn explain(
+        &mut self,
+        batch: &[Sample],
+        outcomes: &SyncSender<Outcome<'a>>,
+    ) -> Result<Explained<'a>, Failure> {
         let input = inputs::stack(batch)?;
         let explainer = self.explainer.for_shape(input.shape())?;
-        let explainer = explainer.as_ref();
         let seed = self.batch_seed(batch).into_owned();
         let rival = self.compares_with_the_second();
         let targets = if rival { &Targets::TopK(2) } else { &self.targets };
@@ -123,63 +131,20 @@ impl Run<'_> {
             Some(method) => {
                 let runs = usize::from(self.args.batch);
                 let show = &mut |done: usize, total: usize| {
-                    bar.set_message(format!("{}: {done} of {total} runs", method.name()));
+                    self.bar.set_message(format!("{}: {done} of {total} runs", method.name()));
                 };
-                method.explain(explainer, input.view(), &self.targets, runs, show)
+                method.explain(&explainer, input.view(), &self.targets, runs, show)
             }
         };
-        let mut result = result.map_err(of_input)?;
-        let labels = self.labels.as_deref();
-        let report = |(i, sample): (usize, &Sample)| {
-            sample_report(explainer, &result, i, &sample.name, &self.seed_name, labels)
-        };
-        let mut reports: Vec<SampleReport> = batch.iter().enumerate().map(report).collect();
-        for (report, sample) in reports.iter_mut().zip(batch) {
-            let frames = sample.frames();
-            let files = frames.map_or(&[][..], |frames| &frames.files);
-            report.file = Some(self.fingerprints.of(&sample.path, files)?);
-            report.frames = frames.map(|frames| frames.report.clone());
-        }
+        let result = result.map_err(of_input)?;
         if !self.doubted && batch.iter().all(|sample| sample.picture().is_some()) {
-            bar.suspend(|| self.doubt(&result));
-        }
-        if rival {
-            // The second is there for the comparison alone.
-            result.explanations.truncate(1);
-            reports.iter_mut().for_each(|report| report.explanations.truncate(1));
-        }
-        let taps = self.taps(explainer, &result, input.view(), &seed)?;
-        if let Some(levels) = self.args.heat_quantization {
-            for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
-                quantize_heat(map, usize::from(levels));
+            self.doubted = true;
+            if let Some(doubt) = hardly_moves(self.explainer, &result) {
+                send(outcomes, Outcome::Doubted(doubt))?;
             }
         }
-        for ((i, sample), mut report) in batch.iter().enumerate().zip(reports) {
-            bar.suspend(|| warn(&report));
-            self.files.put(sample.place, i, &result, &taps)?;
-            let folder = self.write_folder(sample, i, &result, &mut report)?;
-            if !self.quiet {
-                bar.suspend(|| show(&report, folder.as_deref(), self.model, self.args.ledger))?;
-            }
-            if self.args.json.is_some() {
-                let folder = folder.map(|f| f.display().to_string());
-                self.reports.push(InputReport { report, folder });
-            }
-        }
-        Ok(())
-    }
-
-    /// Says so if pictures move the outputs no more than an empty input does.
-    fn doubt(&mut self, result: &Explanations) {
-        self.doubted = true;
-        let Some(preprocess) = &mut self.report.preprocess else { return };
-        if let Some(doubt) = hardly_moves(self.explainer, result) {
-            print::note(format!(
-                "warning: the preprocessing {} may be another model's: {doubt}",
-                preprocess.name
-            ));
-            preprocess.warnings.push(doubt);
-        }
+        let taps = self.taps(&explainer, &result, input.view(), &seed)?;
+        Ok(Explained { explainer, result, rival, taps })
     }
 
     /// Whether the largest output is explained, and its map is compared with that of the second largest.
@@ -218,41 +183,11 @@ impl Run<'_> {
             seed => Cow::Borrowed(seed),
         }
     }
+}
 
-    /// Writes the folder of a sample, if folders are asked for; says which it is.
-    fn write_folder(
-        &mut self,
-        sample: &Sample,
-        index: usize,
-        result: &Explanations,
-        report: &mut SampleReport,
-    ) -> Result<Option<PathBuf>, Failure> {
-        let Some(out) = &mut self.files.out else { return Ok(None) };
-        let folder = out.folder(&sample.stem)?;
-        if let Some(picture) = sample.picture() {
-            out.input(&folder, picture)?;
-        }
-        let channels = self.explainer.spatial_input().map(|(axis, _)| axis - 1);
-        for (explanation, report) in result.explanations.iter().zip(&mut report.explanations) {
-            let target = explanation.targets.get(index).copied().unwrap_or(0);
-            let suffix = if result.explanations.len() > 1 { format!(".{target}") } else { String::new() };
-            let of_sample = |array: &ArrayD<f32>| array.index_axis(Axis(0), index).to_owned();
-            report.picture = match explanation.picture(index) {
-                Some(map) => Some(out.map(&folder, &suffix, map, sample.picture())?),
-                None => {
-                    let relevance = of_sample(&explanation.relevance);
-                    let map = explanation.map.as_ref().map(of_sample);
-                    let place = Place { folder: &folder, suffix: &suffix };
-                    out.array(&place, sample, channels, &relevance, map.as_ref())?
-                }
-            };
-        }
-        let model = self.args.model.display().to_string();
-        let (compiled, run) = (self.model, &self.report);
-        let file = FolderReport { relc: VERSION, model, compiled, run, result: report };
-        write_json(&folder.join("report.json"), &file)?;
-        Ok(Some(folder))
-    }
+/// Hands on to the writer. It takes nothing more once it failed, and says why itself.
+fn send<'a>(outcomes: &SyncSender<Outcome<'a>>, outcome: Outcome<'a>) -> Result<(), Failure> {
+    outcomes.send(outcome).map_err(|_| Failure::from("writing has ended"))
 }
 
 /// Whether it is a sample that fails, or the run.
