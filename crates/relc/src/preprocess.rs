@@ -3,6 +3,8 @@
 #[cfg(feature = "pictures")]
 mod apply;
 mod describe;
+#[cfg(feature = "pictures")]
+mod resize;
 
 use std::fmt;
 use std::path::Path;

@@ -20,6 +20,9 @@ pub use rows::NpyRows;
 
 use crate::read::ReadError;
 
+/// How many bytes are written at a time.
+const BUFFER: usize = 1 << 18;
+
 /// A file that can't be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,7 +111,7 @@ pub fn write_atomically(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), ArtifactError> {
     let mut draft = Draft::create(path)?;
-    let mut buffered = BufWriter::new(draft.file());
+    let mut buffered = BufWriter::with_capacity(BUFFER, draft.file());
     let written = write(&mut buffered).and_then(|()| buffered.flush());
     drop(buffered);
     written.map_err(|e| draft.failed(e))?;

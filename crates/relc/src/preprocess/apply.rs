@@ -1,13 +1,14 @@
 //! From a picture to the model's input: resize, crop, normalise.
 
-use image::imageops::{self, FilterType};
+use image::imageops;
 use image::{DynamicImage, ImageBuffer, Pixel, RgbImage};
 use ndarray::Array3;
 
-use super::{Channels, Filter, Layout, MAX_SIDE, Preprocess, PreprocessError, Resize};
+use super::resize::resize;
+use super::{Channels, Layout, MAX_SIDE, Preprocess, PreprocessError, Resize};
 use crate::explainer::Explainer;
 
-/// The most pixels on the way to the network's size: resizing keeps 16 bytes of each.
+/// The most pixels on the way to the network's size: a resized picture has up to 4 bytes of each.
 const MAX_RESIZED: u64 = 1 << 26;
 
 /// A picture of bytes.
@@ -72,6 +73,9 @@ impl Preprocess {
             (self.fit(picture.to_rgb8(), h as u32, w as u32)?, None)
         };
         let luma = (channels < 3).then(|| DynamicImage::ImageRgb8(seen.clone()).to_luma8());
+        // What each byte is in each channel.
+        let of_byte: Vec<[f32; 256]> =
+            (0..channels).map(|c| std::array::from_fn(|byte| self.value(byte as f32, c))).collect();
         let value = |c: usize, y: usize, x: usize| -> f32 {
             let (x, y) = (x as u32, y as u32);
             let byte = match (&alpha, &luma) {
@@ -79,7 +83,7 @@ impl Preprocess {
                 (_, Some(luma)) => luma.get_pixel(x, y).0[0],
                 _ => seen.get_pixel(x, y).0[if self.channels == Channels::Bgr { 2 - c } else { c }],
             };
-            self.value(f32::from(byte), c)
+            of_byte[c][usize::from(byte)]
         };
         let values = match layout {
             Layout::Nchw => Array3::from_shape_fn((channels, h, w), |(c, y, x)| value(c, y, x)),
@@ -170,13 +174,7 @@ impl Preprocess {
                  shrink it first"
             )));
         }
-        let filter = match self.filter {
-            Filter::Nearest => FilterType::Nearest,
-            Filter::Bilinear => FilterType::Triangle,
-            Filter::Bicubic => FilterType::CatmullRom,
-            Filter::Lanczos3 => FilterType::Lanczos3,
-        };
-        Ok(imageops::resize(&picture, width, height, filter))
+        Ok(resize(&picture, width, height, self.filter))
     }
 }
 
