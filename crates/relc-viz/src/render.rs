@@ -1,6 +1,6 @@
 //! Maps and pictures to pictures.
 
-use image::imageops::{self, FilterType};
+use image::imageops;
 use image::{Rgb, RgbImage};
 use ndarray::{Array2, ArrayView2};
 
@@ -73,13 +73,16 @@ pub fn scale(map: ArrayView2<'_, f32>, style: &Style) -> Result<Scale, VizError>
 pub fn limits(values: impl Iterator<Item = f32>, style: &Style) -> Scale {
     let signed = style.colormap.is_signed();
     let mut magnitudes: Vec<f32> = values.map(|v| if signed { v.abs() } else { v.max(0.0) }).collect();
-    magnitudes.sort_unstable_by(f32::total_cmp);
-    let largest = magnitudes.last().copied().unwrap_or(0.0);
+    let largest = magnitudes.iter().copied().max_by(f32::total_cmp).unwrap_or(0.0);
     let rank =
         (magnitudes.len().saturating_sub(1) as f64 * (style.clip / 100.0).clamp(0.0, 1.0)).round() as usize;
     // Where nearly all of a map is zero, the percentile is too: then the largest magnitude is the scale.
-    let high = magnitudes.get(rank).copied().filter(|s| *s > 0.0).unwrap_or(largest);
-    let clipped = magnitudes.iter().rev().take_while(|m| **m > high).count();
+    let percentile = match rank < magnitudes.len() {
+        true => *magnitudes.select_nth_unstable_by(rank, f32::total_cmp).1,
+        false => 0.0,
+    };
+    let high = if percentile > 0.0 { percentile } else { largest };
+    let clipped = magnitudes.iter().filter(|m| **m > high).count();
     Scale { low: if signed { 0.0 - high } else { 0.0 }, high, clipped }
 }
 
@@ -99,9 +102,16 @@ pub(crate) fn scaled(map: ArrayView2<'_, f32>, high: f32, style: &Style) -> Arra
 pub(crate) fn color(table: &[Rgb<u8>], signed: bool, value: f32) -> Rgb<u8> {
     let last = table.len().saturating_sub(1);
     let middle = if signed { last / 2 } else { 0 };
-    let distance = (value.abs().min(1.0) * (last - middle) as f32).round() as usize;
+    let distance = nearest(value.abs().min(1.0) * (last - middle) as f32) as usize;
     let index = if value < 0.0 { middle.saturating_sub(distance) } else { middle + distance };
     table.get(index).copied().unwrap_or(Rgb([0; 3]))
+}
+
+/// The nearest whole number of one that is not negative; halves go up, as they do in `f32::round`, which is a call on
+/// many machines.
+fn nearest(value: f32) -> u32 {
+    let whole = value as u32;
+    whole + u32::from(value - whole as f32 >= 0.5)
 }
 
 /// Draws a map `f32[H,W]`; each value is a square of whole pixels.
@@ -125,7 +135,15 @@ pub(crate) fn draw_heat(values: &Array2<f32>, style: &Style, factor: u32) -> Rgb
 }
 
 fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
-    imageops::resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest)
+    let (width, height) = (picture.width() * factor, picture.height() * factor);
+    let mut bytes = Vec::with_capacity(3 * width as usize * height as usize);
+    for row in picture.rows() {
+        let start = bytes.len();
+        row.for_each(|pixel| (0..factor).for_each(|_| bytes.extend(pixel.0)));
+        let end = bytes.len();
+        (1..factor).for_each(|_| bytes.extend_from_within(start..end));
+    }
+    RgbImage::from_raw(width, height, bytes).unwrap_or_default() // it has just as many bytes
 }
 
 /// Draws a map `f32[H,W]` over its picture in grey: the colours of [`heat_map`], with an opacity of 0.9 times the
@@ -143,22 +161,20 @@ pub fn overlay(picture: &RgbImage, map: ArrayView2<'_, f32>, style: &Style) -> R
 
 /// Draws values in `[-1, 1]` over a picture that is enlarged by a factor.
 pub(crate) fn draw_overlay(picture: &RgbImage, values: &Array2<f32>, style: &Style, factor: u32) -> RgbImage {
-    let below = enlarge(&grey(picture), factor);
-    let (width, height) = below.dimensions();
+    let mut drawn = enlarge(&grey(picture), factor);
+    let (width, height) = drawn.dimensions();
     let values = stretch(values.view(), height as usize, width as usize);
     let table = style.colormap.table();
     let signed = style.colormap.is_signed();
-    RgbImage::from_fn(width, height, |x, y| {
-        let value = values[(y as usize, x as usize)];
+    for (pixel, value) in drawn.pixels_mut().zip(&values) {
         // The square root lifts weak relevance above the picture.
         let opacity = value.abs().sqrt() * 0.9;
-        let above = color(&table, signed, value);
-        let mut pixel = *below.get_pixel(x, y);
+        let above = color(&table, signed, *value);
         for (p, a) in pixel.0.iter_mut().zip(above.0) {
-            *p = (f32::from(*p) * (1.0 - opacity) + f32::from(a) * opacity).round() as u8;
+            *p = nearest(f32::from(*p) * (1.0 - opacity) + f32::from(a) * opacity) as u8;
         }
-        pixel
-    })
+    }
+    drawn
 }
 
 /// How much of the range from black to white the grey picture under an overlay takes: the ends are left to the map,
@@ -171,7 +187,7 @@ fn grey(picture: &RgbImage) -> RgbImage {
     let [dark, light] = GREYS;
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let value = f32::from(luma.get_pixel(x, y).0[0]) / 255.0;
-        Rgb([(dark + (light - dark) * value).round() as u8; 3])
+        Rgb([nearest(dark + (light - dark) * value) as u8; 3])
     })
 }
 
@@ -272,6 +288,18 @@ mod tests {
         let picture = heat_map(map.view(), &style).unwrap();
         assert_eq!(picture.dimensions(), (6, 6));
         assert_eq!(picture.get_pixel(2, 2), picture.get_pixel(0, 0));
+    }
+
+    #[test]
+    fn pictures_are_enlarged_and_numbers_rounded_as_others_do() {
+        let noise = RgbImage::from_fn(37, 5, |x, y| Rgb([(x * 7) as u8, (y * 50) as u8, (x * y) as u8]));
+        for factor in [1, 2, 3, 7, 52] {
+            let theirs = imageops::resize(&noise, 37 * factor, 5 * factor, imageops::FilterType::Nearest);
+            assert!(enlarge(&noise, factor) == theirs, "{factor}");
+        }
+        for value in [0.0, 0.49999997, 0.5, 1.5, 2.4999998, 254.5, 255.0, 8388607.5] {
+            assert_eq!(nearest(value), value.round() as u32, "{value}");
+        }
     }
 
     #[test]

@@ -38,9 +38,11 @@ pub(crate) fn stretch(map: ArrayView2<'_, f32>, height: usize, width: usize) -> 
         }
     }
     let mut wide = Array2::<f32>::zeros((height, width));
-    for (mut column, tap) in wide.columns_mut().into_iter().zip(taps(columns, width)) {
-        for (from, weight) in tall.columns().into_iter().skip(tap.start).zip(tap.weights) {
-            column.scaled_add(weight, &from);
+    let taps = taps(columns, width);
+    for (from, mut row) in tall.rows().into_iter().zip(wide.rows_mut()) {
+        for (value, tap) in row.iter_mut().zip(&taps) {
+            let from = from.iter().skip(tap.start).zip(&tap.weights);
+            *value = from.fold(0.0, |sum, (from, weight)| sum + weight * from);
         }
     }
     wide
