@@ -4,8 +4,6 @@
 mod apply;
 mod describe;
 #[cfg(feature = "pictures")]
-mod resize;
-
 use std::fmt;
 use std::path::Path;
 

@@ -1,14 +1,13 @@
 //! From a picture to the model's input: resize, crop, normalise.
 
-use image::imageops;
+use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageBuffer, Pixel, RgbImage};
 use ndarray::Array3;
 
-use super::resize::resize;
-use super::{Channels, Layout, MAX_SIDE, Preprocess, PreprocessError, Resize};
+use super::{Channels, Filter, Layout, MAX_SIDE, Preprocess, PreprocessError, Resize};
 use crate::explainer::Explainer;
 
-/// The most pixels on the way to the network's size: a resized picture has up to 4 bytes of each.
+/// The most pixels on the way to the network's size: resizing keeps 16 bytes of each.
 const MAX_RESIZED: u64 = 1 << 26;
 
 /// A picture of bytes.
@@ -174,7 +173,13 @@ impl Preprocess {
                  shrink it first"
             )));
         }
-        Ok(resize(&picture, width, height, self.filter))
+        let filter = match self.filter {
+            Filter::Nearest => FilterType::Nearest,
+            Filter::Bilinear => FilterType::Triangle,
+            Filter::Bicubic => FilterType::CatmullRom,
+            Filter::Lanczos3 => FilterType::Lanczos3,
+        };
+        Ok(imageops::resize(&picture, width, height, filter))
     }
 }
 
