@@ -21,7 +21,7 @@ const HEAD: &str = "# A hundred broken models
 
 Generated; don't edit. One change each, drawn by a seed from the kinds of `tests/src/mutations.rs`, to the demo and to
 models of `tests/zoo`. What is still a model is explained, and conserves; all others get one message, which names the
-node or the tensor. `RELC_BLESS=1 cargo test -p relc-tests --test mutations` writes this file; the test compares.
+node or the tensor. `RELC_BLESS=1 cargo test -p relc-tests --test suites -- mutations::` writes this file; the test compares.
 
 ";
 
