@@ -28,11 +28,13 @@ pub mod conv;
 pub mod epilogue;
 #[forbid(unsafe_code)]
 mod error;
+mod featured;
 #[forbid(unsafe_code)]
 mod flat;
 mod isa;
 #[forbid(unsafe_code)]
 mod map;
+#[forbid(unsafe_code)]
 mod moves;
 pub mod peak;
 #[forbid(unsafe_code)]
@@ -41,6 +43,8 @@ mod plan;
 mod relayout;
 #[forbid(unsafe_code)]
 mod run;
+#[forbid(unsafe_code)]
+mod standardise;
 mod stats;
 #[forbid(unsafe_code)]
 mod step;

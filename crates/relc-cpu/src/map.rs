@@ -4,6 +4,9 @@ use rayon::prelude::*;
 use relc_ir::op::Activation;
 use relc_program::layout::Blocked;
 
+use crate::featured::{Loop, featured};
+use crate::isa::Isa;
+
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Function {
@@ -18,6 +21,8 @@ pub enum Function {
 /// Where a function's values come from and go to: two tensors of one image.
 #[derive(Clone, Copy, Debug)]
 pub struct Map<'a> {
+    /// The instruction set.
+    pub isa: Isa,
     /// The function.
     pub function: Function,
     /// The layout of what is read.
@@ -60,15 +65,16 @@ impl Map<'_> {
             let first = self.to.offset(index, 0, 0) - index * stride;
             let channels = self.to.channels_of(index);
             for y in 0..self.to.height() {
+                let start = first + y * self.to.row_stride();
                 let from = self.from.offset(index, y, 0);
-                let to = first + y * self.to.row_stride();
-                let (Some(from), Some(to)) = (input.get(from..from + width), out.get_mut(to..to + width))
+                let (Some(from), Some(to)) =
+                    (input.get(from..from + width), out.get_mut(start..start + width))
                 else {
                     return; // the plan gives both tensors their layouts' lengths
                 };
-                to.iter_mut().zip(from).for_each(|(y, x)| *y = f(*x));
+                featured(self.isa, Row { from, to, f });
                 if channels < v {
-                    to.chunks_mut(v).for_each(|pixel| pixel[channels..].fill(0.0));
+                    out[start..start + width].chunks_mut(v).for_each(|pixel| pixel[channels..].fill(0.0));
                 }
             }
         };
@@ -80,8 +86,25 @@ impl Map<'_> {
     }
 }
 
+/// A row of elements and a function of each.
+struct Row<'r, F> {
+    from: &'r [f32],
+    to: &'r mut [f32],
+    f: F,
+}
+
+impl<F: Fn(f32) -> f32> Loop for Row<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.to.iter_mut().zip(self.from).for_each(|(y, x)| *y = (self.f)(*x));
+    }
+}
+
 /// `1 / (1 + exp(-x))`, exact to its last bits down to the smallest numbers: a gate that is all but closed still says
 /// where.
+#[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     let small = exp(-x.abs());
     let large = 1.0 / (1.0 + small);
@@ -90,6 +113,7 @@ fn sigmoid(x: f32) -> f32 {
 
 /// `exp(x)` for `x` in `[-104,88]`, and its value there beyond: a power of two times Cephes' polynomial of the rest, in
 /// operations that compilers vectorise. To about 2e-7 of itself; below -87, where f32 has no normal numbers, to its smallest.
+#[inline(always)]
 fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -150,9 +174,17 @@ mod tests {
         from.pack(&dense, &mut input).unwrap();
         for activation in activations {
             for parallel in [false, true] {
-                let map = Map { function: Function::Activation(activation), from: &from, to: &to, parallel };
-                let mut output = vec![0.0; to.len()];
-                map.run(&input, &mut output);
+                let outputs = Isa::available().into_iter().map(|isa| {
+                    let function = Function::Activation(activation);
+                    let map = Map { isa, function, from: &from, to: &to, parallel };
+                    let mut output = vec![0.0; to.len()];
+                    map.run(&input, &mut output);
+                    output
+                });
+                let mut outputs: Vec<Vec<f32>> = outputs.collect();
+                outputs.dedup();
+                assert_eq!(outputs.len(), 1, "{activation:?}: instruction sets differ");
+                let output = outputs.remove(0);
                 let mut got = vec![0.0; 30];
                 to.unpack(&output, &mut got).unwrap();
                 for (got, x) in got.iter().zip(&dense) {

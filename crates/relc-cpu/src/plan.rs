@@ -165,6 +165,7 @@ impl Step {
             Action::Move { .. } | Action::Relayout { .. } => ("move", 0),
             Action::Map { .. } => ("map", 0),
             Action::Stabilise { .. } => ("stabiliser", 0),
+            Action::Standardise { .. } => ("standardise", 0),
             Action::Interpret(_) => ("interpret", 0),
             Action::Flat(_) | Action::Raise { .. } => ("flat", 0),
             Action::Tally { .. } | Action::Absorbed { .. } => ("ledger", 0),

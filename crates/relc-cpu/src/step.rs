@@ -11,6 +11,7 @@ use crate::winograd::{Repair, WinogradPlan, WinogradWeights};
 
 use crate::flat::Flat;
 use crate::map::Function;
+use crate::moves::Run;
 
 /// A slot of a sample's memory.
 pub type Slot = usize;
@@ -189,6 +190,17 @@ pub enum Action {
         /// Which.
         function: Function,
     },
+    /// Runs of whole channels, standardised.
+    Standardise {
+        /// What is read.
+        input: Slot,
+        /// What is written.
+        output: Slot,
+        /// How many runs.
+        runs: usize,
+        /// Added to variances.
+        epsilon: f64,
+    },
     /// The same tensor in blocks of another size.
     Relayout {
         /// What is read.
@@ -196,10 +208,10 @@ pub enum Action {
         /// What is written.
         output: Slot,
     },
-    /// `out[to] = in[from]`, or 0 where `from` is [`NOWHERE`].
+    /// Elements of one value become elements of another.
     Move {
-        /// The pairs (to, from).
-        table: Arc<[(u32, u32)]>,
+        /// Which, in ascending order of where they go.
+        table: Arc<[Run]>,
         /// What is read.
         input: Slot,
         /// What is written.
@@ -243,6 +255,7 @@ impl Action {
             }
             Action::Stabilise { output, .. }
             | Action::Map { output, .. }
+            | Action::Standardise { output, .. }
             | Action::Relayout { output, .. }
             | Action::Move { output, .. } => vec![*output],
             Action::Interpret(interpret) => interpret.outputs.clone(),
@@ -251,9 +264,6 @@ impl Action {
         }
     }
 }
-
-/// No source.
-pub const NOWHERE: u32 = u32::MAX;
 
 /// An action and the node that it is for.
 #[derive(Clone, Debug)]

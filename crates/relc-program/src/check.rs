@@ -89,6 +89,14 @@ pub(crate) fn operands(program: &Program, step: &Step) -> Result<(), String> {
             got.count(1, 0, 1)?;
             same("its output", writes[0], [1; 4])
         }
+        StepOp::Standardise { runs, .. } => {
+            got.count(1, 0, 1)?;
+            got.all_alike()?;
+            match *runs > 0 && elements(writes[0]).is_multiple_of(*runs) {
+                true => Ok(()),
+                false => Err(format!("got {runs} runs, expected a divisor of the elements")),
+            }
+        }
         StepOp::Derivative(_) => {
             got.count(2, 0, 1)?;
             got.all_alike()

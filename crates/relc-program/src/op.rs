@@ -76,6 +76,14 @@ pub enum StepOp {
         /// The factor.
         factor: f64,
     },
+    /// `y = (x - mean) / sqrt(variance + epsilon)`, with the mean and the variance of each of so many equal runs of the
+    /// row-major elements. Reads x.
+    Standardise {
+        /// How many runs; a divisor of the elements.
+        runs: usize,
+        /// Added to the variance.
+        epsilon: f64,
+    },
     /// The derivative of a Relu, or what stands for it. Reads r, x.
     Derivative(Surrogate),
     /// The same values in another layout. Reads x.

@@ -17,8 +17,10 @@ use crate::error::EngineError;
 use crate::flat::Flat;
 use crate::isa::Isa;
 use crate::map::Function;
+use crate::moves::{Run, runs};
 use crate::plan::Plan;
-use crate::step::{Action, Bind, FlatStep, InterpretStep, NOWHERE, Slot, Step};
+use crate::standardise::Standardise;
+use crate::step::{Action, Bind, FlatStep, InterpretStep, Slot, Step};
 
 /// Compiles the steps of a program that has been through the passes of this back end.
 pub(crate) fn compile(graph: &Graph, program: &Program, isa: Isa) -> Result<Plan, EngineError> {
@@ -189,6 +191,14 @@ impl Compiler<'_> {
                 let [from, to] = [step.reads[0], step.writes[0]].map(|id| self.layout(id));
                 Action::Move { table: table(step_move, &from?, &to?), input, output }
             }
+            StepOp::Standardise { runs, epsilon } => {
+                let (input, output) = unary()?;
+                let [from, to] = [step.reads[0], step.writes[0]].map(|id| self.layout(id));
+                match Standardise::fits(*runs, &from?, &to?) {
+                    true => Action::Standardise { input, output, runs: *runs, epsilon: *epsilon },
+                    false => self.interpret(step, node)?,
+                }
+            }
             StepOp::Interpret => self.interpret(step, node)?,
             StepOp::Flat(flat) => {
                 let [relevance, quotient, output] = [step.reads[0], step.reads[1], step.writes[0]];
@@ -196,8 +206,8 @@ impl Compiler<'_> {
                     flat: Flat {
                         window: flat.window,
                         groups: flat.groups,
-                        relevance: self.layout(relevance)?,
-                        quotient: self.layout(quotient)?,
+                        relevance: self.kernel_layout(step, relevance)?,
+                        quotient: self.kernel_layout(step, quotient)?,
                         output: self.layout(output)?,
                     },
                     flag: flat.flag,
@@ -273,12 +283,12 @@ pub(crate) fn relevance_values(graph: &Graph) -> impl Iterator<Item = GraphValue
     nodes.flat_map(|node| (0..graph.node(node).types().len()).map(move |port| GraphValue { node, port }))
 }
 
-/// The pairs (to, from) of a move.
-fn table(step: &Move, from: &Blocked, to: &Blocked) -> Arc<[(u32, u32)]> {
+/// What a move moves.
+fn table(step: &Move, from: &Blocked, to: &Blocked) -> Arc<[Run]> {
     let (targets, sources) = (step.to.offsets(&step.dims), step.from.offsets(&step.dims));
     // Layouts have fewer than 2^32 elements.
     let offset_of = |layout: &Blocked, index: usize| layout.offset_of(index) as u32;
-    let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(targets.len());
+    let mut pairs: Vec<(u32, Option<u32>)> = Vec::with_capacity(targets.len());
     if step.fill {
         let mut covered = vec![false; to.dense_len()];
         for target in &targets {
@@ -287,10 +297,10 @@ fn table(step: &Move, from: &Blocked, to: &Blocked) -> Arc<[(u32, u32)]> {
             }
         }
         let rest = covered.iter().enumerate().filter(|(_, covered)| !**covered);
-        pairs.extend(rest.map(|(target, _)| (offset_of(to, target), NOWHERE)));
+        pairs.extend(rest.map(|(target, _)| (offset_of(to, target), None)));
     }
-    pairs.extend(targets.into_iter().zip(sources).map(|(t, f)| (offset_of(to, t), offset_of(from, f))));
+    pairs.extend(targets.into_iter().zip(sources).map(|(t, f)| (offset_of(to, t), Some(offset_of(from, f)))));
     // In the order of memory.
     pairs.sort_unstable();
-    pairs.into()
+    runs(pairs).into()
 }

@@ -20,8 +20,9 @@ use super::convolve::convolve;
 use super::{Arena, Executable, Keeping, StepTime};
 use crate::error::EngineError;
 use crate::map::Map;
-use crate::moves::move_elements;
+use crate::moves::{Run, move_elements};
 use crate::relayout::relayout;
+use crate::standardise::Standardise;
 use crate::step::{Action, Bind, ConvStep, Finish, FlatStep, InterpretStep, Slot, Step};
 
 /// Elements that a thread should have to write at least, for a kernel to be shared.
@@ -264,9 +265,18 @@ impl<'a> Sample<'a> {
             Action::Map { input, output, function } => {
                 let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
                 let parallel = self.parallel && to.len() >= GRAIN;
-                let map = Map { function: *function, from, to, parallel };
+                let map = Map { isa: self.executable.isa, function: *function, from, to, parallel };
                 let mut target = self.take(*output);
                 map.run(self.slot(*input), &mut target);
+                self.put(*output, target);
+                Ok(())
+            }
+            Action::Standardise { input, output, runs, epsilon } => {
+                let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
+                let (isa, parallel) = (self.executable.isa, self.parallel && to.len() >= GRAIN);
+                let it = Standardise { isa, runs: *runs, epsilon: *epsilon, from, to, parallel };
+                let mut target = self.take(*output);
+                it.run(self.slot(*input), &mut target);
                 self.put(*output, target);
                 Ok(())
             }
@@ -367,7 +377,7 @@ impl<'a> Sample<'a> {
         result.map_err(|source| self.executable.refused(node, source.into()))
     }
 
-    fn moves(&mut self, table: &[(u32, u32)], input: Slot, output: Slot) {
+    fn moves(&mut self, table: &[Run], input: Slot, output: Slot) {
         let mut target = self.take(output);
         let source = self.slot(input);
         move_elements(table, source, &mut target, self.parallel);
@@ -408,7 +418,8 @@ impl<'a> Sample<'a> {
             return;
         }
         let mut output = self.take(step.output);
-        let spreading = step.flat.run(self.slot(step.relevance), self.slot(step.quotient), &mut output);
+        let spreading =
+            step.flat.run(self.slot(step.relevance), self.slot(step.quotient), &mut output, self.parallel);
         self.put(step.output, output);
         if let Some(stats) = step.tally.and_then(|value| self.books.stats.get_mut(&value)) {
             *stats = stats.with(spreading.stats);

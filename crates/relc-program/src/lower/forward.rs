@@ -1,6 +1,6 @@
 //! Forward nodes.
 
-use relc_ir::op::{Arithmetic, AveragePool, LinearLayer, Relevance};
+use relc_ir::op::{Arithmetic, AveragePool, LinearLayer, MeanVarianceNormalization, Relevance};
 use relc_ir::rule::WeightPart;
 use relc_ir::{NodeId, Op, TensorType, ValueId as GraphValue};
 
@@ -37,6 +37,7 @@ impl Builder<'_> {
                 self.step(StepOp::Activation(activation), vec![x], y);
                 Ok(())
             }
+            Op::MeanVarianceNormalization(op) => self.standardised(node, &op),
             Op::Arithmetic(op) => self.arithmetic(node, op),
             Op::MaxPool(pool) => self.unary(node, StepOp::MaxPool(pool)),
             Op::AveragePool(pool) => self.unary(node, StepOp::AveragePool(pool)),
@@ -56,6 +57,18 @@ impl Builder<'_> {
         let (x, y) = (self.value(self.graph.operands(node)[0])?, self.value(node.first())?);
         self.step(op, vec![x], y);
         Ok(())
+    }
+
+    /// Statistics over the last axes are those of runs of elements; of others the interpreter takes them.
+    fn standardised(&mut self, node: NodeId, op: &MeanVarianceNormalization) -> Result<(), LowerError> {
+        let x = self.graph.operands(node)[0];
+        let ty = self.graph.ty(x);
+        let first = ty.rank() - op.axes.len();
+        if !op.axes.iter().copied().eq(first..ty.rank()) {
+            return self.interpret(node);
+        }
+        let runs = ty.dims()[1..first].iter().map(|d| d.bind(1)).product();
+        self.unary(node, StepOp::Standardise { runs, epsilon: op.epsilon })
     }
 
     fn conv(&mut self, node: NodeId) -> Result<(), LowerError> {

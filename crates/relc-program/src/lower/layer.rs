@@ -138,7 +138,8 @@ impl Builder<'_> {
         x: GraphValue,
         weight: Option<GraphValue>,
     ) -> Result<Option<Layer>, LowerError> {
-        let x = image(self.graph.ty(x));
+        let operand = x;
+        let x = image(self.graph.ty(operand));
         let dims = weight.and_then(|w| self.graph.ty(w).fixed_dims()).unwrap_or_default();
         Ok(match layer {
             LinearLayer::Conv(conv) => {
@@ -158,8 +159,10 @@ impl Builder<'_> {
             }
             LinearLayer::AveragePool(AveragePool { window, count_include_pad }) => {
                 // Windows that count their taps differently are no convolution.
-                let uniform = (!window.is_padded() || *count_include_pad) && !window.ceil;
-                uniform.then(|| Layer::pool(x, *window))
+                let size = self.graph.ty(operand).spatial().unwrap_or_default();
+                let exact = window.without_ceil(&size).filter(|plain| plain.axes == window.axes);
+                let uniform = !window.is_padded() || *count_include_pad;
+                exact.filter(|_| uniform).map(|plain| Layer::pool(x, plain))
             }
             LinearLayer::GlobalAveragePool => Some(Layer::pool(x, whole(x))),
         })

@@ -97,6 +97,7 @@ impl StepOp {
             StepOp::Share { .. } => "share".into(),
             StepOp::Quotients(_) => "quotients".into(),
             StepOp::Stabilise { .. } => "stabilise".into(),
+            StepOp::Standardise { .. } => "standardise".into(),
             StepOp::Derivative(kind) => format!("{DERIVATIVE}{}", kind.name()),
             StepOp::Convert => "convert".into(),
             StepOp::Move(_) => "move".into(),
@@ -129,6 +130,10 @@ impl StepOp {
             StepOp::Share { share } => w.put("share", short(*share)),
             StepOp::Quotients(quotients) => quotients.attrs(&mut w),
             StepOp::Stabilise { factor } => w.put("factor", Attr::Float(*factor)),
+            StepOp::Standardise { runs, epsilon } => {
+                w.put("runs", Attr::Int(*runs as i64));
+                w.put("epsilon", Attr::Float(*epsilon));
+            }
             StepOp::Move(step) => {
                 w.put("dims", Attr::sizes(&step.dims));
                 for (base, strides, at) in
@@ -187,6 +192,7 @@ impl StepOp {
             "share" => StepOp::Share { share: float32(a, "share")? },
             "quotients" => StepOp::Quotients(Box::new(Quotients::from_attrs(a)?)),
             "stabilise" => StepOp::Stabilise { factor: a.float("factor")? },
+            "standardise" => StepOp::Standardise { runs: a.size("runs")?, epsilon: a.float("epsilon")? },
             "convert" => StepOp::Convert,
             "move" => StepOp::Move(Move {
                 dims: a.sizes("dims")?,
