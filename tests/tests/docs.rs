@@ -1,7 +1,7 @@
 //! The tables in the documentation say what the code says.
 
 use relc::Isa;
-use relc::unstable::engine::Cpu;
+use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::ir::op::OpClass;
 use relc::unstable::program::Backend;
 use relc_passes::pass_list;
@@ -36,7 +36,7 @@ fn the_architecture_lists_the_passes() {
 #[test]
 fn the_architecture_lists_the_passes_over_programs() {
     let listed = rows(&document("ARCHITECTURE.md"), "| pass over programs | what it does |");
-    let passes = Cpu { isa: Isa::Portable }.pipeline();
+    let passes = Cpu { machine: Machine::generic(Isa::Portable) }.pipeline();
     let passes: Vec<(String, String)> =
         passes.iter().map(|pass| (pass.name().to_string(), pass.description().to_string())).collect();
     assert_eq!(listed, passes);

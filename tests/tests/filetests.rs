@@ -6,7 +6,7 @@ use std::path::Path;
 
 use relc::Isa;
 use relc::testing::Filetests;
-use relc::unstable::engine::Cpu;
+use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::passes::pass_list;
 use relc::unstable::program::{Backend, LOWER};
 
@@ -21,7 +21,7 @@ fn every_pass_does_what_its_files_say() {
 #[test]
 fn every_pass_over_programs_does_what_its_files_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/program");
-    let passes = Cpu { isa: Isa::Portable }.pipeline();
+    let passes = Cpu { machine: Machine::generic(Isa::Portable) }.pipeline();
     let names = std::iter::once(LOWER).chain(passes.iter().map(|pass| pass.name()));
     let failures: Vec<String> =
         names.flat_map(|pass| Filetests::named(pass).failures(root.join(pass))).collect();

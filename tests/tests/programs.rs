@@ -1,7 +1,7 @@
 //! Programs: what each pass leaves prints, parses back and verifies; the verifier tells what is wrong; and the passes that
 //! make programs fast change nothing of what they compute.
 
-use relc::unstable::engine::Cpu;
+use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::ir::Graph;
 use relc::unstable::program::{Backend, BackendError, dot, json, parse, through, verify};
 use relc::{Compiler, Isa, Preset};
@@ -25,7 +25,7 @@ fn derived(preset: &str, graph: &Graph) -> Graph {
 fn check(graph: &Graph) -> usize {
     let mut last = 0;
     for isa in [Isa::Portable, Isa::detect().unwrap()] {
-        Cpu { isa }
+        Cpu { machine: Machine::generic(isa) }
             .program(graph, &[], &mut |after, program| {
                 let text = program.to_string();
                 let again = parse(&text).unwrap_or_else(|e| panic!("after {after}: {e}"));
@@ -219,7 +219,7 @@ fn without(
     graph: &Graph,
     skipped: &[&str],
 ) -> Result<Box<dyn relc::unstable::program::Module>, BackendError> {
-    let cpu = Cpu { isa: Isa::detect().unwrap() };
+    let cpu = Cpu { machine: Machine::detect(Isa::detect().unwrap()).unwrap() };
     let mut passes = cpu.pipeline();
     passes.retain(|pass| !skipped.contains(&pass.name()));
     let (program, _) = through(graph, &[], &passes, &mut |_, _| {})?;
@@ -272,7 +272,8 @@ fn a_program_without_layouts_is_refused() {
 fn kernels_are_shared() {
     let plan = plans().new_tree(&mut proptest::test_runner::TestRunner::deterministic()).unwrap().current();
     let graph = derived("conserve", &build(&plan));
-    let (program, _) = Cpu { isa: Isa::Portable }.program(&graph, &[], &mut |_, _| {}).unwrap();
+    let (program, _) =
+        Cpu { machine: Machine::generic(Isa::Portable) }.program(&graph, &[], &mut |_, _| {}).unwrap();
     let with = program.steps().filter(|step| step.kernel.is_some()).count();
     assert!(program.kernels() < with, "{} kernels of {with} steps", program.kernels());
 }

@@ -5,6 +5,7 @@ mod architectures;
 mod batchnorm;
 mod conservation;
 mod corpus;
+mod cost;
 mod docs;
 mod engine;
 mod ensembles;

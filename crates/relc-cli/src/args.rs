@@ -21,7 +21,7 @@ pub use crate::export::ExportArgs;
   relc explain examples/demo/model.onnx examples/demo/images/*.png \\
       --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out
   relc help explain\n
-Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do; RELC_ISA=portable|avx2|avx512 forces an instruction set.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do; RELC_ISA=portable|avx2|avx512 forces an instruction set, RELC_MACHINE=zen4|.. what is known of the machine.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -444,7 +444,11 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   relc profile resnet50.onnx --threads 1
-  relc profile resnet18.onnx --preset paper --runs 20")]
+  relc profile resnet18.onnx --preset paper --runs 20
+  relc profile resnet18.onnx --model --threads 1
+  RELC_MACHINE=zen4 relc profile resnet18.onnx --model\n
+Bytes are those that a step moves from beyond the first cache, by the model of the machine; the bound is the least
+time by the machine's arithmetic or its traffic with a level of memory, and which of them it is.")]
 pub struct ProfileArgs {
     /// The ONNX model.
     pub model: PathBuf,
@@ -457,6 +461,9 @@ pub struct ProfileArgs {
     /// Timed runs; the least time of each step counts.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub runs: u16,
+    /// Print what the model of the machine predicts for each step, beside what was measured.
+    #[arg(long = "model")]
+    pub model_times: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,6 @@
 //! `relc dump`: the graph or the program after a pass.
 
-use relc::unstable::engine::Cpu;
+use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::ir::spelling::did_you_mean_node;
 use relc::unstable::ir::{Graph, NodeId, dot, json};
 use relc::unstable::passes::{PassRecord, pass_list};
@@ -100,7 +100,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     let of_graph: Vec<&str> =
         std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
     let of_program: Vec<&str> = std::iter::once(LOWER)
-        .chain(Cpu { isa: Isa::Portable }.pipeline().iter().map(|pass| pass.name()))
+        .chain(Cpu { machine: Machine::generic(Isa::Portable) }.pipeline().iter().map(|pass| pass.name()))
         .collect();
     let last = of_graph.last().copied().unwrap_or("import");
     let wanted = args.after.as_deref().unwrap_or(last);

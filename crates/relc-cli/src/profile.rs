@@ -1,6 +1,6 @@
-//! `relc profile`: where the time goes.
+//! `relc profile`: where the time goes, and where it should.
 
-use relc::unstable::engine::{StepTime, flops_per_second};
+use relc::unstable::engine::{Cost, Executable, StepTime, flops_per_second};
 use serde::Serialize;
 
 use crate::args::ProfileArgs;
@@ -10,6 +10,11 @@ use crate::failure::Failure;
 use crate::numbers::{percent, significant};
 use crate::print;
 use crate::table::Table;
+
+/// The share of the time from which on a step counts in the model's summary.
+const COUNTED: f64 = 0.01;
+/// By what a prediction that is near the measured time differs from it at most.
+const NEAR: f64 = 1.5;
 
 /// A line of the table.
 #[derive(Serialize)]
@@ -25,7 +30,28 @@ struct Line {
     gflops_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     of_peak: Option<f64>,
+    /// Multiply-adds that run, by the model, and cycles of a core that has all data in its first cache.
+    multiply_adds: f64,
+    cycles: f64,
+    /// What comes from beyond the first cache, by the model, and from where.
+    bytes: f64,
+    bytes_of: BytesOf,
+    gbytes_per_s: f64,
+    /// The least time by the roofline, and what sets it.
+    bound_us: f64,
+    bound_by: &'static str,
+    predicted_us: f64,
+    /// Measured over predicted time.
+    ratio: f64,
     of_time: f64,
+}
+
+/// Bytes by the level that they come from.
+#[derive(Serialize)]
+struct BytesOf {
+    l2: f64,
+    l3: f64,
+    memory: f64,
 }
 
 /// What `--json` prints.
@@ -33,10 +59,20 @@ struct Line {
 struct Report {
     model: String,
     isa: &'static str,
+    machine: &'static str,
     threads: usize,
     peak_gflops_per_s: f64,
     total_us: f64,
+    predicted_us: f64,
+    near: Near,
     steps: Vec<Line>,
+}
+
+/// How many of the steps that count are predicted well.
+#[derive(Serialize)]
+struct Near {
+    steps: usize,
+    within: usize,
 }
 
 /// Runs the command.
@@ -49,44 +85,106 @@ pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
         .ok_or_else(|| Failure::usage("only the compiled engine is profiled; use --engine jit"))?;
     let input = noise(&explainer, 1)?;
     let steps = executable.profile(input.as_slice().unwrap_or(&[]), usize::from(args.runs))?;
+    let costs = executable.costs();
     let peak = flops_per_second(executable.isa());
     let total: f64 = steps.iter().map(|s| s.time.as_secs_f64()).sum();
-    let line = |step: &StepTime| {
+    let lines = steps.iter().zip(&costs).map(|(step, cost)| {
         let node = explainer.graph().node(step.node);
-        let seconds = step.time.as_secs_f64();
-        let rate = (step.flops > 0 && seconds > 0.0).then(|| step.flops as f64 / seconds);
-        Line {
-            pass: if step.forward { "forward" } else { "backward" },
-            node: node.name.clone(),
-            op: node.op.mnemonic(),
-            step: step.what,
-            us: seconds * 1e6,
-            flops: step.flops,
-            gflops_per_s: rate.map(|r| r / 1e9),
-            of_peak: rate.map(|r| r / peak),
-            of_time: seconds / total,
-        }
+        line(executable, (node.name.clone(), node.op.mnemonic()), (step, cost), [peak, total])
+    });
+    let lines: Vec<Line> = lines.collect();
+    let counted = lines.iter().filter(|line| line.of_time >= COUNTED);
+    let near = Near {
+        steps: counted.clone().count(),
+        within: counted.filter(|line| line.ratio.max(1.0 / line.ratio) <= NEAR).count(),
     };
     let report = Report {
         model: args.model.display().to_string(),
         isa: executable.isa().name(),
+        machine: executable.machine().class.name(),
         threads: rayon::current_num_threads(),
         peak_gflops_per_s: peak / 1e9,
         total_us: total * 1e6,
-        steps: steps.iter().map(line).collect(),
+        predicted_us: lines.iter().map(|line| line.predicted_us).sum(),
+        near,
+        steps: lines,
     };
     if args.json {
         return Ok(print::json(&serde_json::to_string(&report)?)?);
     }
-    show(&report)
+    show(&report, args.model_times)
 }
 
-fn show(report: &Report) -> Result<(), Failure> {
+fn line(
+    executable: &Executable,
+    (node, op): (String, String),
+    (step, cost): (&StepTime, &Cost),
+    [peak, total]: [f64; 2],
+) -> Line {
+    let (machine, threads) = (executable.machine(), rayon::current_num_threads());
+    // A clock may not tell a short step from none.
+    let seconds = step.time.as_secs_f64().max(1e-9);
+    let rate = (step.flops > 0).then(|| step.flops as f64 / seconds);
+    let (bound, by) = cost.roofline(machine, threads);
+    let predicted = cost.seconds(machine, threads);
+    let [_, l2, l3, memory] = cost.bytes;
+    Line {
+        pass: if step.forward { "forward" } else { "backward" },
+        node,
+        op,
+        step: step.what,
+        us: seconds * 1e6,
+        flops: step.flops,
+        gflops_per_s: rate.map(|r| r / 1e9),
+        of_peak: rate.map(|r| r / peak),
+        multiply_adds: cost.multiply_adds,
+        cycles: cost.cycles,
+        bytes: cost.traffic(),
+        bytes_of: BytesOf { l2, l3, memory },
+        gbytes_per_s: cost.traffic() / seconds / 1e9,
+        bound_us: bound * 1e6,
+        bound_by: by.name(),
+        predicted_us: predicted * 1e6,
+        ratio: seconds / predicted,
+        of_time: seconds / total,
+    }
+}
+
+fn number(value: f64) -> String {
+    significant(value, 3)
+}
+
+fn show(report: &Report, model: bool) -> Result<(), Failure> {
     let (isa, threads, peak) = (report.isa, report.threads, report.peak_gflops_per_s);
-    print::line(format!("{}: {isa}, {threads} thread(s), peak {peak:.0} GFLOP/s", report.model))?;
-    let header = ["pass", "node", "op", "step", "us", "MFLOP", "GFLOP/s", "of peak", "of time"];
+    let machine = report.machine;
+    print::line(format!("{}: {machine}, {isa}, {threads} thread(s), peak {peak:.0} GFLOP/s", report.model))?;
+    print::block(if model { predictions(report) } else { rates(report) })?;
+    let sum = |pass: &str, bookkeeping: bool| -> f64 {
+        let lines = report.steps.iter().filter(|l| l.pass == pass && (l.step == "ledger") == bookkeeping);
+        lines.map(|l| l.us).sum::<f64>() / 1e3
+    };
+    if model {
+        let Near { steps, within } = report.near;
+        let (predicted, total) = (number(report.predicted_us / 1e3), number(report.total_us / 1e3));
+        print::line(format!("predicted {predicted} ms, measured {total} ms"))?;
+        print::line(format!(
+            "{within} of {steps} steps of more than {} of the time are within a factor of {NEAR} of the prediction",
+            percent(COUNTED)
+        ))?;
+    }
+    let (forward, backward, ledger) = (sum("forward", false), sum("backward", false), sum("backward", true));
+    let [forward, backward, ledger] = [forward, backward, ledger].map(number);
+    print::line(format!("forward {forward} ms, backward {backward} ms, ledger {ledger} ms"))?;
+    Ok(())
+}
+
+/// How fast each step is, and how fast it could be.
+fn rates(report: &Report) -> Table {
+    let header = [
+        "pass", "node", "op", "step", "us", "MFLOP", "GFLOP/s", "of peak", "MB", "GB/s", "bound us",
+        "bound by", "of time",
+    ];
     let mut table = Table::new(&header, 4);
-    let number = |value: f64| significant(value, 3);
     for line in &report.steps {
         table.add_row([
             line.pass.to_string(),
@@ -97,16 +195,32 @@ fn show(report: &Report) -> Result<(), Failure> {
             if line.flops > 0 { number(line.flops as f64 / 1e6) } else { String::new() },
             line.gflops_per_s.map(number).unwrap_or_default(),
             line.of_peak.map(percent).unwrap_or_default(),
+            number(line.bytes / 1e6),
+            number(line.gbytes_per_s),
+            number(line.bound_us),
+            line.bound_by.to_string(),
             percent(line.of_time),
         ]);
     }
-    print::block(table)?;
-    let sum = |pass: &str, bookkeeping: bool| -> f64 {
-        let lines = report.steps.iter().filter(|l| l.pass == pass && (l.step == "ledger") == bookkeeping);
-        lines.map(|l| l.us).sum::<f64>() / 1e3
-    };
-    let (forward, backward, ledger) = (sum("forward", false), sum("backward", false), sum("backward", true));
-    let [forward, backward, ledger] = [forward, backward, ledger].map(number);
-    print::line(format!("forward {forward} ms, backward {backward} ms, ledger {ledger} ms"))?;
-    Ok(())
+    table
+}
+
+/// What the model says of each step.
+fn predictions(report: &Report) -> Table {
+    let header = ["pass", "node", "op", "step", "us", "predicted us", "ratio", "bound by", "of time"];
+    let mut table = Table::new(&header, 4);
+    for line in &report.steps {
+        table.add_row([
+            line.pass.to_string(),
+            line.node.clone(),
+            line.op.clone(),
+            line.step.to_string(),
+            number(line.us),
+            number(line.predicted_us),
+            number(line.ratio),
+            line.bound_by.to_string(),
+            percent(line.of_time),
+        ]);
+    }
+    table
 }

@@ -9,7 +9,7 @@ use relc::artifact::{read_npy_f32, write_npy_f32};
 use relc::unstable::program::{Step, parse, verify};
 use serde_json::Value;
 
-use support::{check_fails, check_ok, demo, explain, folder, path, pictures, relc, relc_on};
+use support::{check_fails, check_ok, command, demo, explain, folder, path, pictures, relc, relc_on, run};
 
 #[test]
 fn a_picture_is_explained_with_pictures_arrays_and_reports() {
@@ -454,6 +454,13 @@ fn profile_prints_a_table_of_steps() {
         assert!(text.contains(word), "expected \"{word}\" in: {text}");
     }
     assert!(text.lines().last().unwrap().starts_with("forward "), "{text}");
+    for word in ["MB", "GB/s", "bound us", "bound by", "arithmetic"] {
+        assert!(text.contains(word), "expected \"{word}\" in: {text}");
+    }
+    let text = check_ok(&relc(&["profile", &model, "--runs", "1", "--model"]));
+    for word in ["predicted us", "ratio", "predicted ", "are within a factor of 1.5 of the prediction"] {
+        assert!(text.contains(word), "expected \"{word}\" in: {text}");
+    }
     let json = check_ok(&relc(&["profile", &model, "--runs", "1", "--json"]));
     let report: Value = serde_json::from_str(&json).unwrap();
     let steps = report["steps"].as_array().unwrap();
@@ -462,6 +469,20 @@ fn profile_prints_a_table_of_steps() {
     let convolves = |step: &&Value| step["flops"].as_u64().unwrap() > 0;
     assert!(steps.iter().filter(convolves).all(|step| step["gflops_per_s"].as_f64().unwrap() > 0.0));
     assert!(steps.iter().any(|step| step["pass"] == "forward" && step["op"] == "conv"), "{json}");
+    let positive = |step: &Value, key: &str| step[key].as_f64().is_some_and(|value| value > 0.0);
+    for step in steps {
+        assert!(positive(step, "predicted_us") && positive(step, "ratio"), "{step}");
+        let bytes = ["l2", "l3", "memory"].map(|level| step["bytes_of"][level].as_f64().unwrap());
+        assert_eq!(step["bytes"].as_f64().unwrap(), bytes.iter().sum::<f64>(), "{step}");
+        // Nobody is predicted to beat the roofline.
+        assert!(step["bound_us"].as_f64() <= step["predicted_us"].as_f64(), "{step}");
+    }
+    // More multiply-adds run than there are products: tails and padding.
+    let plain = |step: &&Value| step["pass"] == "forward" && step["step"] == "conv";
+    let runs =
+        |step: &Value| 2.0 * step["multiply_adds"].as_f64().unwrap() >= step["flops"].as_f64().unwrap();
+    assert!(steps.iter().filter(plain).all(runs), "{json}");
+    assert!(report["near"]["within"].as_u64() <= report["near"]["steps"].as_u64(), "{json}");
     let interpreted = relc(&["profile", &model, "--engine", "interp-f32"]);
     check_fails(&interpreted, 2, &["use --engine jit"]);
 }
@@ -484,6 +505,16 @@ fn an_instruction_set_is_forced_or_refused() {
         1,
         &["got `nonsense`, expected one of portable, avx2, avx512", "unset RELC_ISA"],
     );
+}
+
+#[test]
+fn a_machine_is_named_or_refused() {
+    let model = demo("model.onnx");
+    let profile = ["profile", &model, "--runs", "1", "--json"];
+    let on = |machine: &str| run(command(&profile).env("RELC_MACHINE", machine));
+    let report: Value = serde_json::from_str(&check_ok(&on("haswell"))).unwrap();
+    assert_eq!(report["machine"], "haswell");
+    check_fails(&on("zen9"), 1, &["got `zen9`, expected one of zen2, zen3,", "unset RELC_MACHINE"]);
 }
 
 /// As many threads as there are processors do all that more could do, and a word says so.

@@ -15,7 +15,7 @@ use relc_cpu::conv::{Arguments, ConvPlan, PackedWeights, Run};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
 use relc_cpu::winograd::{Form, WinogradArguments, WinogradPlan, WinogradRun, WinogradWeights};
-use relc_cpu::{AlignedBuffer, Isa};
+use relc_cpu::{AlignedBuffer, Isa, Machine};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
 
@@ -102,6 +102,7 @@ impl Bench {
     /// None if the layer has no such column.
     fn new(isa: Isa, layer: Layer, column: Column) -> Result<Option<Bench>, AnyError> {
         let (channels_in, channels_out, kernel, stride, size, _) = layer;
+        let machine = Machine::detect(isa)?;
         let spec = ConvSpec::square(channels_in, channels_out, kernel, stride, kernel / 2);
         let image = [1, size, size];
         let [_, height, width] = spec.output_size(image)?;
@@ -119,11 +120,13 @@ impl Bench {
             Ok(Plan::Direct(plan, weights, part))
         };
         let plan = match column {
-            Column::Forward => direct(ConvPlan::forward(&spec, isa, &input, &output)?, Part::Raw)?,
-            Column::Positive => direct(ConvPlan::forward(&spec, isa, &input, &output)?, Part::Positive)?,
-            Column::Backward => direct(ConvPlan::transposed(&spec, isa, &input, &output)?, Part::Positive)?,
+            Column::Forward => direct(ConvPlan::forward(&spec, &machine, &input, &output)?, Part::Raw)?,
+            Column::Positive => direct(ConvPlan::forward(&spec, &machine, &input, &output)?, Part::Positive)?,
+            Column::Backward => {
+                direct(ConvPlan::transposed(&spec, &machine, &input, &output)?, Part::Positive)?
+            }
             Column::Winograd(form) => {
-                match WinogradPlan::new(&spec, Direction::Forward, isa, form, &input, &output)? {
+                match WinogradPlan::new(&spec, Direction::Forward, &machine, form, &input, &output)? {
                     None => return Ok(None),
                     Some(plan) => {
                         let scratch = AlignedBuffer::zeroed(plan.scratch_len());

@@ -7,14 +7,14 @@ use relc_program::{Backend, BackendError, LowerError, Module, Program, ProgramEr
 
 use crate::choose_convolutions::ChooseConvolutions;
 use crate::error::EngineError;
-use crate::isa::Isa;
+use crate::machine::Machine;
 use crate::run::Executable;
 
-/// This machine's CPU, with the instructions of one set.
+/// The CPU of a machine, with the instructions of one set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpu {
-    /// The instruction set.
-    pub isa: Isa,
+    /// The machine.
+    pub machine: Machine,
 }
 
 impl Backend for Cpu {
@@ -24,8 +24,8 @@ impl Backend for Cpu {
 
     fn passes(&self) -> Vec<Box<dyn ProgramPass>> {
         vec![
-            Box::new(ChooseLayouts { vector: self.isa.width() }),
-            Box::new(ChooseConvolutions { isa: self.isa }),
+            Box::new(ChooseLayouts { vector: self.machine.isa.width() }),
+            Box::new(ChooseConvolutions { machine: self.machine }),
             Box::new(Schedule),
             Box::new(ShareKernels),
             Box::new(PlanMemory),
@@ -33,7 +33,7 @@ impl Backend for Cpu {
     }
 
     fn compile(&self, graph: &Graph, program: Program) -> Result<Box<dyn Module>, BackendError> {
-        Ok(Box::new(Executable::new(graph, self.isa, program)?))
+        Ok(Box::new(Executable::new(graph, self.machine, program)?))
     }
 
     /// Errors are those of the engine, which say what else to use.

@@ -1,32 +1,36 @@
 //! `choose-convolutions`: how each convolution is computed on a CPU.
 //!
-//! Winograd's algorithm computes 3x3 convolutions of stride 1 with fewer multiplications, where there are channels enough
-//! to pay for its transforms, and where its sums are exact enough for what becomes of them. Everything else is summed
-//! plainly.
+//! Winograd's algorithm computes 3x3 convolutions of stride 1 with fewer multiplications, for transforms, larger weights and
+//! more memory to read. Of what is exact enough for what becomes of the sums, the model of the machine ([`crate::Cost`]) says
+//! what is fastest on one thread; so that neither batch nor threads change what is computed.
+
+use std::collections::BTreeMap;
 
 use relc_ir::remark::Remarks;
 use relc_program::conv::Direction;
 use relc_program::layout::{Blocked, Halo};
 use relc_program::op::{Algorithm, ConvOp, Exactness};
 use relc_program::passes::ProgramPass;
-use relc_program::{Program, ProgramError, StepOp, ValueId};
+use relc_program::{Program, ProgramError, Step, StepOp, ValueId};
 
-use crate::isa::Isa;
+use crate::conv::{ConvError, ConvPlan};
+use crate::cost::{Homes, Reuse};
+use crate::machine::Machine;
 use crate::winograd::{Form, WinogradPlan};
-
-/// Channels from which on Winograd's algorithm saves more than its transforms cost.
-const WINOGRAD_CHANNELS: usize = 32;
 
 /// Pixels of an output from which on it is worth a third copy of the weights, for its repair.
 const REPAIRED_PIXELS: usize = 64;
+/// The share of the direct time that Winograd's algorithm may take at most: its weights take more memory, and its sums are
+/// less exact.
+const WORTH: f64 = 0.9;
 
 const NAME: &str = "choose-convolutions";
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct ChooseConvolutions {
-    /// The instruction set that is compiled for.
-    pub isa: Isa,
+    /// The machine that is compiled for.
+    pub machine: Machine,
 }
 
 impl ProgramPass for ChooseConvolutions {
@@ -42,36 +46,43 @@ impl ProgramPass for ChooseConvolutions {
         // One memory serves all: a step at a time works in it.
         let scratch = program.add_value([1; 4]);
         let mut longest = 0;
-        let layouts: std::collections::BTreeMap<ValueId, Option<Blocked>> =
-            program.values.iter().map(|(id, value)| (*id, value.layout)).collect();
+        let mut memory = Memory::new(self.machine, program);
         for step in program.steps_mut() {
-            let StepOp::Conv(conv) = &mut step.op else { continue };
+            let touched = memory.of(step);
+            let StepOp::Conv(conv) = &mut step.op else {
+                memory.touch(touched);
+                continue;
+            };
             let failed =
                 |reason: String| ProgramError::Step { pass: NAME, step: step.origin.describe(), reason };
-            let layout = |id: Option<&ValueId>| id.and_then(|id| layouts.get(id).copied().flatten());
+            let layout = |id: Option<&ValueId>| id.and_then(|id| memory.layout(id));
             let (Some(from), Some(to)) = (layout(step.reads.first()), layout(step.writes.first())) else {
                 return Err(failed("its values have no layouts; run choose-layouts before".into()));
             };
             conv.algorithm = Some(Algorithm::Direct);
-            let form = match form(conv, &from, &to) {
-                Ok(form) => form,
-                Err(reason) => {
-                    if WinogradPlan::supports(&conv.spec) {
-                        remarks.missed(step.origin.describe(), reason);
-                    }
-                    continue;
+            let homes = memory.homes([step.reads[0], step.writes[0]]);
+            memory.touch(touched);
+            if !WinogradPlan::supports(&conv.spec) {
+                continue;
+            }
+            match exact_enough(conv, &from, &to) {
+                Err(reason) => remarks.missed(step.origin.describe(), reason),
+                Ok(forms) => {
+                    let choice = self.choose(conv, forms, [&from, &to], homes);
+                    let choice = choice.map_err(|e| failed(e.to_string()))?;
+                    let Some(plan) = choice.plan else {
+                        remarks.missed(step.origin.describe(), choice.reason);
+                        continue;
+                    };
+                    conv.algorithm = Some(match plan.form() {
+                        Form::Two => Algorithm::Winograd2,
+                        Form::Four => Algorithm::Winograd4,
+                    });
+                    longest = longest.max(plan.scratch_len());
+                    remarks.applied(step.origin.describe(), choice.reason);
+                    step.writes.push(scratch);
                 }
-            };
-            let plan = WinogradPlan::new(&conv.spec, conv.direction, self.isa, form, &from, &to);
-            let Some(plan) = plan.map_err(|e| failed(e.to_string()))? else { continue };
-            let (algorithm, size) = match form {
-                Form::Two => (Algorithm::Winograd2, 2),
-                Form::Four => (Algorithm::Winograd4, 4),
-            };
-            conv.algorithm = Some(algorithm);
-            longest = longest.max(plan.scratch_len());
-            remarks.applied(step.origin.describe(), format!("by Winograd's F({size}x{size}, 3x3)"));
-            step.writes.push(scratch);
+            }
         }
         // Where nobody works in it, it is taken away with what else nothing uses.
         if let Some(value) = program.values.get_mut(&scratch).filter(|_| longest > 0) {
@@ -84,31 +95,123 @@ impl ProgramPass for ChooseConvolutions {
     }
 }
 
-/// The form of Winograd's algorithm that is faster and exact enough, or why none is.
-fn form(conv: &ConvOp, from: &Blocked, to: &Blocked) -> Result<Form, String> {
-    if !WinogradPlan::supports(&conv.spec) {
-        return Err("its kernel is not 3x3 of stride 1 in each slice, in one group".into());
+/// What is fastest: a plan by Winograd's algorithm or none, and why.
+struct Choice {
+    plan: Option<WinogradPlan>,
+    reason: String,
+}
+
+impl ChooseConvolutions {
+    fn choose(
+        &self,
+        conv: &ConvOp,
+        forms: &[Form],
+        [from, to]: [&Blocked; 2],
+        homes: Homes,
+    ) -> Result<Choice, ConvError> {
+        let machine = &self.machine;
+        let direct = match conv.direction {
+            Direction::Forward => ConvPlan::forward(&conv.spec, machine, from, to)?,
+            Direction::Transposed => ConvPlan::transposed(&conv.spec, machine, from, to)?,
+        };
+        let direct = direct.cost(machine, homes).seconds(machine, 1);
+        let mut others = vec![(None, "direct".to_string(), direct)];
+        for form in forms {
+            let plan = WinogradPlan::new(&conv.spec, conv.direction, machine, *form, from, to)?;
+            let Some(plan) = plan else { continue };
+            let repaired = conv.exactness == Exactness::Divisor && conv.signs.agree();
+            let seconds = plan.cost(machine, homes, repaired).seconds(machine, 1);
+            let size = form.outputs();
+            others.push((Some(plan), format!("by Winograd's F({size}x{size}, 3x3)"), seconds));
+        }
+        let worth = |(plan, _, seconds): &(Option<WinogradPlan>, String, f64)| {
+            if plan.is_some() { seconds / WORTH } else { *seconds }
+        };
+        let best = (0..others.len()).min_by(|a, b| worth(&others[*a]).total_cmp(&worth(&others[*b])));
+        let (plan, name, seconds) = others.remove(best.unwrap_or(0));
+        let mut reason = format!("{name}: {} ms predicted", milliseconds(seconds));
+        for (_, name, seconds) in &others {
+            reason += &format!(", {} {name}", milliseconds(*seconds));
+        }
+        Ok(Choice { plan, reason })
     }
-    let channels = from.channels().min(to.channels());
-    if channels < WINOGRAD_CHANNELS {
-        return Err(format!("{channels} channels are too few for Winograd's algorithm to pay"));
-    }
+}
+
+/// With two digits.
+fn milliseconds(seconds: f64) -> String {
+    let value = seconds * 1e3;
+    let digits = (1.0 - value.log10().floor()).clamp(0.0, 6.0);
+    format!("{value:.*}", digits as usize)
+}
+
+/// The forms of Winograd's algorithm that are exact enough, or why none is.
+fn exact_enough(conv: &ConvOp, from: &Blocked, to: &Blocked) -> Result<&'static [Form], String> {
     if from.block().min(to.block()) < 4 {
         return Err("Winograd's algorithm wants whole vectors".into());
     }
-    let best = Form::for_image([to.height(), to.width()]);
     match conv.exactness {
-        Exactness::Plain => Ok(best),
+        Exactness::Plain => Ok(&[Form::Two, Form::Four]),
         // It has direct weights besides: for few pixels, a third copy is not worth its memory.
         Exactness::Divisor if conv.signs.agree() && to.height() * to.width() < REPAIRED_PIXELS => {
             Err("it has few pixels, for which a third copy of its weights is too much".into())
         }
-        Exactness::Divisor if conv.signs.agree() => Ok(best),
+        Exactness::Divisor if conv.signs.agree() => Ok(&[Form::Two, Form::Four]),
         // Where terms cancel, the sum's own rounding is as large as that of the smaller form.
-        Exactness::Divisor => Ok(Form::Two),
+        Exactness::Divisor => Ok(&[Form::Two]),
         Exactness::Exact if conv.direction == Direction::Transposed => {
             Err("its terms have no common size, and Winograd's sums depend on their neighbours'".into())
         }
         Exactness::Exact => Err("its zeros have to be zeros".into()),
+    }
+}
+
+/// Where values and weights lie when a step asks for them.
+struct Memory {
+    layouts: BTreeMap<ValueId, Option<Blocked>>,
+    constants: BTreeMap<String, usize>,
+    reuse: Reuse<ValueId>,
+}
+
+/// What a step touches: its values with their bytes, and bytes of constants.
+type Touched = (Vec<(ValueId, usize)>, usize);
+
+impl Memory {
+    fn new(machine: Machine, program: &Program) -> Memory {
+        let layouts = program.values.iter().map(|(id, value)| (*id, value.layout)).collect();
+        let bytes = |elements: usize| elements.saturating_mul(size_of::<f32>());
+        let constants = program.constants.iter();
+        let constants = constants.map(|(name, constant)| (name.clone(), bytes(constant.len().unwrap_or(0))));
+        let mut memory = Memory { layouts, constants: constants.collect(), reuse: Reuse::new(machine, 0) };
+        let run = program.steps().flat_map(|step| {
+            let (values, constants) = memory.of(step);
+            values.into_iter().map(|(_, bytes)| bytes).chain([constants])
+        });
+        memory.reuse = Reuse::new(machine, run.fold(0, usize::saturating_add));
+        memory
+    }
+
+    fn layout(&self, id: &ValueId) -> Option<Blocked> {
+        self.layouts.get(id).copied().flatten()
+    }
+
+    fn bytes(&self, id: ValueId) -> usize {
+        self.layout(&id).map_or(0, |layout| layout.len().saturating_mul(size_of::<f32>()))
+    }
+
+    fn of(&self, step: &Step) -> Touched {
+        let values = step.values().map(|id| (id, self.bytes(id)));
+        let constants = step.constants.iter().filter_map(|name| self.constants.get(name));
+        (values.collect(), constants.fold(0, |sum, bytes| sum.saturating_add(*bytes)))
+    }
+
+    fn touch(&mut self, (values, constants): Touched) {
+        values.into_iter().for_each(|(id, bytes)| self.reuse.touch(id, bytes));
+        self.reuse.pass(constants);
+    }
+
+    /// Weights are packed for one algorithm and direction, and so met once in a run.
+    fn homes(&self, [input, output]: [ValueId; 2]) -> Homes {
+        let value = |id: ValueId| self.reuse.level(&id, self.bytes(id));
+        Homes { weights: self.reuse.unmet(), input: value(input), output: value(output) }
     }
 }

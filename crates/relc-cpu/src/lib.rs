@@ -25,6 +25,8 @@ mod choose_convolutions;
 #[forbid(unsafe_code)]
 mod compile;
 pub mod conv;
+#[forbid(unsafe_code)]
+mod cost;
 pub mod epilogue;
 #[forbid(unsafe_code)]
 mod error;
@@ -32,6 +34,8 @@ mod featured;
 #[forbid(unsafe_code)]
 mod flat;
 mod isa;
+#[forbid(unsafe_code)]
+mod machine;
 #[forbid(unsafe_code)]
 mod map;
 #[forbid(unsafe_code)]
@@ -54,8 +58,10 @@ pub mod winograd;
 pub use backend::Cpu;
 pub use buffer::AlignedBuffer;
 pub use choose_convolutions::ChooseConvolutions;
+pub use cost::{Bound, Cost};
 pub use error::{EngineError, StepError};
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
-pub use peak::flops_per_second;
+pub use machine::{Class, Level, MACHINE_VARIABLE, Machine, MachineError};
+pub use peak::{bytes_per_second, flops_per_second};
 pub use run::{Executable, StepTime};
 pub use stats::Stats;

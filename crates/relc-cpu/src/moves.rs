@@ -36,6 +36,12 @@ pub fn runs(pairs: impl IntoIterator<Item = (u32, Option<u32>)>) -> Vec<Run> {
 }
 
 impl Run {
+    /// How many elements it moves.
+    #[expect(clippy::len_without_is_empty, reason = "a run is never empty")]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
     /// Takes one element more, if it goes on where the run stops.
     fn take(&mut self, to: u32, from: Option<u32>) -> bool {
         let follows = self.to.checked_add(self.len) == Some(to) && (self.len as usize) < GRAIN;

@@ -1,9 +1,10 @@
-//! What the machine could do: multiply-adds that depend on nothing but registers.
+//! What the machine could do: multiply-adds that depend on nothing but registers, and reading alone.
 
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
+use crate::buffer::AlignedBuffer;
 use crate::isa::Isa;
 use crate::tile::simd::Simd;
 
@@ -11,6 +12,11 @@ use crate::tile::simd::Simd;
 const SUMS: usize = 12;
 /// Multiply-adds of each sum in a run: some tenths of a millisecond.
 const STEPS: usize = 1 << 17;
+
+/// Loads that are independent of each other.
+const READS: usize = 8;
+/// Bytes that a run reads at least: some milliseconds.
+const READ_BYTES: usize = 64 << 20;
 
 /// Floating-point operations per second that all threads of the current rayon pool reach together on multiply-adds of
 /// an instruction set that the machine has; the best of some runs.
@@ -25,6 +31,72 @@ pub fn flops_per_second(isa: Isa) -> f64 {
         start.elapsed().max(Duration::from_nanos(1)).as_secs_f64()
     };
     (0..20).map(|_| work / run()).fold(0.0, f64::max)
+}
+
+/// Bytes per second that one thread reads from a buffer of so many bytes again and again, by loads of an instruction set
+/// that the machine has; the best of some runs.
+pub fn bytes_per_second(isa: Isa, bytes: usize) -> f64 {
+    let group = READS * isa.width();
+    let mut data = AlignedBuffer::zeroed((bytes / size_of::<f32>()).next_multiple_of(group).max(group));
+    // Memory that nobody has written may all be one page.
+    data.fill(1.0);
+    let rounds = (READ_BYTES / size_of_val(&data[..])).max(1);
+    let run = || {
+        let start = Instant::now();
+        for _ in 0..rounds {
+            std::hint::black_box(read(isa, std::hint::black_box(&data)));
+        }
+        start.elapsed().max(Duration::from_nanos(1)).as_secs_f64()
+    };
+    let work = (rounds * size_of_val(&data[..])) as f64;
+    (0..20).map(|_| work / run()).fold(0.0, f64::max)
+}
+
+fn read(isa: Isa, data: &[f32]) -> f32 {
+    match isa {
+        // SAFETY: guarded by what the machine has.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if isa.is_available() => unsafe { read_avx512(data) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if isa.is_available() => unsafe { read_avx2(data) },
+        // SAFETY: plain arrays need no instruction set.
+        _ => unsafe { sum_of::<[f32; 8]>(data) },
+    }
+}
+
+/// # Safety
+/// The machine has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn read_avx512(data: &[f32]) -> f32 {
+    // SAFETY: the contract of this function.
+    unsafe { sum_of::<std::arch::x86_64::__m512>(data) }
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn read_avx2(data: &[f32]) -> f32 {
+    // SAFETY: the contract of this function.
+    unsafe { sum_of::<std::arch::x86_64::__m256>(data) }
+}
+
+/// # Safety
+/// The machine has the instruction set of `S`.
+#[inline(always)]
+unsafe fn sum_of<S: Simd>(data: &[f32]) -> f32 {
+    // SAFETY: the contract of this function; each vector lies in its group.
+    unsafe {
+        let mut sums = [S::zero(); READS];
+        for group in data.chunks_exact(READS * S::WIDTH) {
+            for (sum, vector) in sums.iter_mut().zip(group.chunks_exact(S::WIDTH)) {
+                *sum = sum.add(S::load(vector.as_ptr()));
+            }
+        }
+        sums.iter().fold(0.0, |total, sum| total + sum.sum())
+    }
 }
 
 fn multiply_add(isa: Isa) -> f32 {
@@ -84,6 +156,8 @@ mod tests {
         for isa in Isa::available() {
             let flops = flops_per_second(isa);
             assert!(flops > 1e8, "{isa}: {flops:e}");
+            let bytes = bytes_per_second(isa, 16 << 10);
+            assert!(bytes > 1e8, "{isa}: {bytes:e}");
         }
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use relc_cpu::conv::{Arguments, ConvError, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
-use relc_cpu::{Isa, Stats};
+use relc_cpu::{Isa, Machine, Stats};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
 use support::{CANARY, Case, guarded, naive, values};
@@ -321,15 +321,16 @@ fn plans_and_calls_that_do_not_fit_are_refused() {
     let isa = Isa::Portable;
     let layout = |channels, size, halo| Blocked::new(channels, 8, size, size, Halo::uniform(halo)).unwrap();
     let out = layout(16, 6, 0);
-    let refused =
-        |input: &Blocked, output: &Blocked| ConvPlan::forward(&spec, isa, input, output).unwrap_err();
+    let refused = |input: &Blocked, output: &Blocked| {
+        ConvPlan::forward(&spec, &Machine::generic(isa), input, output).unwrap_err()
+    };
     assert!(matches!(refused(&layout(16, 6, 0), &out), ConvError::Halo { .. }));
     assert!(matches!(refused(&layout(15, 6, 1), &out), ConvError::Image { what: "input", .. }));
     assert!(matches!(refused(&layout(16, 6, 1), &layout(16, 5, 0)), ConvError::Image { what: "output", .. }));
     let sixteens = Blocked::new(16, 16, 6, 6, Halo::uniform(1)).unwrap();
     assert!(matches!(refused(&sixteens, &out), ConvError::Block { .. }));
 
-    let plan = ConvPlan::forward(&spec, isa, &layout(16, 6, 1), &out).unwrap();
+    let plan = ConvPlan::forward(&spec, &Machine::generic(isa), &layout(16, 6, 1), &out).unwrap();
     assert!(matches!(plan.pack(&[0.0; 5]), Err(ConvError::Length(_))));
     let weights = plan.pack(&values(16 * 16 * 9, 1)).unwrap();
     let input = vec![0.0; plan.input_len()];

@@ -7,7 +7,7 @@ use relc_cpu::conv::{Arguments, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand, finish};
 use relc_cpu::tile::Part;
 use relc_cpu::winograd::{Form, WinogradArguments, WinogradPlan, WinogradRun};
-use relc_cpu::{AlignedBuffer, Isa};
+use relc_cpu::{AlignedBuffer, Isa, Machine};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::Blocked;
 
@@ -85,7 +85,8 @@ fn sums_of_samples() {
 fn check_winograd(case: &Case, form: Form, streamed: bool) {
     for isa in Isa::available() {
         let (_, input, output) = case.plan(Direction::Forward, isa, false);
-        let plan = WinogradPlan::new(&case.spec, Direction::Forward, isa, form, &input, &output);
+        let plan =
+            WinogradPlan::new(&case.spec, Direction::Forward, &Machine::generic(isa), form, &input, &output);
         let plan = plan.unwrap().expect("supported");
         assert_eq!(plan.is_streamed(), streamed, "{case:?} {isa}");
         let weights = plan.pack(&case.weights(), Part::Positive).unwrap();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
 use relc_cpu::winograd::{ERROR, Form, Repair, WinogradArguments, WinogradPlan, WinogradRun};
-use relc_cpu::{AlignedBuffer, Isa};
+use relc_cpu::{AlignedBuffer, Isa, Machine};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
 use support::{CANARY, Case, guard, naive, values};
@@ -24,8 +24,9 @@ fn run_with(
     parallel: bool,
 ) -> Vec<f32> {
     let (direct, input, output) = case.plan(direction, isa, false);
-    let plan =
-        WinogradPlan::new(&case.spec, direction, isa, form, &input, &output).unwrap().expect("supported");
+    let plan = WinogradPlan::new(&case.spec, direction, &Machine::generic(isa), form, &input, &output)
+        .unwrap()
+        .expect("supported");
     let weights = plan.pack(&case.weights(), Part::Positive).unwrap();
     let repair = repaired.then(|| {
         let packed = Arc::new(direct.pack(&case.weights()).unwrap());
@@ -231,7 +232,14 @@ fn other_convolutions_have_no_plan() {
     let spec = ConvSpec::square(16, 16, 3, 2, 1);
     let layout = |size, halo| Blocked::new(16, 8, size, size, Halo::uniform(halo)).unwrap();
     let (input, output) = (layout(8, 1), layout(4, 0));
-    let plan =
-        WinogradPlan::new(&spec, Direction::Forward, Isa::Portable, Form::Two, &input, &output).unwrap();
+    let plan = WinogradPlan::new(
+        &spec,
+        Direction::Forward,
+        &Machine::generic(Isa::Portable),
+        Form::Two,
+        &input,
+        &output,
+    )
+    .unwrap();
     assert!(plan.is_none() && !WinogradPlan::supports(&spec));
 }

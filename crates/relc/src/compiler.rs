@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relc_cpu::{Cpu, Isa};
+use relc_cpu::{Cpu, Isa, Machine};
 use relc_interp::Interpreter;
 use relc_ir::{Dim, Graph, TensorType, names, verify};
 use relc_onnx::{ImportError, ImportOptions, Imported};
@@ -282,14 +282,19 @@ impl Compiler {
         compiled: &Compiled,
         mut after: impl FnMut(&'static str, &Program),
     ) -> Result<Vec<PassRecord>, CompileError> {
-        let isa = self.isa.map_or_else(Isa::detect, Ok)?;
-        let (_, records) = Cpu { isa }.program(&compiled.graph, &[], &mut after)?;
+        let (_, records) = self.cpu()?.program(&compiled.graph, &[], &mut after)?;
         Ok(records)
+    }
+
+    /// This machine, or what the environment names in its place.
+    fn cpu(&self) -> Result<Cpu, CompileError> {
+        let isa = self.isa.map_or_else(Isa::detect, Ok)?;
+        Ok(Cpu { machine: Machine::detect(isa)? })
     }
 
     fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
         let backend: Arc<dyn Backend> = match self.engine {
-            Engine::Jit => Arc::new(Cpu { isa: self.isa.map_or_else(Isa::detect, Ok)? }),
+            Engine::Jit => Arc::new(self.cpu()?),
             Engine::InterpF32 => Arc::new(Interpreter::F32),
             Engine::InterpF64 => Arc::new(Interpreter::F64),
         };

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use relc_cpu::{EngineError, IsaError};
+use relc_cpu::{EngineError, IsaError, MachineError};
 use relc_interp::InterpError;
 use relc_ir::spelling::did_you_mean;
 use relc_onnx::ImportError;
@@ -65,6 +65,9 @@ pub enum CompileError {
     /// The environment asks for an instruction set that there is not.
     #[error(transparent)]
     Isa(#[from] IsaError),
+    /// The environment names a machine that there is none of.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// The program can't be compiled to machine code.
     #[error(transparent)]
     Engine(EngineError),

@@ -64,7 +64,7 @@ pub use warning::{SENSITIVE, Warning};
 #[cfg(feature = "pictures")]
 pub use image;
 pub use ndarray;
-pub use relc_cpu::{EngineError, Isa, IsaError};
+pub use relc_cpu::{EngineError, Isa, IsaError, MachineError};
 pub use relc_export::{ExportError, ExportTarget};
 pub use relc_interp::InterpError;
 pub use relc_ir::ledger::{Account, Entry, Join, Ledger, Total};

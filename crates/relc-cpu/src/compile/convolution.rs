@@ -107,8 +107,8 @@ impl Compiler<'_> {
         let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
         let (from, to) = (self.layout(step.reads[0])?, self.layout(step.writes[0])?);
         let direct = match conv.direction {
-            Direction::Forward => ConvPlan::forward(&conv.spec, self.isa, &from, &to),
-            Direction::Transposed => ConvPlan::transposed(&conv.spec, self.isa, &from, &to),
+            Direction::Forward => ConvPlan::forward(&conv.spec, &self.machine, &from, &to),
+            Direction::Transposed => ConvPlan::transposed(&conv.spec, &self.machine, &from, &to),
         };
         let form = match conv.algorithm {
             None | Some(Algorithm::Direct) => None,
@@ -118,7 +118,7 @@ impl Compiler<'_> {
         let winograd = match form {
             None => None,
             Some(form) => {
-                let plan = WinogradPlan::new(&conv.spec, conv.direction, self.isa, form, &from, &to);
+                let plan = WinogradPlan::new(&conv.spec, conv.direction, &self.machine, form, &from, &to);
                 let plan = plan
                     .map_err(error)?
                     .ok_or_else(|| self.unsupported(step, "Winograd's algorithm does not compute it"))?;

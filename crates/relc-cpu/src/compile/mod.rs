@@ -16,6 +16,7 @@ use self::convolution::Packed;
 use crate::error::EngineError;
 use crate::flat::Flat;
 use crate::isa::Isa;
+use crate::machine::Machine;
 use crate::map::Function;
 use crate::moves::{Run, runs};
 use crate::plan::Plan;
@@ -23,7 +24,7 @@ use crate::standardise::Standardise;
 use crate::step::{Action, Bind, FlatStep, InterpretStep, Slot, Step};
 
 /// Compiles the steps of a program that has been through the passes of this back end.
-pub(crate) fn compile(graph: &Graph, program: &Program, isa: Isa) -> Result<Plan, EngineError> {
+pub(crate) fn compile(graph: &Graph, program: &Program, machine: &Machine) -> Result<Plan, EngineError> {
     let mut slots = Vec::new();
     for (number, (slot, layout)) in program.slots().into_iter().enumerate() {
         if slot != number {
@@ -34,7 +35,8 @@ pub(crate) fn compile(graph: &Graph, program: &Program, isa: Isa) -> Result<Plan
     let mut compiler = Compiler {
         program,
         graph,
-        isa,
+        machine: *machine,
+        isa: machine.isa,
         nodes: graph.node_ids().map(|node| (graph.node_label(node), node)).collect(),
         relevance: relevance_values(graph).map(|value| (graph.label(value), value)).collect(),
         kernels: Vec::new(),
@@ -76,6 +78,7 @@ enum Packing {
 struct Compiler<'p> {
     program: &'p Program,
     graph: &'p Graph,
+    machine: Machine,
     isa: Isa,
     /// The graph's nodes by their labels.
     nodes: HashMap<String, NodeId>,

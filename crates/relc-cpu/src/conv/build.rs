@@ -8,19 +8,18 @@ use super::columns::{balanced, best_blocks, best_widening, fills_pairs};
 use super::plan::{KernelSegment, Panel, Phase, Position, TapSource};
 use super::{ConvError, ConvPlan, Slices};
 use crate::isa::Isa;
+use crate::machine::Machine;
 use crate::tile::{Kind, Shape, find, most_pixels};
 use relc_program::conv::{Axis, AxisPhase, ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo, Image};
 
 /// Channels that may lie in one narrow block: the most that a dot kernel computes.
 const NARROW: usize = 4;
-/// Bytes of input rows that a task goes over for each of its tiles: they should stay in L2 beside the
-/// weights.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Bytes of weights above which they are read once, tile by tile, from beyond L2.
-const STREAMED_BYTES: usize = 512 << 10;
-/// Bytes of what is read of the input up to which it then stays in L2.
-const KEPT_BYTES: usize = 1 << 20;
+/// The share of L2 that the input rows may take that a task goes over for each of its tiles: they should stay there beside
+/// the weights.
+const CHUNK_SHARE: usize = 4;
+/// The share of L2 that weights may take that are not read once, tile by tile, from beyond it.
+const STREAMED_SHARE: usize = 2;
 /// Tiles from which on they are tasks enough for a few threads.
 const STREAMED_TILES: usize = 8;
 /// Tasks to aim at, so that a few threads share them evenly.
@@ -32,6 +31,7 @@ const TASK_WORK: usize = 1 << 19;
 pub(super) struct Builder {
     spec: ConvSpec,
     roles: Roles,
+    machine: Machine,
     isa: Isa,
     kind: Kind,
     input: Blocked,
@@ -43,11 +43,12 @@ impl Builder {
     pub fn new(
         spec: &ConvSpec,
         direction: Direction,
-        isa: Isa,
+        machine: &Machine,
         input: &Blocked,
         output: &Blocked,
     ) -> Result<Builder, ConvError> {
         spec.validate()?;
+        let isa = machine.isa;
         if !isa.is_available() {
             return Err(ConvError::Unavailable { isa });
         }
@@ -74,7 +75,7 @@ impl Builder {
             return Err(ConvError::Halo { got: input.halo(), expected: halo });
         }
         let axes = spec.axes(direction, picture)?;
-        Ok(Builder { spec: *spec, roles, isa, kind, input: *input, output: *output, axes })
+        Ok(Builder { spec: *spec, roles, machine: *machine, isa, kind, input: *input, output: *output, axes })
     }
 
     pub fn build(mut self) -> Result<ConvPlan, ConvError> {
@@ -110,8 +111,8 @@ impl Builder {
             rows,
         };
         self.panels(&mut plan)?;
-        plan.streamed = is_streamed(&plan);
-        plan.task_rows = if plan.streamed { plan.rows } else { task_rows(&plan) };
+        plan.streamed = is_streamed(&plan, &self.machine);
+        plan.task_rows = if plan.streamed { plan.rows } else { task_rows(&plan, &self.machine) };
         plan.check_extents()?;
         Ok(plan)
     }
@@ -296,23 +297,25 @@ fn expect_image(what: &'static str, layout: &Blocked, expected: Image) -> Result
 }
 
 /// Whether weights are better read once, while all that is read of the input stays in L2.
-fn is_streamed(plan: &ConvPlan) -> bool {
+fn is_streamed(plan: &ConvPlan, machine: &Machine) -> bool {
     let bytes = |elements: usize| elements.saturating_mul(size_of::<f32>());
     // Strides beyond the kernel leave rows and pixels out.
     let [_, kernel_y, kernel_x] = plan.spec.kernel;
     let [y, x] = plan.in_steps();
     let skipped = (y / kernel_y).max(1) * (x / kernel_x).max(1);
-    bytes(plan.weights_len) > STREAMED_BYTES
-        && bytes(plan.input.len() / skipped) <= KEPT_BYTES
+    let [_, l2, _] = machine.caches;
+    bytes(plan.weights_len) > l2 / STREAMED_SHARE
+        && bytes(plan.input.len() / skipped) <= l2
         && plan.channels.tiles.len() >= STREAMED_TILES
 }
 
 /// Rows of a task: as many as keep their input in L2, but few enough that there are [`TASKS`] worth a thread.
-fn task_rows(plan: &ConvPlan) -> usize {
+fn task_rows(plan: &ConvPlan, machine: &Machine) -> usize {
     let [step, _] = plan.in_steps();
     let slices = plan.slices.variants.first().map_or(1, |taps| taps.len().max(1));
     let row_bytes = plan.input.row_stride() * plan.input.slice_blocks() * slices * step * size_of::<f32>();
-    let cached = (CHUNK_BYTES / row_bytes).max(1);
+    let [_, l2, _] = machine.caches;
+    let cached = (l2 / CHUNK_SHARE / row_bytes).max(1);
     let columns: usize = plan.phases.iter().map(|phase| phase.columns).max().unwrap_or(1);
     let row_work = (plan.weights_len / plan.channels.tiles.len()).saturating_mul(columns).max(1);
     let rows = plan.slices.outputs.len() * plan.rows * plan.channels.tiles.len();

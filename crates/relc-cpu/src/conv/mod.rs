@@ -7,6 +7,7 @@
 mod build;
 mod channels;
 mod columns;
+mod cost;
 mod plan;
 mod run;
 mod slices;

@@ -6,6 +6,7 @@ use super::build::Builder;
 use super::channels::{Channels, Roles};
 use super::{ConvError, Slices};
 use crate::isa::Isa;
+use crate::machine::Machine;
 use crate::tile::{Kernel, Kind, TileArgs};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::Blocked;
@@ -108,11 +109,11 @@ impl ConvPlan {
     /// If the spec or a layout does not fit, or the input's halo is smaller than [`ConvSpec::forward_halo`].
     pub fn forward(
         spec: &ConvSpec,
-        isa: Isa,
+        machine: &Machine,
         input: &Blocked,
         output: &Blocked,
     ) -> Result<ConvPlan, ConvError> {
-        Builder::new(spec, Direction::Forward, isa, input, output)?.build()
+        Builder::new(spec, Direction::Forward, machine, input, output)?.build()
     }
 
     /// The plan of the transposition `c = convT(s, w)` from a layout of `f32[M,OD,OH,OW]` to one of
@@ -124,11 +125,11 @@ impl ConvPlan {
     /// As of [`ConvPlan::forward`], with [`ConvSpec::transposed_halo`].
     pub fn transposed(
         spec: &ConvSpec,
-        isa: Isa,
+        machine: &Machine,
         input: &Blocked,
         output: &Blocked,
     ) -> Result<ConvPlan, ConvError> {
-        Builder::new(spec, Direction::Transposed, isa, input, output)?.build()
+        Builder::new(spec, Direction::Transposed, machine, input, output)?.build()
     }
 
     /// The convolution.

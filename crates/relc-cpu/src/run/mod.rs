@@ -15,8 +15,9 @@ use relc_ir::{Graph, NodeId};
 use relc_program::layout::Blocked;
 use relc_program::{Module, Program, Session};
 
-use crate::{AlignedBuffer, Isa};
+use crate::{AlignedBuffer, Isa, Machine};
 
+use crate::cost::{Cost, step_costs};
 use crate::error::{EngineError, StepError};
 use crate::plan::Plan;
 use books::Bookkeeper;
@@ -32,7 +33,7 @@ const SHARED_BYTES: usize = 512 << 20;
 #[derive(Debug)]
 pub struct Executable {
     graph: Graph,
-    isa: Isa,
+    machine: Machine,
     program: Program,
     plan: Plan,
     kernels: CompiledKernels,
@@ -78,17 +79,17 @@ pub struct StepTime {
 }
 
 impl Executable {
-    /// Compiles a program that has been through the passes of [`Cpu`](crate::Cpu) for this instruction set.
+    /// Compiles a program that has been through the passes of [`Cpu`](crate::Cpu) for this machine.
     ///
     /// # Errors
     /// If a value has no layout or no memory, or the machine lacks what kernels need.
-    pub(crate) fn new(graph: &Graph, isa: Isa, program: Program) -> Result<Executable, EngineError> {
-        let plan = crate::compile::compile(graph, &program, isa)?;
+    pub(crate) fn new(graph: &Graph, machine: Machine, program: Program) -> Result<Executable, EngineError> {
+        let plan = crate::compile::compile(graph, &program, &machine)?;
         plan.check(graph)?;
         let kernels = compile(&plan.kernels, &Target::host()?)?;
         let books = Bookkeeper::new(graph, &program)?;
         let graph = graph.clone();
-        Ok(Executable { graph, isa, program, plan, kernels, books, arenas: Mutex::default() })
+        Ok(Executable { graph, machine, program, plan, kernels, books, arenas: Mutex::default() })
     }
 
     /// The graph.
@@ -98,7 +99,17 @@ impl Executable {
 
     /// The instruction set that it was compiled for.
     pub fn isa(&self) -> Isa {
-        self.isa
+        self.machine.isa
+    }
+
+    /// The machine that it was compiled for.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// What each step takes by the model of the machine, in the order of [`profile`](Self::profile).
+    pub fn costs(&self) -> Vec<Cost> {
+        step_costs(&self.plan, &self.machine)
     }
 
     /// Bytes that one sample takes while it runs; as many samples as there are threads run at a time.

@@ -198,7 +198,7 @@ impl<'a> Sample<'a> {
     fn finish(&mut self, index: usize, node: NodeId, conv: &ConvStep) -> Result<(), EngineError> {
         let kept = self.take_kept(index);
         let mut output = self.take(conv.output);
-        let (isa, layout) = (self.executable.isa, self.executable.layout(conv.output));
+        let (isa, layout) = (self.executable.machine.isa, self.executable.layout(conv.output));
         let sums = kept.first().map_or(&[][..], |sums| sums);
         let epilogue = self.epilogue(&conv.finish);
         let result = finish(isa, layout, sums, &epilogue, &mut output, self.parallel);
@@ -265,7 +265,7 @@ impl<'a> Sample<'a> {
             Action::Map { input, output, function } => {
                 let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
                 let parallel = self.parallel && to.len() >= GRAIN;
-                let map = Map { isa: self.executable.isa, function: *function, from, to, parallel };
+                let map = Map { isa: self.executable.machine.isa, function: *function, from, to, parallel };
                 let mut target = self.take(*output);
                 map.run(self.slot(*input), &mut target);
                 self.put(*output, target);
@@ -273,7 +273,7 @@ impl<'a> Sample<'a> {
             }
             Action::Standardise { input, output, runs, epsilon } => {
                 let (from, to) = (self.executable.layout(*input), self.executable.layout(*output));
-                let (isa, parallel) = (self.executable.isa, self.parallel && to.len() >= GRAIN);
+                let (isa, parallel) = (self.executable.machine.isa, self.parallel && to.len() >= GRAIN);
                 let it = Standardise { isa, runs: *runs, epsilon: *epsilon, from, to, parallel };
                 let mut target = self.take(*output);
                 it.run(self.slot(*input), &mut target);
@@ -307,7 +307,7 @@ impl<'a> Sample<'a> {
                 Ok(())
             }
             Action::Absorbed { quotient, by, bias } => {
-                let (isa, layout) = (self.executable.isa, self.executable.layout(*quotient));
+                let (isa, layout) = (self.executable.machine.isa, self.executable.layout(*quotient));
                 let sum = Stats::weighted(isa, layout, self.slot(*quotient), by, self.parallel);
                 let losses = Losses::default();
                 let losses =
@@ -432,7 +432,7 @@ impl<'a> Sample<'a> {
     }
 
     fn stats(&self, slot: Slot) -> Stats {
-        Stats::of(self.executable.isa, self.executable.layout(slot), self.slot(slot), self.parallel)
+        Stats::of(self.executable.machine.isa, self.executable.layout(slot), self.slot(slot), self.parallel)
     }
 
     fn tally(&mut self, value: ValueId, slot: Slot) {

@@ -9,6 +9,7 @@
 //! relevance that is measured against a map's maximum, and wrong for denominators, whose zeros decide what is
 //! divided: there a [`Repair`] computes small sums again.
 
+mod cost;
 mod repair;
 mod run;
 mod transform;
@@ -24,10 +25,15 @@ use self::transform::{LANES, Lanes, Transforms, kernels};
 use crate::buffer::AlignedBuffer;
 use crate::conv::{ConvError, ConvPlan, Slices};
 use crate::isa::Isa;
+use crate::machine::Machine;
 use crate::tile::{Kernel, Kind, Part, Shape, find, max_pixels};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, check};
 
+/// The share of L2 that weights may take of which samples don't share a reading.
+const STREAMED_SHARE: usize = 2;
+/// The share of L2 that products of some samples may take, beside the weights and the input of a position.
+const PRODUCTS_SHARE: usize = 3;
 /// Tiles of a chunk: their products of one tile of channels stay in L2.
 const CHUNK_TILES: usize = 56;
 /// Chunks times tiles of channels to aim at, so that a few threads share them evenly.
@@ -44,12 +50,6 @@ pub enum Form {
 }
 
 impl Form {
-    /// The better one for an output of H, W: small images have few tiles, for which the weights of F(4x4, 3x3) are
-    /// too much to read and to keep.
-    pub fn for_image([height, width]: [usize; 2]) -> Form {
-        if height.div_ceil(4) * width.div_ceil(4) >= 25 { Form::Four } else { Form::Two }
-    }
-
     /// M.
     pub fn outputs(self) -> usize {
         match self {
@@ -84,6 +84,10 @@ pub struct WinogradPlan {
     weights_len: usize,
     /// Rows of tiles of each task.
     chunk_rows: usize,
+    /// Whether the weights exceed what stays in cache.
+    streamed: bool,
+    /// How many samples share a reading of the weights: as many as have their products in cache.
+    together: usize,
     slices: Slices,
     /// What each variant of slices sums, in order.
     runs: Vec<Vec<Run>>,
@@ -125,16 +129,17 @@ impl WinogradPlan {
     pub fn new(
         spec: &ConvSpec,
         direction: Direction,
-        isa: Isa,
+        machine: &Machine,
         form: Form,
         input: &Blocked,
         output: &Blocked,
     ) -> Result<Option<WinogradPlan>, ConvError> {
         // What a direct convolution requires of layouts and machine is what this does.
         let direct = match direction {
-            Direction::Forward => ConvPlan::forward(spec, isa, input, output)?,
-            Direction::Transposed => ConvPlan::transposed(spec, isa, input, output)?,
+            Direction::Forward => ConvPlan::forward(spec, machine, input, output)?,
+            Direction::Transposed => ConvPlan::transposed(spec, machine, input, output)?,
         };
+        let isa = machine.isa;
         let width = isa.width();
         if !WinogradPlan::supports(spec) || input.block() != width || output.block() != width {
             return Ok(None);
@@ -171,6 +176,11 @@ impl WinogradPlan {
                 .collect()
         });
         let runs: Vec<Vec<Run>> = runs.collect();
+        let chunk_rows = chunk_rows(tiles, slices.outputs.len() * channels.len());
+        let [_, l2, _] = machine.caches;
+        let streamed = weights_len.saturating_mul(size_of::<f32>()) > l2 / STREAMED_SHARE;
+        let products = n * n * blocks.min(2) * chunk_rows * tiles[1] * width * size_of::<f32>();
+        let together = if streamed { (l2 / PRODUCTS_SHARE / products).max(1) } else { 1 };
         Ok(Some(WinogradPlan {
             spec: *spec,
             direction,
@@ -183,7 +193,9 @@ impl WinogradPlan {
                 Direction::Transposed => [top - 2, left - 2],
             },
             tiles,
-            chunk_rows: chunk_rows(tiles, slices.outputs.len() * channels.len()),
+            chunk_rows,
+            streamed,
+            together,
             channels,
             weights,
             weights_len,
@@ -192,6 +204,11 @@ impl WinogradPlan {
             taps,
             transforms: Transforms::new(isa, m),
         }))
+    }
+
+    /// Which form it has.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Elements of the scratch memory that a pass needs: the transformed input, and a sum for each tile.

@@ -38,11 +38,6 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-/// Bytes of weights from which on samples share a reading of them.
-const STREAMED_BYTES: usize = 512 << 10;
-/// Bytes of products of some samples that stay in cache beside the weights and the input of a position.
-const PRODUCTS_BYTES: usize = 160 << 10;
-
 thread_local! {
     /// Products of one task, `[position][OB][tile][V]`.
     static PRODUCTS: RefCell<AlignedBuffer> = RefCell::new(AlignedBuffer::zeroed(0));
@@ -115,7 +110,7 @@ impl WinogradPlan {
             samples.iter().filter(|s| s.arguments.repair.is_some()).copied().collect();
         // SAFETY: as above.
         each(sums * repaired.len(), &|task| unsafe { self.sum_row(task % sums, repaired[task / sums]) });
-        let groups: Vec<&[Checked<'_>]> = samples.chunks(self.together()).collect();
+        let groups: Vec<&[Checked<'_>]> = samples.chunks(self.together).collect();
         let tasks = self.tasks();
         let multiply = |task: usize| {
             // SAFETY: as above.
@@ -131,15 +126,7 @@ impl WinogradPlan {
 
     /// Whether the weights exceed what stays in cache, so that samples had better share a reading of them.
     pub fn is_streamed(&self) -> bool {
-        self.weights_len * size_of::<f32>() > STREAMED_BYTES
-    }
-
-    /// How many samples share a reading of the weights: as many as have their products in cache.
-    fn together(&self) -> usize {
-        let tiles = self.chunk_rows * self.tiles[1];
-        let blocks = self.channels.first().map_or(1, ExactSizeIterator::len);
-        let products = self.positions() * blocks * tiles * self.isa.width() * size_of::<f32>();
-        if self.is_streamed() { (PRODUCTS_BYTES / products).max(1) } else { 1 }
+        self.streamed
     }
 
     fn check<'a>(&self, run: WinogradRun<'a>) -> Result<Checked<'a>, ConvError> {
@@ -154,7 +141,7 @@ impl WinogradPlan {
         Ok(Checked { arguments, scratch, out, left })
     }
 
-    fn transform_tasks(&self) -> usize {
+    pub(super) fn transform_tasks(&self) -> usize {
         self.input.blocks() * self.tiles[0]
     }
 
@@ -203,7 +190,7 @@ impl WinogradPlan {
         unsafe { (self.transforms.sums)(self, arguments.input, at, sums) }
     }
 
-    fn tasks(&self) -> usize {
+    pub(super) fn tasks(&self) -> usize {
         self.chunks() * self.slices.outputs.len() * self.channels.len()
     }
 

@@ -1,9 +1,9 @@
 //! Naive convolutions in f64, and buffers between guard zones.
 
-use relc_cpu::Isa;
 use relc_cpu::conv::{Arguments, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
+use relc_cpu::{Isa, Machine};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo, Image};
 
@@ -64,8 +64,10 @@ impl Case {
         let input = Blocked::of(from, input_block, halo).unwrap();
         let output = Blocked::of(to, output_block, Halo::uniform(more)).unwrap();
         let plan = match direction {
-            Direction::Forward => ConvPlan::forward(&self.spec, isa, &input, &output),
-            Direction::Transposed => ConvPlan::transposed(&self.spec, isa, &input, &output),
+            Direction::Forward => ConvPlan::forward(&self.spec, &Machine::generic(isa), &input, &output),
+            Direction::Transposed => {
+                ConvPlan::transposed(&self.spec, &Machine::generic(isa), &input, &output)
+            }
         };
         (plan.unwrap(), input, output)
     }

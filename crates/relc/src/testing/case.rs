@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use relc_cpu::Isa;
+use relc_cpu::{Class, Isa, Machine};
 use relc_ir::names::UnknownName;
 use relc_ir::spelling::did_you_mean;
 use relc_ir::{Graph, IrError, parse};
@@ -68,11 +68,18 @@ impl Header {
         Ok(preset)
     }
 
-    /// The instruction set that programs are made for.
-    pub(super) fn isa(&self) -> Result<Isa, FiletestError> {
-        self.get("isa")
+    /// The machine that programs are made for: a class (`machine`) and an instruction set (`isa`), never those of the machine
+    /// that runs the test.
+    pub(super) fn machine(&self) -> Result<Machine, FiletestError> {
+        let isa = self
+            .get("isa")
             .map_or(Ok(Isa::Portable), |name| name.parse())
-            .map_err(|e: relc_cpu::IsaError| FiletestError::Option(e.to_string()))
+            .map_err(|e: relc_cpu::IsaError| FiletestError::Option(e.to_string()))?;
+        let class = self
+            .get("machine")
+            .map_or(Ok(Class::generic(isa)), |name| name.parse())
+            .map_err(|e: relc_cpu::MachineError| FiletestError::Option(e.to_string()))?;
+        Ok(Machine::of(class, isa))
     }
 
     /// What happens to BatchNormalization.

@@ -20,7 +20,8 @@
 //!
 //! Files of lowering and of passes over programs hold a graph whose relevance was derived (or is, with `; after: pipeline`)
 //! or a program; a graph is lowered, and goes through the passes before. They are made for the instruction set `; isa: NAME`
-//! (`portable` unless given).
+//! (`portable` unless given) and the class of machines `; machine: NAME` (any that has the instruction set unless given), with
+//! the caches of its table.
 //!
 //! A pass may have options of its own ([`Filetests::made_by`]).
 //!

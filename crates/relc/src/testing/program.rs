@@ -1,6 +1,6 @@
 //! Filetests of lowering and of passes over programs.
 
-use relc_cpu::{Cpu, Isa};
+use relc_cpu::{Cpu, Isa, Machine};
 use relc_ir::Graph;
 use relc_passes::PassManager;
 use relc_program::passes::{ProgramPass, run};
@@ -11,7 +11,11 @@ use super::{RULER, pipeline};
 
 /// What comes of a graph behind its passes: lowering, and the passes of this name or before.
 pub(super) fn is_known(pass: &str) -> bool {
-    pass == LOWER || Cpu { isa: Isa::Portable }.pipeline().iter().any(|other| other.name() == pass)
+    pass == LOWER
+        || Cpu { machine: Machine::generic(Isa::Portable) }
+            .pipeline()
+            .iter()
+            .any(|other| other.name() == pass)
 }
 
 /// What is tested, before the pass.
@@ -32,12 +36,11 @@ pub(super) fn run_file(text: &str, pass: &str) -> Result<String, FiletestError> 
             (header, Before::Graph(Box::new(graph)))
         }
     };
-    let isa = header.isa()?;
     let input = match &before {
         Before::Graph(graph) => graph.to_string(),
         Before::Program(program) => program.to_string(),
     };
-    let mut earlier = Cpu { isa }.pipeline();
+    let mut earlier = Cpu { machine: header.machine()? }.pipeline();
     let tested = match pass {
         LOWER => None,
         _ => {
