@@ -18,6 +18,8 @@ use crate::cost::{Homes, Reuse};
 use crate::machine::Machine;
 use crate::winograd::{Form, WinogradPlan};
 
+/// Channels from which on plain sums have about the errors of Winograd's.
+const EXACT_CHANNELS: usize = 32;
 /// Pixels of an output from which on it is worth a third copy of the weights, for its repair.
 const REPAIRED_PIXELS: usize = 64;
 /// The share of the direct time that Winograd's algorithm may take at most: its weights take more memory, and its sums are
@@ -148,6 +150,12 @@ fn milliseconds(seconds: f64) -> String {
 fn exact_enough(conv: &ConvOp, from: &Blocked, to: &Blocked) -> Result<&'static [Form], String> {
     if from.block().min(to.block()) < 4 {
         return Err("Winograd's algorithm wants whole vectors".into());
+    }
+    let channels = from.channels().min(to.channels());
+    if channels < EXACT_CHANNELS {
+        return Err(format!(
+            "{channels} channels are so few that plain sums are far more exact than Winograd's"
+        ));
     }
     match conv.exactness {
         Exactness::Plain => Ok(&[Form::Two, Form::Four]),
