@@ -269,16 +269,17 @@ fn a_target_among_others_is_explained_as_alone() {
 #[test]
 fn a_batch_of_a_large_network_is_a_loop() {
     let Some(shared) = shared() else { return };
-    let path = shared.models().into_iter().find(|path| path.ends_with("imagenet_resnet18.onnx")).unwrap();
-    for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Portable) {
-        let explainer = Compiler::new(preset("paper")).isa(isa).compile(path.clone()).unwrap();
-        let x = noise(&explainer, 5);
+    // `paper` divides where it sums, `conserve` behind activations of both signs by two sums.
+    for (name, file) in [("paper", "imagenet_resnet18.onnx"), ("conserve", "efficientnet_lite0.onnx")] {
+        let path = shared.models().into_iter().find(|path| path.ends_with(file)).unwrap();
+        let explainer = Compiler::new(preset(name)).compile(path).unwrap();
+        let x = noise(&explainer, 3);
         let whole = explain(&explainer, &x);
         for (sample, one) in x.axis_chunks_iter(Axis(0), 1).enumerate() {
             let single = explain(&explainer, &one.to_owned());
             for (a, b) in whole.explanations.iter().zip(&single.explanations) {
                 let (a, b) = (a.relevance.index_axis(Axis(0), sample), b.relevance.index_axis(Axis(0), 0));
-                assert!(a == b, "{isa}, sample {sample}");
+                assert!(a == b, "{file}, sample {sample}");
             }
         }
     }

@@ -20,6 +20,8 @@ use crate::winograd::{Form, WinogradPlan};
 
 /// Channels from which on plain sums have about the errors of Winograd's.
 const EXACT_CHANNELS: usize = 32;
+/// Tiles of an output from which on the weights of F(4x4, 3x3) are worth their memory.
+const FOUR_TILES: usize = 25;
 /// Pixels of an output from which on it is worth a third copy of the weights, for its repair.
 const REPAIRED_PIXELS: usize = 64;
 /// The share of the direct time that Winograd's algorithm may take at most: its weights take more memory, and its sums are
@@ -146,7 +148,7 @@ fn milliseconds(seconds: f64) -> String {
     format!("{value:.*}", digits as usize)
 }
 
-/// The forms of Winograd's algorithm that are exact enough, or why none is.
+/// The forms of Winograd's algorithm that are exact and small enough, or why none is.
 fn exact_enough(conv: &ConvOp, from: &Blocked, to: &Blocked) -> Result<&'static [Form], String> {
     if from.block().min(to.block()) < 4 {
         return Err("Winograd's algorithm wants whole vectors".into());
@@ -157,13 +159,16 @@ fn exact_enough(conv: &ConvOp, from: &Blocked, to: &Blocked) -> Result<&'static 
             "{channels} channels are so few that plain sums are far more exact than Winograd's"
         ));
     }
+    // Small pictures have few tiles for weights that are 4 times as large: too much to read, and to keep.
+    let tiles = to.height().div_ceil(4) * to.width().div_ceil(4);
+    let forms: &[Form] = if tiles < FOUR_TILES { &[Form::Two] } else { &[Form::Two, Form::Four] };
     match conv.exactness {
-        Exactness::Plain => Ok(&[Form::Two, Form::Four]),
+        Exactness::Plain => Ok(forms),
         // It has direct weights besides: for few pixels, a third copy is not worth its memory.
         Exactness::Divisor if conv.signs.agree() && to.height() * to.width() < REPAIRED_PIXELS => {
             Err("it has few pixels, for which a third copy of its weights is too much".into())
         }
-        Exactness::Divisor if conv.signs.agree() => Ok(&[Form::Two, Form::Four]),
+        Exactness::Divisor if conv.signs.agree() => Ok(forms),
         // Where terms cancel, the sum's own rounding is as large as that of the smaller form.
         Exactness::Divisor => Ok(&[Form::Two]),
         Exactness::Exact if conv.direction == Direction::Transposed => {

@@ -109,11 +109,17 @@ impl<'a> Sample<'a> {
     pub fn run_together(samples: &mut [Sample<'a>], number: usize) -> Result<(), EngineError> {
         let Some(first) = samples.first() else { return Ok(()) };
         let plan = &first.executable.plan;
-        let keeps = first.arena.keeping == Keeping::Next && first.rerun(number) == Rerun::Epilogue;
-        let keeper = number.checked_sub(plan.forward).filter(|_| keeps);
-        let Some(Step { node, action: Action::Conv(conv) }) = plan.steps.get(number) else { return Ok(()) };
+        let Some(step @ Step { node, action: Action::Conv(conv) }) = plan.steps.get(number) else {
+            return Ok(());
+        };
+        let rerun = if first.arena.keeping == Keeping::Next { first.rerun(number) } else { Rerun::Whole };
+        let index = number.checked_sub(plan.forward);
         samples.iter_mut().for_each(|sample| sample.parallel = true);
-        convolve(samples, *node, conv, keeper)
+        convolve(samples, *node, conv, index.filter(|_| rerun == Rerun::Epilogue))?;
+        if let (Some(index), Rerun::Outputs) = (index, rerun) {
+            samples.iter_mut().for_each(|sample| sample.keep_outputs(index, step));
+        }
+        Ok(())
     }
 
     /// What another seed changes of a step.
@@ -155,11 +161,7 @@ impl<'a> Sample<'a> {
             }
             (Keeping::Next, ..) => {
                 self.step(step)?;
-                let mut kept = self.take_kept(index);
-                for (slot, kept) in step.action.outputs().into_iter().zip(&mut kept) {
-                    kept.copy_from_slice(self.slot(slot));
-                }
-                self.put_kept(index, kept);
+                self.keep_outputs(index, step);
                 Ok(())
             }
             (Keeping::Kept, Rerun::Nothing, _) => Ok(()),
@@ -175,6 +177,15 @@ impl<'a> Sample<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Keeps what a backward step wrote.
+    fn keep_outputs(&mut self, index: usize, step: &Step) {
+        let mut kept = self.take_kept(index);
+        for (slot, kept) in step.action.outputs().into_iter().zip(&mut kept) {
+            kept.copy_from_slice(self.slot(slot));
+        }
+        self.put_kept(index, kept);
     }
 
     /// What a backward step keeps, out of the arena; there is room for it.
