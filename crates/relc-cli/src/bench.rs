@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use ndarray::ArrayD;
+use relc::unstable::program::Module;
 use relc::{Explainer, Method, Seed, Targets};
 use serde::Serialize;
 
@@ -80,7 +81,8 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         compile_ms,
         explain_ms,
         forward_ms,
-        arena_bytes: executable.map_or(0, |e| e.arena_bytes() * threads.min(batch)),
+        arena_bytes: executable
+            .map_or(0, |e| e.arena_bytes() * e.samples_at_a_time().map_or(batch, |most| most.min(batch))),
         weights_bytes: executable.map_or(0, |e| e.weights_bytes()),
         peak_rss_bytes: peak_rss_bytes(),
     };

@@ -116,7 +116,7 @@ impl Standardise<'_> {
         std::array::from_fn(|lane| self.run_of(block, lane).map_or(0.0, &value))
     }
 
-    /// The sums of a block's lanes, less `mean`, or of the squares of these.
+    /// The sums of a block's lanes, or of the squares of what they have beyond `mean`.
     fn lanes(&self, input: &[f32], block: usize, mean: &[f32; MOST], squared: bool) -> Lanes {
         let mut total = [0.0; MOST];
         let width = self.from.width() * self.from.block();
@@ -160,15 +160,22 @@ impl<const V: usize> Loop for RowSums<'_, V> {
 
     #[inline(always)]
     fn run(self) -> [f64; MOST] {
+        let mut total = [0.0f64; MOST];
+        if !self.squared {
+            // The mean may be far larger than what lies about it: its last digits count.
+            for pixel in self.row.chunks_exact(V) {
+                total.iter_mut().zip(pixel).for_each(|(total, value)| *total += f64::from(*value));
+            }
+            return total;
+        }
         let mut mean = [0.0; V];
         mean.copy_from_slice(&self.mean[..V]);
-        let mut total = [0.0f64; MOST];
         for group in self.row.chunks(GROUP * V) {
             let mut sums = [0.0f32; V];
             for pixel in group.chunks_exact(V) {
                 for ((sum, value), mean) in sums.iter_mut().zip(pixel).zip(&mean) {
                     let off = value - mean;
-                    *sum += if self.squared { off * off } else { off };
+                    *sum += off * off;
                 }
             }
             total.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(sum));
