@@ -37,7 +37,6 @@ pub fn runs(pairs: impl IntoIterator<Item = (u32, Option<u32>)>) -> Vec<Run> {
 
 impl Run {
     /// How many elements it moves.
-    #[expect(clippy::len_without_is_empty, reason = "a run is never empty")]
     pub fn len(&self) -> usize {
         self.len as usize
     }
