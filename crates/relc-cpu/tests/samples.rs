@@ -30,13 +30,12 @@ fn inputs(layout: &Blocked) -> Vec<Vec<f32>> {
     (0..SAMPLES).map(input).collect()
 }
 
+/// The input of a sample, and its output.
+type Pair<'a> = (&'a [f32], &'a mut [f32]);
+
 /// `samples` runs all samples, from their numbers, inputs and outputs; on the pool or not.
 #[track_caller]
-fn check(
-    what: &str,
-    (input, output): (&Blocked, &Blocked),
-    samples: &mut dyn FnMut(Vec<(&[f32], &mut [f32])>, bool),
-) {
+fn check(what: &str, (input, output): (&Blocked, &Blocked), samples: &mut dyn FnMut(Vec<Pair<'_>>, bool)) {
     let inputs = inputs(input);
     let alone: Vec<Vec<f32>> = inputs
         .iter()

@@ -151,15 +151,13 @@ impl Writer<'_> {
         let folders: Vec<Result<PathBuf, Failure>> =
             batch.iter().map(|sample| out.folder(&sample.stem)).collect();
         let (writer, Some(out)) = (&*self, &self.files.out) else { return Vec::new() };
-        let write = |(i, ((sample, report), folder)): (
-            usize,
-            ((&Sample, &mut SampleReport), Result<PathBuf, Failure>),
-        )| {
+        let samples = batch.par_iter().zip(reports).zip(folders).enumerate();
+        let written = samples.map(|(i, ((sample, report), folder))| {
             let folder = folder?;
             writer.write_folder(out, &folder, (sample, i), result, report)?;
             Ok(Some(folder))
-        };
-        batch.par_iter().zip(reports).zip(folders).enumerate().map(write).collect()
+        });
+        written.collect()
     }
 
     /// Writes the folder of a sample.
