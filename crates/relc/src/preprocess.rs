@@ -3,7 +3,7 @@
 #[cfg(feature = "pictures")]
 mod apply;
 mod describe;
-#[cfg(feature = "pictures")]
+
 use std::fmt;
 use std::path::Path;
 
