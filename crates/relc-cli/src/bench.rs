@@ -81,8 +81,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         compile_ms,
         explain_ms,
         forward_ms,
-        arena_bytes: executable
-            .map_or(0, |e| e.arena_bytes() * e.samples_at_a_time().map_or(batch, |most| most.min(batch))),
+        arena_bytes: executable.map_or(0, |e| e.arena_bytes() * e.at_a_time(batch)),
         weights_bytes: executable.map_or(0, |e| e.weights_bytes()),
         peak_rss_bytes: peak_rss_bytes(),
     };

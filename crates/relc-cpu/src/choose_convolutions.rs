@@ -114,16 +114,13 @@ impl ChooseConvolutions {
         homes: Homes,
     ) -> Result<Choice, ConvError> {
         let machine = &self.machine;
-        let direct = match conv.direction {
-            Direction::Forward => ConvPlan::forward(&conv.spec, machine, from, to)?,
-            Direction::Transposed => ConvPlan::transposed(&conv.spec, machine, from, to)?,
-        };
+        let direct = ConvPlan::new(&conv.spec, conv.direction, machine, from, to)?;
         let direct = direct.cost(machine, homes).seconds(machine, 1);
         let mut others = vec![(None, "direct".to_string(), direct)];
         for form in forms {
             let plan = WinogradPlan::new(&conv.spec, conv.direction, machine, *form, from, to)?;
             let Some(plan) = plan else { continue };
-            let repaired = conv.exactness == Exactness::Divisor && conv.signs.agree();
+            let repaired = conv.is_divisor_of_one_sign();
             let seconds = plan.cost(machine, homes, repaired).seconds(machine, 1);
             let size = form.outputs();
             others.push((Some(plan), format!("by Winograd's F({size}x{size}, 3x3)"), seconds));

@@ -1,7 +1,6 @@
 //! What a sample runs: steps over the slots of its memory.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use relc_codegen::kir::{Elem, Kernel};
 use relc_ir::Graph;
@@ -80,13 +79,7 @@ impl Plan {
         let layout = |slot: Slot| self.slots.get(slot);
         match &step.action {
             Action::Conv(conv) => {
-                let operands = match &conv.finish {
-                    Finish::None => vec![],
-                    Finish::Activate { residual, .. } => residual.iter().copied().collect(),
-                    Finish::Quotient { relevance, .. } => vec![*relevance],
-                    Finish::Product { factor, addends } => factor.iter().chain(addends).copied().collect(),
-                };
-                let operands = operands.into_iter().filter_map(layout);
+                let operands = conv.finish.reads().into_iter().filter_map(layout);
                 match layout(conv.output) {
                     Some(output) => Ok(fits(output, operands)?),
                     None => Ok(()),
@@ -116,25 +109,18 @@ impl Plan {
     pub(crate) fn constant_bytes(&self) -> usize {
         let mut seen = HashSet::new();
         let mut bytes = 0;
-        let mut count = |address: *const u8, elements: usize| {
+        let mut count = |(address, elements): (usize, usize)| {
             if seen.insert(address) {
                 bytes += elements * size_of::<f32>();
             }
         };
         for step in &self.steps {
             match &step.action {
-                Action::Conv(conv) => match &conv.algorithm {
-                    Algorithm::Direct { plan, weights, .. } => {
-                        count(Arc::as_ptr(weights).cast(), plan.packed_len());
-                    }
-                    Algorithm::Winograd { plan, weights, .. } => {
-                        count(Arc::as_ptr(weights).cast(), plan.packed_len());
-                    }
-                },
+                Action::Conv(conv) => count(conv.algorithm.weights()),
                 Action::Kernel { binds, .. } | Action::Quotients { binds, .. } => {
                     for bind in binds {
                         if let Bind::Constant(data) = bind {
-                            count(data.as_ptr().cast(), data.len());
+                            count((data.as_ptr().addr(), data.len()));
                         }
                     }
                 }

@@ -61,6 +61,18 @@ pub enum Finish {
     },
 }
 
+impl Finish {
+    /// The slots that it reads.
+    pub fn reads(&self) -> Vec<Slot> {
+        match self {
+            Finish::None => Vec::new(),
+            Finish::Activate { residual, .. } => residual.iter().copied().collect(),
+            Finish::Quotient { relevance, .. } => vec![*relevance],
+            Finish::Product { factor, addends } => factor.iter().chain(addends).copied().collect(),
+        }
+    }
+}
+
 /// How a convolution is computed.
 #[derive(Clone, Debug)]
 pub enum Algorithm {
@@ -92,6 +104,14 @@ impl Algorithm {
         match self {
             Algorithm::Direct { .. } => None,
             Algorithm::Winograd { scratch, .. } => Some(*scratch),
+        }
+    }
+
+    /// Where the packed weights are, which tells them from others, and how many elements they have.
+    pub fn weights(&self) -> (usize, usize) {
+        match self {
+            Algorithm::Direct { plan, weights, .. } => (Arc::as_ptr(weights).addr(), plan.packed_len()),
+            Algorithm::Winograd { plan, weights, .. } => (Arc::as_ptr(weights).addr(), plan.packed_len()),
         }
     }
 

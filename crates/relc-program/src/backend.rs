@@ -94,6 +94,11 @@ pub trait Module: Send + Sync + Debug + Any {
     /// How many samples a session should have at most, where memory grows with them; none if that is no matter.
     fn samples_at_a_time(&self) -> Option<usize>;
 
+    /// How many samples of so many a session should have.
+    fn at_a_time(&self, samples: usize) -> usize {
+        self.samples_at_a_time().map_or(samples, |most| most.min(samples))
+    }
+
     /// About how many bytes an explanation of so many samples takes, results included.
     fn bytes(&self, samples: usize) -> usize;
 

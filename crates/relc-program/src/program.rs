@@ -7,7 +7,7 @@ use std::sync::Arc;
 use relc_ir::Weight;
 
 use crate::layout::{Blocked, Image};
-use crate::op::{Algorithm, Epilogue, StepOp, WeightSource};
+use crate::op::{Algorithm, Epilogue, Exactness, StepOp, WeightSource};
 
 /// A value of a program, `%12` in its text: `f32[C,D,H,W]` of each sample of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,6 +201,11 @@ impl crate::op::ConvOp {
     /// Whether its weights are a constant of the program, the first of the step's.
     pub fn has_weight(&self) -> bool {
         !matches!(self.weights.source, WeightSource::Tap(_))
+    }
+
+    /// Whether something is divided by its sums, of products of one sign: next to nothing is lost in them but by rounding.
+    pub fn is_divisor_of_one_sign(&self) -> bool {
+        self.exactness == Exactness::Divisor && self.signs.agree()
     }
 
     /// Whether nothing is done with its sums yet.

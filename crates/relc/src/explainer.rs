@@ -542,7 +542,7 @@ pub(crate) fn rounds<'d>(
     samples: usize,
     data: &'d [f32],
 ) -> impl Iterator<Item = (usize, &'d [f32])> + use<'d> {
-    let at_a_time = module.samples_at_a_time().unwrap_or(samples).max(1);
+    let at_a_time = module.at_a_time(samples).max(1);
     let len = (data.len() / samples.max(1)).max(1);
     data.chunks(at_a_time * len).map(move |data| (data.len() / len, data))
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use relc_ir::rule::WeightPart;
 use relc_program::Step as Symbolic;
-use relc_program::conv::Direction;
-use relc_program::op::{Algorithm, ConvOp, Epilogue, Exactness, WeightSource};
+use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource};
 
 use super::Compiler;
 use crate::conv::{ConvError, ConvPlan, PackedWeights};
@@ -49,7 +48,7 @@ impl Compiler<'_> {
             Some(plan) => {
                 let scratch =
                     step.scratch().ok_or_else(|| self.unsupported(step, "it has no memory to work in"))?;
-                let repair = if conv.exactness == Exactness::Divisor && conv.signs.agree() {
+                let repair = if conv.is_divisor_of_one_sign() {
                     let (direct, packed) =
                         self.packed(step, conv, planned.direct, &weights).map_err(error)?;
                     let repair = Repair::new(&plan, direct, packed, &weights, part).map_err(error)?;
@@ -106,10 +105,7 @@ impl Compiler<'_> {
         }
         let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
         let (from, to) = (self.layout(step.reads[0])?, self.layout(step.writes[0])?);
-        let direct = match conv.direction {
-            Direction::Forward => ConvPlan::forward(&conv.spec, &self.machine, &from, &to),
-            Direction::Transposed => ConvPlan::transposed(&conv.spec, &self.machine, &from, &to),
-        };
+        let direct = ConvPlan::new(&conv.spec, conv.direction, &self.machine, &from, &to);
         let form = match conv.algorithm {
             None | Some(Algorithm::Direct) => None,
             Some(Algorithm::Winograd2) => Some(Form::Two),

@@ -15,7 +15,6 @@ use relc_program::{Constant, Program, Step as Symbolic, StepOp, ValueId};
 use self::convolution::Packed;
 use crate::error::EngineError;
 use crate::flat::Flat;
-use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::map::Function;
 use crate::moves::{Run, runs};
@@ -36,7 +35,6 @@ pub(crate) fn compile(graph: &Graph, program: &Program, machine: &Machine) -> Re
         program,
         graph,
         machine: *machine,
-        isa: machine.isa,
         nodes: graph.node_ids().map(|node| (graph.node_label(node), node)).collect(),
         relevance: relevance_values(graph).map(|value| (graph.label(value), value)).collect(),
         kernels: Vec::new(),
@@ -79,7 +77,6 @@ struct Compiler<'p> {
     program: &'p Program,
     graph: &'p Graph,
     machine: Machine,
-    isa: Isa,
     /// The graph's nodes by their labels.
     nodes: HashMap<String, NodeId>,
     /// Its relevance values by theirs.
@@ -116,7 +113,7 @@ impl Compiler<'_> {
 
     /// A layout in whole vectors, as every kernel wants it.
     fn kernel_layout(&self, step: &Symbolic, id: ValueId) -> Result<Blocked, EngineError> {
-        let layout = Some(self.layout(id)?).filter(|layout| layout.block() == self.isa.width());
+        let layout = Some(self.layout(id)?).filter(|layout| layout.block() == self.machine.isa.width());
         layout.ok_or_else(|| self.unsupported(step, "its tensors are laid out in a way that no kernel takes"))
     }
 
@@ -134,7 +131,7 @@ impl Compiler<'_> {
             return Ok(Bind::Constant(known.clone()));
         }
         let mut values = self.values(step, name)?.to_vec();
-        values.resize(values.len().next_multiple_of(self.isa.width()), 0.0);
+        values.resize(values.len().next_multiple_of(self.machine.isa.width()), 0.0);
         let values: Arc<[f32]> = values.repeat(depth).into();
         self.constants.insert(key, values.clone());
         Ok(Bind::Constant(values))

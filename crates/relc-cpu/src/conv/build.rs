@@ -8,7 +8,7 @@ use super::columns::{balanced, best_blocks, best_widening, fills_pairs};
 use super::plan::{KernelSegment, Panel, Phase, Position, TapSource};
 use super::{ConvError, ConvPlan, Slices};
 use crate::isa::Isa;
-use crate::machine::Machine;
+use crate::machine::{Level, Machine};
 use crate::tile::{Kind, Shape, find, most_pixels};
 use relc_program::conv::{Axis, AxisPhase, ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo, Image};
@@ -18,8 +18,6 @@ const NARROW: usize = 4;
 /// The share of L2 that the input rows may take that a task goes over for each of its tiles: they should stay there beside
 /// the weights.
 const CHUNK_SHARE: usize = 4;
-/// The share of L2 that weights may take that are not read once, tile by tile, from beyond it.
-const STREAMED_SHARE: usize = 2;
 /// Tiles from which on they are tasks enough for a few threads.
 const STREAMED_TILES: usize = 8;
 /// Tasks to aim at, so that a few threads share them evenly.
@@ -304,7 +302,7 @@ fn is_streamed(plan: &ConvPlan, machine: &Machine) -> bool {
     let [y, x] = plan.in_steps();
     let skipped = (y / kernel_y).max(1) * (x / kernel_x).max(1);
     let [_, l2, _] = machine.caches;
-    bytes(plan.weights_len) > l2 / STREAMED_SHARE
+    machine.level_of(bytes(plan.weights_len)) > Level::L2
         && bytes(plan.input.len() / skipped) <= l2
         && plan.channels.tiles.len() >= STREAMED_TILES
 }

@@ -113,7 +113,7 @@ impl ConvPlan {
         input: &Blocked,
         output: &Blocked,
     ) -> Result<ConvPlan, ConvError> {
-        Builder::new(spec, Direction::Forward, machine, input, output)?.build()
+        ConvPlan::new(spec, Direction::Forward, machine, input, output)
     }
 
     /// The plan of the transposition `c = convT(s, w)` from a layout of `f32[M,OD,OH,OW]` to one of
@@ -129,7 +129,21 @@ impl ConvPlan {
         input: &Blocked,
         output: &Blocked,
     ) -> Result<ConvPlan, ConvError> {
-        Builder::new(spec, Direction::Transposed, machine, input, output)?.build()
+        ConvPlan::new(spec, Direction::Transposed, machine, input, output)
+    }
+
+    /// [`ConvPlan::forward`] or [`ConvPlan::transposed`], by the direction.
+    ///
+    /// # Errors
+    /// As of these.
+    pub fn new(
+        spec: &ConvSpec,
+        direction: Direction,
+        machine: &Machine,
+        input: &Blocked,
+        output: &Blocked,
+    ) -> Result<ConvPlan, ConvError> {
+        Builder::new(spec, direction, machine, input, output)?.build()
     }
 
     /// The convolution.

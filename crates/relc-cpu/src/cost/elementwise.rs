@@ -74,15 +74,12 @@ fn places(plan: &Plan, step: &Step) -> Vec<(Place, usize, bool)> {
     match &step.action {
         Action::Conv(conv) => {
             let mut places = vec![slot(conv.input, false), slot(conv.output, true)];
-            let (at, elements) = match &conv.algorithm {
-                Algorithm::Direct { plan, weights, .. } => (Arc::as_ptr(weights).addr(), plan.packed_len()),
-                Algorithm::Winograd { plan, weights, .. } => (Arc::as_ptr(weights).addr(), plan.packed_len()),
-            };
+            let (at, elements) = conv.algorithm.weights();
             places.push((Place::Constant(at), elements * size_of::<f32>(), false));
             if let Algorithm::Winograd { plan, scratch, .. } = &conv.algorithm {
                 places.push((Place::Slot(*scratch), plan.scratch_len() * size_of::<f32>(), true));
             }
-            places.extend(operands(&conv.finish).into_iter().map(|operand| slot(operand, false)));
+            places.extend(conv.finish.reads().into_iter().map(|operand| slot(operand, false)));
             places.extend(conv.joined.map(|joined| slot(joined, true)));
             places
         }
@@ -110,15 +107,6 @@ fn places(plan: &Plan, step: &Step) -> Vec<(Place, usize, bool)> {
         Action::Flat(_) | Action::Raise { .. } => Vec::new(),
         Action::Tally { buffer, .. } => vec![slot(*buffer, false)],
         Action::Absorbed { quotient, .. } => vec![slot(*quotient, false)],
-    }
-}
-
-fn operands(finish: &Finish) -> Vec<Slot> {
-    match finish {
-        Finish::None => Vec::new(),
-        Finish::Activate { residual, .. } => residual.iter().copied().collect(),
-        Finish::Quotient { relevance, .. } => vec![*relevance],
-        Finish::Product { factor, addends } => factor.iter().chain(addends).copied().collect(),
     }
 }
 
@@ -185,15 +173,14 @@ fn cost(
 
 fn conv_cost(plan: &Plan, machine: &Machine, conv: &ConvStep, level: &dyn Fn(Place) -> Level) -> Cost {
     let (input, output) = (level(Place::Slot(conv.input)), level(Place::Slot(conv.output)));
-    let homes = |weights: usize| Homes { weights: level(Place::Constant(weights)), input, output };
+    let (weights, _) = conv.algorithm.weights();
+    let homes = Homes { weights: level(Place::Constant(weights)), input, output };
     let mut cost = match &conv.algorithm {
-        Algorithm::Direct { plan, weights, .. } => plan.cost(machine, homes(Arc::as_ptr(weights).addr())),
-        Algorithm::Winograd { plan, weights, repair, .. } => {
-            plan.cost(machine, homes(Arc::as_ptr(weights).addr()), repair.is_some())
-        }
+        Algorithm::Direct { plan, .. } => plan.cost(machine, homes),
+        Algorithm::Winograd { plan, repair, .. } => plan.cost(machine, homes, repair.is_some()),
     };
     let bytes = |slot: Slot| plan.slots.get(slot).map_or(0.0, |layout| f32s(layout.len()));
-    let operands = operands(&conv.finish);
+    let operands = conv.finish.reads();
     for operand in &operands {
         cost.add(level(Place::Slot(*operand)), bytes(*operand));
     }

@@ -197,14 +197,12 @@ impl Module for Executable {
     /// The planned memory of the samples that run at a time, and the results of all.
     fn bytes(&self, samples: usize) -> usize {
         let results = self.layout(self.plan.input).dense_len().saturating_mul(2 * size_of::<f32>());
-        let at_a_time = self.samples_at_a_time().map_or(samples, |most| most.min(samples));
-        let arenas = self.arena_bytes().saturating_mul(at_a_time);
+        let arenas = self.arena_bytes().saturating_mul(self.at_a_time(samples));
         arenas.saturating_add(results.saturating_mul(samples))
     }
 
     fn kept_bytes(&self, samples: usize) -> usize {
-        let at_a_time = self.samples_at_a_time().map_or(samples, |most| most.min(samples));
-        self.plan.kept_bytes().saturating_mul(at_a_time)
+        self.plan.kept_bytes().saturating_mul(self.at_a_time(samples))
     }
 
     fn session(&self, samples: usize) -> Box<dyn Session + '_> {

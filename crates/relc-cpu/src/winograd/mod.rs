@@ -25,13 +25,11 @@ use self::transform::{LANES, Lanes, Transforms, kernels};
 use crate::buffer::AlignedBuffer;
 use crate::conv::{ConvError, ConvPlan, Slices};
 use crate::isa::Isa;
-use crate::machine::Machine;
+use crate::machine::{Level, Machine};
 use crate::tile::{Kernel, Kind, Part, Shape, find, max_pixels};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, check};
 
-/// The share of L2 that weights may take of which samples don't share a reading.
-const STREAMED_SHARE: usize = 2;
 /// The share of L2 that products of some samples may take, beside the weights and the input of a position.
 const PRODUCTS_SHARE: usize = 3;
 /// Tiles of a chunk: their products of one tile of channels stay in L2.
@@ -135,10 +133,7 @@ impl WinogradPlan {
         output: &Blocked,
     ) -> Result<Option<WinogradPlan>, ConvError> {
         // What a direct convolution requires of layouts and machine is what this does.
-        let direct = match direction {
-            Direction::Forward => ConvPlan::forward(spec, machine, input, output)?,
-            Direction::Transposed => ConvPlan::transposed(spec, machine, input, output)?,
-        };
+        let direct = ConvPlan::new(spec, direction, machine, input, output)?;
         let isa = machine.isa;
         let width = isa.width();
         if !WinogradPlan::supports(spec) || input.block() != width || output.block() != width {
@@ -177,8 +172,8 @@ impl WinogradPlan {
         });
         let runs: Vec<Vec<Run>> = runs.collect();
         let chunk_rows = chunk_rows(tiles, slices.outputs.len() * channels.len());
+        let streamed = machine.level_of(weights_len.saturating_mul(size_of::<f32>())) > Level::L2;
         let [_, l2, _] = machine.caches;
-        let streamed = weights_len.saturating_mul(size_of::<f32>()) > l2 / STREAMED_SHARE;
         let products = n * n * blocks.min(2) * chunk_rows * tiles[1] * width * size_of::<f32>();
         let together = if streamed { (l2 / PRODUCTS_SHARE / products).max(1) } else { 1 };
         Ok(Some(WinogradPlan {

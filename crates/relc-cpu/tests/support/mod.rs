@@ -63,12 +63,7 @@ impl Case {
         let output_block = if direction == Direction::Transposed { block(to[0]) } else { isa.width() };
         let input = Blocked::of(from, input_block, halo).unwrap();
         let output = Blocked::of(to, output_block, Halo::uniform(more)).unwrap();
-        let plan = match direction {
-            Direction::Forward => ConvPlan::forward(&self.spec, &Machine::generic(isa), &input, &output),
-            Direction::Transposed => {
-                ConvPlan::transposed(&self.spec, &Machine::generic(isa), &input, &output)
-            }
-        };
+        let plan = ConvPlan::new(&self.spec, direction, &Machine::generic(isa), &input, &output);
         (plan.unwrap(), input, output)
     }
 }
