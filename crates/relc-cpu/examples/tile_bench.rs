@@ -15,7 +15,7 @@ use relc_cpu::conv::{Arguments, ConvPlan, PackedWeights, Run};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
 use relc_cpu::winograd::{Form, WinogradArguments, WinogradPlan, WinogradRun, WinogradWeights};
-use relc_cpu::{AlignedBuffer, Isa, Machine};
+use relc_cpu::{AlignedBuffer, Isa, Machine, flops_per_second};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
 
@@ -168,55 +168,6 @@ impl Bench {
     }
 }
 
-/// Multiply-adds on registers alone: what one core can do, in GFLOP/s.
-fn peak(isa: Isa) -> f64 {
-    const ROUNDS: usize = 20_000;
-    let time = |sums: &dyn Fn(usize) -> f32| {
-        let start = Instant::now();
-        black_box(sums(ROUNDS));
-        start.elapsed().as_secs_f64()
-    };
-    let best = |sums: &dyn Fn(usize) -> f32| (0..200).map(|_| time(sums)).fold(f64::MAX, f64::min);
-    let flops = (ROUNDS * 12 * isa.width() * 2) as f64;
-    match isa {
-        // SAFETY: the plans of this instruction set exist, so that the machine has it.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => flops / best(&|rounds| unsafe { x86::sums512(rounds) }) / 1e9,
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => flops / best(&|rounds| unsafe { x86::sums256(rounds) }) / 1e9,
-        _ => f64::NAN,
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    /// Twelve independent sums: enough to hide the latency of two multiply-adds in a cycle.
-    #[target_feature(enable = "avx512f")]
-    pub fn sums512(rounds: usize) -> f32 {
-        let (a, b) = (_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(0.25)));
-        let mut sums = [_mm512_setzero_ps(); 12];
-        for _ in 0..rounds {
-            sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(a, b, *sum));
-        }
-        sums.iter().map(|&sum| _mm512_reduce_add_ps(sum)).sum()
-    }
-
-    /// As [`sums512`].
-    #[target_feature(enable = "avx2,fma")]
-    pub fn sums256(rounds: usize) -> f32 {
-        let (a, b) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.25)));
-        let mut sums = [_mm256_setzero_ps(); 12];
-        for _ in 0..rounds {
-            sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(a, b, *sum));
-        }
-        sums.iter().map(|&sum| _mm256_cvtss_f32(sum)).sum()
-    }
-}
-
 fn main() -> Result<(), AnyError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let repetitions: usize = arguments.first().map_or(Ok(20), |text| text.parse())?;
@@ -248,7 +199,7 @@ fn benches(isa: Isa, layer: Layer) -> Result<Benches, AnyError> {
 
 /// Measures and prints one network.
 fn table(name: &str, layers: &[Layer], isa: Isa, hot: bool, repetitions: usize) -> Result<(), AnyError> {
-    let peak = peak(isa);
+    let peak = flops_per_second(isa) / 1e9;
     let mut all = layers.iter().map(|&layer| benches(isa, layer)).collect::<Result<Vec<_>, _>>()?;
     let (rounds, repeats) = if hot { (1, repetitions) } else { (repetitions, 1) };
     for _ in 0..rounds {
@@ -260,9 +211,9 @@ fn table(name: &str, layers: &[Layer], isa: Isa, hot: bool, repetitions: usize) 
             }
         }
     }
-    let (one, two) = rayon::join(|| self::peak(isa), || self::peak(isa));
+    let (one, two) = rayon::join(|| flops_per_second(isa), || flops_per_second(isa));
     let kind = if hot { "hot" } else { "cold" };
-    println!("\n{name}, {isa}, {kind}: peak {peak:.1} GFLOP/s on one core, {:.1} on two", one + two);
+    println!("\n{name}, {isa}, {kind}: peak {peak:.1} GFLOP/s on one core, {:.1} on two", (one + two) / 1e9);
     print!("{:<24}", "1 thread, 2 threads");
     COLUMNS.iter().for_each(|(title, _)| print!("{title:^24}"));
     println!();

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::conv::ConvError;
 use crate::isa::Isa;
+use crate::simd::{Simd, Work, dispatch};
 use crate::stats::Stats;
-use crate::tile::simd::Simd;
 use relc_program::layout::{Blocked, check};
 use relc_program::op::{MAX_ADDENDS, MAX_SUMS};
 
@@ -217,16 +217,7 @@ impl<'a> Epilogue<'a> {
             // SAFETY: plain loops need no instruction set; the contract of this function.
             return unsafe { apply::<[f32; 1]>(self, row, out, beside) };
         }
-        match row.isa {
-            // SAFETY: a plan exists only for instruction sets that the machine has; the contract of this function.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { apply_avx512(self, row, out, beside) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { apply_avx2(self, row, out, beside) },
-            // SAFETY: arrays need no instruction set; the contract of this function.
-            _ => unsafe { apply::<[f32; 8]>(self, row, out, beside) },
-        }
+        dispatch(row.isa, Apply { epilogue: self, row, out, beside })
     }
 }
 
@@ -271,26 +262,22 @@ pub fn finish(
     Ok(())
 }
 
-/// [`apply`] with wide registers.
-///
-/// # Safety
-/// The machine has AVX-512F; and the contract of [`Epilogue::apply`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn apply_avx512(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], beside: Shared) {
-    // SAFETY: the contract of this function.
-    unsafe { apply::<std::arch::x86_64::__m512>(epilogue, row, out, beside) }
+/// [`apply`] to one row, of which nobody else accesses what is left.
+struct Apply<'e, 'o> {
+    epilogue: &'e Epilogue<'e>,
+    row: Row,
+    out: &'o mut [f32],
+    beside: Shared,
 }
 
-/// [`apply`] with wide registers.
-///
-/// # Safety
-/// The machine has AVX2 and FMA; and the contract of [`Epilogue::apply`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn apply_avx2(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], beside: Shared) {
-    // SAFETY: the contract of this function.
-    unsafe { apply::<std::arch::x86_64::__m256>(epilogue, row, out, beside) }
+impl Work for Apply<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the contract of this function; who makes an `Apply` vouches for that of [`Epilogue::apply`].
+        unsafe { apply::<S>(self.epilogue, self.row, self.out, self.beside) }
+    }
 }
 
 /// Vector by vector; a row that is no multiple of the vector is cut there, and an operand that is shorter ends it.

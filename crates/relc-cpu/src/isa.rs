@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The environment variable that forces a path: `portable`, `avx2` or `avx512`.
+/// The environment variable that forces a path: `portable`, `avx2`, `avx512` or `neon`.
 pub const ISA_VARIABLE: &str = "RELC_ISA";
 
 /// An instruction set that micro-kernels are written for.
@@ -16,6 +16,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512F on x86-64; vectors of 16.
     Avx512,
+    /// NEON on aarch64; vectors of 8, in two registers.
+    Neon,
 }
 
 /// Why an instruction set can't be used.
@@ -24,7 +26,7 @@ pub enum Isa {
 pub enum IsaError {
     /// No such name.
     #[error(
-        "instruction set: got `{got}`, expected one of portable, avx2, avx512; correct or unset RELC_ISA"
+        "instruction set: got `{got}`, expected one of portable, avx2, avx512, neon; correct or unset RELC_ISA"
     )]
     Unknown {
         /// What was given.
@@ -39,7 +41,7 @@ pub enum IsaError {
         available: Vec<Isa>,
     },
     /// The variable is no UTF-8.
-    #[error("environment variable RELC_ISA: not UTF-8, expected one of portable, avx2, avx512")]
+    #[error("environment variable RELC_ISA: not UTF-8, expected one of portable, avx2, avx512, neon")]
     NotUnicode,
 }
 
@@ -49,7 +51,7 @@ fn names(isas: &[Isa]) -> String {
 
 impl Isa {
     /// All of them, the narrowest first.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
 
     /// Its name, as `RELC_ISA` takes it.
     pub fn name(self) -> &'static str {
@@ -57,13 +59,14 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
         }
     }
 
     /// The vector width V: f32 elements of a register, and channels of a block.
     pub const fn width(self) -> usize {
         match self {
-            Isa::Portable | Isa::Avx2 => 8,
+            Isa::Portable | Isa::Avx2 | Isa::Neon => 8,
             Isa::Avx512 => 16,
         }
     }
@@ -76,8 +79,9 @@ impl Isa {
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f") && Isa::Avx2.is_available(),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => false,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            _ => false,
         }
     }
 
@@ -144,7 +148,7 @@ mod tests {
         let error = Isa::forced("sse9").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "instruction set: got `sse9`, expected one of portable, avx2, avx512; correct or unset RELC_ISA"
+            "instruction set: got `sse9`, expected one of portable, avx2, avx512, neon; correct or unset RELC_ISA"
         );
     }
 

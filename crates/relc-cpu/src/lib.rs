@@ -30,7 +30,6 @@ mod cost;
 pub mod epilogue;
 #[forbid(unsafe_code)]
 mod error;
-mod featured;
 #[forbid(unsafe_code)]
 mod flat;
 mod isa;
@@ -47,6 +46,7 @@ mod plan;
 mod relayout;
 #[forbid(unsafe_code)]
 mod run;
+mod simd;
 #[forbid(unsafe_code)]
 mod standardise;
 mod stats;

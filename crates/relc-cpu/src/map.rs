@@ -4,8 +4,8 @@ use rayon::prelude::*;
 use relc_ir::op::Activation;
 use relc_program::layout::Blocked;
 
-use crate::featured::{Loop, featured};
 use crate::isa::Isa;
+use crate::simd::{Loop, featured};
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::buffer::AlignedBuffer;
 use crate::isa::Isa;
-use crate::tile::simd::Simd;
+use crate::simd::{Simd, Work, dispatch};
 
 /// Sums that are independent of each other: enough to hide a multiply-add's latency, few enough for 16 registers.
 const SUMS: usize = 12;
@@ -26,7 +26,7 @@ pub fn flops_per_second(isa: Isa) -> f64 {
     let run = || {
         let start = Instant::now();
         (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
-            std::hint::black_box(multiply_add(isa));
+            std::hint::black_box(dispatch(isa, MultiplyAdd));
         });
         start.elapsed().max(Duration::from_nanos(1)).as_secs_f64()
     };
@@ -44,7 +44,7 @@ pub fn bytes_per_second(isa: Isa, bytes: usize) -> f64 {
     let run = || {
         let start = Instant::now();
         for _ in 0..rounds {
-            std::hint::black_box(read(isa, std::hint::black_box(&data)));
+            std::hint::black_box(dispatch(isa, Read(std::hint::black_box(&data))));
         }
         start.elapsed().max(Duration::from_nanos(1)).as_secs_f64()
     };
@@ -52,98 +52,46 @@ pub fn bytes_per_second(isa: Isa, bytes: usize) -> f64 {
     (0..20).map(|_| work / run()).fold(0.0, f64::max)
 }
 
-fn read(isa: Isa, data: &[f32]) -> f32 {
-    match isa {
-        // SAFETY: guarded by what the machine has.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if isa.is_available() => unsafe { read_avx512(data) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if isa.is_available() => unsafe { read_avx2(data) },
-        // SAFETY: plain arrays need no instruction set.
-        _ => unsafe { sum_of::<[f32; 8]>(data) },
-    }
-}
+/// The sum of all elements.
+struct Read<'d>(&'d [f32]);
 
-/// # Safety
-/// The machine has AVX-512F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn read_avx512(data: &[f32]) -> f32 {
-    // SAFETY: the contract of this function.
-    unsafe { sum_of::<std::arch::x86_64::__m512>(data) }
-}
+impl Work for Read<'_> {
+    type Output = f32;
 
-/// # Safety
-/// The machine has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn read_avx2(data: &[f32]) -> f32 {
-    // SAFETY: the contract of this function.
-    unsafe { sum_of::<std::arch::x86_64::__m256>(data) }
-}
-
-/// # Safety
-/// The machine has the instruction set of `S`.
-#[inline(always)]
-unsafe fn sum_of<S: Simd>(data: &[f32]) -> f32 {
-    // SAFETY: the contract of this function; each vector lies in its group.
-    unsafe {
-        let mut sums = [S::zero(); READS];
-        for group in data.chunks_exact(READS * S::WIDTH) {
-            for (sum, vector) in sums.iter_mut().zip(group.chunks_exact(S::WIDTH)) {
-                *sum = sum.add(S::load(vector.as_ptr()));
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> f32 {
+        // SAFETY: the contract of this function; each vector lies in its group.
+        unsafe {
+            let mut sums = [S::zero(); READS];
+            for group in self.0.chunks_exact(READS * S::WIDTH) {
+                for (sum, vector) in sums.iter_mut().zip(group.chunks_exact(S::WIDTH)) {
+                    *sum = sum.add(S::load(vector.as_ptr()));
+                }
             }
+            sums.iter().fold(0.0, |total, sum| total + sum.sum())
         }
-        sums.iter().fold(0.0, |total, sum| total + sum.sum())
     }
 }
 
-fn multiply_add(isa: Isa) -> f32 {
-    match isa {
-        // SAFETY: guarded by what the machine has.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if isa.is_available() => unsafe { avx512() },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if isa.is_available() => unsafe { avx2() },
-        // SAFETY: plain arrays need no instruction set.
-        _ => unsafe { sums::<[f32; 8]>() },
-    }
-}
+/// Multiply-adds on registers alone.
+struct MultiplyAdd;
 
-/// # Safety
-/// The machine has AVX-512F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn avx512() -> f32 {
-    // SAFETY: the contract of this function.
-    unsafe { sums::<std::arch::x86_64::__m512>() }
-}
+impl Work for MultiplyAdd {
+    type Output = f32;
 
-/// # Safety
-/// The machine has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2() -> f32 {
-    // SAFETY: the contract of this function.
-    unsafe { sums::<std::arch::x86_64::__m256>() }
-}
-
-/// # Safety
-/// The machine has the instruction set of `S`.
-#[inline(always)]
-unsafe fn sums<S: Simd>() -> f32 {
-    // SAFETY: the contract of this function.
-    unsafe {
-        let factor = S::splat(std::hint::black_box(0.5));
-        let mut sums = [S::splat(1.0); SUMS];
-        for _ in 0..STEPS {
-            for sum in &mut sums {
-                *sum = sum.mul_add(factor, factor);
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> f32 {
+        // SAFETY: the contract of this function.
+        unsafe {
+            let factor = S::splat(std::hint::black_box(0.5));
+            let mut sums = [S::splat(1.0); SUMS];
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = sum.mul_add(factor, factor);
+                }
             }
+            sums.iter().fold(0.0, |total, sum| total + sum.sum())
         }
-        sums.iter().fold(0.0, |total, sum| total + sum.sum())
     }
 }
 

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 use relc_program::layout::Blocked;
 
-use crate::featured::{Loop, featured};
 use crate::isa::Isa;
+use crate::simd::{Loop, featured};
 
 /// The greatest vector.
 const MOST: usize = 16;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::isa::Isa;
-use crate::tile::simd::Simd;
+use crate::simd::{Simd, Work, dispatch};
 use relc_program::layout::Blocked;
 
 /// Sums over the elements of a tensor, in f64.
@@ -65,7 +65,7 @@ impl Stats {
             for y in 0..layout.height() {
                 let start = layout.offset(b, y, 0);
                 let row = data.get(start..start + layout.width() * v).unwrap_or(&[]);
-                let lanes = if v == isa.width() { lanes_of(isa, row) } else { plain_lanes(row, v) };
+                let lanes = if v == isa.width() { dispatch(isa, LaneSums(row)) } else { plain_lanes(row, v) };
                 sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += lane);
             }
             let channels = layout.channels_of(b);
@@ -113,7 +113,7 @@ impl Stats {
     /// Of a row `f32[W][V]` whose first `channels` of each V are elements.
     pub(crate) fn of_row(isa: Isa, [channels, v]: [usize; 2], row: &[f32]) -> Stats {
         if channels == v && v == isa.width() {
-            return of_row(isa, row);
+            return dispatch(isa, Whole(row));
         }
         // The vector's last lanes are no elements.
         let values = row.chunks_exact(v).flat_map(|pixel| &pixel[..channels]);
@@ -135,30 +135,28 @@ impl Stats {
 }
 
 /// Of a row of whole vectors.
-fn of_row(isa: Isa, row: &[f32]) -> Stats {
-    match isa {
-        // SAFETY: guarded by what the machine has.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if isa.is_available() => unsafe { of_row_avx512(row) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if isa.is_available() => unsafe { of_row_avx2(row) },
-        // SAFETY: arrays need no instruction set.
-        _ => unsafe { vectors::<[f32; 8]>(row) },
+struct Whole<'r>(&'r [f32]);
+
+impl Work for Whole<'_> {
+    type Output = Stats;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Stats {
+        // SAFETY: the contract of this function.
+        unsafe { vectors::<S>(self.0) }
     }
 }
 
 /// The sums of the lanes of a row of whole vectors.
-fn lanes_of(isa: Isa, row: &[f32]) -> [f64; MOST] {
-    match isa {
-        // SAFETY: guarded by what the machine has.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if isa.is_available() => unsafe { lanes_avx512(row) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if isa.is_available() => unsafe { lanes_avx2(row) },
-        // SAFETY: arrays need no instruction set.
-        _ => unsafe { grouped::<[f32; 8]>(row, |vector| vector) },
+struct LaneSums<'r>(&'r [f32]);
+
+impl Work for LaneSums<'_> {
+    type Output = [f64; MOST];
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> [f64; MOST] {
+        // SAFETY: the contract of this function.
+        unsafe { grouped::<S>(self.0, |vector| vector) }
     }
 }
 
@@ -168,42 +166,6 @@ fn plain_lanes(row: &[f32], v: usize) -> [f64; MOST] {
     let pixels = row.chunks_exact(v.max(1));
     pixels.for_each(|pixel| lanes.iter_mut().zip(pixel).for_each(|(lane, value)| *lane += f64::from(*value)));
     lanes
-}
-
-/// # Safety
-/// The machine has AVX-512F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn lanes_avx512(row: &[f32]) -> [f64; MOST] {
-    // SAFETY: the contract of this function.
-    unsafe { grouped::<std::arch::x86_64::__m512>(row, |vector| vector) }
-}
-
-/// # Safety
-/// The machine has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn lanes_avx2(row: &[f32]) -> [f64; MOST] {
-    // SAFETY: the contract of this function.
-    unsafe { grouped::<std::arch::x86_64::__m256>(row, |vector| vector) }
-}
-
-/// # Safety
-/// The machine has AVX-512F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn of_row_avx512(row: &[f32]) -> Stats {
-    // SAFETY: the contract of this function.
-    unsafe { vectors::<std::arch::x86_64::__m512>(row) }
-}
-
-/// # Safety
-/// The machine has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn of_row_avx2(row: &[f32]) -> Stats {
-    // SAFETY: the contract of this function.
-    unsafe { vectors::<std::arch::x86_64::__m256>(row) }
 }
 
 /// Of whole vectors. Magnitudes are summed only where there is a negative element.

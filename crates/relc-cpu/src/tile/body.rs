@@ -2,8 +2,8 @@
 //!
 //! Sums run over taps and lanes in order, so that an element does not depend on the tile that computed it.
 
-use super::simd::Simd;
 use super::{LINE, TileArgs};
+use crate::simd::Simd;
 
 /// All of a weight vector, as a const parameter.
 pub(super) const RAW: u8 = 0;

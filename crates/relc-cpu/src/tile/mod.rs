@@ -8,7 +8,6 @@ mod body;
 mod reference;
 mod registry;
 mod run;
-pub(crate) mod simd;
 
 pub use reference::reference;
 pub use registry::{Kernel, find, kernels, max_pixels, most_pixels};

@@ -80,7 +80,7 @@ macro_rules! kernels {
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    kernels! { Avx512, std::arch::x86_64::__m512, "avx512f",
+    kernels! { Avx512, crate::simd::__m512, "avx512f",
         tile {
             1 x 1: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
             1 x 2: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
@@ -98,7 +98,7 @@ mod avx512 {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    kernels! { Avx2, std::arch::x86_64::__m256, "avx2,fma",
+    kernels! { Avx2, crate::simd::__m256, "avx2,fma",
         tile {
             1 x 1: [1 2 3 4 5 6 7 8 9 10]
             1 x 2: [1 2 3 4 5 6]
@@ -109,6 +109,23 @@ mod avx2 {
         }
         depthwise [1 2 3 4 5 6 7 8 9 10]
         dot { 1: [1 2 3 4 5 6 7 8] 2: [1 2 3 4 5] 3: [1 2 3 4] 4: [1 2] }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    kernels! { Neon, crate::simd::Pair, ,
+        tile {
+            1 x 1: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+            1 x 2: [1 2 3 4 5 6]
+            1 x 3: [1 2 3 4]
+            1 x 4: [1 2]
+            2 x 1: [1 2 3 4 5 6 7]
+            2 x 2: [1 2 3]
+            2 x 3: [1 2]
+        }
+        depthwise [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+        dot { 1: [1 2 3 4 5 6 7 8] 2: [1 2 3 4 5 6] 3: [1 2 3 4] 4: [1 2] }
     }
 }
 
@@ -130,8 +147,9 @@ pub fn kernels(isa: Isa) -> &'static [Kernel] {
         Isa::Avx2 => avx2::KERNELS,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => avx512::KERNELS,
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512 => &[],
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::KERNELS,
+        _ => &[],
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use super::{Form, WinogradPlan};
 use crate::conv::{ConvError, ConvPlan, PackedWeights};
+use crate::simd::Simd;
 use crate::tile::Part;
-use crate::tile::simd::Simd;
 use relc_program::layout::check;
 
 /// The relative error that outputs which are not computed again may have, about.

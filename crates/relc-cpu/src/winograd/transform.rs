@@ -6,7 +6,7 @@
 use super::repair::RowOf;
 use super::{Repair, WinogradPlan};
 use crate::isa::Isa;
-use crate::tile::simd::Simd;
+use crate::simd::Simd;
 
 /// Most of N.
 const MOST: usize = 6;
@@ -251,9 +251,11 @@ macro_rules! transforms {
 }
 
 #[cfg(target_arch = "x86_64")]
-transforms!(avx512, std::arch::x86_64::__m512, "avx512f");
+transforms!(avx512, crate::simd::__m512, "avx512f");
 #[cfg(target_arch = "x86_64")]
-transforms!(avx2, std::arch::x86_64::__m256, "avx2,fma");
+transforms!(avx2, crate::simd::__m256, "avx2,fma");
+#[cfg(target_arch = "aarch64")]
+transforms!(neon, crate::simd::Pair,);
 transforms!(portable, [f32; 8],);
 
 impl Transforms {
@@ -264,6 +266,8 @@ impl Transforms {
             Isa::Avx512 => [avx512::TWO, avx512::FOUR],
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => [avx2::TWO, avx2::FOUR],
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => [neon::TWO, neon::FOUR],
             _ => [portable::TWO, portable::FOUR],
         };
         if m == 2 { two } else { four }
