@@ -4,9 +4,10 @@ use std::io::Cursor;
 use std::sync::OnceLock;
 
 use image::{DynamicImage, ImageReader, RgbImage};
+use ndarray::ArrayD;
 use relc::preprocess::{Layout, Preprocess, load_picture};
 use relc::unstable::passes::{PassManager, pipeline};
-use relc::{BatchNormPolicy, Preset};
+use relc::{BatchNormPolicy, Compiler, Isa, Preset, Seed, SeedKind, Targets};
 use relc_codegen::interp::{Data, interpret};
 use relc_codegen::jit::{Binding, CompileError, Target, compile};
 use relc_codegen::kir::{self, Elem, Kernel, Stmt};
@@ -26,6 +27,22 @@ pub fn import(bytes: &[u8]) {
     verify(&graph).expect("the importer gives well-formed graphs");
     let preset = Preset::named("conserve").expect("the preset is there");
     let _ = PassManager::new(pipeline(&preset, BatchNormPolicy::Fold)).run(&mut graph, |_, _| {});
+}
+
+/// Loads an artifact, whatever its hashes say; what loads explains an input or refuses it.
+///
+/// # Panics
+/// If relc does.
+pub fn artifact(bytes: &[u8]) {
+    let compiler = Compiler::new(Preset::named("conserve").expect("the preset is there")).isa(Isa::Portable);
+    let Ok(explainer) = compiler.compile(relc_artifact::sealed(bytes)) else { return };
+    let explainer = explainer.with_memory_limit(1 << 28);
+    let Ok((_, ty)) = explainer.input() else { return };
+    let shape = ty.bind(1);
+    if shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).is_some_and(|n| n < 1 << 20) {
+        let x = ArrayD::from_elem(shape, 0.5);
+        let _ = explainer.explain(x.view(), &Seed::Named(SeedKind::Logit), &Targets::Argmax);
+    }
 }
 
 /// Parses the text form; what parses prints and parses back.
@@ -61,7 +78,7 @@ pub fn preset(text: &str) {
 /// # Panics
 /// If relc does, or gives another array.
 pub fn npy(bytes: &[u8]) {
-    if let Ok(array) = relc::artifact::parse_npy_f32(bytes) {
+    if let Ok(array) = relc::files::parse_npy_f32(bytes) {
         assert!(array.iter().all(|v| v.is_finite()));
     }
 }

@@ -107,14 +107,14 @@ fn every_rule_has_a_page_that_says_what_the_code_says() {
 
 /// Unsafe code is where the architecture says, and nowhere else.
 #[test]
-fn only_two_crates_may_be_unsafe() {
+fn few_crates_may_be_unsafe() {
     let crates = format!("{}/../crates", env!("CARGO_MANIFEST_DIR"));
     for entry in std::fs::read_dir(crates).unwrap() {
         let folder = entry.unwrap().path();
         let roots = ["src/lib.rs", "src/main.rs"].map(|file| folder.join(file));
         for root in roots.iter().filter(|root| root.is_file()) {
             let forbids = std::fs::read_to_string(root).unwrap().contains("#![forbid(unsafe_code)]");
-            let may = folder.ends_with("relc-codegen") || folder.ends_with("relc-cpu");
+            let may = ["relc-codegen", "relc-cpu", "relc-artifact"].iter().any(|name| folder.ends_with(name));
             assert_eq!(forbids, !may, "{}", root.display());
         }
     }

@@ -92,7 +92,7 @@ fn passes_of_ones_own_run_where_they_are_put() {
         .pass_after("insert-splits", note("second"));
     let explainer = compiler.compile(DEMO).unwrap();
     assert_eq!(*ran.lock().unwrap(), ["early", "first", "second"]);
-    let names: Vec<&str> = explainer.compiled().passes.iter().map(|p| p.name).collect();
+    let names: Vec<&str> = explainer.compiled().passes.iter().map(|p| p.name.as_ref()).collect();
     let at = names.iter().position(|name| *name == "insert-splits").unwrap();
     assert_eq!(names[at + 1..at + 3], ["first", "second"]);
     assert_eq!(explainer.compiled().passes[at + 1].remarks.len(), 1);

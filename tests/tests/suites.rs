@@ -2,6 +2,7 @@
 //! run. A suite's tests are its module's: `cargo test -p relc-tests --test suites -- engine::`.
 
 mod architectures;
+mod artifact;
 mod batchnorm;
 mod conservation;
 mod corpus;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use relc::Preset;
 
 pub use crate::eval::args::EvalArgs;
 pub use crate::eval::tune::TuneArgs;
 pub use crate::export::ExportArgs;
+pub use crate::save::SaveArgs;
 
 /// Compile an ONNX ResNet into an explainer: which pixels made the network decide, with conserved relevance.
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ pub enum Command {
     Tune(Box<TuneArgs>),
     /// Say whether a model is supported: its joins, what each skip is, and every node that is not.
     Check(CheckArgs),
+    /// Compile an explainer into a file, which every command takes in place of the model.
+    Compile(Box<SaveArgs>),
     /// Write the explainer as an ONNX file, which runs wherever ONNX runs.
     Export(Box<ExportArgs>),
     /// Print the graph or the program after a pass, or the machine code of a node.
@@ -118,9 +120,10 @@ pub enum PresetCommand {
 /// How a model is compiled.
 #[derive(Debug, Args)]
 pub struct CompileArgs {
-    /// Preset of rules: two_level, conserve, paper, epsilon_plus, ... (relc preset list), or a .toml file.
-    #[arg(long, value_name = "NAME", default_value = Preset::DEFAULT)]
-    pub preset: String,
+    /// Preset of rules: two_level, conserve, paper, epsilon_plus, ... (relc preset list), or a .toml file [default:
+    /// two_level; of an artifact its own].
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
     /// How a residual join shares its relevance [default: the preset's].
     #[arg(long, value_name = "POLICY", value_parser = ["ratio", "half", "half-at-projection", "ratio-at-projection", "signed", "main-only", "skip-only", "gradient"])]
     pub split: Option<String>,

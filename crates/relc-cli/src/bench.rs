@@ -46,7 +46,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let method = method(&args.method)?;
     let compiler = match &method {
         Some(_) => Method::compiler()?,
-        None => usual_compiler(&args.compile)?,
+        None => usual_compiler(&args.compile, &args.model)?,
     };
     let engine = engine(&args.engine)?;
     let start = Instant::now();

@@ -21,7 +21,7 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let compiler = usual_compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile, &args.model)?;
     let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
     // What fails for a reason that the model shows fails here, not in `explain`.
     explainer.rehearse()?;

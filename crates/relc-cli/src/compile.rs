@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use relc::artifact::read_npy_f32;
+use relc::artifact::summary;
+use relc::files::read_npy_f32;
 use relc::preprocess::Preprocess;
 use relc::read;
 use relc::unstable::ir::Dim;
@@ -16,9 +17,15 @@ use crate::failure::Failure;
 /// The preprocessing unless `--preprocess` says otherwise.
 pub const DEFAULT_PREPROCESS: &str = "imagenet";
 
-/// The preset with the options in it, and a compiler for it.
-fn compiler(args: &CompileArgs) -> Result<(Preset, Compiler), Failure> {
-    let mut preset = preset(&args.preset)?;
+/// The preset with the options in it, and a compiler for it. An artifact's own preset is the one that it was compiled with.
+fn compiler(args: &CompileArgs, model: &Path) -> Result<(Preset, Compiler), Failure> {
+    let mut preset = match &args.preset {
+        Some(name) => preset(name)?,
+        None => match summary(model)? {
+            Some(artifact) => artifact.preset,
+            None => preset(Preset::DEFAULT)?,
+        },
+    };
     if let Some(split) = &args.split {
         preset = preset.with_split(split.parse().map_err(Failure::usage)?);
     }
@@ -93,13 +100,17 @@ fn shape(text: &str) -> Result<Vec<Dim>, String> {
 
 /// As [`compiler`], for commands that see no picture: a zbox without bounds takes those of ImageNet's preprocessing, as
 /// `relc explain` does unless told otherwise.
-pub fn usual_compiler(args: &CompileArgs) -> Result<Compiler, Failure> {
-    picture_compiler(args, &Preprocess::load(DEFAULT_PREPROCESS)?)
+pub fn usual_compiler(args: &CompileArgs, model: &Path) -> Result<Compiler, Failure> {
+    picture_compiler(args, model, &Preprocess::load(DEFAULT_PREPROCESS)?)
 }
 
 /// As [`compiler`], for models of pictures of three channels: a zbox without bounds takes those of the preprocessing.
-pub fn picture_compiler(args: &CompileArgs, preprocess: &Preprocess) -> Result<Compiler, Failure> {
-    let (preset, compiler) = compiler(args)?;
+pub fn picture_compiler(
+    args: &CompileArgs,
+    model: &Path,
+    preprocess: &Preprocess,
+) -> Result<Compiler, Failure> {
+    let (preset, compiler) = compiler(args, model)?;
     if !preset.wants_bounds() {
         return Ok(compiler);
     }

@@ -8,6 +8,7 @@ use relc::unstable::program::{self, Backend, LOWER, Program};
 use relc::{Engine, Explainer, Isa, Remark};
 use serde::Serialize;
 use serde_json::Value;
+use std::borrow::Cow;
 
 use crate::args::{DumpArgs, Format};
 use crate::compile::{import_options, usual_compiler};
@@ -53,7 +54,7 @@ struct KernelReport {
 /// What a pass said.
 #[derive(Serialize)]
 struct PassReport {
-    pass: &'static str,
+    pass: Cow<'static, str>,
     ms: f64,
     remarks: Vec<RemarkReport>,
 }
@@ -73,7 +74,7 @@ impl Report {
             RemarkReport { kind: r.kind.name(), node, message }
         };
         let pass = |p: &PassRecord| PassReport {
-            pass: p.name,
+            pass: p.name.clone(),
             ms: milliseconds(p),
             remarks: p.remarks.iter().map(remark).collect(),
         };
@@ -108,7 +109,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
         let names = of_graph.iter().chain(&of_program).copied().collect::<Vec<_>>().join(", ");
         return Err(Failure::usage(format!("there is no pass \"{wanted}\"; expected one of {names}")));
     }
-    let compiler = usual_compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile, &args.model)?;
     let compiler = compiler.import(import_options(&args.import)?);
     let mut dump =
         Dump { args, wanted, graphs: Vec::new(), programs: Vec::new(), found: false, printed: Ok(()) };
@@ -206,7 +207,7 @@ fn kernels(args: &DumpArgs, wanted: &str) -> Result<(), Failure> {
     if args.format != Format::Text {
         return Err(Failure::usage("kernels have a text form only; leave --format out"));
     }
-    let compiler = usual_compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile, &args.model)?;
     let compiler = compiler.engine(Engine::Jit).import(import_options(&args.import)?);
     let explainer = compiler.compile(&args.model)?;
     let executable = explainer.executable().ok_or("the compiled engine has no program")?;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use relc::artifact::write_atomically;
+use relc::artifact::summary;
+use relc::files::write_atomically;
 use relc::{Engine, ExportError, ExportTarget, SeedKind};
 use serde_json::json;
 
@@ -51,7 +52,7 @@ pub struct ExportArgs {
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let target = target(&args.target)?;
     // Nothing is run here, so nothing needs machine code.
-    let compiler = usual_compiler(&args.compile)?.engine(Engine::InterpF32);
+    let compiler = usual_compiler(&args.compile, &args.model)?.engine(Engine::InterpF32);
     let explainer = compiler.import(import_options(&args.import)?).compile(&args.model)?;
     explainer.graph().notes.iter().for_each(|note| print::note(format!("note: {note}")));
     let seed = args.seed.unwrap_or(explainer.preset().seed);
@@ -62,7 +63,10 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     write_atomically(&args.out, |file| std::io::Write::write_all(file, &bytes))?;
     let outputs =
         if explainer.spatial_input().is_some() { "logits, relevance, map" } else { "logits, relevance" };
-    let model = std::fs::metadata(&args.model).map_or(0, |m| m.len());
+    let model = match summary(args.model.clone())? {
+        Some(artifact) => artifact.model.bytes,
+        None => std::fs::metadata(&args.model).map_or(0, |m| m.len()),
+    };
     let out = args.out.display().to_string();
     if args.json {
         let written = json!({

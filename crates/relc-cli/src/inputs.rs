@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use image::RgbImage;
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use relc::artifact::NpyFile;
 use relc::columns::Columns;
+use relc::files::NpyFile;
 use relc::input::{self, FileKind, Frames, Input, Origin};
 use relc::preprocess::{Preprocess, load_picture};
 use relc::report::FileReport;

@@ -19,6 +19,7 @@ mod outputs;
 mod presets;
 mod print;
 mod profile;
+mod save;
 mod schema;
 mod table;
 mod tables;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Tune(args) => eval::tune::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Compile(args) => save::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Preset(args) => presets::run(&args),

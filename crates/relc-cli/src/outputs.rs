@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, RgbImage};
 use ndarray::ArrayView2;
-use relc::artifact::{write_atomically, write_npy_f32};
+use relc::files::{write_atomically, write_npy_f32};
 use relc::report::PictureReport;
 use relc_viz::{Scale, Style, heat_map, overlay, scale, with_color_bar};
 use serde::Serialize;

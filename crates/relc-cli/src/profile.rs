@@ -77,7 +77,7 @@ struct Near {
 
 /// Runs the command.
 pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
-    let compiler = usual_compiler(&args.compile)?;
+    let compiler = usual_compiler(&args.compile, &args.model)?;
     let engine = engine(&args.engine)?;
     let explainer = compiler.engine(engine).import(import_options(&args.import)?).compile(&args.model)?;
     let executable = explainer

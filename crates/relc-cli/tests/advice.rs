@@ -3,7 +3,7 @@
 mod support;
 
 use ndarray::ArrayD;
-use relc::artifact::write_npy_f32;
+use relc::files::write_npy_f32;
 use support::{check_ok, demo, explain, folder, path, picture, relc, repository, stderr};
 
 /// A failure that says something; what to do then must succeed.

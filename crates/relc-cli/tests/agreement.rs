@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
-use relc::artifact::write_npy_f32;
+use relc::files::write_npy_f32;
 use relc_tests::mutations::mutants;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis};
-use relc::artifact::NpyFile;
+use relc::files::NpyFile;
 use relc::volume::Volume;
 use serde_json::Value;
 
@@ -78,7 +78,7 @@ fn a_volume_is_explained_from_nifti_and_laid_over_it() {
     // An array of the same voxels gives the same map, but for a file that lies in the world.
     let (npy, npy_text) = path(&dir, "ball.npy");
     let voxels = Volume::read(scan.as_ref(), |_| Ok(())).unwrap().values.insert_axis(Axis(0));
-    relc::artifact::write_npy_f32(&npy, voxels.view()).unwrap();
+    relc::files::write_npy_f32(&npy, voxels.view()).unwrap();
     let (plain, plain_text) = path(&dir, "plain");
     explain("volume", &npy_text, &plain_text);
     assert_eq!(names(&plain.join("ball")), ["map.npy", "report.json", "slices.png"]);

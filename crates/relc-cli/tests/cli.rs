@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 
 use ndarray::{Array2, Array4, ArrayD};
-use relc::artifact::{read_npy_f32, write_npy_f32};
+use relc::files::{read_npy_f32, write_npy_f32};
 use relc::unstable::program::{Step, parse, verify};
 use serde_json::Value;
 

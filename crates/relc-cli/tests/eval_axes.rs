@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
-use relc::artifact::write_npy_f32;
+use relc::files::write_npy_f32;
 
 use support::{check_fails, check_ok, command, folder, path, repository, stderr};
 

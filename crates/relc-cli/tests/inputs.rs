@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 
 use ndarray::Array4;
-use relc::artifact::write_npy_f32;
+use relc::files::write_npy_f32;
 use serde_json::Value;
 
 use support::{check_fails, check_ok, demo, explain, folder, names, path, pictures, relc};
@@ -36,7 +36,7 @@ fn one_broken_picture_leaves_the_others() {
     assert_eq!(report["failures"].as_array().unwrap().len(), 1);
     assert_eq!(report["failures"][0]["input"], broken_text.as_str());
     // The maps keep their places: NaN where there is none.
-    let maps = relc::artifact::NpyFile::open(map.as_ref()).unwrap();
+    let maps = relc::files::NpyFile::open(map.as_ref()).unwrap();
     assert_eq!(maps.shape()[0], 6);
     assert!(maps.row(1).is_ok() && maps.row(3).is_ok());
     assert!(maps.row(2).unwrap_err().to_string().contains("NaN"));

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use relc::artifact::write_npy_f32;
+use relc::files::write_npy_f32;
 use relc::report::FileReport;
 use serde_json::Value;
 use support::{check_ok, demo, explain, folder, path, picture, relc, repository, stderr};
@@ -110,7 +110,7 @@ fn an_explanation_can_be_made_again_from_its_report() {
         serde_json::from_slice(&std::fs::read(out.join("00_disc/report.json")).unwrap()).unwrap();
     assert_eq!((&own["run"], &own["explanations"]), (run, &result["explanations"]));
     let drawn = &result["explanations"][0]["picture"];
-    let map = relc::artifact::read_npy_f32(&out.join("00_disc/map.npy")).unwrap();
+    let map = relc::files::read_npy_f32(&out.join("00_disc/map.npy")).unwrap();
     // The report has the fewest digits that tell the f32 apart.
     let high = drawn["high"].as_f64().unwrap() as f32;
     let beyond = map.iter().filter(|v| v.abs() > high).count();

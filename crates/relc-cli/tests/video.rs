@@ -7,7 +7,7 @@ use std::path::Path;
 
 use image::AnimationDecoder;
 use image::codecs::gif::GifDecoder;
-use relc::artifact::NpyFile;
+use relc::files::NpyFile;
 use serde_json::{Value, json};
 
 use support::{check_fails, check_ok, command, folder, names, path, relc, repository};

@@ -1,7 +1,7 @@
 //! The back end.
 
 use relc_ir::remark::PassRecord;
-use relc_ir::{Graph, ValueId};
+use relc_ir::{Graph, ValueId, Values};
 use relc_program::passes::{ChooseLayouts, PlanMemory, ProgramPass, Schedule, ShareKernels};
 use relc_program::{Backend, BackendError, LowerError, Module, Program, ProgramError, through};
 
@@ -33,7 +33,16 @@ impl Backend for Cpu {
     }
 
     fn compile(&self, graph: &Graph, program: Program) -> Result<Box<dyn Module>, BackendError> {
-        Ok(Box::new(Executable::new(graph, self.machine, program)?))
+        Ok(Box::new(Executable::new(graph, self.machine, program, None)?))
+    }
+
+    fn load(
+        &self,
+        graph: &Graph,
+        program: Program,
+        packed: Vec<Values>,
+    ) -> Result<Box<dyn Module>, BackendError> {
+        Ok(Box::new(Executable::new(graph, self.machine, program, Some(packed))?))
     }
 
     /// Errors are those of the engine, which say what else to use.

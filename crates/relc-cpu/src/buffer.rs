@@ -90,6 +90,12 @@ impl std::ops::DerefMut for AlignedBuffer {
     }
 }
 
+impl AsRef<[f32]> for AlignedBuffer {
+    fn as_ref(&self) -> &[f32] {
+        self
+    }
+}
+
 impl std::fmt::Debug for AlignedBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AlignedBuffer({} f32)", self.len)

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use relc_codegen::kir::{Elem, Kernel};
-use relc_ir::Graph;
+use relc_ir::{Graph, Values};
 use relc_program::Rerun;
 use relc_program::layout::Blocked;
 
@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) output: Slot,
     pub(crate) seed: Slot,
     pub(crate) relevance: Slot,
+    /// What was packed, in the order in which it was.
+    pub(crate) packed: Vec<Values>,
 }
 
 impl Plan {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use relc_ir::{NodeId, ValueId};
+use relc_ir::{NodeId, ValueId, Values};
 use relc_program::op::FlagId;
 
 use crate::conv::{ConvPlan, PackedWeights};
@@ -24,7 +24,7 @@ pub enum Bind {
     /// A buffer that is written (and perhaps read).
     Write(Slot),
     /// A constant.
-    Constant(Arc<[f32]>),
+    Constant(Values),
 }
 
 /// An epilogue, with its operands by name.
@@ -35,7 +35,7 @@ pub enum Finish {
     /// A bias per channel, a residual, and the positive part.
     Activate {
         /// The bias.
-        bias: Option<Arc<[f32]>>,
+        bias: Option<Values>,
         /// What is added.
         residual: Option<Slot>,
         /// Whether negative values become 0.
@@ -46,7 +46,7 @@ pub enum Finish {
         /// R.
         relevance: Slot,
         /// The bias and the stabiliser.
-        offset: Arc<[f32]>,
+        offset: Values,
         /// The smallest denominator.
         floor: f32,
         /// Raised where a denominator vanishes under relevance.
@@ -258,7 +258,7 @@ pub enum Action {
         /// `s`.
         quotient: Slot,
         /// The value of each channel.
-        by: Arc<[f32]>,
+        by: Values,
         /// Whether it is a bias.
         bias: bool,
     },

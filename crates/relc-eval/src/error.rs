@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use relc::artifact::ArtifactError;
+use relc::files::FileError;
 use relc::input::InputError;
 use relc::preprocess::PreprocessError;
 use relc::{CompileError, ExplainError, PresetError};
@@ -70,7 +70,7 @@ pub enum EvalError {
     Explain(#[from] ExplainError),
     /// A result can't be written.
     #[error(transparent)]
-    Artifact(#[from] ArtifactError),
+    Artifact(#[from] FileError),
     /// A sheet can't be drawn.
     #[error(transparent)]
     Viz(#[from] VizError),

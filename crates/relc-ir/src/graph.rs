@@ -161,6 +161,21 @@ impl Graph {
         Ok(ValueId { node, port: 0 })
     }
 
+    /// Gives every weight its values.
+    ///
+    /// # Errors
+    /// The first error of `filled`, or if that gives another weight.
+    pub fn fill_weights(&mut self, filled: impl Fn(&Weight) -> Result<Weight, String>) -> Result<(), String> {
+        for (weight, _) in self.weights.values_mut() {
+            let new = filled(weight)?;
+            if new != *weight {
+                return Err(format!("got {new:?} for the weight {weight:?}"));
+            }
+            *weight = new;
+        }
+        Ok(())
+    }
+
     /// Adds a forward node; its types are inferred.
     ///
     /// # Errors

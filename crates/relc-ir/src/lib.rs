@@ -52,4 +52,4 @@ pub use op::Op;
 pub use parse::parse;
 pub use types::{Dim, MAX_ELEMENTS, TensorType};
 pub use verify::{VerifyError, VerifyErrors, verify};
-pub use weight::Weight;
+pub use weight::{Values, Weight, content_hash};

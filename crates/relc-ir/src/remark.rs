@@ -1,5 +1,6 @@
 //! What passes say of their work, over graphs and over programs.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Remarks {
 #[derive(Clone, Debug)]
 pub struct PassRecord {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How long it took, verification not counted.
     pub time: Duration,
     /// What it said.

@@ -1,9 +1,90 @@
 //! Weights: the model's constants, by name.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::types::TensorType;
+
+/// Values that are shared, never changed, and may lie in memory of any owner, such as a file that is mapped.
+#[derive(Clone)]
+pub struct Values {
+    /// Whole f32, aligned for them, in the machine's order of bytes.
+    bytes: Bytes,
+}
+
+impl Values {
+    /// The values of an owner, without a copy.
+    pub fn from_owner(owner: impl AsRef<[f32]> + Send + 'static) -> Values {
+        Values { bytes: Bytes::from_owner(Floats(owner)) }
+    }
+
+    /// Little-endian values, without a copy where they are aligned and the machine is little-endian; none if the bytes
+    /// are no multiple of four.
+    pub fn from_le_bytes(bytes: Bytes) -> Option<Values> {
+        if cfg!(target_endian = "little") && bytemuck::try_cast_slice::<u8, f32>(&bytes).is_ok() {
+            return Some(Values { bytes });
+        }
+        let (values, []) = bytes.as_chunks::<4>() else { return None };
+        Some(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
+    }
+}
+
+impl Default for Values {
+    fn default() -> Values {
+        Values { bytes: Bytes::new() }
+    }
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // Never fails, by what the field is.
+        bytemuck::try_cast_slice(&self.bytes).unwrap_or(&[])
+    }
+}
+
+/// An owner of floats, as an owner of bytes.
+struct Floats<T>(T);
+
+impl<T: AsRef<[f32]>> AsRef<[u8]> for Floats<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self.0.as_ref())
+    }
+}
+
+impl From<Vec<f32>> for Values {
+    fn from(values: Vec<f32>) -> Values {
+        Values::from_owner(values)
+    }
+}
+
+impl From<Arc<[f32]>> for Values {
+    fn from(values: Arc<[f32]>) -> Values {
+        Values::from_owner(values)
+    }
+}
+
+impl<const N: usize> From<[f32; N]> for Values {
+    fn from(values: [f32; N]) -> Values {
+        values.to_vec().into()
+    }
+}
+
+impl FromIterator<f32> for Values {
+    fn from_iter<I: IntoIterator<Item = f32>>(values: I) -> Values {
+        values.into_iter().collect::<Vec<f32>>().into()
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.deref().fmt(f)
+    }
+}
 
 /// A constant tensor of the model.
 ///
@@ -13,7 +94,7 @@ use crate::types::TensorType;
 pub struct Weight {
     name: String,
     ty: TensorType,
-    data: Option<Arc<[f32]>>,
+    data: Option<Values>,
     hash: u64,
 }
 
@@ -22,13 +103,29 @@ impl Weight {
     ///
     /// # Errors
     /// If the number of values is not the number of elements of `ty`, or `ty` is batched or malformed.
-    pub fn new(name: impl Into<String>, ty: TensorType, data: impl Into<Arc<[f32]>>) -> Result<Self, String> {
+    pub fn new(name: impl Into<String>, ty: TensorType, data: impl Into<Values>) -> Result<Self, String> {
         let (name, data) = (name.into(), data.into());
         ty.check().map_err(|e| format!("weight \"{name}\": {e}"))?;
         if ty.is_batched() || ty.elements() != Some(data.len()) {
             return Err(format!("weight \"{name}\": got {} values, expected those of {ty}", data.len()));
         }
-        Ok(Weight { name, ty, hash: hash(&data), data: Some(data) })
+        Ok(Weight { name, ty, hash: content_hash(&data, f32::to_le_bytes), data: Some(data) })
+    }
+
+    /// The weight with its values, if it has none: those whose [hash](Self::hash) it has.
+    ///
+    /// # Errors
+    /// If the number of values is not that of its type.
+    pub fn with_data(self, data: Values) -> Result<Self, String> {
+        if self.ty.elements() != Some(data.len()) {
+            return Err(format!(
+                "weight \"{}\": got {} values, expected those of {}",
+                self.name,
+                data.len(),
+                self.ty
+            ));
+        }
+        Ok(Weight { data: Some(data), ..self })
     }
 
     /// A weight without its bytes, as a text names it.
@@ -47,7 +144,7 @@ impl Weight {
     }
 
     /// The values, row-major; `None` if the graph came from text.
-    pub fn data(&self) -> Option<&Arc<[f32]>> {
+    pub fn data(&self) -> Option<&Values> {
         self.data.as_ref()
     }
 
@@ -57,14 +154,14 @@ impl Weight {
     }
 }
 
-/// xxh3-64 of the little-endian bytes, a block at a time.
-fn hash(data: &[f32]) -> u64 {
+/// xxh3-64 of the little-endian bytes of numbers, a block at a time.
+pub fn content_hash<T: Copy, const N: usize>(data: &[T], to_le_bytes: impl Fn(T) -> [u8; N]) -> u64 {
     const BLOCK: usize = 1024;
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    let mut bytes = [[0; 4]; BLOCK];
+    let mut bytes = [[0; N]; BLOCK];
     for block in data.chunks(BLOCK) {
         for (bytes, value) in bytes.iter_mut().zip(block) {
-            *bytes = value.to_le_bytes();
+            *bytes = to_le_bytes(*value);
         }
         hasher.update(bytes[..block.len()].as_flattened());
     }

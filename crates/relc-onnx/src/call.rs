@@ -360,7 +360,7 @@ impl<'a, 'b> Call<'a, 'b> {
         let weight =
             self.builder.graph.weight(v).and_then(|w| Some((w.ty().fixed_dims()?, w.data()?.clone())));
         match weight {
-            Some((dims, data)) => Ok(Const::new(dims, data)?.into()),
+            Some((dims, data)) => Ok(Const::new(dims, &*data)?.into()),
             None => Ok(value),
         }
     }

@@ -67,7 +67,7 @@ impl PassManager {
             let time = start.elapsed();
             verify(graph).map_err(|errors| PassError::Verify { pass: name, errors })?;
             after(name, graph);
-            records.push(PassRecord { name, time, remarks: remarks.into_list() });
+            records.push(PassRecord { name: name.into(), time, remarks: remarks.into_list() });
         }
         Ok(records)
     }

@@ -10,7 +10,7 @@ use std::fmt::Debug;
 
 use relc_ir::ledger::Ledger;
 use relc_ir::remark::PassRecord;
-use relc_ir::{Graph, ValueId};
+use relc_ir::{Graph, ValueId, Values};
 
 use crate::lower::lower;
 use crate::passes::{ProgramPass, portable, run};
@@ -37,6 +37,21 @@ pub trait Backend: Send + Sync + Debug {
     /// # Errors
     /// If the machine can't run the program.
     fn compile(&self, graph: &Graph, program: Program) -> Result<Box<dyn Module>, BackendError>;
+
+    /// As [`compile`](Self::compile), with what a [module](Module::packed) of the same program and machine packed at
+    /// another time, to the bit.
+    ///
+    /// # Errors
+    /// As of `compile`, and if what was packed does not fit.
+    fn load(
+        &self,
+        graph: &Graph,
+        program: Program,
+        packed: Vec<Values>,
+    ) -> Result<Box<dyn Module>, BackendError> {
+        let _ = packed;
+        self.compile(graph, program)
+    }
 
     /// Every pass, in order.
     fn pipeline(&self) -> Vec<Box<dyn ProgramPass>> {
@@ -81,7 +96,7 @@ pub fn through(
 ) -> Result<(Program, Vec<PassRecord>), BackendError> {
     let start = std::time::Instant::now();
     let mut program = lower(graph, taps)?;
-    let lowered = PassRecord { name: LOWER, time: start.elapsed(), remarks: Vec::new() };
+    let lowered = PassRecord { name: LOWER.into(), time: start.elapsed(), remarks: Vec::new() };
     verify(&program)?;
     after(LOWER, &program);
     let mut records = vec![lowered];
@@ -107,6 +122,16 @@ pub trait Module: Send + Sync + Debug + Any {
     fn kept_bytes(&self, samples: usize) -> usize {
         let _ = samples;
         0
+    }
+
+    /// The program that it runs, if it keeps one.
+    fn program(&self) -> Option<&Program> {
+        None
+    }
+
+    /// What it packed of the program's weights, which [`Backend::load`] takes in place of packing them again.
+    fn packed(&self) -> &[Values] {
+        &[]
     }
 
     /// A session of so many samples.

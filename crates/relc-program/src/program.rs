@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use relc_ir::Weight;
+use relc_ir::{Values, Weight, content_hash};
 
 use crate::layout::{Blocked, Image};
 use crate::op::{Algorithm, Epilogue, Exactness, StepOp, WeightSource};
@@ -66,14 +66,25 @@ impl Derived {
         if count != Some(data.len()) {
             return Err(format!("got {} values, expected those of {dims:?}", data.len()));
         }
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        data.iter().for_each(|v| hasher.update(&v.to_le_bytes()));
-        Ok(Derived { dims, hash: hasher.digest(), data: Some(data) })
+        let hash = content_hash(&data, f64::to_le_bytes);
+        Ok(Derived { dims, hash, data: Some(data) })
     }
 
     /// A constant without its values, as a text names it.
     pub fn without_data(dims: Vec<usize>, hash: u64) -> Derived {
         Derived { dims, data: None, hash }
+    }
+
+    /// The constant with its values, if it has none: those whose [hash](Self::hash) it has.
+    ///
+    /// # Errors
+    /// If the number of values is not that of its sizes.
+    pub fn with_data(self, data: Arc<[f64]>) -> Result<Derived, String> {
+        let count = self.dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if count != Some(data.len()) {
+            return Err(format!("got {} values, expected those of {:?}", data.len(), self.dims));
+        }
+        Ok(Derived { data: Some(data), ..self })
     }
 
     /// The sizes.
@@ -127,7 +138,7 @@ impl Constant {
     }
 
     /// Its values in f32; none if they are not there.
-    pub fn values(&self) -> Option<Arc<[f32]>> {
+    pub fn values(&self) -> Option<Values> {
         match self {
             Constant::Weight(weight) => weight.data().cloned(),
             Constant::Derived(derived) => Some(derived.data()?.iter().map(|v| *v as f32).collect()),

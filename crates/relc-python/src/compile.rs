@@ -18,7 +18,7 @@ use crate::picture::Preprocess;
 /// The preprocessing whose bounds a zbox takes where none is stated, as the command does.
 const DEFAULT_PREPROCESS: &str = "imagenet";
 
-/// An ONNX file, or the bytes of one.
+/// An ONNX file or an artifact, or the bytes of one.
 #[derive(FromPyObject)]
 pub enum Model {
     #[pyo3(transparent)]
@@ -45,12 +45,13 @@ pub fn presets() -> PyResult<Vec<(String, String)>> {
 
 /// Compiles a model into an explainer.
 #[pyfunction]
-#[pyo3(signature = (model, preset, *, split, gate, bias, batchnorm, bounds, engine, output, input_shape, hold, preprocess, ledger, sensitivity))]
+#[pyo3(signature = (model, preset, *, save, split, gate, bias, batchnorm, bounds, engine, output, input_shape, hold, preprocess, ledger, sensitivity))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the Python function")]
 pub fn compile(
     py: Python<'_>,
     model: Model,
-    preset: &str,
+    preset: Option<&str>,
+    save: Option<PathBuf>,
     split: Option<&str>,
     gate: Option<&str>,
     bias: Option<&str>,
@@ -64,7 +65,14 @@ pub fn compile(
     ledger: bool,
     sensitivity: bool,
 ) -> PyResult<Explainer> {
-    let mut preset = named_or_file(preset)?;
+    let source = Source::from(model);
+    let mut preset = match preset {
+        Some(preset) => named_or_file(preset)?,
+        None => match relc::artifact::summary(source.clone()).map_err(raise)? {
+            Some(artifact) => artifact.preset,
+            None => named_or_file(Preset::DEFAULT)?,
+        },
+    };
     if let Some(split) = split {
         preset = preset.with_split(split.parse().map_err(raise)?);
     }
@@ -91,8 +99,10 @@ pub fn compile(
     if let Some(batchnorm) = batchnorm {
         compiler = compiler.batchnorm(batchnorm.parse::<BatchNormPolicy>().map_err(raise)?);
     }
-    let source = Source::from(model);
-    let explainer = py.detach(|| compiler.compile(source)).map_err(raise)?;
+    let explainer = py.detach(|| match save {
+        Some(path) => compiler.save(source, &path).map_err(raise),
+        None => compiler.compile(source).map_err(raise),
+    })?;
     let explainer = if ledger { explainer } else { explainer.without_ledger() };
     let explainer = if sensitivity { explainer } else { explainer.without_sensitivity() };
     Ok(Explainer { inner: Arc::new(explainer) })

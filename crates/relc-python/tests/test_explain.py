@@ -71,6 +71,18 @@ def test_bytes_are_the_file_to_the_bit(explainer, model, x):
         np.testing.assert_array_equal(relc.compile(given)(x).relevance, expected)
 
 
+def test_an_artifact_is_the_model_to_the_bit(model, x, tmp_path):
+    saved = relc.compile(model, "paper", split="half", save=tmp_path / "model.relc")
+    expected = saved(x)
+    for artifact in [tmp_path / "model.relc", (tmp_path / "model.relc").read_bytes()]:
+        loaded = relc.compile(artifact)
+        assert loaded.preset == saved.preset == "paper (modified)"
+        np.testing.assert_array_equal(loaded(x).relevance, expected.relevance)
+    (tmp_path / "model.relc").write_bytes((tmp_path / "model.relc").read_bytes()[:-1])
+    with pytest.raises(relc.RelcError, match="a damaged artifact"):
+        relc.compile(tmp_path / "model.relc")
+
+
 def test_batches_change_nothing(explainer, x):
     together = explainer(x)
     for sample in range(len(x)):

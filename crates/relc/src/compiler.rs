@@ -39,18 +39,18 @@ names!(Engine, "engine", ["jit" => Jit, "interp-f32" => InterpF32, "interp-f64" 
 /// ```
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    preset: Preset,
-    engine: Engine,
+    pub(crate) preset: Preset,
+    pub(crate) engine: Engine,
     isa: Option<Isa>,
-    import: ImportOptions,
+    pub(crate) import: ImportOptions,
     /// What a sample is like, where the model leaves its sizes open.
     samples: Vec<Vec<usize>>,
-    added: Vec<Added>,
+    pub(crate) added: Vec<Added>,
 }
 
 /// A pass of the user's, and after which it runs.
 #[derive(Clone)]
-struct Added {
+pub(crate) struct Added {
     after: String,
     pass: Arc<dyn Pass>,
 }
@@ -171,13 +171,17 @@ impl Compiler {
         self
     }
 
-    /// Compiles a model: the path of an ONNX file, the bytes of one, or a graph.
+    /// Compiles a model: the path of an ONNX file or of an [artifact](Self::save), the bytes of an ONNX file, or a graph. An
+    /// artifact is loaded as it was compiled if that was with this preset, else compiled from the model inside.
     ///
     /// # Errors
     /// If the file can't be read, is no model that relc supports, or relevance can't pass through some of its
     /// nodes (all are listed), or the engine can't run it on this machine.
     pub fn compile(&self, model: impl Into<Source>) -> Result<Explainer, CompileError> {
         let model = model.into();
+        if let Some(explainer) = self.load(&model)? {
+            return Ok(explainer);
+        }
         let compiled = self.passes(model.clone(), |_, _| {})?;
         let sizes = compiled.open.clone().map(|fixed| OpenSizes::new(self, model, fixed));
         Ok(self.explainer(compiled)?.with_sizes(sizes))
@@ -195,6 +199,12 @@ impl Compiler {
     ) -> Result<Compiled, CompileError> {
         let start = std::time::Instant::now();
         let model = model.into();
+        if let Some((graph, input_limits, record)) = self.forward_of(&model)? {
+            after("import", &graph);
+            let mut compiled = self.run_passes(graph, start.elapsed(), after)?;
+            compiled.passes.insert(0, record);
+            return Ok(Compiled { input_limits, ..compiled });
+        }
         let read = match &model {
             Source::Path(path) => self.read(&|options| relc_onnx::import_path_with(path, options)),
             Source::Bytes(bytes) => {
@@ -287,12 +297,12 @@ impl Compiler {
     }
 
     /// This machine, or what the environment names in its place.
-    fn cpu(&self) -> Result<Cpu, CompileError> {
+    pub(crate) fn cpu(&self) -> Result<Cpu, CompileError> {
         let isa = self.isa.map_or_else(Isa::detect, Ok)?;
         Ok(Cpu { machine: Machine::detect(isa)? })
     }
 
-    fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
+    pub(crate) fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
         let backend: Arc<dyn Backend> = match self.engine {
             Engine::Jit => Arc::new(self.cpu()?),
             Engine::InterpF32 => Arc::new(Interpreter::F32),

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use relc_artifact::ArtifactError;
 use relc_cpu::{EngineError, IsaError, MachineError};
 use relc_interp::InterpError;
 use relc_ir::spelling::did_you_mean;
@@ -9,6 +10,8 @@ use relc_onnx::ImportError;
 use relc_passes::PassError;
 use relc_program::BackendError;
 
+use crate::compiler::Engine;
+use crate::files::FileError;
 use crate::request::RequestError;
 
 /// The message of an error and those of its causes; a cause that its parent's message already holds is left out.
@@ -38,6 +41,27 @@ pub enum CompileError {
         model: String,
         /// Why not.
         source: ImportError,
+    },
+    /// An artifact can't be loaded.
+    #[error("can't load {model}")]
+    Artifact {
+        /// The file.
+        model: String,
+        /// Why not.
+        source: ArtifactError,
+    },
+    /// Something else is stated of a model than when it was compiled.
+    #[error(
+        "{model}: got {got}, but the artifact was compiled with {}; compile the model again with it",
+        if stated.is_empty() { "nothing stated" } else { stated }
+    )]
+    Stated {
+        /// The artifact.
+        model: String,
+        /// What is stated.
+        got: String,
+        /// What was.
+        stated: String,
     },
     /// A pass failed.
     #[error(transparent)]
@@ -83,6 +107,30 @@ impl From<BackendError> for CompileError {
             Err(error) => CompileError::Backend(error),
         }
     }
+}
+
+/// An explainer that can't be saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The model can't be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The file can't be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An interpreter compiles nothing that could be saved.
+    #[error("got the engine {0}, expected jit: an interpreter compiles nothing that could be saved")]
+    Engine(Engine),
+    /// The model takes inputs of many sizes.
+    #[error(
+        "{model} leaves sizes of its input open, and an artifact is compiled for one: state it, as with --input-shape \
+         N,3,224,224"
+    )]
+    OpenSizes {
+        /// The model.
+        model: String,
+    },
 }
 
 /// An explanation that can't be computed.

@@ -33,7 +33,7 @@ pub struct Explainer {
     engine: Engine,
     /// What it was compiled by, and what runs it.
     backend: Arc<dyn Backend>,
-    module: Arc<dyn Module>,
+    pub(crate) module: Arc<dyn Module>,
     /// What runs it and gives values inside the network, as they were asked for.
     tapped: Arc<Tapped>,
     memory_limit: usize,
@@ -99,9 +99,20 @@ impl Explainer {
         backend: Arc<dyn Backend>,
     ) -> Result<Self, CompileError> {
         let module = backend.build(&compiled.graph, &[])?.into();
+        Ok(Explainer::of(compiled, preset, engine, backend, module))
+    }
+
+    /// What was compiled, with the module that runs it.
+    pub(crate) fn of(
+        compiled: Compiled,
+        preset: Preset,
+        engine: Engine,
+        backend: Arc<dyn Backend>,
+        module: Arc<dyn Module>,
+    ) -> Self {
         let (ledger, sensitivity, sizes) = (true, true, None);
         let (memory_limit, tapped) = (DEFAULT_MEMORY_LIMIT, Arc::default());
-        Ok(Explainer {
+        Explainer {
             compiled,
             preset,
             engine,
@@ -112,7 +123,7 @@ impl Explainer {
             ledger,
             sensitivity,
             sizes,
-        })
+        }
     }
 
     /// With the sizes that the model leaves open.

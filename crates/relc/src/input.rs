@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use ndarray::{ArrayD, Axis};
 
-use crate::artifact::{ArtifactError, NpyFile};
 use crate::columns::{Columns, ColumnsError};
 use crate::error::ExplainError;
 use crate::explainer::Explainer;
+use crate::files::{FileError, NpyFile};
 use crate::preprocess::{Preprocess, PreprocessError, load_picture};
 use crate::report::FramesReport;
 use crate::video::{PreparedVideo, Video, has_ending};
@@ -73,7 +73,7 @@ pub struct Frames {
 pub enum InputError {
     /// The array can't be read.
     #[error(transparent)]
-    Array(#[from] ArtifactError),
+    Array(#[from] FileError),
     /// The columns can't be read.
     #[error(transparent)]
     Columns(#[from] ColumnsError),

@@ -16,7 +16,7 @@
 //!
 //! # Features
 //! - `pictures` (on): files of pictures and videos, and inputs made of them (`Preprocess::apply`, `video`); the crate `image` and its decoders come with it.
-//! - `npz` (on): archives of arrays (`artifact::NpzFile`, `artifact::NpzRows`).
+//! - `npz` (on): archives of arrays (`files::NpzFile`, `files::NpzRows`).
 //! - `schema`: the JSON Schema of the reports (`report::schema`).
 //! - `testing`: filetests for passes of one's own (`testing`).
 //!
@@ -29,6 +29,7 @@ mod compiler;
 mod error;
 mod explainer;
 mod export;
+pub mod files;
 #[cfg(all(feature = "pictures", feature = "volumes"))]
 pub mod input;
 pub mod map;
@@ -53,7 +54,7 @@ pub mod volume;
 mod warning;
 
 pub use compiler::{Compiled, Compiler, Engine};
-pub use error::{CompileError, ExplainError, messages};
+pub use error::{CompileError, ExplainError, SaveError, messages};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use methods::{METHODS, Method, MethodError, MethodOptions};
 pub use request::{RequestError, Seed, Targets};
@@ -64,6 +65,7 @@ pub use warning::{SENSITIVE, Warning};
 #[cfg(feature = "pictures")]
 pub use image;
 pub use ndarray;
+pub use relc_artifact::ArtifactError;
 pub use relc_cpu::{EngineError, Isa, IsaError, MachineError};
 pub use relc_export::{ExportError, ExportTarget};
 pub use relc_interp::InterpError;

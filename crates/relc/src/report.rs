@@ -19,7 +19,8 @@ use crate::request::rank;
 pub use file::schema;
 pub use file::{FailureReport, FolderReport, InputReport, WholeReport};
 pub use run::{
-    FileReport, FramesReport, MaskReport, PictureReport, PreprocessReport, RunReport, weights_xxh3,
+    ArtifactReport, FileReport, FramesReport, MaskReport, PictureReport, PreprocessReport, RunReport,
+    weights_xxh3,
 };
 
 /// A named tensor of the model.

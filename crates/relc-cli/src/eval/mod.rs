@@ -7,7 +7,7 @@ pub mod tune;
 
 use std::path::Path;
 
-use relc::artifact::{check_writable, write_atomically};
+use relc::files::{check_writable, write_atomically};
 use relc_eval::metric::{METRICS, Metric};
 use relc_eval::{Control, GridRow, Named, Settings, Table, grid};
 use relc_viz::ColorMap;

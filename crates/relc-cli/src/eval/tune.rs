@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::ProgressBar;
 use relc::Preset;
-use relc::artifact::{check_writable, write_atomically};
+use relc::files::{check_writable, write_atomically};
 use relc::unstable::ir::Op;
 use relc_eval::metric::{Better, METRICS, Metric};
 use relc_eval::tune::{Candidate, describe, preset, search};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::Explanations;
-use relc::artifact::{NpyRows, NpzRows, check_writable};
+use relc::files::{NpyRows, NpzRows, check_writable};
 use relc_viz::Style;
 
 use crate::args::ExplainArgs;

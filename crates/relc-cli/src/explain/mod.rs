@@ -53,7 +53,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     }
     let compiler = match &method {
         Some(_) => Method::compiler()?,
-        None => picture_compiler(&args.compile, &preprocess)?,
+        None => picture_compiler(&args.compile, &args.model, &preprocess)?,
     };
     let compiler = compiler.engine(engine).import(import_options(&args.import)?);
     let paths = inputs::expand(&args.inputs)?;

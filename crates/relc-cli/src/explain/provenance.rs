@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use relc::Explainer;
-use relc::report::{MaskReport, PreprocessReport, RunReport, weights_xxh3};
+use relc::artifact::{Summary, summary};
+use relc::report::{ArtifactReport, MaskReport, PreprocessReport, RunReport, weights_xxh3};
 
 use crate::args::ExplainArgs;
 use crate::failure::Failure;
@@ -17,10 +18,19 @@ pub fn run_report(
     warnings: Vec<String>,
 ) -> Result<RunReport, Failure> {
     let is_npy = |seed: &&String| Path::new(seed).extension().is_some_and(|e| e == "npy");
+    let artifact = summary(args.model.clone())?;
+    let model = match &artifact {
+        Some(artifact) => artifact.model.clone(),
+        None => fingerprint(&args.model)?,
+    };
+    let path = args.model.display().to_string();
+    let artifact =
+        artifact.map(|Summary { relc, isa, machine, .. }| ArtifactReport { path, relc, isa, machine });
     let targets = args.compare.as_ref().map(|pair| pair.join(","));
     Ok(RunReport {
         command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-        model: fingerprint(&args.model)?,
+        model,
+        artifact,
         weights_xxh3: weights_xxh3(explainer.graph()),
         isa: explainer.executable().map(|executable| executable.isa().name()),
         threads: rayon::current_num_threads(),

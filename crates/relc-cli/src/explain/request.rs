@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use relc::artifact::read_npy_f32;
+use relc::files::read_npy_f32;
 use relc::unstable::ir::names::UnknownName;
 use relc::{Explainer, Seed, Targets};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, DynamicImage, Frame};
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3};
-use relc::artifact::{write_atomically, write_npy_f32};
+use relc::files::{write_atomically, write_npy_f32};
 use relc::input::{Frames, Origin};
 use relc::report::PictureReport;
 use relc_viz::{BarChart, Drawing, FrameOverlays, Scale, SignalChart, limits, slices, with_color_bar};

@@ -1,6 +1,5 @@
 //! Convolutions: plans, and weights in the order in which they are read.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use relc_ir::rule::WeightPart;
@@ -8,7 +7,7 @@ use relc_program::Step as Symbolic;
 use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource};
 
 use super::Compiler;
-use crate::conv::{ConvError, ConvPlan, PackedWeights};
+use crate::conv::{ConvPlan, PackedWeights};
 use crate::error::EngineError;
 use crate::step::{self, Action, ConvStep, Finish};
 use crate::tile::Part;
@@ -38,25 +37,39 @@ impl Compiler<'_> {
     pub(super) fn convolution(&mut self, step: &Symbolic, conv: &ConvOp) -> Result<Action, EngineError> {
         let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
         let planned = self.planned(step, conv)?;
-        let (weights, part) = self.weights(step, conv)?;
+        let part = part(conv.weights.form).unwrap_or(Part::Raw);
+        // What was packed at another time needs no weights.
+        let weights = match self.store.is_given() {
+            true => Vec::new(),
+            false => self.weights(step, conv)?,
+        };
         let flops = planned.direct.flops();
         let algorithm = match planned.winograd {
             None => {
-                let (plan, weights) = self.packed(step, conv, planned.direct, &weights).map_err(error)?;
+                let (plan, weights) = self.packed(step, conv, planned.direct, &weights)?;
                 step::Algorithm::Direct { plan, weights, part }
             }
             Some(plan) => {
                 let scratch =
                     step.scratch().ok_or_else(|| self.unsupported(step, "it has no memory to work in"))?;
                 let repair = if conv.is_divisor_of_one_sign() {
-                    let (direct, packed) =
-                        self.packed(step, conv, planned.direct, &weights).map_err(error)?;
-                    let repair = Repair::new(&plan, direct, packed, &weights, part).map_err(error)?;
+                    let (direct, packed) = self.packed(step, conv, planned.direct, &weights)?;
+                    let repair = match self.store.next()? {
+                        Some(bounds) => Repair::adopt(&plan, direct, packed, part, bounds),
+                        None => Repair::new(&plan, direct, packed, &weights, part),
+                    };
+                    let repair = repair.map_err(error)?;
+                    self.store.keep(repair.bounds());
                     Some(Arc::new(repair))
                 } else {
                     None
                 };
-                let weights = Arc::new(plan.pack(&weights, part).map_err(error)?);
+                let weights = match self.store.next()? {
+                    Some(packed) => plan.adopt(packed),
+                    None => plan.pack(&weights, part),
+                };
+                let weights = Arc::new(weights.map_err(error)?);
+                self.store.keep(weights.values());
                 step::Algorithm::Winograd { plan, weights, scratch: self.slot(scratch)?, repair }
             }
         };
@@ -128,8 +141,8 @@ impl Compiler<'_> {
         Ok(planned)
     }
 
-    /// The weights of a convolution as `f32[M,C/groups,kD,kH,kW]`, and the part of them that it uses.
-    fn weights(&self, step: &Symbolic, conv: &ConvOp) -> Result<(Cow<'static, [f32]>, Part), EngineError> {
+    /// The weights of a convolution as `f32[M,C/groups,kD,kH,kW]`, of which it uses a [`part`] or all.
+    fn weights(&self, step: &Symbolic, conv: &ConvOp) -> Result<Vec<f32>, EngineError> {
         let (form, gamma) = (conv.weights.form, conv.weights.gamma);
         let stored = |at: usize| self.values(step, step.constants.get(at).map_or("", String::as_str));
         let weights: Vec<f32> = match conv.weights.source {
@@ -141,11 +154,8 @@ impl Compiler<'_> {
             WeightSource::Tap(tap) => vec![tap; conv.spec.weights_len().unwrap_or(0)],
         };
         Ok(match part(form) {
-            Some(part) => (weights.into(), part),
-            None => {
-                let formed = weights.iter().map(|w| form.of(f64::from(*w), gamma) as f32);
-                (formed.collect::<Vec<f32>>().into(), Part::Raw)
-            }
+            Some(_) => weights,
+            None => weights.iter().map(|w| form.of(f64::from(*w), gamma) as f32).collect(),
         })
     }
 
@@ -156,7 +166,8 @@ impl Compiler<'_> {
         conv: &ConvOp,
         plan: Arc<ConvPlan>,
         weights: &[f32],
-    ) -> Result<Packed, ConvError> {
+    ) -> Result<Packed, EngineError> {
+        let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
         // One weight may serve two layers, as it is and transposed.
         let transposed = conv.weights.source == WeightSource::Transposed;
         let shared =
@@ -167,7 +178,15 @@ impl Compiler<'_> {
             known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
         let packed = match known {
             Some(packed) => packed,
-            None => Arc::new(plan.pack(weights)?),
+            None => {
+                let packed = match self.store.next()? {
+                    Some(packed) => plan.adopt(packed),
+                    None => plan.pack(weights),
+                };
+                let packed = Arc::new(packed.map_err(error)?);
+                self.store.keep(packed.values());
+                packed
+            }
         };
         if let Some(key) = shared {
             self.packed.entry(key).or_default().push((plan.clone(), packed.clone()));

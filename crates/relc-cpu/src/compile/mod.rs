@@ -2,17 +2,19 @@
 
 mod convolution;
 mod kernel;
+mod store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use relc_codegen::kir::{Kernel, verify};
-use relc_ir::{Graph, NodeId, ValueId as GraphValue};
+use relc_ir::{Graph, NodeId, ValueId as GraphValue, Values};
 use relc_program::layout::Blocked;
 use relc_program::op::{Move, Side};
 use relc_program::{Constant, Program, Step as Symbolic, StepOp, ValueId};
 
 use self::convolution::Packed;
+use self::store::Store;
 use crate::error::EngineError;
 use crate::flat::Flat;
 use crate::machine::Machine;
@@ -22,8 +24,14 @@ use crate::plan::Plan;
 use crate::standardise::Standardise;
 use crate::step::{Action, Bind, FlatStep, InterpretStep, Slot, Step};
 
-/// Compiles the steps of a program that has been through the passes of this back end.
-pub(crate) fn compile(graph: &Graph, program: &Program, machine: &Machine) -> Result<Plan, EngineError> {
+/// Compiles the steps of a program that has been through the passes of this back end. What it packs is given, if it was
+/// packed at another time.
+pub(crate) fn compile(
+    graph: &Graph,
+    program: &Program,
+    machine: &Machine,
+    packed: Option<Vec<Values>>,
+) -> Result<Plan, EngineError> {
     let mut slots = Vec::new();
     for (number, (slot, layout)) in program.slots().into_iter().enumerate() {
         if slot != number {
@@ -42,6 +50,7 @@ pub(crate) fn compile(graph: &Graph, program: &Program, machine: &Machine) -> Re
         plans: HashMap::new(),
         packed: HashMap::new(),
         constants: HashMap::new(),
+        store: Store::new(packed),
     };
     let mut steps = Vec::with_capacity(program.forward.len() + program.backward.len());
     for step in program.steps() {
@@ -61,6 +70,7 @@ pub(crate) fn compile(graph: &Graph, program: &Program, machine: &Machine) -> Re
         output: output?,
         seed: seed?,
         relevance: relevance?,
+        packed: compiler.store.finish()?,
     })
 }
 
@@ -89,7 +99,8 @@ struct Compiler<'p> {
     /// Packed weights, to be shared by plans that pack alike: by their name, and whether they are stored transposed.
     packed: HashMap<(String, bool), Vec<Packed>>,
     /// Constants in blocks.
-    constants: HashMap<(String, Packing), Arc<[f32]>>,
+    constants: HashMap<(String, Packing), Values>,
+    store: Store,
 }
 
 impl Compiler<'_> {
@@ -118,7 +129,7 @@ impl Compiler<'_> {
     }
 
     /// The values of a constant.
-    fn values(&self, step: &Symbolic, name: &str) -> Result<Arc<[f32]>, EngineError> {
+    fn values(&self, step: &Symbolic, name: &str) -> Result<Values, EngineError> {
         let values = self.program.constants.get(name).and_then(Constant::values);
         values.ok_or_else(|| self.unsupported(step, format!("the values of @{name} are not there")))
     }
@@ -132,7 +143,7 @@ impl Compiler<'_> {
         }
         let mut values = self.values(step, name)?.to_vec();
         values.resize(values.len().next_multiple_of(self.machine.isa.width()), 0.0);
-        let values: Arc<[f32]> = values.repeat(depth).into();
+        let values: Values = values.repeat(depth).into();
         self.constants.insert(key, values.clone());
         Ok(Bind::Constant(values))
     }
@@ -145,7 +156,7 @@ impl Compiler<'_> {
         }
         let mut data = vec![0.0; layout.len()];
         layout.pack(&self.values(step, name)?, &mut data)?;
-        let data: Arc<[f32]> = data.into();
+        let data: Values = data.into();
         self.constants.insert(key, data.clone());
         Ok(Bind::Constant(data))
     }

@@ -1,6 +1,7 @@
 //! Weights in the order in which kernels read them.
 
 use rayon::prelude::*;
+use relc_ir::Values;
 
 use super::plan::Panel;
 use super::{ConvError, ConvPlan};
@@ -11,12 +12,17 @@ use relc_program::layout::check;
 /// The weights of one [`ConvPlan`], packed. All parts of them (w, w+, w-) read this one copy.
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
-    data: AlignedBuffer,
+    data: Values,
 }
 
 impl PackedWeights {
     /// The elements, for kernels that are called by name.
     pub fn as_slice(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// The elements, shared.
+    pub(crate) fn values(&self) -> &Values {
         &self.data
     }
 }
@@ -46,7 +52,16 @@ impl ConvPlan {
             rest = after;
         }
         parts.into_par_iter().for_each(|(tile, panel, part)| self.pack_panel(tile, panel, weights, part));
-        Ok(PackedWeights { data })
+        Ok(PackedWeights { data: Values::from_owner(data) })
+    }
+
+    /// Weights that [`pack`](Self::pack) packed at another time.
+    ///
+    /// # Errors
+    /// If there are more or fewer than that gives.
+    pub fn adopt(&self, packed: Values) -> Result<PackedWeights, ConvError> {
+        check("packed weights", packed.len(), self.weights_len)?;
+        Ok(PackedWeights { data: packed })
     }
 
     fn tap_weights(&self, panel: &Panel) -> usize {

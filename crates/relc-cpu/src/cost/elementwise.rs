@@ -1,7 +1,7 @@
 //! What every other step takes, and all steps of a plan in order.
 
 use relc_codegen::kir::{Binary, Kernel, Op, Stmt, Unary};
-use std::sync::Arc;
+use relc_ir::Values;
 
 use super::{Cost, Homes, Reuse, f32s};
 use crate::machine::{Level, Machine};
@@ -39,7 +39,7 @@ enum Place {
 }
 
 impl Place {
-    fn of(data: &Arc<[f32]>) -> Place {
+    fn of(data: &Values) -> Place {
         Place::Constant(data.as_ptr().addr())
     }
 }
@@ -70,7 +70,7 @@ fn places(plan: &Plan, step: &Step) -> Vec<(Place, usize, bool)> {
         let bytes = plan.slots.get(slot).map_or(0, |layout| layout.len() * size_of::<f32>());
         (Place::Slot(slot), bytes, written)
     };
-    let constant = |data: &Arc<[f32]>| (Place::of(data), size_of_val(&data[..]), false);
+    let constant = |data: &Values| (Place::of(data), size_of_val(&data[..]), false);
     match &step.action {
         Action::Conv(conv) => {
             let mut places = vec![slot(conv.input, false), slot(conv.output, true)];

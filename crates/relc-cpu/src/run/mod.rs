@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use relc_codegen::jit::{CompiledKernels, Target, compile, listing};
 use relc_codegen::kir::Kernel;
-use relc_ir::{Graph, NodeId};
+use relc_ir::{Graph, NodeId, Values};
 use relc_program::layout::Blocked;
 use relc_program::{Module, Program, Session};
 
@@ -79,12 +79,18 @@ pub struct StepTime {
 }
 
 impl Executable {
-    /// Compiles a program that has been through the passes of [`Cpu`](crate::Cpu) for this machine.
+    /// Compiles a program that has been through the passes of [`Cpu`](crate::Cpu) for this machine, with what was packed
+    /// for it at another time.
     ///
     /// # Errors
     /// If a value has no layout or no memory, or the machine lacks what kernels need.
-    pub(crate) fn new(graph: &Graph, machine: Machine, program: Program) -> Result<Executable, EngineError> {
-        let plan = crate::compile::compile(graph, &program, &machine)?;
+    pub(crate) fn new(
+        graph: &Graph,
+        machine: Machine,
+        program: Program,
+        packed: Option<Vec<Values>>,
+    ) -> Result<Executable, EngineError> {
+        let plan = crate::compile::compile(graph, &program, &machine, packed)?;
         plan.check(graph)?;
         let kernels = compile(&plan.kernels, &Target::host()?)?;
         let books = Bookkeeper::new(graph, &program)?;
@@ -203,6 +209,14 @@ impl Module for Executable {
 
     fn kept_bytes(&self, samples: usize) -> usize {
         self.plan.kept_bytes().saturating_mul(self.at_a_time(samples))
+    }
+
+    fn program(&self) -> Option<&Program> {
+        Some(&self.program)
+    }
+
+    fn packed(&self) -> &[Values] {
+        &self.plan.packed
     }
 
     fn session(&self, samples: usize) -> Box<dyn Session + '_> {

@@ -20,6 +20,7 @@ pub use run::{WinogradArguments, WinogradRun};
 use std::ops::Range;
 
 use rayon::prelude::*;
+use relc_ir::Values;
 
 use self::transform::{LANES, Lanes, Transforms, kernels};
 use crate::buffer::AlignedBuffer;
@@ -106,7 +107,14 @@ struct Run {
 /// The transformed weights of one [`WinogradPlan`], of one part.
 #[derive(Clone, Debug)]
 pub struct WinogradWeights {
-    data: AlignedBuffer,
+    data: Values,
+}
+
+impl WinogradWeights {
+    /// The elements, shared.
+    pub(crate) fn values(&self) -> &Values {
+        &self.data
+    }
 }
 
 impl WinogradPlan {
@@ -264,7 +272,16 @@ impl WinogradPlan {
             rest = after;
         }
         parts.into_par_iter().for_each(|(blocks, panel)| self.pack_panel(blocks, panel, weights, part));
-        Ok(WinogradWeights { data })
+        Ok(WinogradWeights { data: Values::from_owner(data) })
+    }
+
+    /// Weights that [`pack`](Self::pack) packed at another time.
+    ///
+    /// # Errors
+    /// If there are more or fewer than that gives.
+    pub fn adopt(&self, packed: Values) -> Result<WinogradWeights, ConvError> {
+        check("packed weights", packed.len(), self.weights_len)?;
+        Ok(WinogradWeights { data: packed })
     }
 
     fn pack_panel(&self, blocks: Range<usize>, panel: &mut [f32], weights: &[f32], part: Part) {

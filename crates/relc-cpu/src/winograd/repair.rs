@@ -8,6 +8,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use relc_ir::Values;
+
 use super::{Form, WinogradPlan};
 use crate::conv::{ConvError, ConvPlan, PackedWeights};
 use crate::simd::Simd;
@@ -39,7 +41,7 @@ pub struct Repair {
     part: Part,
     /// The guard's fraction times the mean magnitude of each output channel's weights, in whole vectors; 0 beyond the
     /// last channel.
-    bounds: Vec<f32>,
+    bounds: Values,
 }
 
 impl Repair {
@@ -66,7 +68,27 @@ impl Repair {
         };
         let mut bounds: Vec<f32> = (0..produced).map(mean).collect();
         bounds.resize(winograd.output.slice_blocks() * winograd.isa.width(), 0.0);
+        Ok(Repair { plan, weights: packed, part, bounds: bounds.into() })
+    }
+
+    /// As [`new`](Self::new), with the bounds that it found at another time.
+    ///
+    /// # Errors
+    /// If there are more or fewer than it finds.
+    pub fn adopt(
+        winograd: &WinogradPlan,
+        plan: Arc<ConvPlan>,
+        packed: Arc<PackedWeights>,
+        part: Part,
+        bounds: Values,
+    ) -> Result<Repair, ConvError> {
+        check("bounds", bounds.len(), winograd.output.slice_blocks() * winograd.isa.width())?;
         Ok(Repair { plan, weights: packed, part, bounds })
+    }
+
+    /// The bounds, shared.
+    pub(crate) fn bounds(&self) -> &Values {
+        &self.bounds
     }
 
     /// Computes the small outputs of a row of a block again. `tiles` are the sums of the inputs of the row's tiles.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use image::{DynamicImage, GrayImage, RgbImage};
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use relc::artifact::{NpzArray, NpzFile};
+use relc::files::{NpzArray, NpzFile};
 
 use super::{Item, Source, malformed};
 use crate::error::EvalError;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use image::DynamicImage;
 use ndarray::{ArrayD, Axis};
 use relc::Explainer;
-use relc::artifact::read_npy_f32;
+use relc::files::read_npy_f32;
 use relc::input::{self, Input, Origin};
 use relc::preprocess::{Preprocess, load_picture};
 use relc::volume::{Volume, is_volume};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use relc_ir::analysis::Signs;
 use relc_ir::op::{Relevance, Window};
-use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId as GraphValue};
+use relc_ir::{Dim, Graph, NodeId, Op, TensorType, ValueId as GraphValue, Values};
 
 use crate::error::LowerError;
 use crate::layout::Image;
@@ -230,7 +230,7 @@ impl<'g> Builder<'g> {
     }
 
     /// The values of a weight.
-    fn weight_data(&self, node: NodeId, value: GraphValue) -> Result<Arc<[f32]>, LowerError> {
+    fn weight_data(&self, node: NodeId, value: GraphValue) -> Result<Values, LowerError> {
         let data = self.graph.weight(value).and_then(|w| w.data()).cloned();
         data.ok_or_else(|| self.unsupported(node, "a weight is no constant with data"))
     }

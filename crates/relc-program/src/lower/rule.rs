@@ -1,13 +1,11 @@
 //! Rules on linear layers: their denominators, one step for the quotients of all parts, and a transposed convolution for
 //! each product.
 
-use std::sync::Arc;
-
 use relc_ir::op::{Arithmetic, AveragePool, LinearLayer};
 use relc_ir::rule::{
     self, FALLBACK_THRESHOLD, Fallback, InputPart, Leak, LinearRule, Product, Stabiliser, WeightPart,
 };
-use relc_ir::{NodeId, ValueId as GraphValue};
+use relc_ir::{NodeId, ValueId as GraphValue, Values};
 
 use super::layer::Layer;
 use super::{Builder, First, image};
@@ -27,7 +25,7 @@ struct Ruled<'r> {
     /// The value that holds the weights; none for a pool.
     weight: Option<GraphValue>,
     /// The bias, if it enters.
-    bias: Option<Arc<[f32]>>,
+    bias: Option<Values>,
     act: GraphValue,
     /// Whether the activation is never negative.
     positive: bool,

@@ -71,7 +71,7 @@ pub fn run(
         let time = start.elapsed();
         verify(program).map_err(|errors| ProgramError::Verify { pass: name, errors })?;
         after(name, program);
-        records.push(PassRecord { name, time, remarks: remarks.into_list() });
+        records.push(PassRecord { name: name.into(), time, remarks: remarks.into_list() });
     }
     Ok(records)
 }

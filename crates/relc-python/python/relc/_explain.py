@@ -174,8 +174,9 @@ class Explainer:
 
 def compile(
     model: Union[str, "os.PathLike[str]", bytes],
-    preset: Union[str, "os.PathLike[str]", Composite] = "two_level",
+    preset: Union[str, "os.PathLike[str]", Composite, None] = None,
     *,
+    save: Union[str, "os.PathLike[str]", None] = None,
     split: Optional[str] = None,
     batchnorm: Optional[str] = None,
     bias: Optional[str] = None,
@@ -194,9 +195,13 @@ def compile(
     Parameters
     ----------
     model : str, path-like or bytes
-        The ONNX file, or what is in one. External data lies beside a file.
+        The ONNX file, or what is in one. External data lies beside a file. Or an artifact, which ``save`` or
+        ``relc compile`` wrote: it is not compiled again.
     preset : str, path-like or Composite
-        Its name (`relc.presets` lists them), a ``.toml`` file, or one of `relc.composites`.
+        Its name (`relc.presets` lists them), a ``.toml`` file, or one of `relc.composites`. None: ``"two_level"``, or
+        that which an artifact was compiled with.
+    save : str or path-like, optional
+        Where to write the explainer, as an artifact that every process may load at once.
     split : str, optional
         How a residual join shares its relevance: ``"ratio"``, ``"half"``, ``"half-at-projection"``,
         ``"ratio-at-projection"``, ``"signed"``, ``"main-only"``, ``"skip-only"``, ``"gradient"``.
@@ -252,7 +257,8 @@ def compile(
     prepared = None if preprocess is None else as_preprocess(preprocess)
     native = _relc.compile(
         bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else os.fspath(model),
-        os.fspath(preset),
+        None if preset is None else os.fspath(preset),
+        save=None if save is None else os.fspath(save),
         split=split,
         gate=gate,
         bias=bias,

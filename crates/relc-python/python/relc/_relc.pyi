@@ -16,8 +16,9 @@ def presets() -> List[Tuple[str, str]]:
 
 def compile(
     model: Union[bytes, str, "os.PathLike[str]"],
-    preset: str,
+    preset: Optional[str],
     *,
+    save: Optional["os.PathLike[str]"],
     split: Optional[str],
     gate: Optional[str],
     bias: Optional[str],

@@ -40,6 +40,13 @@ impl FileReport {
         Ok(FileReport { path: path.display().to_string(), bytes, sha256: hexadecimal(hash) })
     }
 
+    /// Of what is in memory, under a name.
+    pub fn of_bytes(name: &str, bytes: &[u8]) -> FileReport {
+        let (mut hash, length) = (Sha256::new(), bytes.len() as u64);
+        hash.update(bytes);
+        FileReport { path: name.to_string(), bytes: length, sha256: hexadecimal(hash) }
+    }
+
     /// Reads the files of a folder, one after the other as if they were one.
     ///
     /// # Errors
@@ -59,8 +66,11 @@ impl FileReport {
 pub struct RunReport {
     /// The command line.
     pub command: Vec<String>,
-    /// The ONNX file.
+    /// The ONNX file; of an artifact that which it was made of, by its name.
     pub model: FileReport,
+    /// The artifact, if the model was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactReport>,
     /// xxh3-64 of names and values of all weights, as they are compiled (folded, and those of other files too), in 16
     /// hexadecimal digits.
     pub weights_xxh3: String,
@@ -88,6 +98,20 @@ pub struct RunReport {
     /// What the compiler warned of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// An explainer that was compiled before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ArtifactReport {
+    /// Its path, as it was given.
+    pub path: String,
+    /// The version of relc that made it.
+    pub relc: String,
+    /// The instruction set that it was compiled for.
+    pub isa: String,
+    /// The class of machines that it was compiled for.
+    pub machine: String,
 }
 
 /// A mask at a cut.

@@ -12,7 +12,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use super::header::{self, MAX_HEADER, Refused};
 use super::npy::{Layout, refused};
 use super::rows::Regions;
-use super::{ArtifactError, Draft};
+use super::{Draft, FileError};
 use crate::read;
 
 /// How the name of an array's file in the archive ends.
@@ -40,7 +40,7 @@ impl NpzFile {
     ///
     /// # Errors
     /// If the file can't be read, or is no archive.
-    pub fn open(path: &Path) -> Result<NpzFile, ArtifactError> {
+    pub fn open(path: &Path) -> Result<NpzFile, FileError> {
         let (file, _) = read::open(path)?;
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| wrong(path, None, e))?;
         Ok(NpzFile { path: path.to_path_buf(), archive })
@@ -56,7 +56,7 @@ impl NpzFile {
     ///
     /// # Errors
     /// As [`read_npy_f32`](super::read_npy_f32), and if the archive is damaged or compressed otherwise than numpy does.
-    pub fn read(&mut self, name: &str) -> Result<Option<NpzArray>, ArtifactError> {
+    pub fn read(&mut self, name: &str) -> Result<Option<NpzArray>, FileError> {
         let path = &self.path;
         let mut entry = match self.archive.by_name(&format!("{name}{ENDING}")) {
             Ok(entry) => entry,
@@ -83,7 +83,7 @@ impl NpzFile {
 }
 
 /// What is wrong with an archive, or with an array of it.
-fn wrong(path: &Path, array: Option<&str>, why: impl std::fmt::Display) -> ArtifactError {
+fn wrong(path: &Path, array: Option<&str>, why: impl std::fmt::Display) -> FileError {
     let message = match array {
         Some(name) => format!("the array \"{name}\": {why}"),
         None => format!("is no .npz file; expected one as numpy.savez writes it ({why})"),
@@ -108,7 +108,7 @@ impl NpzRows {
     ///
     /// # Errors
     /// If it can't be written to.
-    pub fn create(path: &Path, samples: usize) -> Result<NpzRows, ArtifactError> {
+    pub fn create(path: &Path, samples: usize) -> Result<NpzRows, FileError> {
         let (draft, spool) = (Draft::create(path)?, Draft::create(path)?);
         Ok(NpzRows { draft, spool, samples, names: Vec::new(), regions: None })
     }
@@ -117,7 +117,7 @@ impl NpzRows {
     ///
     /// # Errors
     /// If writing fails, or the rows have other shapes than those before.
-    pub fn put(&mut self, sample: usize, rows: &[(&str, ArrayViewD<'_, f32>)]) -> Result<(), ArtifactError> {
+    pub fn put(&mut self, sample: usize, rows: &[(&str, ArrayViewD<'_, f32>)]) -> Result<(), FileError> {
         let views: Vec<_> = rows.iter().map(|(_, row)| row.view()).collect();
         if self.regions.is_none() {
             for (name, _) in rows {
@@ -136,7 +136,7 @@ impl NpzRows {
     ///
     /// # Errors
     /// If writing fails.
-    pub fn finish(mut self) -> Result<(), ArtifactError> {
+    pub fn finish(mut self) -> Result<(), FileError> {
         let Some(mut regions) = self.regions.take() else { return Ok(()) };
         let mut attempt = || {
             regions.fill(&mut self.spool)?;
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_numpy_writes_is_read_stored_and_compressed() {
         for name in ["stored.npz", "compressed.npz"] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/artifact/data").join(name);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/files/data").join(name);
             let mut archive = NpzFile::open(&path).unwrap();
             let a = archive.read("a").unwrap().unwrap();
             assert_eq!((a.values, a.is_bytes), (array![[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]].into_dyn(), false));

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use half::f16;
 use ndarray::{ArrayD, Axis, Dimension, IxDyn, ShapeBuilder};
 
-use super::ArtifactError;
+use super::FileError;
 use super::header::{self, Header, Refused, other_type};
 use crate::read;
 
@@ -183,7 +183,7 @@ impl NpyFile {
     ///
     /// # Errors
     /// If the file can't be read, is no `.npy`, has another element type, or is shorter or longer than its header says.
-    pub fn open(path: &Path) -> Result<NpyFile, ArtifactError> {
+    pub fn open(path: &Path) -> Result<NpyFile, FileError> {
         let (file, length) = read::open(path)?;
         let layout = Layout::read(&mut io::BufReader::new(file), length).map_err(|e| refused(path, e))?;
         Ok(NpyFile { path: path.to_path_buf(), layout, whole: OnceLock::new() })
@@ -198,7 +198,7 @@ impl NpyFile {
     ///
     /// # Errors
     /// If reading fails, there are more than 2^28 elements, or one is an infinity or a NaN (its index is named).
-    pub fn read(&self) -> Result<ArrayD<f32>, ArtifactError> {
+    pub fn read(&self) -> Result<ArrayD<f32>, FileError> {
         let mut file = self.at(0)?;
         self.layout.whole(&mut file).map_err(|e| refused(&self.path, e))
     }
@@ -208,7 +208,7 @@ impl NpyFile {
     ///
     /// # Errors
     /// As [`read`](Self::read), and if there is no such entry.
-    pub fn row(&self, index: usize) -> Result<ArrayD<f32>, ArtifactError> {
+    pub fn row(&self, index: usize) -> Result<ArrayD<f32>, FileError> {
         let failed = |message: String| refused(&self.path, Refused::Malformed(message));
         let (Some(rows), Some(row)) = (self.shape().first(), self.shape().get(1..)) else {
             return Err(failed("got an array without axes".into()));
@@ -233,7 +233,7 @@ impl NpyFile {
     }
 
     /// The file, standing `offset` bytes behind its header. It isn't kept open: a run may have thousands.
-    fn at(&self, offset: u64) -> Result<impl Read, ArtifactError> {
+    fn at(&self, offset: u64) -> Result<impl Read, FileError> {
         let (mut file, _) = read::open(&self.path)?;
         file.seek(SeekFrom::Start(self.layout.start + offset))
             .map_err(|e| refused(&self.path, Refused::Io(e)))?;
@@ -241,11 +241,11 @@ impl NpyFile {
     }
 }
 
-pub(super) fn refused(path: &Path, why: Refused) -> ArtifactError {
+pub(super) fn refused(path: &Path, why: Refused) -> FileError {
     let path = path.to_path_buf();
     match why {
         Refused::Io(source) => read::ReadError::Io { path, source }.into(),
-        Refused::Malformed(message) => ArtifactError::Npy { path, message },
+        Refused::Malformed(message) => FileError::Npy { path, message },
     }
 }
 
@@ -253,7 +253,7 @@ pub(super) fn refused(path: &Path, why: Refused) -> ArtifactError {
 ///
 /// # Errors
 /// As [`NpyFile::open`] and [`NpyFile::read`].
-pub fn read_npy_f32(path: &Path) -> Result<ArrayD<f32>, ArtifactError> {
+pub fn read_npy_f32(path: &Path) -> Result<ArrayD<f32>, FileError> {
     NpyFile::open(path)?.read()
 }
 

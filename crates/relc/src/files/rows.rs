@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ndarray::ArrayViewD;
 
-use super::{ArtifactError, Draft, header};
+use super::{Draft, FileError, header};
 
 /// The part of a file that holds one array.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl NpyRows {
     ///
     /// # Errors
     /// If it can't be written to.
-    pub fn create(path: &Path, samples: usize) -> Result<NpyRows, ArtifactError> {
+    pub fn create(path: &Path, samples: usize) -> Result<NpyRows, FileError> {
         Ok(NpyRows { draft: Draft::create(path)?, samples, regions: None })
     }
 
@@ -91,7 +91,7 @@ impl NpyRows {
     ///
     /// # Errors
     /// If writing fails, or the rows have other shapes than those before.
-    pub fn put(&mut self, sample: usize, rows: &[ArrayViewD<'_, f32>]) -> Result<(), ArtifactError> {
+    pub fn put(&mut self, sample: usize, rows: &[ArrayViewD<'_, f32>]) -> Result<(), FileError> {
         let mut attempt = || {
             if self.regions.is_none() {
                 let several = (rows.len() > 1).then_some(rows.len());
@@ -114,7 +114,7 @@ impl NpyRows {
     ///
     /// # Errors
     /// If writing fails.
-    pub fn finish(mut self) -> Result<(), ArtifactError> {
+    pub fn finish(mut self) -> Result<(), FileError> {
         let Some(mut regions) = self.regions.take() else { return Ok(()) };
         regions.fill(&mut self.draft).map_err(|e| self.draft.failed(e))?;
         self.draft.finish()

@@ -26,7 +26,7 @@ const BUFFER: usize = 1 << 18;
 /// A file that can't be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ArtifactError {
+pub enum FileError {
     /// The file can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -63,7 +63,7 @@ impl Draft {
     ///
     /// # Errors
     /// If the folder or the file can't be written to.
-    pub fn create(path: &Path) -> Result<Draft, ArtifactError> {
+    pub fn create(path: &Path) -> Result<Draft, FileError> {
         let attempt = || {
             let target = Target::of(path)?;
             let file = match &target {
@@ -72,7 +72,7 @@ impl Draft {
             };
             Ok(Draft { path: path.to_path_buf(), target, file })
         };
-        attempt().map_err(|source| ArtifactError::Write { path: path.to_path_buf(), source })
+        attempt().map_err(|source| FileError::Write { path: path.to_path_buf(), source })
     }
 
     /// What is written so far.
@@ -84,7 +84,7 @@ impl Draft {
     ///
     /// # Errors
     /// If that can't be written; nothing is left then, and a file that was there before is as it was.
-    pub fn finish(self) -> Result<(), ArtifactError> {
+    pub fn finish(self) -> Result<(), FileError> {
         let Draft { path, target, mut file } = self;
         let attempt = || match target {
             Target::Stream => {
@@ -93,12 +93,12 @@ impl Draft {
             }
             Target::File(real) => file.persist(real).map(drop).map_err(|e| e.error),
         };
-        attempt().map_err(|source| ArtifactError::Write { path, source })
+        attempt().map_err(|source| FileError::Write { path, source })
     }
 
     /// As an error of this file.
-    fn failed(&self, source: io::Error) -> ArtifactError {
-        ArtifactError::Write { path: self.path.clone(), source }
+    fn failed(&self, source: io::Error) -> FileError {
+        FileError::Write { path: self.path.clone(), source }
     }
 }
 
@@ -109,7 +109,7 @@ impl Draft {
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), ArtifactError> {
+) -> Result<(), FileError> {
     let mut draft = Draft::create(path)?;
     let mut buffered = BufWriter::with_capacity(BUFFER, draft.file());
     let written = write(&mut buffered).and_then(|()| buffered.flush());
@@ -122,7 +122,7 @@ pub fn write_atomically(
 ///
 /// # Errors
 /// As [`write_atomically`].
-pub fn check_writable(path: &Path) -> Result<(), ArtifactError> {
+pub fn check_writable(path: &Path) -> Result<(), FileError> {
     Draft::create(path).map(drop)
 }
 
@@ -165,7 +165,7 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
 ///
 /// # Errors
 /// As [`write_atomically`].
-pub fn write_npy_f32(path: &Path, array: ArrayViewD<'_, f32>) -> Result<(), ArtifactError> {
+pub fn write_npy_f32(path: &Path, array: ArrayViewD<'_, f32>) -> Result<(), FileError> {
     write_atomically(path, |file| {
         file.write_all(&header::of_f32(array.shape())?)?;
         array.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
