@@ -79,7 +79,7 @@ fn what_is_loaded_explains_to_the_bit() {
         }
     }
     for model in ["demo/model.onnx", "signal/model.onnx", "volume/model.onnx"] {
-        let bytes = check(&example(model), &Compiler::new(Preset::named("two_level").unwrap()), model);
+        let bytes = check(example(model), &Compiler::new(Preset::named("two_level").unwrap()), model);
         // The bytes serve as the file does.
         let loaded = Compiler::new(Preset::named("two_level").unwrap()).compile(bytes).unwrap();
         assert!(loaded.compiled().passes.iter().all(|pass| pass.name != "load"), "it was compiled again");
@@ -91,7 +91,7 @@ fn the_file_says_what_it_is_and_loads_with_its_own_preset() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.relc");
     let preset = Preset::named("paper").unwrap().with_split("half".parse().unwrap());
-    let saved = Compiler::new(preset.clone()).save(&example("demo/model.onnx"), &path).unwrap();
+    let saved = Compiler::new(preset.clone()).save(example("demo/model.onnx"), &path).unwrap();
     let said = summary(path.clone()).unwrap().unwrap();
     assert_eq!((said.model.path.as_str(), said.options.as_str()), ("model.onnx", ""));
     assert_eq!(said.model.sha256, FileReport::of(&example("demo/model.onnx")).unwrap().sha256);
@@ -108,7 +108,7 @@ fn the_file_says_what_it_is_and_loads_with_its_own_preset() {
 fn another_preset_or_engine_is_compiled_from_the_model_inside() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.relc");
-    Compiler::new(Preset::named("conserve").unwrap()).save(&example("demo/model.onnx"), &path).unwrap();
+    Compiler::new(Preset::named("conserve").unwrap()).save(example("demo/model.onnx"), &path).unwrap();
     for (preset, engine) in
         [("paper", Engine::Jit), ("conserve", Engine::InterpF64), ("epsilon", Engine::InterpF32)]
     {
@@ -120,7 +120,7 @@ fn another_preset_or_engine_is_compiled_from_the_model_inside() {
     }
     let narrow = Compiler::new(Preset::named("conserve").unwrap()).isa(Isa::Portable);
     let inside = narrow.compile(&path).unwrap();
-    check_alike(&inside, &narrow.compile(&example("demo/model.onnx")).unwrap(), "portable");
+    check_alike(&inside, &narrow.compile(example("demo/model.onnx")).unwrap(), "portable");
     let warned = inside.compiled().passes[0].remarks.iter().any(|r| r.message.contains("packed again"));
     assert_eq!(
         warned,
