@@ -35,7 +35,7 @@ fn its_tests_pass() {
     // The workspace's folder: macros and build scripts are compiled there already.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--offline", "--locked"]).current_dir(root().join(CRATE));
+    cargo.args(["test", "--release", "--offline", "--locked"]).current_dir(root().join(CRATE));
     cargo.env("CARGO_TARGET_DIR", target).env("INSTA_UPDATE", "no").env_remove("RELC_BLESS");
     let output = cargo.output().expect("cargo runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
