@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::conv::ConvError;
 use crate::isa::Isa;
-use crate::simd::{Simd, Work, dispatch};
+use crate::simd::{Simd, Work, bring, dispatch};
 use crate::stats::Stats;
 use relc_program::layout::{Blocked, check};
 use relc_program::op::{MAX_ADDENDS, MAX_SUMS};
@@ -206,6 +206,15 @@ impl<'a> Epilogue<'a> {
         operands.into_iter().flatten()
     }
 
+    /// Asks for what it will read of a row of a block: that comes from beyond L2, and is there when the row is finished.
+    pub(crate) fn bring(&self, [block, y]: [usize; 2]) {
+        for operand in self.operands() {
+            let start = operand.layout.offset(block, y, 0);
+            let len = operand.layout.width() * operand.layout.block();
+            bring(operand.data.get(start..start + len).unwrap_or(&[]));
+        }
+    }
+
     /// Works on a row `f32[W][V]`.
     ///
     /// # Safety
@@ -292,24 +301,27 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], bes
         match epilogue {
             Epilogue::None => {}
             Epilogue::Activate { bias, residual, relu } => {
-                if let Some(bias) = bias {
-                    add_channels::<S>(row, bias, out);
-                }
+                let bias = bias.and_then(|bias| channels::<S>(row, bias, out));
+                let biased = |out: S| bias.map_or(out, |bias| out.add(bias));
+                let raised = |sum: S| if *relu { sum.max(S::zero()) } else { sum };
+                let residual = residual.map(|residual| residual.row(row, len));
                 if let Some(joined) = beside.joined(row, len) {
-                    return join::<S>(out, residual.map(|residual| residual.row(row, len)), joined, *relu);
+                    return join::<S>(out, residual, joined, biased, raised);
                 }
-                if let Some(residual) = residual {
-                    map::<S, 1>(out, [residual.row(row, len)], |out, [value]| out.add(value));
-                }
-                if *relu {
-                    map::<S, 0>(out, [], |out, []| out.max(S::zero()));
+                match residual {
+                    Some(residual) => {
+                        map::<S, 1>(out, [residual], |out, [value]| raised(biased(out).add(value)))
+                    }
+                    None if bias.is_some() || *relu => map::<S, 0>(out, [], |out, []| raised(biased(out))),
+                    None => {}
                 }
             }
             Epilogue::Quotient { relevance, offset, floor, vanished } => {
-                add_channels::<S>(row, offset, out);
+                let offset = channels::<S>(row, offset, out);
                 let floor = S::splat(*floor);
                 let mut lost = S::zero();
-                map::<S, 1>(out, [relevance.row(row, len)], |denominator, [relevance]| {
+                map::<S, 1>(out, [relevance.row(row, len)], |out, [relevance]| {
+                    let denominator = offset.map_or(out, |offset| out.add(offset));
                     let size = denominator.abs();
                     lost = lost.max(S::zero().where_greater(size, floor, relevance.abs()));
                     relevance.div(denominator).where_greater(size, floor, S::zero())
@@ -360,30 +372,37 @@ unsafe fn map<S: Simd, const N: usize>(
     }
 }
 
-/// `joined = relu(out + residual)`, vector by vector.
+/// `out = biased(out)` and `joined = raised(out + residual)`, vector by vector.
 ///
 /// # Safety
 /// The machine has the instruction set of `S`.
 #[inline(always)]
-unsafe fn join<S: Simd>(out: &[f32], residual: Option<&[f32]>, joined: &mut [f32], relu: bool) {
+unsafe fn join<S: Simd>(
+    out: &mut [f32],
+    residual: Option<&[f32]>,
+    joined: &mut [f32],
+    biased: impl Fn(S) -> S,
+    raised: impl Fn(S) -> S,
+) {
     let len = out.len().min(joined.len()).min(residual.map_or(usize::MAX, <[f32]>::len));
     for at in (0..len / S::WIDTH * S::WIDTH).step_by(S::WIDTH) {
         // SAFETY: the vector from `at` on lies in each slice; the instruction set is the caller's contract.
         unsafe {
-            let own = S::load(out.as_ptr().add(at));
+            let own = biased(S::load(out.as_ptr().add(at)));
+            own.store(out.as_mut_ptr().add(at));
             let sum = residual.map_or(own, |residual| own.add(S::load(residual.as_ptr().add(at))));
-            let sum = if relu { sum.max(S::zero()) } else { sum };
-            sum.store(joined.as_mut_ptr().add(at));
+            raised(sum).store(joined.as_mut_ptr().add(at));
         }
     }
 }
 
-/// Adds each channel's value; channels beyond the last get none.
+/// What is to be added to each vector of a row: each channel's value, 0 beyond the last. Where vectors are no pixels, it is
+/// added at once, and nothing is left to add.
 ///
 /// # Safety
 /// The machine has the instruction set of `S`.
 #[inline(always)]
-unsafe fn add_channels<S: Simd>(row: Row, values: &[f32], out: &mut [f32]) {
+unsafe fn channels<S: Simd>(row: Row, values: &[f32], out: &mut [f32]) -> Option<S> {
     const MOST: usize = 16;
     let channels = row.channels.min(MOST);
     let known = values.get(row.of_slice * channels..).unwrap_or(&[]);
@@ -391,12 +410,9 @@ unsafe fn add_channels<S: Simd>(row: Row, values: &[f32], out: &mut [f32]) {
     values.iter_mut().zip(&known[..known.len().min(channels)]).for_each(|(value, known)| *value = *known);
     if S::WIDTH == channels {
         // SAFETY: `values` has at least as many elements; the rest is the contract of this function.
-        unsafe {
-            let values = S::load(values.as_ptr());
-            map::<S, 0>(out, [], |out, []| out.add(values));
-        }
-    } else {
-        let pixels = out.chunks_exact_mut(channels);
-        pixels.for_each(|pixel| pixel.iter_mut().zip(&values).for_each(|(out, value)| *out += value));
+        return Some(unsafe { S::load(values.as_ptr()) });
     }
+    let pixels = out.chunks_exact_mut(channels);
+    pixels.for_each(|pixel| pixel.iter_mut().zip(&values).for_each(|(out, value)| *out += value));
+    None
 }

@@ -338,10 +338,12 @@ mod cpuid {
         let version = __cpuid(1).eax;
         let (base, extended) = (version >> 8 & 0xf, version >> 20 & 0xff);
         let family = if base == 0xf { base + extended } else { base };
-        class_of(&vendor(), family, version >> 12 & 0xf0 | version >> 4 & 0xf)
+        let has_fp16 = __get_cpuid_max(0).0 >= 7 && __cpuid_count(7, 0).edx >> 23 & 1 == 1;
+        class_of(&vendor(), family, version >> 12 & 0xf0 | version >> 4 & 0xf, has_fp16)
     }
 
-    pub(super) fn class_of(vendor: &[u8; 12], family: u32, model: u32) -> Option<Class> {
+    /// Virtual machines may show a model that no core has. AVX-512 with FP16 came with Sapphire Rapids.
+    pub(super) fn class_of(vendor: &[u8; 12], family: u32, model: u32, has_fp16: bool) -> Option<Class> {
         let class = match (vendor, family, model) {
             (AMD, 23, 0x30..) => Class::Zen2,
             (AMD, 25, 0x10..=0x1f | 0x60..) => Class::Zen4,
@@ -351,6 +353,7 @@ mod cpuid {
             (INTEL, 6, 0x6a | 0x6c) => Class::Icelake,
             (INTEL, 6, 0x8f) => Class::SapphireRapids,
             (INTEL, 6, 0xcf | 0xad | 0xae) => Class::EmeraldRapids,
+            (INTEL, 6, _) if has_fp16 => Class::EmeraldRapids,
             (INTEL, 6, 0x3c | 0x3f | 0x45 | 0x46 | 0x3d | 0x47 | 0x4f | 0x56) => Class::Haswell,
             (INTEL, 6, 0x4e | 0x5e | 0x8e | 0x9e | 0xa5 | 0xa6) => Class::Haswell,
             _ => return None,
@@ -421,7 +424,7 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn cpus_are_known_by_family_and_model() {
-        let class = |vendor, family, model| cpuid::class_of(vendor, family, model);
+        let class = |vendor, family, model| cpuid::class_of(vendor, family, model, false);
         assert_eq!(class(b"AuthenticAMD", 23, 49), Some(Class::Zen2));
         assert_eq!(class(b"AuthenticAMD", 25, 1), Some(Class::Zen3));
         assert_eq!(class(b"AuthenticAMD", 25, 17), Some(Class::Zen4));
@@ -429,6 +432,8 @@ mod tests {
         assert_eq!(class(b"GenuineIntel", 6, 85), Some(Class::SkylakeAvx512));
         assert_eq!(class(b"GenuineIntel", 6, 143), Some(Class::SapphireRapids));
         assert_eq!(class(b"GenuineIntel", 6, 207), Some(Class::EmeraldRapids));
+        assert_eq!(class(b"GenuineIntel", 6, 167), None);
+        assert_eq!(cpuid::class_of(b"GenuineIntel", 6, 167, true), Some(Class::EmeraldRapids));
         assert_eq!(class(b"HygonGenuine", 24, 1), None);
     }
 

@@ -153,8 +153,8 @@ impl ConvPlan {
         let rows = start..self.rows.min(start + self.task_rows);
         let [step, _] = self.out_steps();
         let weights = arguments.weights.as_slice().as_ptr();
-        // The weights of the next tile, which come from beyond L2.
-        let mut ahead = if self.streamed { self.weights_of(tile + 1) } else { 0..0 };
+        // The weights of the next tile, which come from beyond L2 when they are first read.
+        let mut ahead = self.weights_of(tile + 1);
         let mut first = rows.start;
         while first < rows.end {
             let together = (rows.end - first).min(2);
@@ -165,6 +165,13 @@ impl ConvPlan {
                 let segments = if pair { &panel.pairs } else { &panel.segments };
                 let each = if pair { 2 } else { 1 };
                 for row in (first..first + count).step_by(each) {
+                    if phase.ends_row {
+                        for row in row..row + each {
+                            let y = (phase.origin[0] + row * step) * self.widening;
+                            self.blocks_of(tile, slice)
+                                .for_each(|block| arguments.epilogue.bring([block, y]));
+                        }
+                    }
                     for segment in segments {
                         let input = self.input_offset(slice, row, segment.first);
                         let output = self.output_offset(tile, slice, phase, [row, segment.first]);

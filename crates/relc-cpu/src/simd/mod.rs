@@ -61,6 +61,17 @@ unsafe fn avx2<W: Work>(work: W) -> W::Output {
     unsafe { work.run::<__m256>() }
 }
 
+/// Asks for memory, to be read soon.
+pub(crate) fn bring(data: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(64 / size_of::<f32>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction, which accesses nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+    let _ = data;
+}
+
 /// A plain loop; its `run` is to be inlined. The compiler makes vectors of what it may use, and neither fuses nor reorders
 /// operations, so that every instruction set gives the same result to the bit.
 pub(crate) trait Loop {

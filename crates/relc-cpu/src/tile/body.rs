@@ -48,10 +48,29 @@ unsafe fn out(args: &TileArgs, px: usize, ob: usize) -> *mut f32 {
 pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PX: usize, const OB: usize, const PART: u8>(
     args: *const TileArgs,
 ) {
+    // SAFETY: the contract of this function.
+    unsafe {
+        // Pixels side by side are the rule: their distances are then in the instructions, and are not added up.
+        if (*args).in_pixel_stride as usize == S::WIDTH {
+            strided_tile::<S, ROWS, PX, OB, PART>(&*args, S::WIDTH);
+        } else {
+            strided_tile::<S, ROWS, PX, OB, PART>(&*args, (*args).in_pixel_stride as usize);
+        }
+    }
+}
+
+/// [`tile`] with a distance between pixels.
+///
+/// # Safety
+/// As of that, and the distance is that of the arguments.
+#[inline(always)]
+unsafe fn strided_tile<S: Simd, const ROWS: usize, const PX: usize, const OB: usize, const PART: u8>(
+    args: &TileArgs,
+    stride: usize,
+) {
     // SAFETY: every access lies in the extents that the caller vouches for; hints access nothing.
     unsafe {
-        let args = &*args;
-        let (stride, row_stride) = (args.in_pixel_stride as usize, args.in_row_stride as usize);
+        let row_stride = args.in_row_stride as usize;
         let out = |row: usize, px: usize, ob: usize| {
             out(args, px, ob).add(if ROWS == 1 { 0 } else { row * args.out_row_stride as usize })
         };
