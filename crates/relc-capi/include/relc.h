@@ -21,6 +21,21 @@ typedef struct relc_explainer relc_explainer;
 // The explanation of a batch: one target of each sample.
 typedef struct relc_explanation relc_explanation;
 
+// A kernel that was compiled ahead of time.
+typedef struct relc_kernel {
+  uint64_t key[2];
+  const void *code;
+} relc_kernel;
+
+// A model in an object file or a library of `relc compile --emit obj | staticlib`: what its header declares.
+typedef struct relc_model {
+  uint64_t layout;
+  const struct relc_kernel *kernels;
+  uint64_t kernel_count;
+  const uint8_t *artifact;
+  uint64_t artifact_bytes;
+} relc_model;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -37,6 +52,22 @@ const char *relc_version(void);
 struct relc_explainer *relc_load(const char *path,
                                  const char *preset,
                                  char **error);
+
+// Loads a model that is linked into the program. On a machine with the instructions that it was compiled for nothing is
+// compiled any more, on others it is compiled again from the model inside.
+//
+// # Safety
+// `model` is NULL or what the header of an object file or a library declares, which stays where it is as long as the program
+// runs; `error` is NULL or may be written to.
+struct relc_explainer *relc_load_model(const struct relc_model *model,
+                                       char **error);
+
+// How many kernels were compiled when the explainer was loaded: 0 of a model that is linked into the program, on a machine
+// that it was compiled for.
+//
+// # Safety
+// As of `relc_input_name`.
+size_t relc_kernels_compiled(const struct relc_explainer *explainer);
 
 // Frees an explainer; NULL does nothing.
 //

@@ -7,13 +7,15 @@
 //! NULL is an error, and no panic leaves a function.
 #![allow(unsafe_code, non_camel_case_types)]
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use bytes::Bytes;
 use relc::ndarray::ArrayViewD;
 use relc::unstable::ir::Dim;
-use relc::{Compiler, Explainer, Explanations, Preset, Seed, Targets, artifact, messages};
+use relc::{Compiler, Explainer, Explanations, Preset, Seed, Source, Targets, artifact, messages};
+use relc_codegen::jit::{LinkedKernel, LinkedModel, link};
 
 /// The largest rank of an input.
 const MAX_RANK: usize = 16;
@@ -101,19 +103,95 @@ pub unsafe extern "C" fn relc_load(
         // SAFETY: the contract of this function.
         let path = Path::new(unsafe { str_of(path, "path") }?);
         let preset = if preset.is_null() {
-            let artifact = artifact::summary(path).map_err(|e| text(&e))?;
-            artifact.map_or_else(|| Preset::named(Preset::DEFAULT), |artifact| Ok(artifact.preset))
+            None
         } else {
             // SAFETY: the contract of this function.
-            Preset::named(unsafe { str_of(preset, "preset") }?)
+            Some(Preset::named(unsafe { str_of(preset, "preset") }?).map_err(|e| text(&e))?)
         };
-        let inner = Compiler::new(preset.map_err(|e| text(&e))?).compile(path).map_err(|e| text(&e))?;
-        let (name, _) = inner.input().map_err(|e| text(&e))?;
-        let input = c_string(name);
-        Ok(relc_explainer { inner, input })
+        loaded(path.into(), preset)
     };
     // SAFETY: the contract of this function.
     unsafe { guarded(error, load) }
+}
+
+/// The explainer of a model, by default with the preset that an artifact was compiled with.
+fn loaded(model: Source, preset: Option<Preset>) -> Result<relc_explainer, Failure> {
+    let preset = match preset {
+        Some(preset) => preset,
+        None => match artifact::summary(model.clone()).map_err(|e| text(&e))? {
+            Some(artifact) => artifact.preset,
+            None => Preset::named(Preset::DEFAULT).map_err(|e| text(&e))?,
+        },
+    };
+    let inner = Compiler::new(preset).compile(model).map_err(|e| text(&e))?;
+    let (name, _) = inner.input().map_err(|e| text(&e))?;
+    let input = c_string(name);
+    Ok(relc_explainer { inner, input })
+}
+
+/// A kernel that was compiled ahead of time.
+#[repr(C)]
+pub struct relc_kernel {
+    key: [u64; 2],
+    code: *const c_void,
+}
+
+/// A model in an object file or a library of `relc compile --emit obj | staticlib`: what its header declares.
+#[repr(C)]
+pub struct relc_model {
+    layout: u64,
+    kernels: *const relc_kernel,
+    kernel_count: u64,
+    artifact: *const u8,
+    artifact_bytes: u64,
+}
+
+// What C sees is what the object has.
+const _: () = assert!(size_of::<relc_model>() == size_of::<LinkedModel>());
+const _: () = assert!(size_of::<relc_kernel>() == size_of::<LinkedKernel>());
+
+/// Loads a model that is linked into the program. On a machine with the instructions that it was compiled for nothing is
+/// compiled any more, on others it is compiled again from the model inside.
+///
+/// # Safety
+/// `model` is NULL or what the header of an object file or a library declares, which stays where it is as long as the program
+/// runs; `error` is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn relc_load_model(
+    model: *const relc_model,
+    error: *mut *mut c_char,
+) -> *mut relc_explainer {
+    let load = || {
+        // SAFETY: the contract of this function; the object was written as a `LinkedModel`.
+        let model = unsafe { model.cast::<LinkedModel>().as_ref() }.ok_or("model: got NULL")?;
+        if model.layout != LinkedModel::LAYOUT {
+            return Err(format!(
+                "model: it was compiled by another version of relc (layout {}, expected {}); compile it again",
+                model.layout,
+                LinkedModel::LAYOUT
+            ));
+        }
+        // SAFETY: the contract of this function: both are parts of the program, of these lengths.
+        let artifact = unsafe {
+            link(std::slice::from_raw_parts(model.kernels, model.count as usize));
+            std::slice::from_raw_parts(model.data, model.bytes as usize)
+        };
+        loaded(Bytes::from_static(artifact).into(), None)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { guarded(error, load) }
+}
+
+/// How many kernels were compiled when the explainer was loaded: 0 of a model that is linked into the program, on a machine
+/// that it was compiled for.
+///
+/// # Safety
+/// As of `relc_input_name`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn relc_kernels_compiled(explainer: *const relc_explainer) -> usize {
+    // SAFETY: the contract of this function.
+    let executable = unsafe { explainer.as_ref() }.and_then(|explainer| explainer.inner.executable());
+    executable.map_or(0, |executable| executable.jitted())
 }
 
 /// Frees an explainer; NULL does nothing.

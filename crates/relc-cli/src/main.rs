@@ -7,6 +7,7 @@ mod check;
 mod compile;
 mod completions;
 mod dump;
+mod emit;
 mod eval;
 mod explain;
 mod export;

@@ -26,8 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsafe code is in two places: turning code addresses into functions and freeing their memory (`jit/memory.rs`), and
-//! vouching for what was compiled (`jit/mod.rs`).
+//! Unsafe code is in three places: freeing the memory of code (`jit/memory.rs`), vouching for what was compiled
+//! (`jit/mod.rs`), and for what was compiled ahead of time and linked into the program (`jit/linked.rs`).
 //!
 //! **Invariant:** nothing here knows of graphs, steps or rules: of a program, kernels know the
 //! [layout](relc_program::layout) of tensors.

@@ -11,7 +11,7 @@ use relc_artifact::{Artifact, ArtifactError, MAGIC, Model, Parts, PresetText, Ta
 use relc_cpu::{Cpu, Machine};
 use relc_ir::verify;
 use relc_passes::{PassRecord, Remarks};
-use relc_program::Backend;
+use relc_program::{Backend, Program};
 use relc_rules::Preset;
 
 use crate::compiler::{Compiled, Compiler, Engine};
@@ -121,6 +121,38 @@ fn machine_of(target: &Target) -> Option<Machine> {
     Some(Machine { class: target.machine.parse().ok()?, isa, caches })
 }
 
+/// What a file is made of.
+struct Made {
+    model: Model,
+    preset: PresetText,
+    target: Target,
+    forward: relc_ir::Graph,
+    program: Program,
+    explainer: Explainer,
+}
+
+impl Made {
+    fn parts(&self) -> Parts<'_> {
+        let explainer = &self.explainer;
+        Parts {
+            model: &self.model,
+            preset: &self.preset,
+            target: &self.target,
+            forward: &self.forward,
+            graph: explainer.graph(),
+            passes: &explainer.compiled().passes,
+            program: &self.program,
+            packed: explainer.module.packed(),
+        }
+    }
+}
+
+/// Whether a name is an identifier of C's.
+fn is_identifier(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit())
+}
+
 impl Compiler {
     /// Compiles a model and writes the explainer as a file: [`Explainer::load`] reads it without compiling, and gives
     /// the same results to the bit. The file holds the model as well, so that it serves wherever the model does.
@@ -138,7 +170,38 @@ impl Compiler {
     /// of its input open and none are stated ([`ImportOptions::input_shape`](crate::ImportOptions)); if the file can't be
     /// written.
     pub fn save(&self, model: impl Into<Source>, path: &Path) -> Result<Explainer, SaveError> {
-        let model = model.into();
+        let made = self.made(model.into())?;
+        write_atomically(path, |file| write(&made.parts(), file).map_err(io::Error::other))?;
+        Ok(made.explainer)
+    }
+
+    /// Compiles a model and writes the explainer as an object file for this machine's linker: the file that
+    /// [`save`](Self::save) writes, and the kernels, compiled ahead of time, behind one symbol of this name. With relc's
+    /// library for C it becomes part of a program (`relc_load_model`). All of it is in memory meanwhile, twice.
+    ///
+    /// # Errors
+    /// As of `save`, and if the name is no identifier of C.
+    pub fn save_object(
+        &self,
+        model: impl Into<Source>,
+        name: &str,
+        path: &Path,
+    ) -> Result<Explainer, SaveError> {
+        if !is_identifier(name) {
+            return Err(SaveError::Name { got: name.to_string() });
+        }
+        let made = self.made(model.into())?;
+        let mut data = Vec::new();
+        let written = write(&made.parts(), &mut data).map_err(io::Error::other);
+        written.map_err(|source| FileError::Write { path: path.to_path_buf(), source })?;
+        let executable = made.explainer.executable().ok_or(SaveError::Engine(self.engine))?;
+        let object = executable.object(name, data).map_err(CompileError::Engine)?;
+        write_atomically(path, |file| file.write_all(&object))?;
+        Ok(made.explainer)
+    }
+
+    /// An explainer and all else that a file of it holds.
+    fn made(&self, model: Source) -> Result<Made, SaveError> {
         if self.engine != Engine::Jit {
             return Err(SaveError::Engine(self.engine));
         }
@@ -150,7 +213,7 @@ impl Compiler {
             return Err(SaveError::OpenSizes { model: model.to_string() });
         }
         let explainer = self.explainer(compiled)?;
-        let (Some(forward), Some(program)) = (forward, explainer.module.program()) else {
+        let (Some(forward), Some(program)) = (forward, explainer.module.program().cloned()) else {
             return Err(SaveError::Engine(self.engine));
         };
         let file = match &model {
@@ -162,25 +225,15 @@ impl Compiler {
             Source::Graph(_) => FileReport { path: model.to_string(), bytes: 0, sha256: String::new() },
         };
         let name = Path::new(&file.path).file_name().map(|name| name.to_string_lossy().into_owned());
-        let input_limits = explainer.compiled().input_limits;
-        let parts = Parts {
-            model: &Model {
-                file: name.unwrap_or_default(),
-                options: self.stated(),
-                input_limits,
-                bytes: file.bytes,
-                sha256: file.sha256,
-            },
-            preset: &text_of(&self.preset),
-            target: &target_of(&self.cpu()?),
-            forward: &forward,
-            graph: explainer.graph(),
-            passes: &explainer.compiled().passes,
-            program,
-            packed: explainer.module.packed(),
+        let model = Model {
+            file: name.unwrap_or_default(),
+            options: self.stated(),
+            input_limits: explainer.compiled().input_limits,
+            bytes: file.bytes,
+            sha256: file.sha256,
         };
-        write_atomically(path, |file| write(&parts, file).map_err(io::Error::other))?;
-        Ok(explainer)
+        let (preset, target) = (text_of(&self.preset), target_of(&self.cpu()?));
+        Ok(Made { model, preset, target, forward, program, explainer })
     }
 
     /// What is stated of what models leave open; empty: nothing.

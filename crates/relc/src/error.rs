@@ -122,6 +122,12 @@ pub enum SaveError {
     /// An interpreter compiles nothing that could be saved.
     #[error("got the engine {0}, expected jit: an interpreter compiles nothing that could be saved")]
     Engine(Engine),
+    /// A symbol of an object file has another name.
+    #[error("got the name \"{got}\", expected an identifier of C: letters, digits and _, the first no digit")]
+    Name {
+        /// What was given.
+        got: String,
+    },
     /// The model takes inputs of many sizes.
     #[error(
         "{model} leaves sizes of its input open, and an artifact is compiled for one: state it, as with --input-shape \

@@ -1,7 +1,6 @@
 //! Compiled code and the ways to call it.
 
 use std::fmt;
-use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +37,7 @@ impl Drop for CodeMemory {
 }
 
 /// The signature of compiled kernels: base addresses of the buffers, first task, end of tasks.
-pub(super) type Entry = unsafe extern "C" fn(*const *mut u8, u64, u64);
+pub type Entry = unsafe extern "C" fn(*const *mut u8, u64, u64);
 
 /// A compiled kernel. Cheap to clone; keeps its code alive; may run on many threads at once.
 #[derive(Clone)]
@@ -49,7 +48,8 @@ pub struct CompiledFn {
     tasks: usize,
     /// Whether no task touches what another one writes, by proof.
     independent: bool,
-    _memory: Arc<CodeMemory>,
+    /// None for code that is part of the program.
+    memory: Option<Arc<CodeMemory>>,
 }
 
 /// The addresses that a call passes, for the threads that share it.
@@ -139,23 +139,27 @@ pub enum CallError {
 
 impl CompiledFn {
     /// # Safety
-    /// `code` is the compiled code of `kernel`, which is verified, and lies in `memory`; `independent` only if no task
-    /// touches what another one writes.
+    /// `entry` is the compiled code of `kernel`, which is verified, and lies in `memory` or in the program itself;
+    /// `independent` only if no task touches what another one writes.
     pub(super) unsafe fn new(
-        code: *const u8,
+        entry: Entry,
         kernel: &Kernel,
         independent: bool,
-        memory: Arc<CodeMemory>,
+        memory: Option<Arc<CodeMemory>>,
     ) -> Self {
         CompiledFn {
-            // SAFETY: the code was compiled with this signature.
-            entry: unsafe { mem::transmute::<*const u8, Entry>(code) },
+            entry,
             name: kernel.name.as_str().into(),
             buffers: kernel.buffers.clone().into(),
             tasks: kernel.task_count(),
             independent,
-            _memory: memory,
+            memory,
         }
+    }
+
+    /// Whether it was compiled in this process, and not [ahead of time](super::object).
+    pub fn is_jitted(&self) -> bool {
+        self.memory.is_some()
     }
 
     /// The kernel's name.

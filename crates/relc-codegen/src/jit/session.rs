@@ -15,23 +15,22 @@ use super::{CompileError, Target};
 use crate::kir::{Kernel, verify};
 
 /// Names the function that Cranelift failed on.
-fn backend<E: Into<Box<ModuleError>>>(name: &str) -> impl Fn(E) -> CompileError {
+pub(super) fn backend<E: Into<Box<ModuleError>>>(name: &str) -> impl Fn(E) -> CompileError {
     move |source| CompileError::Backend { name: name.to_owned(), source: source.into() }
 }
 
-/// Compiles functions one by one, then links them all.
-pub(super) struct Session {
+/// Compiles functions one by one, into a module of whatever kind.
+pub(super) struct Session<M> {
     fuses: bool,
-    module: JITModule,
+    pub(super) module: M,
     context: Context,
     builder: FunctionBuilderContext,
     text: Option<String>,
 }
 
-impl Session {
-    /// An empty module.
-    pub fn new(target: &Target) -> Self {
-        let module = JITModule::new(JITBuilder::with_isa(target.isa.clone(), default_libcall_names()));
+impl<M: Module> Session<M> {
+    /// A session of an empty module for this target.
+    pub fn of(module: M, target: &Target) -> Self {
         Session {
             fuses: target.fuses,
             context: module.make_context(),
@@ -77,14 +76,17 @@ impl Session {
         self.module.clear_context(&mut self.context);
         Ok(id)
     }
+}
+
+impl Session<JITModule> {
+    /// A session whose functions are linked into memory of this process.
+    pub fn new(target: &Target) -> Self {
+        Self::of(JITModule::new(JITBuilder::with_isa(target.isa.clone(), default_libcall_names())), target)
+    }
 
     /// Links everything: the address of each function, valid as long as the memory lives.
     pub fn finish(mut self, ids: &[FuncId]) -> Result<(Vec<*const u8>, Arc<CodeMemory>), CompileError> {
-        let linked = self.module.finalize_definitions();
-        linked.map_err(|source| CompileError::Backend {
-            name: "linking".to_owned(),
-            source: Box::new(source),
-        })?;
+        self.module.finalize_definitions().map_err(backend("linking"))?;
         let code = ids.iter().map(|id| self.module.get_finalized_function(*id)).collect();
         Ok((code, CodeMemory::new(self.module)))
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use relc_codegen::jit::{CompiledKernels, Target, compile, listing};
+use relc_codegen::jit::{CompiledFn, CompiledKernels, Target, compile, listing, object};
 use relc_codegen::kir::Kernel;
 use relc_ir::{Graph, NodeId, Values};
 use relc_program::layout::Blocked;
@@ -143,6 +143,20 @@ impl Executable {
         let kernels = steps.filter_map(|step| self.plan.kernel_of(step));
         let text = |kernel: &Kernel| Ok(format!("{kernel}\n{}", listing(kernel, &target)?));
         kernels.map(text).collect()
+    }
+
+    /// An object file with all that Cranelift compiles, and `data`, behind a symbol of this name: see
+    /// [`object`](relc_codegen::jit::object).
+    ///
+    /// # Errors
+    /// If Cranelift fails, or the name is none for a symbol.
+    pub fn object(&self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, EngineError> {
+        Ok(object(&self.plan.kernels, &Target::host()?, name, data)?)
+    }
+
+    /// How many kernels were compiled in this process; the others are [linked](relc_codegen::jit::link) into the program.
+    pub fn jitted(&self) -> usize {
+        self.kernels.iter().filter(|kernel| CompiledFn::is_jitted(kernel)).count()
     }
 
     /// A step for a node that its operands don't fit.
