@@ -248,6 +248,7 @@ pub const BATCH: u16 = 4;
   relc explain resnet50.onnx cat.jpg --tap '/layer4/*' --reduce channel --tap-npz taps.npz
   relc explain examples/signal/model.onnx examples/signal/wide.csv --out out
   relc explain examples/volume/model.onnx examples/volume/ball.gif --preprocess examples/volume/frames.toml --out out
+  relc explain resnet50.relc photos --jobs 2 --parquet rows.parquet
   relc explain cifar10.onnx x.npy --preset paper --relevance-npy r.npy --engine interp-f64
   relc explain examples/demo/model.onnx examples/demo/images/*.png \\
       --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out")]
@@ -327,6 +328,10 @@ pub struct ExplainArgs {
     /// one more axis, first).
     #[arg(long, value_name = "FILE")]
     pub map_npy: Option<PathBuf>,
+    /// Write a row for each input and target as Parquet: prediction, target, logit, sums, warnings and map, or the error; the
+    /// rows that relc.ray writes on a cluster.
+    #[arg(long, value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
     /// Floor every map to a number of heat levels (8 unless given), as the authors' code does; write
     /// --heat-quantization=8 where an input follows.
     #[arg(long, value_name = "LEVELS", num_args = 0..=1, default_missing_value = "8", value_parser = clap::value_parser!(u16).range(2..))]

@@ -59,7 +59,7 @@ pub fn library(told: Option<&Path>) -> Result<PathBuf, Failure> {
     let places = [folder.join(LIBRARY), folder.join("../lib").join(LIBRARY)];
     places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
         Failure::usage(format!(
-            "{LIBRARY} is neither {} nor {}; name it by --library (`cargo build --release -p relc-capi` makes it), or \
+            "{LIBRARY} is neither {} nor {}; name it by --library (`cargo build --release` makes it), or \
              --emit obj and link the object and the library yourself",
             places[0].display(),
             places[1].display()

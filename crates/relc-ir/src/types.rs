@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::op::MAX_SPATIAL;
 
-/// The most elements that one sample of a tensor may have (2^32): larger shapes are refused by
-/// [`TensorType::check`], so that no later product of dimensions can overflow or be allocated by mistake.
-pub const MAX_ELEMENTS: usize = 1 << 32;
+/// The most elements that one sample of a tensor may have (2^32; 2^28 where addresses have 32 bits): larger shapes are refused
+/// by [`TensorType::check`], so that no later product of dimensions can overflow or be allocated by mistake.
+pub const MAX_ELEMENTS: usize = if usize::BITS > 32 { (1u64 << 32) as usize } else { 1 << 28 };
 
 /// One dimension of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

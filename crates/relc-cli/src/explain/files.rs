@@ -5,8 +5,10 @@ use std::path::Path;
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc::Explanations;
 use relc::files::{NpyRows, NpzRows, check_writable};
+use relc::report::SampleReport;
 use relc_viz::Style;
 
+use super::rows::ParquetRows;
 use crate::args::ExplainArgs;
 use crate::failure::Failure;
 use crate::outputs::OutFolder;
@@ -18,6 +20,7 @@ pub struct Files {
     relevance: Option<NpyRows>,
     maps: Option<NpyRows>,
     taps: Option<NpzRows>,
+    rows: Option<ParquetRows>,
 }
 
 impl Files {
@@ -33,6 +36,7 @@ impl Files {
             relevance: rows(&args.relevance_npy)?,
             maps: rows(&args.map_npy)?,
             taps: args.tap.as_ref().map(|_| NpzRows::create(&args.tap_npz, samples)).transpose()?,
+            rows: args.parquet.as_deref().map(ParquetRows::create).transpose()?,
             out: args.out.as_deref().map(|dir| OutFolder::create(dir, style)).transpose()?,
         })
     }
@@ -43,8 +47,12 @@ impl Files {
         place: usize,
         index: usize,
         result: &Explanations,
+        report: &SampleReport,
         taps: &[(String, ArrayD<f32>)],
     ) -> Result<(), Failure> {
+        if let Some(rows) = &mut self.rows {
+            rows.put(index, result, report)?;
+        }
         if let Some(file) = &mut self.relevance {
             let rows: Vec<ArrayViewD<'_, f32>> =
                 result.explanations.iter().map(|e| e.relevance.index_axis(Axis(0), index)).collect();
@@ -65,11 +73,17 @@ impl Files {
         Ok(())
     }
 
+    /// Books an input that could not be explained.
+    pub fn fail(&mut self, input: &str, error: &str) -> Result<(), Failure> {
+        self.rows.as_mut().map_or(Ok(()), |rows| rows.fail(input, error))
+    }
+
     /// Ends the arrays; samples that failed have rows of NaN in them.
     pub fn finish(self) -> Result<(), Failure> {
         for file in [self.relevance, self.maps].into_iter().flatten() {
             file.finish()?;
         }
+        self.rows.map_or(Ok(()), ParquetRows::finish)?;
         Ok(self.taps.map_or(Ok(()), NpzRows::finish)?)
     }
 }

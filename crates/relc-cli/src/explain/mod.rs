@@ -4,6 +4,7 @@ mod files;
 mod progress;
 mod provenance;
 mod request;
+mod rows;
 mod run;
 mod show;
 mod write;

@@ -70,7 +70,7 @@ impl Writer<'_> {
             match outcome {
                 Outcome::Doubted(doubt) => self.doubt(doubt),
                 Outcome::Failed(input, failure) => {
-                    self.fail(input, failure);
+                    self.fail(input, failure)?;
                     self.bar.inc(1);
                 }
                 Outcome::Explained(batch, explained) => {
@@ -93,14 +93,16 @@ impl Writer<'_> {
     }
 
     /// Books an input that could not be explained.
-    fn fail(&mut self, input: String, failure: Failure) {
+    fn fail(&mut self, input: String, failure: Failure) -> Result<(), Failure> {
         let text = failure.text();
         let error = if text.contains(&input) { text } else { format!("{input}: {text}") };
         if self.samples > 1 {
             self.bar.suspend(|| print::notes(format!("error: {error}")));
         }
+        self.files.fail(&input, &error)?;
         self.failures.push(FailureReport { input, error });
         self.failure = Some(failure);
+        Ok(())
     }
 
     /// Writes what a batch gave.
@@ -127,7 +129,7 @@ impl Writer<'_> {
         for ((i, sample), (report, folder)) in batch.iter().enumerate().zip(reports.into_iter().zip(folders))
         {
             self.bar.suspend(|| warn(&report));
-            self.files.put(sample.place, i, &result, &taps)?;
+            self.files.put(sample.place, i, &result, &report, &taps)?;
             let folder = folder?;
             if !self.quiet {
                 self.bar.suspend(|| show(&report, folder.as_deref(), self.model, self.args.ledger))?;

@@ -93,7 +93,9 @@ mod tests {
         }
     }
 
+    /// Kernels of x86 are there on x86 alone.
     #[test]
+    #[cfg(target_arch = "x86_64")]
     fn choices_for_the_widths_of_resnets() {
         let choices = [1, 2, 3, 4];
         for columns in [56, 28, 14] {
