@@ -14,7 +14,7 @@ use relc_passes::{PassRecord, Remarks};
 use relc_program::{Backend, Program};
 use relc_rules::Preset;
 
-use crate::compiler::{Compiled, Compiler, Engine};
+use crate::compiler::{Compiled, Compiler};
 use crate::error::{CompileError, SaveError};
 use crate::explainer::Explainer;
 use crate::files::{FileError, write_atomically};
@@ -202,7 +202,7 @@ impl Compiler {
 
     /// An explainer and all else that a file of it holds.
     fn made(&self, model: Source) -> Result<Made, SaveError> {
-        if self.engine != Engine::Jit {
+        if !self.is_jit() {
             return Err(SaveError::Engine(self.engine));
         }
         let mut forward = None;
@@ -262,7 +262,7 @@ impl Compiler {
     /// instructions that this machine has.
     pub(crate) fn load(&self, model: &Source) -> Result<Option<Explainer>, CompileError> {
         let Some((bytes, summary)) = self.artifact(model)? else { return Ok(None) };
-        let asked = self.engine == Engine::Jit && self.added.is_empty();
+        let asked = self.is_jit() && self.added.is_empty();
         if !asked || summary.preset.text != self.preset.canonical() {
             return Ok(None);
         }
@@ -305,7 +305,7 @@ impl Compiler {
         let mut remarks = Remarks::default();
         let here = self.cpu()?.machine.isa;
         let same = summary.preset.text == self.preset.canonical();
-        if self.engine == Engine::Jit && same && summary.target.isa != here.name() {
+        if self.is_jit() && same && summary.target.isa != here.name() {
             remarks.warning(
                 "",
                 format!(

@@ -42,6 +42,8 @@ pub struct Compiler {
     pub(crate) preset: Preset,
     pub(crate) engine: Engine,
     isa: Option<Isa>,
+    /// In place of the engine's.
+    backend: Option<Arc<dyn Backend>>,
     pub(crate) import: ImportOptions,
     /// What a sample is like, where the model leaves its sizes open.
     samples: Vec<Vec<usize>>,
@@ -86,7 +88,8 @@ impl Compiler {
     /// A compiler with the preset's own BatchNormalization policy, and the compiled engine.
     pub fn new(preset: Preset) -> Self {
         let import = ImportOptions::default();
-        Compiler { preset, engine: Engine::Jit, isa: None, import, samples: Vec::new(), added: Vec::new() }
+        let (samples, added) = (Vec::new(), Vec::new());
+        Compiler { preset, engine: Engine::Jit, isa: None, backend: None, import, samples, added }
     }
 
     /// With what models leave open: the output to explain, the input's shape.
@@ -137,6 +140,20 @@ impl Compiler {
     pub fn isa(mut self, isa: Isa) -> Self {
         self.isa = Some(isa);
         self
+    }
+
+    /// With a [back end](relc_program::Backend) of one's own in place of the engine's. It gets the program after the
+    /// [portable passes](relc_program::passes::portable) and its own. Methods run on it too; an artifact is compiled again
+    /// from the model inside.
+    #[must_use]
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Whether the engine is the compiled one, and relc's own.
+    pub(crate) fn is_jit(&self) -> bool {
+        self.engine == Engine::Jit && self.backend.is_none()
     }
 
     /// With a pass of one's own, which runs after that of the name `after`, and after what was added there before. The
@@ -303,10 +320,11 @@ impl Compiler {
     }
 
     pub(crate) fn explainer(&self, compiled: Compiled) -> Result<Explainer, CompileError> {
-        let backend: Arc<dyn Backend> = match self.engine {
-            Engine::Jit => Arc::new(self.cpu()?),
-            Engine::InterpF32 => Arc::new(Interpreter::F32),
-            Engine::InterpF64 => Arc::new(Interpreter::F64),
+        let backend: Arc<dyn Backend> = match (&self.backend, self.engine) {
+            (Some(backend), _) => backend.clone(),
+            (None, Engine::Jit) => Arc::new(self.cpu()?),
+            (None, Engine::InterpF32) => Arc::new(Interpreter::F32),
+            (None, Engine::InterpF64) => Arc::new(Interpreter::F64),
         };
         Explainer::new(compiled, self.preset.clone(), self.engine, backend)
     }

@@ -1,8 +1,11 @@
-//! The rule, the pass and the service on the demo model.
+//! The rule, the pass, the back end and the service on the demo model.
 
-use own_rule_and_pass::{Answer, GiveRule, Service, preset, square_share};
+use std::sync::Arc;
+
+use own_rule_and_pass::{Answer, Count, GiveRule, Service, Trace, Traced, preset, square_share};
 use relc::preprocess::Preprocess;
-use relc::{Compiler, Explainer, NameGlob, Preset};
+use relc::unstable::engine::{Cpu, Machine};
+use relc::{Compiler, Explainer, Isa, NameGlob, Preset, Seed, Targets, ndarray};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo");
 
@@ -74,4 +77,40 @@ fn a_picture_that_can_not_be_read_is_an_error_and_the_service_goes_on() {
     let (none, some) = (service.explain("no/such.png"), service.explain(&pictures()[0]));
     assert!(none.recv().unwrap().unwrap_err().contains("no/such.png"));
     assert!(some.recv().unwrap().is_ok());
+}
+
+#[test]
+fn the_back_end_counts_what_another_one_computes() {
+    let compiler = || Compiler::new(Preset::named("conserve").unwrap());
+    let trace = Trace::default();
+    let inner = Cpu { machine: Machine::detect(Isa::detect().unwrap()).unwrap() };
+    let traced = compile(compiler().backend(Arc::new(Traced { inner, trace: trace.clone() })));
+    assert!(trace.counts().iter().all(|count| count.samples == 0));
+
+    let wave = |at: usize| (at as f32 * 0.37).sin();
+    let x = ndarray::ArrayD::from_shape_vec(vec![3, 3, 64, 64], (0..3 * 3 * 64 * 64).map(wave).collect());
+    let x = x.unwrap();
+    let explain = |explainer: &Explainer| {
+        let seed = Seed::Named(explainer.preset().seed);
+        explainer.explain(x.view(), &seed, &Targets::Outputs(vec![1, 2])).unwrap().explanations
+    };
+    let (got, expected) = (explain(&traced), explain(&compile(compiler())));
+    for (got, expected) in got.iter().zip(&expected) {
+        assert_eq!(got.relevance, expected.relevance);
+    }
+
+    // One forward pass of three samples serves two targets.
+    let counts = trace.counts();
+    for count in &counts {
+        assert_eq!(count.samples, if count.forward { 3 } else { 6 }, "{count:?}");
+    }
+    // Each convolution runs forward, for its denominator and back; but for the first, whose denominator is a constant.
+    let sum = |forward: bool| -> f64 {
+        counts.iter().filter(|count| count.forward == forward).map(|count| count.flops).sum()
+    };
+    let (forward, backward) = (sum(true), sum(false));
+    assert!(forward > 1e6 && (1.5..=2.0).contains(&(backward / forward)), "{forward} {backward}");
+    let first = counts.iter().find(|count| count.flops > 0.0).unwrap();
+    let of_first: Vec<&Count> = counts.iter().filter(|count| count.step == first.step).collect();
+    assert!(!of_first.is_empty() && of_first.iter().all(|count| count.bytes >= 4.0 * 3.0 * 64.0 * 64.0));
 }

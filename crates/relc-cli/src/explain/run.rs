@@ -75,21 +75,29 @@ impl<'a> Run<'a> {
                     }
                     batch.push(sample);
                 }
-                Err((input, failure)) => self.fail(input, failure, outcomes)?,
+                Err((input, failure)) => {
+                    // Outcomes come in the order of the inputs.
+                    self.explain_or_leave_out(std::mem::take(&mut batch), outcomes)?;
+                    self.fail(input, failure, outcomes)?;
+                }
             }
             if batch.len() == size {
                 self.explain_or_leave_out(std::mem::take(&mut batch), outcomes)?;
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.explain_or_leave_out(batch, outcomes) }
+        self.explain_or_leave_out(batch, outcomes)
     }
 
-    /// Explains a batch; if one of its samples fails, the others are explained alone, which gives the same.
+    /// Explains a batch, if there is something in it; if one of its samples fails, the others are explained alone, which
+    /// gives the same.
     fn explain_or_leave_out(
         &mut self,
         batch: Vec<Sample>,
         outcomes: &SyncSender<Outcome<'a>>,
     ) -> Result<(), Failure> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         match self.explain(&batch, outcomes) {
             Ok(explained) => send(outcomes, Outcome::Explained(batch, Box::new(explained))),
             Err(failure) if !failure.is_of_input() => Err(failure),
