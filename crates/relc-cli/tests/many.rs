@@ -119,19 +119,19 @@ fn pictures_of_several_sizes_come_in_their_order_too() {
     assert_eq!((said.code, order(&said.stdout)), (Some(1), vec!["00", "01"]));
 }
 
-/// Under `--strict` a failure ends the run: what was explained before it is there, what was read ahead is not.
+/// Under `--strict` a failure ends the run: all that comes before it is there, what was read ahead is not.
 #[test]
 fn a_strict_run_ends_at_the_first_failure() {
     let folder = tempfile::tempdir().unwrap();
     write_pictures(folder.path(), 11, [(64, 64), (90, 70)]);
     let (model, preprocess) = (demo("model.onnx"), demo("preprocess.toml"));
-    for (batch, explained) in [("1", 5), ("4", 4)] {
+    for batch in ["1", "4"] {
         let more = ["--preprocess", &preprocess, "--strict", "--batch", batch];
         let said = explain(folder.path(), &[&model], &more);
         assert_eq!(said.code, Some(1));
-        assert_eq!(order(&said.stdout), &["00", "01", "02", "03", "04"][..explained]);
+        assert_eq!(order(&said.stdout), ["00", "01", "02", "03", "04"]);
         assert_eq!(names(&folder.path().join("out")), ["folders"]);
-        assert_eq!(names(&folder.path().join("out/folders")).len(), explained);
+        assert_eq!(names(&folder.path().join("out/folders")).len(), 5);
         assert!(said.stderr.contains("in/05.png") && !said.stderr.contains("panicked"), "{}", said.stderr);
     }
 }
