@@ -177,7 +177,7 @@ impl Compiler {
 
     /// Compiles a model and writes the explainer as an object file for this machine's linker: the file that
     /// [`save`](Self::save) writes, and the kernels, compiled ahead of time, behind one symbol of this name. With relc's
-    /// library for C it becomes part of a program (`relc_load_model`). All of it is in memory meanwhile, twice.
+    /// library for C it becomes part of a program (`relc_load_model`). All of it is in memory meanwhile, three times.
     ///
     /// # Errors
     /// As of `save`, and if the name is no identifier of C.
