@@ -21,7 +21,7 @@ pub use crate::save::SaveArgs;
   relc explain examples/demo/model.onnx examples/demo/images/*.png \\
       --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out
   relc help explain\n
-Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do; RELC_ISA=portable|avx2|avx512|neon forces an instruction set, RELC_MACHINE=zen4|.. what is known of the machine.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage.\nRELC_LOG=debug prints what the passes do; RELC_ISA=portable|avx2|avx512|amx|neon forces an instruction set, RELC_MACHINE=zen4|.. what is known of the machine.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

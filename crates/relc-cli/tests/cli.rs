@@ -503,7 +503,7 @@ fn an_instruction_set_is_forced_or_refused() {
     check_fails(
         &relc_on("nonsense", &bench),
         1,
-        &["got `nonsense`, expected one of portable, avx2, avx512, neon", "unset RELC_ISA"],
+        &["got `nonsense`, expected one of portable, avx2, avx512, amx, neon", "unset RELC_ISA"],
     );
 }
 

@@ -11,6 +11,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use relc_cpu::bf16x6::{Bf16x6Arguments, Bf16x6Plan, Bf16x6Run, Bf16x6Weights};
 use relc_cpu::conv::{Arguments, ConvPlan, PackedWeights, Run};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
@@ -71,14 +72,18 @@ enum Column {
     Positive,
     Backward,
     Winograd(Form),
+    Bf16x6(Direction, Part),
 }
 
-const COLUMNS: [(&str, Column); 5] = [
+const COLUMNS: [(&str, Column); 8] = [
     ("forward", Column::Forward),
     ("w+", Column::Positive),
     ("backward", Column::Backward),
     ("F(2)", Column::Winograd(Form::Two)),
     ("F(4)", Column::Winograd(Form::Four)),
+    ("bf16x6", Column::Bf16x6(Direction::Forward, Part::Raw)),
+    ("bf16x6 w+", Column::Bf16x6(Direction::Forward, Part::Positive)),
+    ("bf16x6 backward", Column::Bf16x6(Direction::Transposed, Part::Positive)),
 ];
 
 type AnyError = Box<dyn std::error::Error>;
@@ -87,6 +92,7 @@ type AnyError = Box<dyn std::error::Error>;
 enum Plan {
     Direct(ConvPlan, PackedWeights, Part),
     Winograd(WinogradPlan, WinogradWeights, AlignedBuffer),
+    Bf16x6(Bf16x6Plan, Bf16x6Weights, Part),
 }
 
 /// One convolution with its buffers.
@@ -110,7 +116,9 @@ impl Bench {
         let small = |halo| Blocked::new(channels_in, block(channels_in), size, size, halo);
         let deep = |halo| Blocked::new(channels_out, block(channels_out), height, width, halo);
         let (input, output) = match column {
-            Column::Backward => (deep(spec.transposed_halo(image)?)?, small(Halo::NONE)?),
+            Column::Backward | Column::Bf16x6(Direction::Transposed, _) => {
+                (deep(spec.transposed_halo(image)?)?, small(Halo::NONE)?)
+            }
             _ => (small(spec.forward_halo(image)?)?, deep(Halo::NONE)?),
         };
         let count = spec.weights_len().ok_or("weights")?;
@@ -124,6 +132,15 @@ impl Bench {
             Column::Positive => direct(ConvPlan::forward(&spec, &machine, &input, &output)?, Part::Positive)?,
             Column::Backward => {
                 direct(ConvPlan::transposed(&spec, &machine, &input, &output)?, Part::Positive)?
+            }
+            Column::Bf16x6(direction, part) => {
+                match Bf16x6Plan::new(&spec, direction, &machine, &input, &output)? {
+                    None => return Ok(None),
+                    Some(plan) => {
+                        let weights = plan.pack(&weights)?;
+                        Plan::Bf16x6(plan, weights, part)
+                    }
+                }
             }
             Column::Winograd(form) => {
                 match WinogradPlan::new(&spec, Direction::Forward, &machine, form, &input, &output)? {
@@ -150,6 +167,10 @@ impl Bench {
             Plan::Direct(plan, weights, part) => {
                 let arguments = Arguments { weights, part: *part, input, epilogue };
                 plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel)?;
+            }
+            Plan::Bf16x6(plan, weights, part) => {
+                let arguments = Bf16x6Arguments { weights, part: *part, input, epilogue };
+                plan.run_all([Bf16x6Run { arguments, out, beside: Beside::default() }], parallel)?;
             }
             Plan::Winograd(plan, weights, scratch) => {
                 let arguments = WinogradArguments { weights, input, epilogue, repair: None };

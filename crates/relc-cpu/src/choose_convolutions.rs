@@ -13,8 +13,9 @@ use relc_program::op::{Algorithm, ConvOp, Exactness};
 use relc_program::passes::ProgramPass;
 use relc_program::{Program, ProgramError, Step, StepOp, ValueId};
 
+use crate::bf16x6::Bf16x6Plan;
 use crate::conv::{ConvError, ConvPlan};
-use crate::cost::{Homes, Reuse};
+use crate::cost::{Cost, Homes, Reuse};
 use crate::machine::Machine;
 use crate::winograd::{Form, WinogradPlan};
 
@@ -66,26 +67,31 @@ impl ProgramPass for ChooseConvolutions {
             conv.algorithm = Some(Algorithm::Direct);
             let homes = memory.homes([step.reads[0], step.writes[0]]);
             memory.touch(touched);
-            if !WinogradPlan::supports(&conv.spec) {
+            let tiles = Bf16x6Plan::supports(&conv.spec, self.machine.isa);
+            if !WinogradPlan::supports(&conv.spec) && !tiles {
                 continue;
             }
-            match exact_enough(conv, &from, &to) {
-                Err(reason) => remarks.missed(step.origin.describe(), reason),
-                Ok(forms) => {
-                    let choice = self.choose(conv, forms, [&from, &to], homes);
-                    let choice = choice.map_err(|e| failed(e.to_string()))?;
-                    let Some(plan) = choice.plan else {
-                        remarks.missed(step.origin.describe(), choice.reason);
-                        continue;
-                    };
-                    conv.algorithm = Some(match plan.form() {
-                        Form::Two => Algorithm::Winograd2,
-                        Form::Four => Algorithm::Winograd4,
-                    });
-                    longest = longest.max(plan.scratch_len());
-                    remarks.applied(step.origin.describe(), choice.reason);
-                    step.writes.push(scratch);
-                }
+            let (forms, refused) = match exact_enough(conv, &from, &to) {
+                Ok(forms) => (forms, None),
+                Err(reason) => (&[][..], Some(reason)),
+            };
+            if let (Some(reason), false) = (&refused, tiles) {
+                remarks.missed(step.origin.describe(), reason.clone());
+                continue;
+            }
+            let choice = self.choose(conv, forms, [&from, &to], homes);
+            let mut choice = choice.map_err(|e| failed(e.to_string()))?;
+            if let Some(refused) = refused.filter(|_| WinogradPlan::supports(&conv.spec)) {
+                choice.reason += &format!("; {refused}");
+            }
+            conv.algorithm = Some(choice.algorithm);
+            if let Some(len) = choice.scratch {
+                longest = longest.max(len);
+                step.writes.push(scratch);
+            }
+            match choice.algorithm {
+                Algorithm::Direct => remarks.missed(step.origin.describe(), choice.reason),
+                _ => remarks.applied(step.origin.describe(), choice.reason),
             }
         }
         // Where nobody works in it, it is taken away with what else nothing uses.
@@ -99,10 +105,20 @@ impl ProgramPass for ChooseConvolutions {
     }
 }
 
-/// What is fastest: a plan by Winograd's algorithm or none, and why.
+/// What is fastest, and why.
 struct Choice {
-    plan: Option<WinogradPlan>,
+    algorithm: Algorithm,
     reason: String,
+    seconds: f64,
+    /// Elements of the memory that it works in, if it does.
+    scratch: Option<usize>,
+}
+
+impl Choice {
+    /// What is compared: what has other costs has to be faster for it.
+    fn worth(&self) -> f64 {
+        if self.scratch.is_some() { self.seconds / WORTH } else { self.seconds }
+    }
 }
 
 impl ChooseConvolutions {
@@ -114,27 +130,34 @@ impl ChooseConvolutions {
         homes: Homes,
     ) -> Result<Choice, ConvError> {
         let machine = &self.machine;
+        let choice = |algorithm, reason: &str, cost: Cost| Choice {
+            algorithm,
+            reason: reason.to_string(),
+            seconds: cost.seconds(machine, 1),
+            scratch: None,
+        };
         let direct = ConvPlan::new(&conv.spec, conv.direction, machine, from, to)?;
-        let direct = direct.cost(machine, homes).seconds(machine, 1);
-        let mut others = vec![(None, "direct".to_string(), direct)];
+        let mut all = vec![choice(Algorithm::Direct, "direct", direct.cost(machine, homes))];
+        if let Some(plan) = Bf16x6Plan::new(&conv.spec, conv.direction, machine, from, to)? {
+            all.push(choice(Algorithm::Bf16x6, "by products of bf16", plan.cost(machine, homes)));
+        }
         for form in forms {
             let plan = WinogradPlan::new(&conv.spec, conv.direction, machine, *form, from, to)?;
             let Some(plan) = plan else { continue };
-            let repaired = conv.is_divisor_of_one_sign();
-            let seconds = plan.cost(machine, homes, repaired).seconds(machine, 1);
-            let size = form.outputs();
-            others.push((Some(plan), format!("by Winograd's F({size}x{size}, 3x3)"), seconds));
+            let cost = plan.cost(machine, homes, conv.is_divisor_of_one_sign());
+            let (algorithm, reason) = match form {
+                Form::Two => (Algorithm::Winograd2, "by Winograd's F(2x2, 3x3)"),
+                Form::Four => (Algorithm::Winograd4, "by Winograd's F(4x4, 3x3)"),
+            };
+            all.push(Choice { scratch: Some(plan.scratch_len()), ..choice(algorithm, reason, cost) });
         }
-        let worth = |(plan, _, seconds): &(Option<WinogradPlan>, String, f64)| {
-            if plan.is_some() { seconds / WORTH } else { *seconds }
-        };
-        let best = (0..others.len()).min_by(|a, b| worth(&others[*a]).total_cmp(&worth(&others[*b])));
-        let (plan, name, seconds) = others.remove(best.unwrap_or(0));
-        let mut reason = format!("{name}: {} ms predicted", milliseconds(seconds));
-        for (_, name, seconds) in &others {
-            reason += &format!(", {} {name}", milliseconds(*seconds));
+        let best = (0..all.len()).min_by(|a, b| all[*a].worth().total_cmp(&all[*b].worth()));
+        let mut best = all.remove(best.unwrap_or(0));
+        best.reason += &format!(": {} ms predicted", milliseconds(best.seconds));
+        for other in &all {
+            best.reason += &format!(", {} {}", milliseconds(other.seconds), other.reason);
         }
-        Ok(Choice { plan, reason })
+        Ok(best)
     }
 }
 

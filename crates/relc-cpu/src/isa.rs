@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The environment variable that forces a path: `portable`, `avx2`, `avx512` or `neon`.
+/// The environment variable that forces a path: `portable`, `avx2`, `avx512`, `amx` or `neon`.
 pub const ISA_VARIABLE: &str = "RELC_ISA";
 
 /// An instruction set that micro-kernels are written for.
@@ -16,6 +16,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512F on x86-64; vectors of 16.
     Avx512,
+    /// AVX-512 with bf16, and AMX's tiles of bf16, on x86-64 under Linux; vectors of 16.
+    Amx,
     /// NEON on aarch64; vectors of 8, in two registers.
     Neon,
 }
@@ -26,7 +28,7 @@ pub enum Isa {
 pub enum IsaError {
     /// No such name.
     #[error(
-        "instruction set: got `{got}`, expected one of portable, avx2, avx512, neon; correct or unset RELC_ISA"
+        "instruction set: got `{got}`, expected one of portable, avx2, avx512, amx, neon; correct or unset RELC_ISA"
     )]
     Unknown {
         /// What was given.
@@ -41,7 +43,7 @@ pub enum IsaError {
         available: Vec<Isa>,
     },
     /// The variable is no UTF-8.
-    #[error("environment variable RELC_ISA: not UTF-8, expected one of portable, avx2, avx512, neon")]
+    #[error("environment variable RELC_ISA: not UTF-8, expected one of portable, avx2, avx512, amx, neon")]
     NotUnicode,
 }
 
@@ -51,7 +53,7 @@ fn names(isas: &[Isa]) -> String {
 
 impl Isa {
     /// All of them, the narrowest first.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Neon];
 
     /// Its name, as `RELC_ISA` takes it.
     pub fn name(self) -> &'static str {
@@ -59,6 +61,7 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
         }
     }
@@ -67,7 +70,15 @@ impl Isa {
     pub const fn width(self) -> usize {
         match self {
             Isa::Portable | Isa::Avx2 | Isa::Neon => 8,
-            Isa::Avx512 => 16,
+            Isa::Avx512 | Isa::Amx => 16,
+        }
+    }
+
+    /// The instruction set of its vectors: what all but tiles of matrices are compiled for.
+    pub const fn vectors(self) -> Isa {
+        match self {
+            Isa::Amx => Isa::Avx512,
+            isa => isa,
         }
     }
 
@@ -79,6 +90,8 @@ impl Isa {
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f") && Isa::Avx2.is_available(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => amx::is_available(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             _ => false,
@@ -136,6 +149,57 @@ impl FromStr for Isa {
     }
 }
 
+/// Whether a process may use AMX: the CPU has it, and the system saves its tiles and lets us.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx {
+    use std::arch::x86_64::{__cpuid_count, __get_cpuid_max, _xgetbv};
+    use std::sync::LazyLock;
+
+    use super::Isa;
+
+    /// EDX of `cpuid` 7: AMX-BF16 and AMX-TILE.
+    const FEATURES: u32 = 1 << 22 | 1 << 24;
+    /// ECX of `cpuid` 1: XGETBV may be used.
+    const OSXSAVE: u32 = 1 << 27;
+    /// Of XCR0: the tiles' configuration and their data.
+    const STATES: u64 = 3 << 17;
+    /// `ARCH_REQ_XCOMP_PERM` of `arch_prctl`, and the component that it is asked for: the tiles' data.
+    const REQUEST: libc::c_int = 0x1023;
+    const TILE_DATA: libc::c_ulong = 18;
+
+    pub fn is_available() -> bool {
+        static AVAILABLE: LazyLock<bool> = LazyLock::new(|| {
+            let vectors = Isa::Avx512.is_available()
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512bf16");
+            vectors && is_saved() && is_permitted()
+        });
+        *AVAILABLE
+    }
+
+    fn is_saved() -> bool {
+        let known = __get_cpuid_max(0).0 >= 7
+            && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+            && __cpuid_count(1, 0).ecx & OSXSAVE != 0;
+        // SAFETY: the system lets us ask what it saves.
+        known && unsafe { saved() } & STATES == STATES
+    }
+
+    /// # Safety
+    /// The CPU has XSAVE, and the system has enabled it.
+    #[target_feature(enable = "xsave")]
+    unsafe fn saved() -> u64 {
+        // SAFETY: register 0 is there wherever XSAVE is.
+        unsafe { _xgetbv(0) }
+    }
+
+    /// Asks that the tiles of this process's threads be saved; a system that knows nothing of it refuses.
+    fn is_permitted() -> bool {
+        // SAFETY: the call changes what is saved, and accesses nothing of ours.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) == 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +212,7 @@ mod tests {
         let error = Isa::forced("sse9").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "instruction set: got `sse9`, expected one of portable, avx2, avx512, neon; correct or unset RELC_ISA"
+            "instruction set: got `sse9`, expected one of portable, avx2, avx512, amx, neon; correct or unset RELC_ISA"
         );
     }
 

@@ -19,6 +19,7 @@
 
 #[forbid(unsafe_code)]
 mod backend;
+pub mod bf16x6;
 mod buffer;
 #[forbid(unsafe_code)]
 mod choose_convolutions;

@@ -183,6 +183,7 @@ impl Class {
             Isa::Portable => Class::Generic,
             Isa::Avx2 => Class::GenericAvx2,
             Isa::Avx512 => Class::GenericAvx512,
+            Isa::Amx => Class::SapphireRapids,
             Isa::Neon => Class::Neoverse,
         }
     }
@@ -290,7 +291,7 @@ impl Machine {
         match self.isa {
             Isa::Portable => portable,
             Isa::Avx2 | Isa::Neon => double,
-            Isa::Avx512 => wide,
+            Isa::Avx512 | Isa::Amx => wide,
         }
     }
 

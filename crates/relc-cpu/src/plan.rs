@@ -145,6 +145,9 @@ impl Step {
                     (Algorithm::Winograd { .. }, Finish::Quotient { .. }) => "winograd, quotient",
                     (Algorithm::Winograd { .. }, Finish::Product { .. }) => "winograd, product",
                     (Algorithm::Winograd { .. }, _) => "winograd",
+                    (Algorithm::Bf16x6 { .. }, Finish::Quotient { .. }) => "bf16x6, quotient",
+                    (Algorithm::Bf16x6 { .. }, Finish::Product { .. }) => "bf16x6, product",
+                    (Algorithm::Bf16x6 { .. }, _) => "bf16x6",
                 };
                 (what, conv.flops)
             }

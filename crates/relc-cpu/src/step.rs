@@ -5,6 +5,7 @@ use std::sync::Arc;
 use relc_ir::{NodeId, ValueId, Values};
 use relc_program::op::FlagId;
 
+use crate::bf16x6::{Bf16x6Plan, Bf16x6Weights};
 use crate::conv::{ConvPlan, PackedWeights};
 use crate::tile::Part;
 use crate::winograd::{Repair, WinogradPlan, WinogradWeights};
@@ -96,13 +97,22 @@ pub enum Algorithm {
         /// How small outputs that are divided by are computed again.
         repair: Option<Arc<Repair>>,
     },
+    /// As sums of products of bf16.
+    Bf16x6 {
+        /// Tiles and steps.
+        plan: Arc<Bf16x6Plan>,
+        /// The weights; all parts of them in one copy.
+        weights: Arc<Bf16x6Weights>,
+        /// The part of them.
+        part: Part,
+    },
 }
 
 impl Algorithm {
     /// The memory that it works in.
     pub fn scratch(&self) -> Option<Slot> {
         match self {
-            Algorithm::Direct { .. } => None,
+            Algorithm::Direct { .. } | Algorithm::Bf16x6 { .. } => None,
             Algorithm::Winograd { scratch, .. } => Some(*scratch),
         }
     }
@@ -112,6 +122,7 @@ impl Algorithm {
         match self {
             Algorithm::Direct { plan, weights, .. } => (Arc::as_ptr(weights).addr(), plan.packed_len()),
             Algorithm::Winograd { plan, weights, .. } => (Arc::as_ptr(weights).addr(), plan.packed_len()),
+            Algorithm::Bf16x6 { plan, weights, .. } => (Arc::as_ptr(weights).addr(), plan.packed_len()),
         }
     }
 
@@ -120,6 +131,7 @@ impl Algorithm {
         match self {
             Algorithm::Direct { plan, .. } => plan.is_streamed(),
             Algorithm::Winograd { plan, .. } => plan.is_streamed(),
+            Algorithm::Bf16x6 { plan, .. } => plan.is_streamed(),
         }
     }
 }

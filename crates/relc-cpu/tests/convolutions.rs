@@ -5,45 +5,71 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
+use relc_cpu::bf16x6::{Bf16x6Arguments, Bf16x6Plan, Bf16x6Run};
 use relc_cpu::conv::{Arguments, ConvError, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
 use relc_cpu::{Isa, Machine, Stats};
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
-use support::{CANARY, Case, guarded, naive, values};
+use support::{CANARY, Case, between_guards, guarded, naive, values};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Transposed];
 
-/// Checks one convolution in both directions on every instruction set of the machine.
+/// As [`guarded`], by products of bf16; none where a machine or a convolution has no such plan.
+fn guarded_bf16x6(
+    spec: &ConvSpec,
+    (direct, input, output): &(ConvPlan, Blocked, Blocked),
+    direction: Direction,
+    weights: &[f32],
+    dense: &[f32],
+    (part, epilogue): (Part, Epilogue<'_>),
+    parallel: bool,
+) -> Option<(Vec<f32>, bool)> {
+    let plan = Bf16x6Plan::new(spec, direction, &Machine::generic(direct.isa()), input, output).unwrap()?;
+    let packed = plan.pack(weights).unwrap();
+    Some(between_guards([input, output], dense, |input, out| {
+        let arguments = Bf16x6Arguments { weights: &packed, part, input, epilogue };
+        plan.run_all([Bf16x6Run { arguments, out, beside: Beside::default() }], parallel).unwrap();
+    }))
+}
+
+/// Checks one convolution in both directions on every instruction set of the machine, by every kind of plan but Winograd's.
 #[track_caller]
 fn check(case: &Case, part: Part) {
     for direction in DIRECTIONS {
         let (from, _) = case.sizes(direction);
         let dense = values(from.iter().product(), 2);
         let weights = case.weights();
-        let (expected, sizes) = naive(case, direction, part, &weights, &dense);
+        let expected = naive(case, direction, part, &weights, &dense);
         for isa in Isa::available() {
             for narrow in [false, true] {
                 let plan = case.plan(direction, isa, narrow && case.spec.groups == 1);
-                let (got, intact) = guarded(&plan, &weights, &dense, part, Epilogue::None, false);
-                assert!(intact, "{case:?} {direction:?} {isa}: wrote outside of the interior");
-                for (i, (&got, (&expected, &size))) in got.iter().zip(expected.iter().zip(&sizes)).enumerate()
-                {
-                    // An f32 sum is as exact as the magnitudes of its terms; 1e-5 holds for thousands of
-                    // them.
-                    let error = (f64::from(got) - expected).abs();
-                    let place = || {
-                        format!(
-                            "{case:?} {direction:?} {isa} narrow {narrow} at {i}: {got}, expected {expected}"
-                        )
-                    };
-                    assert!(error <= 1e-5 * size, "{}", place());
+                let what = format!("{case:?} {direction:?} {isa} narrow {narrow}");
+                let plain = |parallel| guarded(&plan, &weights, &dense, part, Epilogue::None, parallel);
+                agrees(&what, plain(false), &expected);
+                assert_eq!(plain(true).0, plain(false).0, "{what}: depends on threads");
+                let bf16x6 = |parallel| {
+                    let how = (part, Epilogue::None);
+                    guarded_bf16x6(&case.spec, &plan, direction, &weights, &dense, how, parallel)
+                };
+                if let Some(got) = bf16x6(false) {
+                    assert_eq!(bf16x6(true).unwrap().0, got.0, "{what} by BF16x6: depends on threads");
+                    agrees(&format!("{what} by BF16x6"), got, &expected);
                 }
-                let (parallel, _) = guarded(&plan, &weights, &dense, part, Epilogue::None, true);
-                assert_eq!(parallel, got, "{case:?} {direction:?} {isa}: depends on threads");
             }
         }
+    }
+}
+
+/// Checks that sums are right, and that nothing else was written.
+#[track_caller]
+fn agrees(what: &str, (got, intact): (Vec<f32>, bool), (expected, sizes): &(Vec<f64>, Vec<f64>)) {
+    assert!(intact, "{what}: wrote outside of the interior");
+    for (i, (&got, (&expected, &size))) in got.iter().zip(expected.iter().zip(sizes)).enumerate() {
+        // An f32 sum is as exact as the magnitudes of its terms; 1e-5 holds for thousands of them.
+        let error = (f64::from(got) - expected).abs();
+        assert!(error <= 1e-5 * size, "{what} at {i}: {got}, expected {expected}");
     }
 }
 
@@ -336,4 +362,42 @@ fn plans_and_calls_that_do_not_fit_are_refused() {
     let input = vec![0.0; plan.input_len()];
     let arguments = Arguments { weights: &weights, part: Part::Raw, input: &input, epilogue: Epilogue::None };
     assert!(matches!(plan.run(&arguments, &mut [0.0; 7]), Err(ConvError::Length(_))));
+}
+
+/// Sums of six products of bf16 are as exact as those of f32: by the root of the mean square error, against f64.
+#[test]
+fn bf16x6_is_as_exact_as_f32() {
+    for (case, part) in [
+        (plain(64, 64, 3, 1, 1, [14, 14]), Part::Positive),
+        (plain(256, 64, 1, 1, 0, [14, 14]), Part::Raw),
+        (plain(512, 32, 3, 2, 1, [7, 7]), Part::Raw),
+        (plain(2048, 32, 1, 1, 0, [4, 4]), Part::Positive),
+    ] {
+        for (direction, isa) in
+            DIRECTIONS.into_iter().flat_map(|d| Isa::available().into_iter().map(move |isa| (d, isa)))
+        {
+            let (from, _) = case.sizes(direction);
+            let dense: Vec<f32> =
+                values(from.iter().product(), 2).iter().map(|value| value.abs() * 1e-3).collect();
+            let weights = case.weights();
+            let (expected, sizes) = naive(&case, direction, part, &weights, &dense);
+            let error = |got: &[f32]| {
+                let each = got.iter().zip(expected.iter().zip(&sizes));
+                let squares = each.map(|(got, (expected, size))| {
+                    ((f64::from(*got) - expected) / size.max(f64::MIN_POSITIVE)).powi(2)
+                });
+                (squares.sum::<f64>() / got.len() as f64).sqrt()
+            };
+            let plan = case.plan(direction, isa, false);
+            let how = (part, Epilogue::None);
+            let Some((got, _)) = guarded_bf16x6(&case.spec, &plan, direction, &weights, &dense, how, false)
+            else {
+                continue;
+            };
+            let (plain, _) = guarded(&plan, &weights, &dense, part, Epilogue::None, false);
+            let (error, limit) = (error(&got), error(&plain));
+            eprintln!("{case:?} {direction:?} {part:?}: {error:e} {limit:e}");
+            assert!(error <= 1.5 * limit, "{case:?} {direction:?} {part:?}: {error:e}, of f32 {limit:e}");
+        }
+    }
 }

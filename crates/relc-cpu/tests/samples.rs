@@ -3,6 +3,7 @@
 #[expect(dead_code, reason = "naive sums and guard zones are for the other suites")]
 mod support;
 
+use relc_cpu::bf16x6::{Bf16x6Arguments, Bf16x6Plan, Bf16x6Run};
 use relc_cpu::conv::{Arguments, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand, finish};
 use relc_cpu::tile::Part;
@@ -110,6 +111,43 @@ fn winograd_of_samples() {
         check_winograd(&case([24, 20], 3, 1, [9, 11]), form, false);
         check_winograd(&case([128, 160], 3, 1, [7, 7]), form, true);
     }
+}
+
+/// Checks samples by products of bf16, where there are such: with `shared` weights, where these exceed L2.
+fn check_bf16x6(case: &Case, shared: bool) {
+    let directions = [Direction::Forward, Direction::Transposed];
+    for (direction, isa) in
+        directions.into_iter().flat_map(|d| Isa::available().into_iter().map(move |isa| (d, isa)))
+    {
+        let (_, input, output) = case.plan(direction, isa, false);
+        let plan = Bf16x6Plan::new(&case.spec, direction, &Machine::generic(isa), &input, &output).unwrap();
+        let Some(plan) = plan else { continue };
+        assert_eq!(plan.is_streamed(), shared, "{case:?} {direction:?}");
+        let weights = plan.pack(&case.weights()).unwrap();
+        check(&format!("{case:?} {direction:?} BF16x6"), (&input, &output), &mut |samples, parallel| {
+            let part = Part::Negative;
+            let run = |(input, out)| Bf16x6Run {
+                arguments: Bf16x6Arguments { weights: &weights, part, input, epilogue: Epilogue::None },
+                out,
+                beside: Beside::default(),
+            };
+            plan.run_all(samples.into_iter().map(run), parallel).unwrap();
+        });
+    }
+}
+
+#[test]
+fn bf16x6_of_samples() {
+    let padded = |case: Case, pads| Case { spec: ConvSpec { pads, ..case.spec }, ..case };
+    check_bf16x6(&case([24, 40], 3, 1, [6, 11]), false);
+    check_bf16x6(&case([64, 64], 3, 1, [56, 56]), false);
+    check_bf16x6(&case([256, 256], 3, 1, [5, 7]), true);
+    check_bf16x6(&case([512, 640], 1, 2, [7, 7]), true);
+    // Rows that are padding of one side alone, or of neither.
+    check_bf16x6(&padded(case([256, 272], 3, 1, [7, 5]), [0, 1, 0, 0, 0, 1]), true);
+    check_bf16x6(&padded(case([256, 272], 3, 2, [8, 7]), [0, 0, 2, 0, 2, 0]), true);
+    check_bf16x6(&padded(case([272, 256], 3, 1, [7, 7]), [0; 6]), true);
+    check_bf16x6(&padded(case([256, 256], 3, 2, [6, 6]), [0, 0, 0, 0, 1, 1]), true);
 }
 
 /// A quotient from sums that an earlier one kept is the quotient from sums of its own, whatever is divided.

@@ -203,6 +203,8 @@ pub enum Algorithm {
     Winograd2,
     /// By Winograd's F(4x4, 3x3).
     Winograd4,
+    /// As sums of products, each of them six of bf16: [BF16x6](https://arxiv.org/abs/1904.06376).
+    Bf16x6,
 }
 
 /// What is done with the sums of a convolution before they are stored.

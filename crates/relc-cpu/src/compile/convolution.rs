@@ -1,26 +1,70 @@
 //! Convolutions: plans, and weights in the order in which they are read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use relc_ir::Values;
 use relc_ir::rule::WeightPart;
 use relc_program::Step as Symbolic;
 use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource};
 
 use super::Compiler;
-use crate::conv::{ConvPlan, PackedWeights};
+use crate::bf16x6::{Bf16x6Plan, Bf16x6Weights};
+use crate::conv::{ConvError, ConvPlan, PackedWeights};
 use crate::error::EngineError;
 use crate::step::{self, Action, ConvStep, Finish};
 use crate::tile::Part;
 use crate::winograd::{Form, Repair, WinogradPlan};
 
-/// A plan and the weights that it packed, or that another one packed alike.
-pub(super) type Packed = (Arc<ConvPlan>, Arc<PackedWeights>);
+/// A plan whose packed weights serve all parts of them, and other plans that pack alike.
+pub(super) trait Packs {
+    /// What it packs to.
+    type Packed;
 
-/// The plans of a convolution: of its sums, and by Winograd's algorithm if that is chosen.
+    fn packs_like(&self, other: &Self) -> bool;
+    fn pack(&self, weights: &[f32]) -> Result<Self::Packed, ConvError>;
+    fn adopt(&self, packed: Values) -> Result<Self::Packed, ConvError>;
+    fn values(packed: &Self::Packed) -> &Values;
+}
+
+macro_rules! packs {
+    ($plan:ty, $packed:ty) => {
+        impl Packs for $plan {
+            type Packed = $packed;
+
+            fn packs_like(&self, other: &Self) -> bool {
+                self.packs_like(other)
+            }
+            fn pack(&self, weights: &[f32]) -> Result<$packed, ConvError> {
+                self.pack(weights)
+            }
+            fn adopt(&self, packed: Values) -> Result<$packed, ConvError> {
+                self.adopt(packed)
+            }
+            fn values(packed: &$packed) -> &Values {
+                packed.values()
+            }
+        }
+    };
+}
+
+packs!(ConvPlan, PackedWeights);
+packs!(Bf16x6Plan, Bf16x6Weights);
+
+/// Plans with the weights that they packed, by the weights' name and whether they are stored transposed.
+pub(super) type Packed<P> = HashMap<(String, bool), Vec<(Arc<P>, Arc<<P as Packs>::Packed>)>>;
+
+/// The plans of a convolution: of its plain sums, and of another algorithm that is chosen.
 #[derive(Clone, Debug)]
 pub(super) struct Planned {
     direct: Arc<ConvPlan>,
-    winograd: Option<Arc<WinogradPlan>>,
+    chosen: Option<Chosen>,
+}
+
+#[derive(Clone, Debug)]
+enum Chosen {
+    Winograd(Arc<WinogradPlan>),
+    Bf16x6(Arc<Bf16x6Plan>),
 }
 
 /// The part of packed weights that is a form of them; none for forms that have weights of their own.
@@ -44,16 +88,21 @@ impl Compiler<'_> {
             false => self.weights(step, conv)?,
         };
         let flops = planned.direct.flops();
-        let algorithm = match planned.winograd {
+        let algorithm = match planned.chosen {
             None => {
-                let (plan, weights) = self.packed(step, conv, planned.direct, &weights)?;
-                step::Algorithm::Direct { plan, weights, part }
+                let packed = self.packed(step, conv, &planned.direct, &weights, |known| &mut known.packed)?;
+                step::Algorithm::Direct { plan: planned.direct, weights: packed, part }
             }
-            Some(plan) => {
+            Some(Chosen::Bf16x6(plan)) => {
+                let packed = self.packed(step, conv, &plan, &weights, |known| &mut known.split)?;
+                step::Algorithm::Bf16x6 { plan, weights: packed, part }
+            }
+            Some(Chosen::Winograd(plan)) => {
                 let scratch =
                     step.scratch().ok_or_else(|| self.unsupported(step, "it has no memory to work in"))?;
                 let repair = if conv.is_divisor_of_one_sign() {
-                    let (direct, packed) = self.packed(step, conv, planned.direct, &weights)?;
+                    let direct = planned.direct;
+                    let packed = self.packed(step, conv, &direct, &weights, |known| &mut known.packed)?;
                     let repair = match self.store.next()? {
                         Some(bounds) => Repair::adopt(&plan, direct, packed, part, bounds),
                         None => Repair::new(&plan, direct, packed, &weights, part),
@@ -119,22 +168,23 @@ impl Compiler<'_> {
         let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
         let (from, to) = (self.layout(step.reads[0])?, self.layout(step.writes[0])?);
         let direct = ConvPlan::new(&conv.spec, conv.direction, &self.machine, &from, &to);
-        let form = match conv.algorithm {
-            None | Some(Algorithm::Direct) => None,
-            Some(Algorithm::Winograd2) => Some(Form::Two),
-            Some(Algorithm::Winograd4) => Some(Form::Four),
+        let not_computed = |what| self.unsupported(step, format!("{what} does not compute it"));
+        let winograd = |form| {
+            let plan = WinogradPlan::new(&conv.spec, conv.direction, &self.machine, form, &from, &to);
+            let plan = plan.map_err(error)?.ok_or_else(|| not_computed("Winograd's algorithm"))?;
+            Ok::<_, EngineError>(Some(Chosen::Winograd(Arc::new(plan))))
         };
-        let winograd = match form {
-            None => None,
-            Some(form) => {
-                let plan = WinogradPlan::new(&conv.spec, conv.direction, &self.machine, form, &from, &to);
-                let plan = plan
-                    .map_err(error)?
-                    .ok_or_else(|| self.unsupported(step, "Winograd's algorithm does not compute it"))?;
-                Some(Arc::new(plan))
+        let chosen = match conv.algorithm {
+            None | Some(Algorithm::Direct) => None,
+            Some(Algorithm::Winograd2) => winograd(Form::Two)?,
+            Some(Algorithm::Winograd4) => winograd(Form::Four)?,
+            Some(Algorithm::Bf16x6) => {
+                let plan = Bf16x6Plan::new(&conv.spec, conv.direction, &self.machine, &from, &to);
+                let plan = plan.map_err(error)?.ok_or_else(|| not_computed("BF16x6"))?;
+                Some(Chosen::Bf16x6(Arc::new(plan)))
             }
         };
-        let planned = Planned { direct: Arc::new(direct.map_err(error)?), winograd };
+        let planned = Planned { direct: Arc::new(direct.map_err(error)?), chosen };
         if let Some(number) = step.kernel {
             self.plans.insert(number, planned.clone());
         }
@@ -159,38 +209,36 @@ impl Compiler<'_> {
         })
     }
 
-    /// A direct plan with its weights, which are packed once for all plans that pack alike.
-    fn packed(
+    /// The weights of a plan, which are packed once for all plans of its kind that pack alike.
+    fn packed<P: Packs>(
         &mut self,
         step: &Symbolic,
         conv: &ConvOp,
-        plan: Arc<ConvPlan>,
+        plan: &Arc<P>,
         weights: &[f32],
-    ) -> Result<Packed, EngineError> {
+        known: impl Fn(&mut Self) -> &mut Packed<P>,
+    ) -> Result<Arc<P::Packed>, EngineError> {
         let error = |source| EngineError::Conv { node: step.origin.describe(), source: Box::new(source) };
         // One weight may serve two layers, as it is and transposed.
         let transposed = conv.weights.source == WeightSource::Transposed;
         let shared =
             step.constants.first().filter(|_| conv.has_weight() && part(conv.weights.form).is_some());
         let shared = shared.map(|name| (name.clone(), transposed));
-        let known = shared.as_ref().and_then(|key| self.packed.get(key)).into_iter().flatten();
-        let known =
-            known.filter(|(other, _)| other.packs_like(&plan)).map(|(_, packed)| packed.clone()).next();
-        let packed = match known {
-            Some(packed) => packed,
-            None => {
-                let packed = match self.store.next()? {
-                    Some(packed) => plan.adopt(packed),
-                    None => plan.pack(weights),
-                };
-                let packed = Arc::new(packed.map_err(error)?);
-                self.store.keep(packed.values());
-                packed
-            }
-        };
-        if let Some(key) = shared {
-            self.packed.entry(key).or_default().push((plan.clone(), packed.clone()));
+        if let Some(key) = &shared
+            && let Some(alike) = known(self).get(key)
+            && let Some((_, packed)) = alike.iter().find(|(other, _)| other.packs_like(plan))
+        {
+            return Ok(packed.clone());
         }
-        Ok((plan, packed))
+        let packed = match self.store.next()? {
+            Some(packed) => plan.adopt(packed),
+            None => plan.pack(weights),
+        };
+        let packed = Arc::new(packed.map_err(error)?);
+        self.store.keep(P::values(&packed));
+        if let Some(key) = shared {
+            known(self).entry(key).or_default().push((plan.clone(), packed.clone()));
+        }
+        Ok(packed)
     }
 }

@@ -15,6 +15,8 @@ use relc_program::{Constant, Program, Step as Symbolic, StepOp, ValueId};
 
 use self::convolution::Packed;
 use self::store::Store;
+use crate::bf16x6::Bf16x6Plan;
+use crate::conv::ConvPlan;
 use crate::error::EngineError;
 use crate::flat::Flat;
 use crate::machine::Machine;
@@ -49,6 +51,7 @@ pub(crate) fn compile(
         known: HashMap::new(),
         plans: HashMap::new(),
         packed: HashMap::new(),
+        split: HashMap::new(),
         constants: HashMap::new(),
         store: Store::new(packed),
     };
@@ -96,8 +99,10 @@ struct Compiler<'p> {
     known: HashMap<usize, usize>,
     /// The plans of convolutions that share theirs.
     plans: HashMap<usize, convolution::Planned>,
-    /// Packed weights, to be shared by plans that pack alike: by their name, and whether they are stored transposed.
-    packed: HashMap<(String, bool), Vec<Packed>>,
+    /// Packed weights, to be shared by plans that pack alike.
+    packed: Packed<ConvPlan>,
+    /// As `packed`, of those that are split into bf16.
+    split: Packed<Bf16x6Plan>,
     /// Constants in blocks.
     constants: HashMap<(String, Packing), Values>,
     store: Store,

@@ -12,7 +12,7 @@ const TAP_OVERHEAD: usize = 2;
 
 /// The channels that a convolution sums over and those that it produces.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Roles {
+pub(crate) struct Roles {
     pub direction: Direction,
     /// Channels summed over, in all groups.
     pub reduced: usize,

@@ -13,6 +13,7 @@ mod run;
 mod slices;
 mod weights;
 
+pub(crate) use channels::Roles;
 pub(crate) use columns::balanced;
 pub use plan::ConvPlan;
 pub use run::{Arguments, Run};

@@ -178,6 +178,7 @@ fn conv_cost(plan: &Plan, machine: &Machine, conv: &ConvStep, level: &dyn Fn(Pla
     let mut cost = match &conv.algorithm {
         Algorithm::Direct { plan, .. } => plan.cost(machine, homes),
         Algorithm::Winograd { plan, repair, .. } => plan.cost(machine, homes, repair.is_some()),
+        Algorithm::Bf16x6 { plan, .. } => plan.cost(machine, homes),
     };
     let bytes = |slot: Slot| plan.slots.get(slot).map_or(0.0, |layout| f32s(layout.len()));
     let operands = conv.finish.reads();

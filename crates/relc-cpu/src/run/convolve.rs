@@ -4,6 +4,7 @@ use relc_ir::NodeId;
 use relc_program::op::MAX_SUMS;
 
 use super::sample::Sample;
+use crate::bf16x6::{Bf16x6Arguments, Bf16x6Run};
 use crate::conv::{Arguments, Run};
 use crate::epilogue::Beside;
 use crate::error::EngineError;
@@ -94,6 +95,18 @@ pub(super) fn convolve(
                 let len = plan.scratch_len().min(scratch.len());
                 let arguments = WinogradArguments { weights, input, epilogue, repair: repair.as_deref() };
                 WinogradRun { arguments, scratch: &mut scratch[..len], out, beside }
+            });
+            plan.run_all(run, parallel)
+        }
+        Algorithm::Bf16x6 { plan, weights, part } => {
+            let run = both.map(|(sample, written)| {
+                let (input, epilogue) = (sample.slot(step.input), sample.epilogue(&step.finish));
+                let (out, beside, _) = written.places(sample, step);
+                Bf16x6Run {
+                    arguments: Bf16x6Arguments { weights, part: *part, input, epilogue },
+                    out,
+                    beside,
+                }
             });
             plan.run_all(run, parallel)
         }

@@ -28,7 +28,7 @@ pub(crate) trait Work {
 
 /// Does work with the vectors of an instruction set; with plain arrays where the machine lacks it.
 pub(crate) fn dispatch<W: Work>(isa: Isa, work: W) -> W::Output {
-    match isa {
+    match isa.vectors() {
         // SAFETY: guarded by what the machine has.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 if isa.is_available() => unsafe { avx512(work) },

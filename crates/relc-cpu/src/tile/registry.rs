@@ -141,7 +141,7 @@ mod portable {
 ///
 /// Kernels may only be called on a machine that [has it](Isa::is_available).
 pub fn kernels(isa: Isa) -> &'static [Kernel] {
-    match isa {
+    match isa.vectors() {
         Isa::Portable => portable::KERNELS,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::KERNELS,
@@ -155,6 +155,7 @@ pub fn kernels(isa: Isa) -> &'static [Kernel] {
 
 /// The kernel of a shape.
 pub fn find(shape: Shape) -> Option<&'static Kernel> {
+    let shape = Shape { isa: shape.isa.vectors(), ..shape };
     kernels(shape.isa).iter().find(|kernel| kernel.shape == shape)
 }
 

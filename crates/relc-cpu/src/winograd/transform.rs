@@ -261,7 +261,7 @@ transforms!(portable, [f32; 8],);
 impl Transforms {
     /// Those of an instruction set that the machine has, for M = 2 or 4.
     pub fn new(isa: Isa, m: usize) -> Transforms {
-        let [two, four] = match isa {
+        let [two, four] = match isa.vectors() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => [avx512::TWO, avx512::FOUR],
             #[cfg(target_arch = "x86_64")]

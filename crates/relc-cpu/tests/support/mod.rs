@@ -123,14 +123,25 @@ pub fn guarded(
     epilogue: Epilogue<'_>,
     parallel: bool,
 ) -> (Vec<f32>, bool) {
+    let packed = plan.pack(weights).unwrap();
+    between_guards([input, output], dense, |input, out| {
+        let arguments = Arguments { weights: &packed, part, input, epilogue };
+        plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel).unwrap();
+    })
+}
+
+/// Runs something with such an input and output: see [`guarded`].
+pub fn between_guards(
+    [input, output]: [&Blocked; 2],
+    dense: &[f32],
+    run: impl FnOnce(&[f32], &mut [f32]),
+) -> (Vec<f32>, bool) {
     let mut source = vec![f32::NAN; input.len() + 2 * guard()];
     let source = &mut source[guard()..][..input.len()];
     input.pack(dense, source).unwrap();
-    let packed = plan.pack(weights).unwrap();
     let mut memory = vec![CANARY; output.len() + 2 * guard()];
-    let arguments = Arguments { weights: &packed, part, input: source, epilogue };
     let out = &mut memory[guard()..][..output.len()];
-    plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel).unwrap();
+    run(source, out);
     let mut result = vec![0.0; output.dense_len()];
     output.unpack(out, &mut result).unwrap();
     // Padding channels are zeros; what is not of the interior is canaries.

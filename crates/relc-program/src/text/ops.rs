@@ -11,8 +11,12 @@ use crate::op::{
     QuotientStabiliser, Quotients, Side, StepOp, Strided, Vanishing, WeightSource, Weights,
 };
 
-const ALGORITHMS: [(&str, Algorithm); 3] =
-    [("direct", Algorithm::Direct), ("winograd2", Algorithm::Winograd2), ("winograd4", Algorithm::Winograd4)];
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("direct", Algorithm::Direct),
+    ("winograd2", Algorithm::Winograd2),
+    ("winograd4", Algorithm::Winograd4),
+    ("bf16x6", Algorithm::Bf16x6),
+];
 const EXACTNESS: [(&str, Exactness); 3] =
     [("plain", Exactness::Plain), ("divisor", Exactness::Divisor), ("exact", Exactness::Exact)];
 const BINARY: [(&str, Arithmetic); 3] =
