@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What kind of thing a pass has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,23 @@ impl Remarks {
         let (node, message) = (node.into(), message.into());
         tracing::debug!(?kind, node, message);
         self.0.push(Remark { kind, node, message });
+    }
+}
+
+/// The time since it started; none passes where the platform has no clock, as WebAssembly in a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Option<Instant>);
+
+impl Stopwatch {
+    /// Starts.
+    pub fn start() -> Stopwatch {
+        let clockless = cfg!(all(target_family = "wasm", target_os = "unknown"));
+        Stopwatch((!clockless).then(Instant::now))
+    }
+
+    /// How long ago that was.
+    pub fn elapsed(&self) -> Duration {
+        self.0.map_or(Duration::ZERO, |start| start.elapsed())
     }
 }
 

@@ -1,9 +1,8 @@
 //! Running passes.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use relc_ir::remark::{PassRecord, Remarks};
+use relc_ir::remark::{PassRecord, Remarks, Stopwatch};
 use relc_ir::{Graph, IrError, verify};
 
 use crate::error::PassError;
@@ -62,7 +61,7 @@ impl PassManager {
             let name = pass.name();
             let _span = tracing::info_span!("pass", name).entered();
             let mut remarks = Remarks::default();
-            let start = Instant::now();
+            let start = Stopwatch::start();
             pass.run(graph, &mut remarks)?;
             let time = start.elapsed();
             verify(graph).map_err(|errors| PassError::Verify { pass: name, errors })?;

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fmt::Debug;
 
 use relc_ir::ledger::Ledger;
-use relc_ir::remark::PassRecord;
+use relc_ir::remark::{PassRecord, Stopwatch};
 use relc_ir::{Graph, ValueId, Values};
 
 use crate::lower::lower;
@@ -94,7 +94,7 @@ pub fn through(
     passes: &[Box<dyn ProgramPass>],
     after: &mut dyn FnMut(&'static str, &Program),
 ) -> Result<(Program, Vec<PassRecord>), BackendError> {
-    let start = std::time::Instant::now();
+    let start = Stopwatch::start();
     let mut program = lower(graph, taps)?;
     let lowered = PassRecord { name: LOWER.into(), time: start.elapsed(), remarks: Vec::new() };
     verify(&program)?;

@@ -12,9 +12,7 @@ mod plan_memory;
 mod schedule;
 mod share_kernels;
 
-use std::time::Instant;
-
-use relc_ir::remark::{PassRecord, Remarks};
+use relc_ir::remark::{PassRecord, Remarks, Stopwatch};
 
 pub use alias_moves::AliasMoves;
 pub use choose_layouts::ChooseLayouts;
@@ -65,7 +63,7 @@ pub fn run(
         let name = pass.name();
         let _span = tracing::info_span!("pass", name).entered();
         let mut remarks = Remarks::default();
-        let start = Instant::now();
+        let start = Stopwatch::start();
         pass.run(program, &mut remarks)?;
         program.prune();
         let time = start.elapsed();

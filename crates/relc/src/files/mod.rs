@@ -152,11 +152,13 @@ impl Target {
 /// A temporary file in the folder of `path`, with the permissions that any new file gets.
 fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
+    let builder = tempfile::Builder::new();
     #[cfg(unix)]
     let builder = {
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666))
+        let mut builder = builder;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+        builder
     };
     builder.tempfile_in(folder)
 }
