@@ -11,7 +11,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use relc_cpu::bf16x6::{Bf16x6Arguments, Bf16x6Plan, Bf16x6Run, Bf16x6Weights};
+use relc_cpu::bf16x6::{Bf16x6Plan, Bf16x6Weights};
 use relc_cpu::conv::{Arguments, ConvPlan, PackedWeights, Run};
 use relc_cpu::epilogue::{Beside, Epilogue};
 use relc_cpu::tile::Part;
@@ -169,8 +169,8 @@ impl Bench {
                 plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel)?;
             }
             Plan::Bf16x6(plan, weights, part) => {
-                let arguments = Bf16x6Arguments { weights, part: *part, input, epilogue };
-                plan.run_all([Bf16x6Run { arguments, out, beside: Beside::default() }], parallel)?;
+                let arguments = Arguments { weights, part: *part, input, epilogue };
+                plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel)?;
             }
             Plan::Winograd(plan, weights, scratch) => {
                 let arguments = WinogradArguments { weights, input, epilogue, repair: None };

@@ -1,6 +1,8 @@
 //! f32 memory on cache lines, and on huge pages where it is large.
 
 use memmap2::MmapMut;
+use rayon::prelude::*;
+use relc_ir::Values;
 
 /// Elements of a cache line.
 const LINE: usize = 16;
@@ -36,6 +38,24 @@ impl AlignedBuffer {
         let lines = || Memory::Lines(vec![Line([0.0; LINE]); len.div_ceil(LINE)]);
         AlignedBuffer { memory: pages.map_or_else(lines, Memory::Pages), len }
     }
+}
+
+/// `len` elements, of which consecutive parts are filled each by itself, in parallel; what no part has is zeros.
+pub(crate) fn filled<T: Send>(
+    len: usize,
+    parts: impl Iterator<Item = (usize, T)>,
+    fill: impl Fn(T, &mut [f32]) + Sync,
+) -> Values {
+    let mut data = AlignedBuffer::zeroed(len);
+    let mut rest: &mut [f32] = &mut data;
+    let mut cut = Vec::new();
+    for (len, what) in parts {
+        let (part, after) = std::mem::take(&mut rest).split_at_mut(len);
+        cut.push((what, part));
+        rest = after;
+    }
+    cut.into_par_iter().for_each(|(what, part)| fill(what, part));
+    Values::from_owner(data)
 }
 
 /// Pages of the system for so many bytes, huge where it has them; none if there are too few bytes for that, or the

@@ -68,12 +68,13 @@ impl ProgramPass for ChooseConvolutions {
             let homes = memory.homes([step.reads[0], step.writes[0]]);
             memory.touch(touched);
             let tiles = Bf16x6Plan::supports(&conv.spec, self.machine.isa);
-            if !WinogradPlan::supports(&conv.spec) && !tiles {
-                continue;
-            }
-            let (forms, refused) = match exact_enough(conv, &from, &to) {
-                Ok(forms) => (forms, None),
-                Err(reason) => (&[][..], Some(reason)),
+            let (forms, refused) = match WinogradPlan::supports(&conv.spec) {
+                true => match exact_enough(conv, &from, &to) {
+                    Ok(forms) => (forms, None),
+                    Err(reason) => (&[][..], Some(reason)),
+                },
+                false if tiles => (&[][..], None),
+                false => continue,
             };
             if let (Some(reason), false) = (&refused, tiles) {
                 remarks.missed(step.origin.describe(), reason.clone());
@@ -81,7 +82,7 @@ impl ProgramPass for ChooseConvolutions {
             }
             let choice = self.choose(conv, forms, [&from, &to], homes);
             let mut choice = choice.map_err(|e| failed(e.to_string()))?;
-            if let Some(refused) = refused.filter(|_| WinogradPlan::supports(&conv.spec)) {
+            if let Some(refused) = refused {
                 choice.reason += &format!("; {refused}");
             }
             conv.algorithm = Some(choice.algorithm);

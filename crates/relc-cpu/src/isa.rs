@@ -28,7 +28,7 @@ pub enum Isa {
 pub enum IsaError {
     /// No such name.
     #[error(
-        "instruction set: got `{got}`, expected one of portable, avx2, avx512, amx, neon; correct or unset RELC_ISA"
+        "instruction set: got `{got}`, expected one of {}; correct or unset RELC_ISA", names(&Isa::ALL)
     )]
     Unknown {
         /// What was given.
@@ -43,7 +43,7 @@ pub enum IsaError {
         available: Vec<Isa>,
     },
     /// The variable is no UTF-8.
-    #[error("environment variable RELC_ISA: not UTF-8, expected one of portable, avx2, avx512, amx, neon")]
+    #[error("environment variable RELC_ISA: not UTF-8, expected one of {}", names(&Isa::ALL))]
     NotUnicode,
 }
 

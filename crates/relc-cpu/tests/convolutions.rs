@@ -5,7 +5,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use relc_cpu::bf16x6::{Bf16x6Arguments, Bf16x6Plan, Bf16x6Run};
+use relc_cpu::bf16x6::Bf16x6Plan;
 use relc_cpu::conv::{Arguments, ConvError, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
@@ -29,8 +29,8 @@ fn guarded_bf16x6(
     let plan = Bf16x6Plan::new(spec, direction, &Machine::generic(direct.isa()), input, output).unwrap()?;
     let packed = plan.pack(weights).unwrap();
     Some(between_guards([input, output], dense, |input, out| {
-        let arguments = Bf16x6Arguments { weights: &packed, part, input, epilogue };
-        plan.run_all([Bf16x6Run { arguments, out, beside: Beside::default() }], parallel).unwrap();
+        let arguments = Arguments { weights: &packed, part, input, epilogue };
+        plan.run_all([Run { arguments, out, beside: Beside::default() }], parallel).unwrap();
     }))
 }
 
@@ -396,7 +396,6 @@ fn bf16x6_is_as_exact_as_f32() {
             };
             let (plain, _) = guarded(&plan, &weights, &dense, part, Epilogue::None, false);
             let (error, limit) = (error(&got), error(&plain));
-            eprintln!("{case:?} {direction:?} {part:?}: {error:e} {limit:e}");
             assert!(error <= 1.5 * limit, "{case:?} {direction:?} {part:?}: {error:e}, of f32 {limit:e}");
         }
     }

@@ -3,7 +3,7 @@
 #[expect(dead_code, reason = "naive sums and guard zones are for the other suites")]
 mod support;
 
-use relc_cpu::bf16x6::{Bf16x6Arguments, Bf16x6Plan, Bf16x6Run};
+use relc_cpu::bf16x6::Bf16x6Plan;
 use relc_cpu::conv::{Arguments, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand, finish};
 use relc_cpu::tile::Part;
@@ -126,8 +126,8 @@ fn check_bf16x6(case: &Case, shared: bool) {
         let weights = plan.pack(&case.weights()).unwrap();
         check(&format!("{case:?} {direction:?} BF16x6"), (&input, &output), &mut |samples, parallel| {
             let part = Part::Negative;
-            let run = |(input, out)| Bf16x6Run {
-                arguments: Bf16x6Arguments { weights: &weights, part, input, epilogue: Epilogue::None },
+            let run = |(input, out)| Run {
+                arguments: Arguments { weights: &weights, part, input, epilogue: Epilogue::None },
                 out,
                 beside: Beside::default(),
             };

@@ -16,7 +16,7 @@ const COPY_CYCLES: f64 = 2.0;
 const PER_CYCLE: f64 = (ROWS * ROWS * CHANNELS) as f64 / TILE_CYCLES / PRODUCTS as f64;
 
 /// How many tiles of pixels each call takes: two, and three where one would be left.
-pub(super) fn calls(tiles: usize, blocks: usize) -> impl Iterator<Item = usize> {
+pub(super) fn calls(tiles: usize, blocks: usize) -> impl Iterator<Item = usize> + Clone {
     let three = usize::from(blocks == 2 && tiles % 2 == 1 && tiles > 1);
     let rest = tiles - 3 * three;
     std::iter::repeat_n(3, three)

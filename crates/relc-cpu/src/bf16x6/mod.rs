@@ -31,8 +31,6 @@ use crate::conv::{ConvError, ConvPlan, Roles};
 use crate::isa::Isa;
 use crate::machine::{Level, Machine};
 
-pub use run::Bf16x6Run;
-pub use task::Bf16x6Arguments;
 pub use weights::Bf16x6Weights;
 
 /// Blocks of output channels of a tile.
@@ -96,6 +94,9 @@ struct Phase {
 struct Source {
     channel: usize,
     position: usize,
+    /// Which residue its inputs are of, and which pixel is that of the first output.
+    residue: usize,
+    pixel: usize,
 }
 
 /// How the split input of a task lies: `[blocks / 2][plane][residue][pixel][CHANNELS]`.
@@ -148,7 +149,7 @@ impl Bf16x6Plan {
         output: &Blocked,
     ) -> Result<Option<Bf16x6Plan>, ConvError> {
         // What a direct convolution requires of layouts and machine is what this does.
-        ConvPlan::new(spec, direction, machine, input, output)?;
+        ConvPlan::validate(spec, direction, machine, [input, output])?;
         let isa = machine.isa;
         let whole = |layout: &Blocked| layout.block() == isa.width() && layout.depth() == 1;
         let kernels = match Kernels::of(isa) {
@@ -204,7 +205,7 @@ impl Bf16x6Plan {
             weights_len: 0,
         };
         plan.residues = plan.residues(&vertical, &horizontal);
-        plan.add_phases(&vertical, &horizontal, 0);
+        plan.add_phases(&vertical, &horizontal);
         plan.chunk_rows = plan.best_rows(machine);
         let streamed = machine.level_of(plan.weights_bytes()) > Level::L2;
         if streamed && plan.chunk_rows == plan.grid_rows {
@@ -214,10 +215,9 @@ impl Bf16x6Plan {
             plan.together = (1..=MOST_TOGETHER).take_while(fits).last().unwrap_or(1);
         }
         plan.rows.pixels = plan.pixels(plan.chunk_rows, plan.together);
-        // Now that it is known how long a plane is.
-        (plan.phases, plan.steps, plan.sources) = Default::default();
-        plan.add_phases(&vertical, &horizontal, plan.rows.pixels);
-        let Some(weights_len) = plan.panel_len(plan.steps.len(), 1).checked_mul(blocks) else {
+        // Now that it is known how many pixels a residue has.
+        plan.steps = plan.sources.iter().map(|source| plan.offset(source)).collect();
+        let Some(weights_len) = plan.panel_len(plan.sources.len(), 1).checked_mul(blocks) else {
             return Ok(None);
         };
         plan.weights_len = weights_len;
@@ -240,9 +240,14 @@ impl Bf16x6Plan {
         of(vertical).into_iter().flat_map(|y| columns.iter().map(move |&x| [y, x])).collect()
     }
 
-    /// The products of the axes' phases, with steps in the order of sums: channels, then kernel positions. A residue has so
-    /// many pixels.
-    fn add_phases(&mut self, vertical: &Axis, horizontal: &Axis, pixels: usize) {
+    /// Where the input of a step lies, in bytes.
+    fn offset(&self, &Source { channel, residue, pixel, .. }: &Source) -> u32 {
+        let plane = channel / CHANNELS * PLANES * self.residues.len();
+        (((plane + residue) * self.rows.pixels + pixel) * ROW_BYTES) as u32
+    }
+
+    /// The products of the axes' phases, with what they sum in the order of sums: channels, then kernel positions.
+    fn add_phases(&mut self, vertical: &Axis, horizontal: &Axis) {
         let place = |axis: &Axis, offset: i64| {
             let step = axis.in_step as i64;
             (offset.rem_euclid(step) as usize, offset.div_euclid(step))
@@ -252,9 +257,8 @@ impl Bf16x6Plan {
             .iter()
             .flat_map(|rows| horizontal.phases.iter().map(move |columns| (rows, columns)))
         {
-            let start = self.steps.len();
+            let start = self.sources.len();
             for pair in 0..self.pairs() {
-                let plane = pair * PLANES * self.residues.len() * pixels;
                 for (row, column) in
                     rows.taps.iter().flat_map(|row| columns.taps.iter().map(move |column| (row, column)))
                 {
@@ -263,17 +267,16 @@ impl Bf16x6Plan {
                     // Not negative: rows above the first and pixels before it are those that are reached.
                     let y = (y + self.rows.above as i64) as usize;
                     let x = (x + self.rows.lead as i64) as usize;
-                    let pixel = plane + residue * pixels + y * self.rows.pitch + x;
-                    self.steps.push((pixel * ROW_BYTES) as u32);
+                    let pixel = y * self.rows.pitch + x;
                     let position = row.k * self.spec.kernel[2] + column.k;
-                    self.sources.push(Source { channel: pair * CHANNELS, position });
+                    self.sources.push(Source { channel: pair * CHANNELS, position, residue, pixel });
                 }
             }
             self.phases.push(Phase {
                 origin: [rows.origin, columns.origin],
                 rows: rows.count,
                 columns: columns.count,
-                steps: start..self.steps.len(),
+                steps: start..self.sources.len(),
             });
         }
     }
@@ -302,7 +305,7 @@ impl Bf16x6Plan {
     }
 
     fn weights_bytes(&self) -> usize {
-        self.panel_len(self.steps.len(), self.output.slice_blocks()) * size_of::<f32>()
+        self.panel_len(self.sources.len(), self.output.slice_blocks()) * size_of::<f32>()
     }
 
     /// Elements of the packed weights of some steps for some blocks.
@@ -324,16 +327,6 @@ impl Bf16x6Plan {
     /// Elements of the packed weights.
     pub fn packed_len(&self) -> usize {
         self.weights_len
-    }
-
-    /// Elements of an input buffer.
-    pub fn input_len(&self) -> usize {
-        self.input.len()
-    }
-
-    /// Elements of an output buffer.
-    pub fn output_len(&self) -> usize {
-        self.output.len()
     }
 
     /// Whether samples had better share a reading of the weights.

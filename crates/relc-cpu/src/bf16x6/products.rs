@@ -55,9 +55,7 @@ impl Bf16x6Plan {
                 while let Some(slab) = slabs.next_if(|slab| (slab.tile, slab.phase) == (tile, number)) {
                     let next = slabs.peek().map_or(last.clone(), |slab| slab.weights.clone());
                     // SAFETY: the contract of this function.
-                    unsafe {
-                        self.multiply_slab(slab, &weights[next], [pixel_tiles, part as usize], workspace)
-                    };
+                    unsafe { self.multiply_slab(slab, &weights[next], (pixel_tiles, part), workspace) };
                 }
                 // SAFETY: the contract of this function.
                 unsafe { self.store([tile, number, pixel_tiles], count, task, &mut workspace.sums) };
@@ -79,13 +77,13 @@ impl Bf16x6Plan {
         &self,
         slab: &Slab,
         next: &[f32],
-        [pixel_tiles, part]: [usize; 2],
+        (pixel_tiles, part): (usize, Part),
         workspace: &mut Workspace,
     ) {
         let blocks = self.tiles[slab.tile].len();
         let [now, later] = &mut workspace.slabs;
-        let calls: Vec<usize> = calls(pixel_tiles, blocks).collect();
-        let places = (calls.len() * slab.steps.len() * PRODUCTS).max(1);
+        let calls = calls(pixel_tiles, blocks);
+        let places = (calls.clone().count() * slab.steps.len() * PRODUCTS).max(1);
         let mut args = MultiplyArgs {
             input: workspace.split.as_ptr().cast(),
             plane: self.plane_bytes(),
@@ -102,8 +100,8 @@ impl Bf16x6Plan {
         };
         for tiles in calls {
             let kernel = match tiles {
-                3 => self.kernels.multiply_3x2[part],
-                tiles => self.kernels.multiply[part][tiles - 1][blocks - 1],
+                3 => self.kernels.multiply_3x2[part as usize],
+                tiles => self.kernels.multiply[part as usize][tiles - 1][blocks - 1],
             };
             // SAFETY: the sums have `pixel_tiles` tiles of pixels for each block; the pixels that steps reach from there on lie
             // in the split input, which has room for all tiles of the rows of a task. What is split ends with the next slab,
@@ -115,7 +113,6 @@ impl Bf16x6Plan {
             }
         }
         if pixel_tiles == 0 {
-            let part = Part::ALL[part];
             // SAFETY: as above.
             unsafe {
                 (self.kernels.split_weights)(part, args.from, args.to, next.len() / WEIGHTS_ROW);

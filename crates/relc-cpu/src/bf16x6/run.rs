@@ -7,23 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::kernel::{PLANES, ROW_BYTES, SplitArgs};
-use super::task::{Bf16x6Arguments, Checked, Output, Task, Workspace, grown};
-use super::{Bf16x6Plan, Rows};
+use super::task::{Checked, Output, Task, Workspace, grown};
+use super::{Bf16x6Plan, Bf16x6Weights, Rows};
 use crate::buffer::AlignedBuffer;
-use crate::conv::ConvError;
-use crate::epilogue::Beside;
+use crate::conv::{ConvError, Run};
 use relc_program::layout::check;
-
-/// A sample of a run.
-#[derive(Debug)]
-pub struct Bf16x6Run<'a> {
-    /// What it takes.
-    pub arguments: Bf16x6Arguments<'a>,
-    /// Its output: the interior is written, the halo left as it is.
-    pub out: &'a mut [f32],
-    /// What is left besides the output.
-    pub beside: Beside<'a>,
-}
 
 thread_local! {
     static WORKSPACE: RefCell<Workspace> = RefCell::default();
@@ -39,7 +27,7 @@ impl Bf16x6Plan {
     /// As of [`crate::conv::ConvPlan::run_all`].
     pub fn run_all<'a>(
         &self,
-        runs: impl IntoIterator<Item = Bf16x6Run<'a>>,
+        runs: impl IntoIterator<Item = Run<'a, Bf16x6Weights>>,
         parallel: bool,
     ) -> Result<(), ConvError> {
         let samples = runs.into_iter().map(|run| self.check(run)).collect::<Result<Vec<_>, ConvError>>()?;
@@ -62,8 +50,8 @@ impl Bf16x6Plan {
         Ok(())
     }
 
-    fn check<'a>(&self, run: Bf16x6Run<'a>) -> Result<Checked<'a>, ConvError> {
-        let Bf16x6Run { arguments, out, beside } = run;
+    fn check<'a>(&self, run: Run<'a, Bf16x6Weights>) -> Result<Checked<'a>, ConvError> {
+        let Run { arguments, out, beside } = run;
         check("the input", arguments.input.len(), self.input.len())?;
         check("the output", out.len(), self.output.len())?;
         check("the packed weights", arguments.weights.data.len(), self.weights_len)?;

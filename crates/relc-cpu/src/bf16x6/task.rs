@@ -4,21 +4,8 @@ use std::ops::Range;
 
 use super::Bf16x6Weights;
 use crate::buffer::AlignedBuffer;
-use crate::epilogue::{Epilogue, Shared as Left};
-use crate::tile::Part;
-
-/// What one run over one sample takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Bf16x6Arguments<'a> {
-    /// The weights, packed by the same plan.
-    pub weights: &'a Bf16x6Weights,
-    /// The part of them to use.
-    pub part: Part,
-    /// In the plan's input layout, with zeros in padding channels.
-    pub input: &'a [f32],
-    /// What is done with each finished row.
-    pub epilogue: Epilogue<'a>,
-}
+use crate::conv::Arguments;
+use crate::epilogue::Shared as Left;
 
 /// The output, which tasks share and of which they write different elements.
 #[derive(Clone, Copy)]
@@ -32,7 +19,7 @@ unsafe impl Sync for Output {}
 /// A sample whose buffers have been checked.
 #[derive(Clone, Copy)]
 pub(super) struct Checked<'a> {
-    pub arguments: Bf16x6Arguments<'a>,
+    pub arguments: Arguments<'a, Bf16x6Weights>,
     pub out: Output,
     pub left: Left,
 }

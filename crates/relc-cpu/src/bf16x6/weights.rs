@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
 use relc_ir::Values;
 
 use super::kernel::CHANNELS;
 use super::{Bf16x6Plan, Source};
-use crate::buffer::AlignedBuffer;
+use crate::buffer::filled;
 use crate::conv::ConvError;
 use relc_program::layout::check;
 
@@ -33,23 +32,15 @@ impl Bf16x6Plan {
     pub fn pack(&self, weights: &[f32]) -> Result<Bf16x6Weights, ConvError> {
         let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: Box::new(self.spec) })?;
         check("weights", weights.len(), expected)?;
-        let mut data = AlignedBuffer::zeroed(self.weights_len);
-        let mut rest: &mut [f32] = &mut data;
-        let mut parts = Vec::new();
-        for blocks in &self.tiles {
-            let len = self.panel_len(self.steps.len(), blocks.len());
-            let (panel, after) = std::mem::take(&mut rest).split_at_mut(len);
-            parts.push((blocks.clone(), panel));
-            rest = after;
-        }
-        parts.into_par_iter().for_each(|(blocks, panel)| self.pack_panel(blocks, weights, panel));
-        Ok(Bf16x6Weights { data: Values::from_owner(data) })
+        let parts = self.tiles.iter().map(|blocks| (self.panel_len(self.steps.len(), blocks.len()), blocks));
+        let fill = |blocks: &Range<usize>, panel: &mut [f32]| self.pack_panel(blocks, weights, panel);
+        Ok(Bf16x6Weights { data: filled(self.weights_len, parts, fill) })
     }
 
-    fn pack_panel(&self, blocks: Range<usize>, weights: &[f32], panel: &mut [f32]) {
+    fn pack_panel(&self, blocks: &Range<usize>, weights: &[f32], panel: &mut [f32]) {
         let width = self.isa.width();
         let steps = self.sources.iter().flat_map(|source| blocks.clone().map(move |block| (*source, block)));
-        for ((Source { channel, position }, block), part) in
+        for ((Source { channel, position, .. }, block), part) in
             steps.zip(panel.chunks_exact_mut(CHANNELS * width))
         {
             for (row, vector) in part.chunks_exact_mut(width).enumerate() {

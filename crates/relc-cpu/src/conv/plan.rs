@@ -146,6 +146,16 @@ impl ConvPlan {
         Builder::new(spec, direction, machine, input, output)?.build()
     }
 
+    /// What [`ConvPlan::new`] checks, without making a plan.
+    pub(crate) fn validate(
+        spec: &ConvSpec,
+        direction: Direction,
+        machine: &Machine,
+        [input, output]: [&Blocked; 2],
+    ) -> Result<(), ConvError> {
+        Builder::new(spec, direction, machine, input, output).map(drop)
+    }
+
     /// The convolution.
     pub fn spec(&self) -> &ConvSpec {
         &self.spec

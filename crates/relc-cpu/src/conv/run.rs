@@ -9,17 +9,25 @@ use crate::epilogue::{Beside, Epilogue, Row, Shared};
 use crate::tile::{Kind, LINE, Part, Shape, TileArgs, find};
 use relc_program::layout::check;
 
-/// What one run over one sample takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Arguments<'a> {
+/// What one run over one sample takes; W are the packed weights of a kind of plan.
+#[derive(Debug)]
+pub struct Arguments<'a, W = PackedWeights> {
     /// The weights, packed by the same plan.
-    pub weights: &'a PackedWeights,
+    pub weights: &'a W,
     /// The part of them to use.
     pub part: Part,
     /// In the plan's input layout, with zeros in halo and padding channels.
     pub input: &'a [f32],
     /// What is done with each finished row while it is in L1.
     pub epilogue: Epilogue<'a>,
+}
+
+impl<W> Copy for Arguments<'_, W> {}
+
+impl<W> Clone for Arguments<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
 /// The output and what is left besides it, shared among tasks that write different elements.
@@ -34,9 +42,9 @@ unsafe impl Sync for Output {}
 
 /// A sample of a run.
 #[derive(Debug)]
-pub struct Run<'a> {
+pub struct Run<'a, W = PackedWeights> {
     /// What it takes.
-    pub arguments: Arguments<'a>,
+    pub arguments: Arguments<'a, W>,
     /// Its output: the interior is written, the halo left as it is.
     pub out: &'a mut [f32],
     /// What is left besides the output.

@@ -1,11 +1,10 @@
 //! Weights in the order in which kernels read them.
 
-use rayon::prelude::*;
 use relc_ir::Values;
 
 use super::plan::Panel;
 use super::{ConvError, ConvPlan};
-use crate::buffer::AlignedBuffer;
+use crate::buffer::filled;
 use crate::tile::Kind;
 use relc_program::layout::check;
 
@@ -36,23 +35,13 @@ impl ConvPlan {
     pub fn pack(&self, weights: &[f32]) -> Result<PackedWeights, ConvError> {
         let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: Box::new(self.spec) })?;
         check("weights", weights.len(), expected)?;
-        let mut data = AlignedBuffer::zeroed(self.weights_len);
-        let mut rest: &mut [f32] = &mut data;
-        let mut parts = Vec::new();
-        for (tile, panel) in self
-            .panels
-            .iter()
-            .enumerate()
+        let panels = self.panels.iter().enumerate();
+        let own = panels
             .flat_map(|(tile, panels)| panels.iter().map(move |panel| (tile, panel)))
-            .filter(|(_, panel)| !panel.shares)
-        {
-            let len = panel.taps.len() * self.tap_weights(panel);
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(len);
-            parts.push((tile, panel, part));
-            rest = after;
-        }
-        parts.into_par_iter().for_each(|(tile, panel, part)| self.pack_panel(tile, panel, weights, part));
-        Ok(PackedWeights { data: Values::from_owner(data) })
+            .filter(|(_, panel)| !panel.shares);
+        let parts = own.map(|(tile, panel)| (panel.taps.len() * self.tap_weights(panel), (tile, panel)));
+        let fill = |(tile, panel), part: &mut [f32]| self.pack_panel(tile, panel, weights, part);
+        Ok(PackedWeights { data: filled(self.weights_len, parts, fill) })
     }
 
     /// Weights that [`pack`](Self::pack) packed at another time.

@@ -1,14 +1,16 @@
 //! Convolutions of some samples at a time.
 
+use std::sync::Arc;
+
 use relc_ir::NodeId;
 use relc_program::op::MAX_SUMS;
 
 use super::sample::Sample;
-use crate::bf16x6::{Bf16x6Arguments, Bf16x6Run};
 use crate::conv::{Arguments, Run};
 use crate::epilogue::Beside;
 use crate::error::EngineError;
 use crate::step::{Algorithm, ConvStep};
+use crate::tile::Part;
 use crate::winograd::{WinogradArguments, WinogradRun};
 use crate::{AlignedBuffer, Stats};
 
@@ -68,6 +70,18 @@ impl Written {
     }
 }
 
+/// What a convolution of a sample takes and writes.
+fn run<'a, W>(
+    (sample, written): (&'a Sample<'_>, &'a mut Written),
+    step: &'a ConvStep,
+    weights: &'a Arc<W>,
+    part: Part,
+) -> Run<'a, W> {
+    let (input, epilogue) = (sample.slot(step.input), sample.epilogue(&step.finish));
+    let (out, beside, _) = written.places(sample, step);
+    Run { arguments: Arguments { weights, part, input, epilogue }, out, beside }
+}
+
 /// Runs a convolution for samples of one executable; the backward step `keeper` keeps its sums.
 pub(super) fn convolve(
     samples: &mut [Sample<'_>],
@@ -81,12 +95,7 @@ pub(super) fn convolve(
     let both = samples.iter().zip(&mut written);
     let result = match &step.algorithm {
         Algorithm::Direct { plan, weights, part } => {
-            let run = both.map(|(sample, written)| {
-                let (input, epilogue) = (sample.slot(step.input), sample.epilogue(&step.finish));
-                let (out, beside, _) = written.places(sample, step);
-                Run { arguments: Arguments { weights, part: *part, input, epilogue }, out, beside }
-            });
-            plan.run_all(run, parallel)
+            plan.run_all(both.map(|both| run(both, step, weights, *part)), parallel)
         }
         Algorithm::Winograd { plan, weights, repair, .. } => {
             let run = both.map(|(sample, written)| {
@@ -99,16 +108,7 @@ pub(super) fn convolve(
             plan.run_all(run, parallel)
         }
         Algorithm::Bf16x6 { plan, weights, part } => {
-            let run = both.map(|(sample, written)| {
-                let (input, epilogue) = (sample.slot(step.input), sample.epilogue(&step.finish));
-                let (out, beside, _) = written.places(sample, step);
-                Bf16x6Run {
-                    arguments: Bf16x6Arguments { weights, part: *part, input, epilogue },
-                    out,
-                    beside,
-                }
-            });
-            plan.run_all(run, parallel)
+            plan.run_all(both.map(|both| run(both, step, weights, *part)), parallel)
         }
     };
     for (sample, written) in samples.iter_mut().zip(written) {

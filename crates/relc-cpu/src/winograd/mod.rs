@@ -19,11 +19,10 @@ pub use run::{WinogradArguments, WinogradRun};
 
 use std::ops::Range;
 
-use rayon::prelude::*;
 use relc_ir::Values;
 
 use self::transform::{LANES, Lanes, Transforms, kernels};
-use crate::buffer::AlignedBuffer;
+use crate::buffer::filled;
 use crate::conv::{ConvError, ConvPlan, Slices};
 use crate::isa::Isa;
 use crate::machine::{Level, Machine};
@@ -209,11 +208,6 @@ impl WinogradPlan {
         }))
     }
 
-    /// Which form it has.
-    pub fn form(&self) -> Form {
-        self.form
-    }
-
     /// Elements of the scratch memory that a pass needs: the transformed input, and a sum for each tile.
     pub fn scratch_len(&self) -> usize {
         self.positions() * self.position_stride() + self.input.depth() * self.tiles[0] * self.tiles[1]
@@ -262,17 +256,10 @@ impl WinogradPlan {
     pub fn pack(&self, weights: &[f32], part: Part) -> Result<WinogradWeights, ConvError> {
         let expected = self.spec.weights_len().ok_or(ConvError::TooLarge { spec: Box::new(self.spec) })?;
         check("weights", weights.len(), expected)?;
-        let mut data = AlignedBuffer::zeroed(self.weights_len);
-        let mut rest: &mut [f32] = &mut data;
-        let mut parts = Vec::new();
-        for blocks in &self.channels {
-            let len = self.weights_len / self.output.slice_blocks() * blocks.len();
-            let (panel, after) = std::mem::take(&mut rest).split_at_mut(len);
-            parts.push((blocks.clone(), panel));
-            rest = after;
-        }
-        parts.into_par_iter().for_each(|(blocks, panel)| self.pack_panel(blocks, panel, weights, part));
-        Ok(WinogradWeights { data: Values::from_owner(data) })
+        let block = self.weights_len / self.output.slice_blocks();
+        let parts = self.channels.iter().map(|blocks| (block * blocks.len(), blocks.clone()));
+        let fill = |blocks, panel: &mut [f32]| self.pack_panel(blocks, panel, weights, part);
+        Ok(WinogradWeights { data: filled(self.weights_len, parts, fill) })
     }
 
     /// Weights that [`pack`](Self::pack) packed at another time.
