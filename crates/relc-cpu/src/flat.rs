@@ -6,11 +6,15 @@ use rayon::prelude::*;
 use relc_ir::op::{Window, WindowAxis};
 use relc_program::layout::Blocked;
 
+use crate::isa::Isa;
+use crate::simd::{Loop, featured};
 use crate::stats::Stats;
 
 /// The receptive fields of a linear layer, and how its tensors lie.
 #[derive(Clone, Debug)]
 pub struct Flat {
+    /// The instruction set.
+    pub isa: Isa,
     /// The window.
     pub window: Window,
     /// Groups of channels.
@@ -62,15 +66,24 @@ impl Flat {
         if shares.is_empty() {
             return Spreading::NONE;
         }
-        let (planes, spreading) = self.planes(&shares);
-        let add = |(block, out): (usize, &mut [f32])| self.add(&planes, block, out);
+        let groups: Vec<&[(usize, f64)]> =
+            shares.chunk_by(|(a, _), (b, _)| self.group(*a) == self.group(*b)).collect();
         let stride = self.output.block_stride();
-        let added: Vec<Stats> = if parallel {
-            output.par_chunks_mut(stride).enumerate().map(add).collect()
+        let plane = |shares: &&[(usize, f64)]| self.plane(shares);
+        let (planes, added): (Vec<Plane>, Vec<Stats>) = if parallel {
+            let planes: Vec<Plane> = groups.par_iter().map(plane).collect();
+            let blocks = output.par_chunks_mut(stride).enumerate();
+            let added = blocks.map(|(block, out)| self.add(&planes, block, out)).collect();
+            (planes, added)
         } else {
-            output.chunks_mut(stride).enumerate().map(add).collect()
+            let planes: Vec<Plane> = groups.iter().map(plane).collect();
+            let blocks = output.chunks_mut(stride).enumerate();
+            let added = blocks.map(|(block, out)| self.add(&planes, block, out)).collect();
+            (planes, added)
         };
-        Spreading { stats: added.into_iter().fold(Stats::NOTHING, Stats::with), ..spreading }
+        let stats = added.into_iter().fold(Stats::NOTHING, Stats::with);
+        let sum = |of: fn(&Plane) -> f64| planes.iter().map(of).sum();
+        Spreading { spread: sum(|plane| plane.spread), lost: sum(|plane| plane.lost), stats }
     }
 
     /// What a block of R has where s is 0.
@@ -84,19 +97,8 @@ impl Flat {
                 let start = layout.offset(block, y, 0);
                 data.get(start..start + width * v).unwrap_or(&[])
             });
-            // In most rows there is none; this loop has no branch.
-            let any = r.iter().zip(s).fold(false, |any, (r, s)| any | ((*r != 0.0) & (*s == 0.0)));
-            if !any {
-                continue;
-            }
-            let row = (slice * height + y) * width;
-            for (x, (r, s)) in r.chunks_exact(v).zip(s.chunks_exact(v)).enumerate() {
-                for (lane, (value, _)) in
-                    r.iter().zip(s).enumerate().filter(|(_, (r, s))| **r != 0.0 && **s == 0.0)
-                {
-                    found.push(Undivided { channel: first + lane, place: row + x, value: *value });
-                }
-            }
+            let place = (slice * height + y) * width;
+            featured(self.isa, FindUndivided { r, s, v, first: [first, place], found: &mut found });
         }
         found
     }
@@ -123,54 +125,56 @@ impl Flat {
         shares
     }
 
-    /// What each input of a group gets.
-    fn planes(&self, shares: &[(usize, f64)]) -> (Planes, Spreading) {
-        let mut result = Spreading::NONE;
+    /// The group of a share's position.
+    fn group(&self, position: usize) -> usize {
+        let [_, depth, height, width] = self.relevance.image();
+        position / (depth * height * width)
+    }
+
+    /// What each input of a group gets; there is at least one share, and all are of this group.
+    fn plane(&self, shares: &[(usize, f64)]) -> Plane {
         let [_, slices, height, width] = self.relevance.image();
         let [channels, depth, rows, columns] = self.output.image();
         let inputs = channels / self.groups;
         let [along_z, along_y, along_x] = self.window.over_volume();
-        let mut planes = Planes {
-            shares: vec![0.0; self.groups * depth * rows * columns],
-            touched: vec![false; self.groups * depth * rows],
-        };
+        let group = shares.first().map_or(0, |(position, _)| self.group(*position));
+        let mut plane = Plane { group, rows: vec![Vec::new(); depth * rows], spread: 0.0, lost: 0.0 };
         for &(index, share) in shares.iter().filter(|(_, share)| *share != 0.0) {
             let (place, x) = (index / width, index % width);
             let (place, y) = (place / height, place % height);
-            let (group, z) = (place / slices, place % slices);
+            let z = place % slices;
             let taps = |axis: &WindowAxis, at: usize, size: usize| -> Vec<usize> {
                 axis.taps(at, size).map(|(_, position)| position).collect()
             };
             let taps = [taps(&along_z, z, depth), taps(&along_y, y, rows), taps(&along_x, x, columns)];
             let fan_in = taps.iter().map(Vec::len).product::<usize>() * inputs;
             if fan_in == 0 {
-                result.lost += share;
+                plane.lost += share;
                 continue;
             }
-            result.spread += share;
+            plane.spread += share;
             let [slices, lines, pixels] = &taps;
             for (slice, line) in slices.iter().flat_map(|slice| lines.iter().map(move |line| (slice, line))) {
-                let row = (group * depth + slice) * rows + line;
-                planes.touched[row] = true;
-                for column in pixels {
-                    planes.shares[row * columns + column] += share / fan_in as f64;
-                }
+                let row = &mut plane.rows[slice * rows + line];
+                row.resize(columns, 0.0);
+                pixels.iter().for_each(|column| row[*column] += share / fan_in as f64);
             }
         }
-        (planes, result)
+        plane
     }
 
     /// Adds what is spread to a block of the output, and says what that was.
-    fn add(&self, planes: &Planes, block: usize, output: &mut [f32]) -> Stats {
-        let [channels, depth, rows, columns] = self.output.image();
+    fn add(&self, planes: &[Plane], block: usize, output: &mut [f32]) -> Stats {
+        let [channels, _, rows, _] = self.output.image();
         let (v, inputs) = (self.output.block(), channels / self.groups);
         let (slice, first) = (block / self.output.slice_blocks(), block % self.output.slice_blocks() * v);
         let start = self.output.offset(0, 0, 0);
         let mut stats = Stats::NOTHING;
         for lane in 0..self.output.channels_of(block) {
-            let plane = ((first + lane) / inputs * depth + slice) * rows;
-            for y in (0..rows).filter(|y| planes.touched[plane + y]) {
-                let shares = &planes.shares[(plane + y) * columns..][..columns];
+            let group = (first + lane) / inputs;
+            let Ok(plane) = planes.binary_search_by_key(&group, |plane| plane.group) else { continue };
+            let lines = planes[plane].rows[slice * rows..][..rows].iter().enumerate();
+            for (y, shares) in lines.filter(|(_, shares)| !shares.is_empty()) {
                 let row = output.get_mut(start + y * self.output.row_stride() + lane..).unwrap_or(&mut []);
                 for (target, share) in
                     row.iter_mut().step_by(v).zip(shares).filter(|(_, share)| **share != 0.0)
@@ -185,11 +189,46 @@ impl Flat {
     }
 }
 
-/// What the inputs of each group get, each of its channels the same: `f64[groups,D,H,W]`.
-struct Planes {
-    shares: Vec<f64>,
-    /// Which rows have anything, `[groups,D,H]`.
-    touched: Vec<bool>,
+/// What the inputs of a group get, each of its channels the same.
+struct Plane {
+    group: usize,
+    /// `f64[D*H][W]`; a row of which nothing is known is empty.
+    rows: Vec<Vec<f64>>,
+    spread: f64,
+    lost: f64,
+}
+
+/// Finds the elements of a row `f32[W][V]` that no denominator divides.
+struct FindUndivided<'r> {
+    r: &'r [f32],
+    s: &'r [f32],
+    v: usize,
+    /// The channel and the place of its first element.
+    first: [usize; 2],
+    found: &'r mut Vec<Undivided>,
+}
+
+impl Loop for FindUndivided<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let FindUndivided { r, s, v, first: [channel, place], found } = self;
+        let is_undivided = |(r, s): (&f32, &f32)| (*r != 0.0) & (*s == 0.0);
+        for (x, (r, s)) in r.chunks_exact(v).zip(s.chunks_exact(v)).enumerate() {
+            // In most pixels there is none. No branch, and as many bits as an element has: so it becomes vectors.
+            let any = r.iter().zip(s).fold(0u32, |any, pair| any | u32::from(is_undivided(pair)));
+            if any == 0 {
+                continue;
+            }
+            let lanes = r.iter().zip(s).enumerate().filter(|(_, (r, s))| is_undivided((r, s)));
+            found.extend(lanes.map(|(lane, (value, _))| Undivided {
+                channel: channel + lane,
+                place: place + x,
+                value: *value,
+            }));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +245,7 @@ mod tests {
             let relevance = Blocked::new(12, 8, 3, 4, Halo::NONE).unwrap();
             let quotient = Blocked::new(12, 8, 3, 4, Halo::uniform(1)).unwrap();
             let output = Blocked::new(12, 8, 5, 7, Halo::uniform(1)).unwrap();
-            let flat = Flat { window, groups, relevance, quotient, output };
+            let flat = Flat { isa: Isa::best(), window, groups, relevance, quotient, output };
             let r: Vec<f32> = (0..144).map(|i| if i % 5 == 0 { 0.0 } else { i as f32 - 70.0 }).collect();
             let s: Vec<f32> = (0..144).map(|i| if i % 7 == 0 || i > 130 { 0.0 } else { 1.0 }).collect();
             let mut expected = vec![1.0f64; 12 * 35];

@@ -100,24 +100,16 @@ impl Stats {
     }
 
     fn of_block(isa: Isa, layout: &Blocked, data: &[f32], block: usize) -> Stats {
-        let v = layout.block();
-        let channels = layout.channels_of(block);
-        let row = |y: usize| {
-            let start = layout.offset(block, y, 0);
-            data.get(start..start + layout.width() * v).unwrap_or(&[])
-        };
-        let rows = (0..layout.height()).map(row);
-        rows.map(|row| Stats::of_row(isa, [channels, v], row)).fold(Stats::NOTHING, Stats::with)
+        let (v, stride) = (layout.block(), layout.row_stride());
+        let start = layout.offset(block, 0, 0);
+        let end = start + layout.height().saturating_sub(1) * stride + layout.width() * v;
+        let rows = Rows { data: data.get(start..end).unwrap_or(&[]), stride, len: layout.width() * v };
+        rows.stats(isa, [layout.channels_of(block), v])
     }
 
     /// Of a row `f32[W][V]` whose first `channels` of each V are elements.
     pub(crate) fn of_row(isa: Isa, [channels, v]: [usize; 2], row: &[f32]) -> Stats {
-        if channels == v && v == isa.width() {
-            return dispatch(isa, Whole(row));
-        }
-        // The vector's last lanes are no elements.
-        let values = row.chunks_exact(v).flat_map(|pixel| &pixel[..channels]);
-        values.fold(Stats::NOTHING, |stats, value| stats.with(Stats::of_value(*value)))
+        Rows { data: row, stride: row.len().max(1), len: row.len() }.stats(isa, [channels, v])
     }
 
     /// Of a tensor, from those of its rows, `[blocks][H]`: what [`Stats::of`] gives, to the bit.
@@ -134,16 +126,77 @@ impl Stats {
     }
 }
 
-/// Of a row of whole vectors.
-struct Whole<'r>(&'r [f32]);
+/// Rows of a block, each `f32[W][V]`.
+#[derive(Clone, Copy)]
+struct Rows<'r> {
+    data: &'r [f32],
+    /// From a row to the next.
+    stride: usize,
+    len: usize,
+}
+
+impl<'r> Rows<'r> {
+    /// The sums of the rows, of each of whose V the first `channels` are elements.
+    fn stats(self, isa: Isa, [channels, v]: [usize; 2]) -> Stats {
+        if channels == v {
+            return dispatch(isa, Whole(self));
+        }
+        // The vector's last lanes are no elements.
+        if v == isa.width() {
+            return dispatch(isa, Partial { rows: self, channels });
+        }
+        self.sum(|row| of_values(row.chunks_exact(v.max(1)).flat_map(|pixel| &pixel[..channels])))
+    }
+
+    #[inline(always)]
+    fn sum(self, of: impl Fn(&'r [f32]) -> Stats) -> Stats {
+        let mut sum = Stats::NOTHING;
+        // Not `map` and `fold`: what is compiled for an instruction set has to be inlined.
+        for row in self.data.chunks(self.stride) {
+            sum = sum.with(of(&row[..self.len.min(row.len())]));
+        }
+        sum
+    }
+}
+
+fn of_values<'v>(values: impl IntoIterator<Item = &'v f32>) -> Stats {
+    values.into_iter().fold(Stats::NOTHING, |stats, value| stats.with(Stats::of_value(*value)))
+}
+
+/// Of rows all of whose lanes are elements.
+struct Whole<'r>(Rows<'r>);
 
 impl Work for Whole<'_> {
     type Output = Stats;
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Stats {
-        // SAFETY: the contract of this function.
-        unsafe { vectors::<S>(self.0) }
+        self.0.sum(|row| {
+            let (whole, rest) = row.split_at(row.len() / S::WIDTH * S::WIDTH);
+            // SAFETY: the contract of this function.
+            unsafe { vectors::<S>(whole, |vector, _| vector) }.with(of_values(rest))
+        })
+    }
+}
+
+/// Of the first channels of each vector of rows.
+struct Partial<'r> {
+    rows: Rows<'r>,
+    channels: usize,
+}
+
+impl Work for Partial<'_> {
+    type Output = Stats;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Stats {
+        let lanes: [f32; MOST] = std::array::from_fn(|lane| lane as f32);
+        // SAFETY: the contract of this function; `lanes` has at least WIDTH elements.
+        unsafe {
+            let (lanes, channels) = (S::load(lanes.as_ptr()), S::splat(self.channels as f32));
+            self.rows
+                .sum(|row| vectors::<S>(row, |vector, other| vector.where_greater(channels, lanes, other)))
+        }
     }
 }
 
@@ -168,18 +221,20 @@ fn plain_lanes(row: &[f32], v: usize) -> [f64; MOST] {
     lanes
 }
 
-/// Of whole vectors. Magnitudes are summed only where there is a negative element.
+/// Of whole vectors, of whose lanes `known` puts another value for those that are no elements. Magnitudes are summed only
+/// where there is a negative element.
 ///
 /// # Safety
 /// The machine has the instruction set of `S`.
 #[inline(always)]
-unsafe fn vectors<S: Simd>(row: &[f32]) -> Stats {
+unsafe fn vectors<S: Simd>(row: &[f32], known: impl Fn(S, S) -> S) -> Stats {
     // SAFETY: the contract of this function; vectors lie in the row.
     unsafe {
-        let (mut min, mut max) = (S::splat(f32::INFINITY), S::splat(f32::NEG_INFINITY));
+        let [none, least, most] = [0.0, f32::INFINITY, f32::NEG_INFINITY].map(|value| S::splat(value));
+        let (mut min, mut max) = (least, most);
         let sum = grouped::<S>(row, |vector| {
-            (min, max) = (min.min(vector), max.max(vector));
-            vector
+            (min, max) = (min.min(known(vector, least)), max.max(known(vector, most)));
+            known(vector, none)
         });
         let (mut low, mut high) = ([f32::INFINITY; MOST], [f32::NEG_INFINITY; MOST]);
         min.store(low.as_mut_ptr());
@@ -187,7 +242,10 @@ unsafe fn vectors<S: Simd>(row: &[f32]) -> Stats {
         let min = low.into_iter().fold(f32::INFINITY, f32::min);
         let max = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
         let sum = sum.iter().sum();
-        let magnitude = if min >= 0.0 { sum } else { grouped::<S>(row, |vector| vector.abs()).iter().sum() };
+        let magnitude = match min >= 0.0 {
+            true => sum,
+            false => grouped::<S>(row, |vector| known(vector, none).abs()).iter().sum(),
+        };
         Stats { sum, magnitude, min, max }
     }
 }
@@ -222,7 +280,7 @@ mod tests {
     #[test]
     fn sums_are_those_of_the_interior() {
         for isa in Isa::available() {
-            for (channels, block) in [(32, isa.width()), (20, isa.width()), (3, 3)] {
+            for (channels, block) in [(32, isa.width()), (20, isa.width()), (3, 3), (4, 1)] {
                 for sign in [1.0, -1.0] {
                     let layout = Blocked::new(channels, block, 5, 7, Halo::uniform(1)).unwrap();
                     let value =

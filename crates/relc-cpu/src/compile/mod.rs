@@ -220,6 +220,7 @@ impl Compiler<'_> {
                 let [relevance, quotient, output] = [step.reads[0], step.reads[1], step.writes[0]];
                 let flat_step = FlatStep {
                     flat: Flat {
+                        isa: self.machine.isa,
                         window: flat.window,
                         groups: flat.groups,
                         relevance: self.kernel_layout(step, relevance)?,

@@ -2,13 +2,15 @@
 
 use relc_ir::op::{Arithmetic, AveragePool, LinearLayer, MeanVarianceNormalization, Relevance};
 use relc_ir::rule::WeightPart;
-use relc_ir::{NodeId, Op, TensorType, ValueId as GraphValue};
+use relc_ir::{NodeId, Op, ValueId as GraphValue};
 
 use super::layer::Layer;
-use super::{Builder, First, image, whole};
+use super::moves::{expand, sample_dims};
+use super::{Builder, First, batch, image, whole};
 use crate::conv::Direction;
 use crate::error::LowerError;
 use crate::op::{ConvOp, Epilogue, Exactness, ProductSigns, StepOp};
+use crate::program::ValueId;
 
 impl Builder<'_> {
     /// Lowers a forward node.
@@ -153,11 +155,9 @@ impl Builder<'_> {
             }
             // Not quotients: beyond the last channel both are 0.
             (Arithmetic::Add | Arithmetic::Sub | Arithmetic::Mul, [(_, left), (_, right)])
-                if operands.len() == 2 && self.is_of_two(out, [*left, *right]) =>
+                if operands.len() == 2 && [*left, *right].into_iter().all(|v| self.broadcasts(v, out)) =>
             {
-                let [_, depth, ..] = image(self.graph.ty(out));
-                let reads = self.values(&[*left, *right])?;
-                let reads = reads.into_iter().map(|read| self.for_slices(read, depth)).collect();
+                let reads = vec![self.broadcast(*left, out)?, self.broadcast(*right, out)?];
                 let y = self.value(out)?;
                 self.step(StepOp::Binary { op, relu: false }, reads, y);
                 Ok(())
@@ -166,14 +166,31 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether two values have the output's shape, or are one pixel for all of its pixels: a gate `f32[N,C,1,1]`.
-    fn is_of_two(&self, out: GraphValue, values: [GraphValue; 2]) -> bool {
-        let ty = self.graph.ty(out);
-        let [c, ..] = image(ty);
-        let is_pixel = |other: &TensorType| {
-            other.rank() == ty.rank() && other.spatial().is_some() && image(other) == [c, 1, 1, 1]
-        };
-        values.iter().map(|v| self.graph.ty(*v)).all(|other| other == ty || is_pixel(other))
+    /// Whether a value has as many axes as another, and each as long or of one element.
+    fn broadcasts(&self, value: GraphValue, to: GraphValue) -> bool {
+        let [value, to] = [value, to].map(|v| self.graph.ty(v));
+        batch(value) == batch(to)
+            && value.rank() == to.rank()
+            && value.dims().iter().zip(to.dims()).all(|(from, to)| from == to || from.bind(2) == 1)
+    }
+
+    /// A value as an operand of [`StepOp::Binary`]: as it is, where it has all pixels or is one for each slice (a gate
+    /// `f32[N,C,1,1]`); else written out.
+    fn broadcast(&mut self, value: GraphValue, to: GraphValue) -> Result<ValueId, LowerError> {
+        let whole = image(self.graph.ty(to));
+        let [c, depth, height, width] = image(self.graph.ty(value));
+        let read = self.value(value)?;
+        let is_pixel = c == whole[0] && height == 1 && width == 1 && self.graph.ty(to).spatial().is_some();
+        if [c, depth, height, width] == whole || is_pixel && depth == whole[1] {
+            return Ok(read);
+        }
+        if is_pixel && depth == 1 {
+            return Ok(self.for_slices(read, whole[1]));
+        }
+        let spread = self.temporary(whole);
+        let [from, to] = [value, to].map(|v| sample_dims(self.graph.ty(v)));
+        self.step(StepOp::Move(expand(&from, &to)), vec![read], spread);
+        Ok(spread)
     }
 
     /// A constant that is one number, or one per channel of `x`; none if it is neither.

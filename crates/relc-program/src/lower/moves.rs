@@ -8,7 +8,7 @@ use crate::error::LowerError;
 use crate::op::{Move, StepOp, Strided};
 
 /// The dimensions of one sample.
-fn sample_dims(ty: &TensorType) -> Vec<usize> {
+pub(super) fn sample_dims(ty: &TensorType) -> Vec<usize> {
     ty.dims().iter().skip(1).map(|d| d.bind(1)).collect()
 }
 
@@ -46,20 +46,7 @@ impl Builder<'_> {
                     && !self.graph.is_weight(operands[0])
                     && batch(self.graph.ty(operands[0])) == batch(self.graph.ty(out)) =>
             {
-                let dense = Strided::dense(&from);
-                // An axis of one element is read again and again.
-                let strides = dense
-                    .strides
-                    .iter()
-                    .zip(&from)
-                    .map(|(stride, size)| if *size == 1 { 0 } else { *stride });
-                let source = Strided { base: 0, strides: strides.collect() };
-                self.moved(
-                    node,
-                    operands[0],
-                    out,
-                    Move { to: Strided::dense(&to), from: source, dims: to, fill: false },
-                )
+                self.moved(node, operands[0], out, expand(&from, &to))
             }
             Op::Pad(pad) if pad.value == 0.0 => {
                 let inner = part(&to, &pad.pads[1..to.len() + 1], &vec![1; to.len()]);
@@ -172,6 +159,14 @@ impl Builder<'_> {
 /// Every element stays where it is, row-major.
 fn reshape(dims: &[usize]) -> Move {
     Move { dims: dims.to_vec(), to: Strided::dense(dims), from: Strided::dense(dims), fill: false }
+}
+
+/// An axis of one element is read again and again.
+pub(super) fn expand(from: &[usize], to: &[usize]) -> Move {
+    let dense = Strided::dense(from);
+    let strides = dense.strides.iter().zip(from).map(|(stride, size)| if *size == 1 { 0 } else { *stride });
+    let source = Strided { base: 0, strides: strides.collect() };
+    Move { dims: to.to_vec(), to: Strided::dense(to), from: source, fill: false }
 }
 
 /// Where a slice looks in an array of these sizes.
