@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use crate::conv::ConvError;
 use crate::isa::Isa;
 use crate::simd::{Simd, Work, bring, dispatch};
-use crate::stats::Stats;
+use crate::stats;
+use relc_program::books::Stats;
 use relc_program::layout::{Blocked, check};
 use relc_program::op::{MAX_ADDENDS, MAX_SUMS};
 
@@ -337,7 +338,7 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], bes
                 let channels = row.channels.min(beside.channels - row.of_slice * row.channels);
                 let take = |place: usize, out: &[f32]| {
                     if let Some(sums) = beside.sums(place, row) {
-                        *sums = Stats::of_row(row.isa, [channels, row.channels], out);
+                        *sums = stats::of_row(row.isa, [channels, row.channels], out);
                     }
                 };
                 let addends = addends.iter().flatten();

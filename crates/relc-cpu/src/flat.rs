@@ -4,11 +4,11 @@
 
 use rayon::prelude::*;
 use relc_ir::op::{Window, WindowAxis};
+use relc_program::books::Stats;
 use relc_program::layout::Blocked;
 
 use crate::isa::Isa;
 use crate::simd::{Loop, featured};
-use crate::stats::Stats;
 
 /// The receptive fields of a linear layer, and how its tensors lie.
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ mod run;
 mod simd;
 #[forbid(unsafe_code)]
 mod standardise;
-mod stats;
+pub mod stats;
 #[forbid(unsafe_code)]
 mod step;
 pub mod tile;
@@ -65,4 +65,3 @@ pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use machine::{Class, Level, MACHINE_VARIABLE, Machine, MachineError};
 pub use peak::{bytes_per_second, flops_per_second};
 pub use run::{Executable, StepTime};
-pub use stats::Stats;

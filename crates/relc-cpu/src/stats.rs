@@ -4,20 +4,8 @@ use rayon::prelude::*;
 
 use crate::isa::Isa;
 use crate::simd::{Simd, Work, dispatch};
+use relc_program::books::Stats;
 use relc_program::layout::Blocked;
-
-/// Sums over the elements of a tensor, in f64.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stats {
-    /// The sum.
-    pub sum: f64,
-    /// The sum of magnitudes.
-    pub magnitude: f64,
-    /// The smallest.
-    pub min: f32,
-    /// The largest.
-    pub max: f32,
-}
 
 /// The greatest vector.
 const MOST: usize = 16;
@@ -25,105 +13,80 @@ const MOST: usize = 16;
 /// elements themselves.
 const GROUP: usize = 4;
 
-impl Stats {
-    /// Of no elements.
-    pub const NOTHING: Stats = Stats { sum: 0.0, magnitude: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY };
+/// Of a tensor's interior, block of channels by block; on the current rayon pool if `parallel`, with the same
+/// result to the bit. Elements of `data` beyond its length count as none.
+pub fn of(isa: Isa, layout: &Blocked, data: &[f32], parallel: bool) -> Stats {
+    let block = |b: usize| of_block(isa, layout, data, b);
+    let blocks: Vec<Stats> = if parallel {
+        (0..layout.blocks()).into_par_iter().map(block).collect()
+    } else {
+        (0..layout.blocks()).map(block).collect()
+    };
+    blocks.into_iter().fold(Stats::NOTHING, Stats::with)
+}
 
-    /// Of the elements of both.
-    pub fn with(self, other: Stats) -> Stats {
-        Stats {
-            sum: self.sum + other.sum,
-            magnitude: self.magnitude + other.magnitude,
-            min: self.min.min(other.min),
-            max: self.max.max(other.max),
+/// The sum of a tensor's elements, each times its channel's weight, in f64; as [`of`].
+pub fn weighted(isa: Isa, layout: &Blocked, data: &[f32], weights: &[f32], parallel: bool) -> f64 {
+    let v = layout.block();
+    let block = |b: usize| -> f64 {
+        let weights = weights.get(b % layout.slice_blocks() * v..).unwrap_or(&[]);
+        let mut sums = [0.0f64; MOST];
+        for y in 0..layout.height() {
+            let start = layout.offset(b, y, 0);
+            let row = data.get(start..start + layout.width() * v).unwrap_or(&[]);
+            let lanes = if v == isa.width() { dispatch(isa, LaneSums(row)) } else { plain_lanes(row, v) };
+            sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += lane);
         }
-    }
+        let channels = layout.channels_of(b);
+        sums.iter().zip(weights).take(channels).map(|(sum, weight)| sum * f64::from(*weight)).sum()
+    };
+    let blocks: Vec<f64> = if parallel {
+        (0..layout.blocks()).into_par_iter().map(block).collect()
+    } else {
+        (0..layout.blocks()).map(block).collect()
+    };
+    blocks.into_iter().sum()
+}
 
-    /// Whether all elements are finite: a sum of magnitudes that fit in f32 is, in f64.
-    pub fn is_finite(&self) -> bool {
-        self.magnitude.is_finite() && self.sum.is_finite()
-    }
+/// The mean of the squares of a tensor's elements, in f64; as [`of`].
+pub fn mean_square(layout: &Blocked, data: &[f32], parallel: bool) -> f64 {
+    let v = layout.block();
+    let block = |b: usize| -> f64 {
+        let channels = layout.channels_of(b);
+        let rows = (0..layout.height()).map(|y| {
+            let start = layout.offset(b, y, 0);
+            data.get(start..start + layout.width() * v).unwrap_or(&[])
+        });
+        let pixels = rows.flat_map(|row| row.chunks_exact(v)).flat_map(|pixel| &pixel[..channels]);
+        pixels.map(|value| f64::from(*value).powi(2)).sum()
+    };
+    let blocks: Vec<f64> = if parallel {
+        (0..layout.blocks()).into_par_iter().map(block).collect()
+    } else {
+        (0..layout.blocks()).map(block).collect()
+    };
+    blocks.into_iter().sum::<f64>() / layout.dense_len().max(1) as f64
+}
 
-    /// Of a tensor's interior, block of channels by block; on the current rayon pool if `parallel`, with the same
-    /// result to the bit. Elements of `data` beyond its length count as none.
-    pub fn of(isa: Isa, layout: &Blocked, data: &[f32], parallel: bool) -> Stats {
-        let block = |b: usize| Stats::of_block(isa, layout, data, b);
-        let blocks: Vec<Stats> = if parallel {
-            (0..layout.blocks()).into_par_iter().map(block).collect()
-        } else {
-            (0..layout.blocks()).map(block).collect()
-        };
-        blocks.into_iter().fold(Stats::NOTHING, Stats::with)
-    }
+fn of_block(isa: Isa, layout: &Blocked, data: &[f32], block: usize) -> Stats {
+    let (v, stride) = (layout.block(), layout.row_stride());
+    let start = layout.offset(block, 0, 0);
+    let end = start + layout.height().saturating_sub(1) * stride + layout.width() * v;
+    let rows = Rows { data: data.get(start..end).unwrap_or(&[]), stride, len: layout.width() * v };
+    rows.stats(isa, [layout.channels_of(block), v])
+}
 
-    /// The sum of a tensor's elements, each times its channel's weight, in f64; as [`Stats::of`].
-    pub fn weighted(isa: Isa, layout: &Blocked, data: &[f32], weights: &[f32], parallel: bool) -> f64 {
-        let v = layout.block();
-        let block = |b: usize| -> f64 {
-            let weights = weights.get(b % layout.slice_blocks() * v..).unwrap_or(&[]);
-            let mut sums = [0.0f64; MOST];
-            for y in 0..layout.height() {
-                let start = layout.offset(b, y, 0);
-                let row = data.get(start..start + layout.width() * v).unwrap_or(&[]);
-                let lanes = if v == isa.width() { dispatch(isa, LaneSums(row)) } else { plain_lanes(row, v) };
-                sums.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += lane);
-            }
-            let channels = layout.channels_of(b);
-            sums.iter().zip(weights).take(channels).map(|(sum, weight)| sum * f64::from(*weight)).sum()
-        };
-        let blocks: Vec<f64> = if parallel {
-            (0..layout.blocks()).into_par_iter().map(block).collect()
-        } else {
-            (0..layout.blocks()).map(block).collect()
-        };
-        blocks.into_iter().sum()
-    }
+/// Of a row `f32[W][V]` whose first `channels` of each V are elements.
+pub(crate) fn of_row(isa: Isa, [channels, v]: [usize; 2], row: &[f32]) -> Stats {
+    Rows { data: row, stride: row.len().max(1), len: row.len() }.stats(isa, [channels, v])
+}
 
-    /// The mean of the squares of a tensor's elements, in f64; as [`Stats::of`].
-    pub fn mean_square(layout: &Blocked, data: &[f32], parallel: bool) -> f64 {
-        let v = layout.block();
-        let block = |b: usize| -> f64 {
-            let channels = layout.channels_of(b);
-            let rows = (0..layout.height()).map(|y| {
-                let start = layout.offset(b, y, 0);
-                data.get(start..start + layout.width() * v).unwrap_or(&[])
-            });
-            let pixels = rows.flat_map(|row| row.chunks_exact(v)).flat_map(|pixel| &pixel[..channels]);
-            pixels.map(|value| f64::from(*value).powi(2)).sum()
-        };
-        let blocks: Vec<f64> = if parallel {
-            (0..layout.blocks()).into_par_iter().map(block).collect()
-        } else {
-            (0..layout.blocks()).map(block).collect()
-        };
-        blocks.into_iter().sum::<f64>() / layout.dense_len().max(1) as f64
-    }
-
-    fn of_block(isa: Isa, layout: &Blocked, data: &[f32], block: usize) -> Stats {
-        let (v, stride) = (layout.block(), layout.row_stride());
-        let start = layout.offset(block, 0, 0);
-        let end = start + layout.height().saturating_sub(1) * stride + layout.width() * v;
-        let rows = Rows { data: data.get(start..end).unwrap_or(&[]), stride, len: layout.width() * v };
-        rows.stats(isa, [layout.channels_of(block), v])
-    }
-
-    /// Of a row `f32[W][V]` whose first `channels` of each V are elements.
-    pub(crate) fn of_row(isa: Isa, [channels, v]: [usize; 2], row: &[f32]) -> Stats {
-        Rows { data: row, stride: row.len().max(1), len: row.len() }.stats(isa, [channels, v])
-    }
-
-    /// Of a tensor, from those of its rows, `[blocks][H]`: what [`Stats::of`] gives, to the bit.
-    pub fn of_rows(layout: &Blocked, rows: &[Stats]) -> Stats {
-        let blocks = rows.chunks(layout.height());
-        blocks
-            .map(|rows| rows.iter().copied().fold(Stats::NOTHING, Stats::with))
-            .fold(Stats::NOTHING, Stats::with)
-    }
-
-    /// Of one element.
-    pub(crate) fn of_value(value: f32) -> Stats {
-        Stats { sum: f64::from(value), magnitude: f64::from(value.abs()), min: value, max: value }
-    }
+/// Of a tensor, from those of its rows, `[blocks][H]`: what [`of`] gives, to the bit.
+pub fn of_rows(layout: &Blocked, rows: &[Stats]) -> Stats {
+    let blocks = rows.chunks(layout.height());
+    blocks
+        .map(|rows| rows.iter().copied().fold(Stats::NOTHING, Stats::with))
+        .fold(Stats::NOTHING, Stats::with)
 }
 
 /// Rows of a block, each `f32[W][V]`.
@@ -294,19 +257,19 @@ mod tests {
                     for (to, (one, from)) in data.iter_mut().zip(interior.iter().zip(&packed)) {
                         *to = if *one == 1.0 { *from } else { *to };
                     }
-                    let got = Stats::of(isa, &layout, &data, false);
+                    let got = of(isa, &layout, &data, false);
                     let sum: f64 = dense.iter().map(|v| f64::from(*v)).sum();
                     let magnitude: f64 = dense.iter().map(|v| f64::from(v.abs())).sum();
                     assert!((got.sum - sum).abs() <= 1e-7 * magnitude, "{isa} {got:?}, {sum}");
                     assert!((got.magnitude - magnitude).abs() <= 1e-7 * magnitude, "{isa} {got:?}");
                     assert_eq!(got.min, dense.iter().copied().fold(f32::INFINITY, f32::min));
                     assert_eq!(got.max, dense.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                    assert_eq!(Stats::of(isa, &layout, &data, true), got);
+                    assert_eq!(of(isa, &layout, &data, true), got);
                     let weights: Vec<f32> = (0..channels).map(|c| c as f32 - 3.0).collect();
-                    let weighted =
+                    let expected_weighted =
                         dense.iter().zip(0..).map(|(v, i)| f64::from(*v) * f64::from(weights[i / 35]));
                     let difference =
-                        Stats::weighted(isa, &layout, &data, &weights, false) - weighted.sum::<f64>();
+                        weighted(isa, &layout, &data, &weights, false) - expected_weighted.sum::<f64>();
                     assert!(difference.abs() <= 1e-6 * magnitude * channels as f64, "{isa}: {difference:e}");
                 }
             }
@@ -319,7 +282,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut data = vec![1.0; layout.len()];
             data[77] = bad;
-            assert!(!Stats::of(Isa::Portable, &layout, &data, false).is_finite(), "{bad}");
+            assert!(!of(Isa::Portable, &layout, &data, false).is_finite(), "{bad}");
         }
     }
 }

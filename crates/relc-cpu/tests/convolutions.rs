@@ -9,7 +9,8 @@ use relc_cpu::bf16x6::Bf16x6Plan;
 use relc_cpu::conv::{Arguments, ConvError, ConvPlan, Run};
 use relc_cpu::epilogue::{Beside, Epilogue, Operand};
 use relc_cpu::tile::Part;
-use relc_cpu::{Isa, Machine, Stats};
+use relc_cpu::{Isa, Machine, stats};
+use relc_program::books::Stats;
 use relc_program::conv::{ConvSpec, Direction};
 use relc_program::layout::{Blocked, Halo};
 use support::{CANARY, Case, between_guards, guarded, naive, values};
@@ -326,14 +327,14 @@ fn check_beside(case: &Case, direction: Direction, isa: Isa, parallel: bool) {
     let mut rows = vec![Stats::NOTHING; output.blocks() * output.height()];
     let both = Epilogue::Product { factor: Some(operand), addends: [Some(operand), None] };
     let got = run(both, Beside { joined: None, sums: [Some(&mut rows), None, None], kept: None });
-    assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &product, false), "{case:?}");
+    assert_eq!(stats::of_rows(&output, &rows), stats::of(isa, &output, &product, false), "{case:?}");
     let twice_of = |operand| Epilogue::Product { factor: Some(operand), addends: [Some(operand); 2] };
     let twice =
         run(twice_of(operand), Beside { joined: None, sums: [None, Some(&mut rows), None], kept: None });
-    assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &got, false), "{case:?}");
+    assert_eq!(stats::of_rows(&output, &rows), stats::of(isa, &output, &got, false), "{case:?}");
     let again =
         run(twice_of(operand), Beside { joined: None, sums: [None, None, Some(&mut rows)], kept: None });
-    assert_eq!(Stats::of_rows(&output, &rows), Stats::of(isa, &output, &again, false), "{case:?}");
+    assert_eq!(stats::of_rows(&output, &rows), stats::of(isa, &output, &again, false), "{case:?}");
     let sum: Vec<f32> = dense(&output, &product).iter().zip(&other).map(|(a, b)| a + b).collect();
     assert_eq!(dense(&output, &got), sum, "{case:?}");
     let sum_of_three: Vec<f32> = sum.iter().zip(&other).map(|(a, b)| a + b).collect();

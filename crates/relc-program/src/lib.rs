@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod books;
 mod check;
 pub mod conv;
 mod error;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use relc_codegen::kir::{Kernel, verify};
 use relc_ir::{Graph, NodeId, ValueId as GraphValue, Values};
+use relc_program::books::relevance_values;
 use relc_program::layout::Blocked;
 use relc_program::op::{Move, Side};
 use relc_program::{Constant, Program, Step as Symbolic, StepOp, ValueId};
@@ -292,12 +293,6 @@ impl Compiler<'_> {
         }
         Ok(index)
     }
-}
-
-/// The relevance values of a graph.
-pub(crate) fn relevance_values(graph: &Graph) -> impl Iterator<Item = GraphValue> + '_ {
-    let nodes = graph.node_ids().filter(|node| graph.node(*node).op.is_relevance());
-    nodes.flat_map(|node| (0..graph.node(node).types().len()).map(move |port| GraphValue { node, port }))
 }
 
 /// What a move moves.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use relc_ir::NodeId;
+use relc_program::books::Stats;
 use relc_program::op::MAX_SUMS;
 
 use super::sample::Sample;
@@ -12,7 +13,7 @@ use crate::error::EngineError;
 use crate::step::{Algorithm, ConvStep};
 use crate::tile::Part;
 use crate::winograd::{WinogradArguments, WinogradRun};
-use crate::{AlignedBuffer, Stats};
+use crate::{AlignedBuffer, stats};
 
 /// What a convolution writes of a sample, taken out of its memory so that the rest can be read meanwhile.
 struct Written {
@@ -54,7 +55,7 @@ impl Written {
         let layout = sample.executable.layout(step.output);
         for (value, rows) in step.tallies.iter().zip(&self.rows) {
             if let (Some(value), Some(rows)) = (value, rows) {
-                sample.books.stats.insert(*value, Stats::of_rows(layout, rows));
+                sample.books.stats.insert(*value, stats::of_rows(layout, rows));
             }
         }
         sample.put(step.output, self.output);

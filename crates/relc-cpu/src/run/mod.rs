@@ -1,6 +1,5 @@
 //! Executables: compiling a graph, and running it on batches.
 
-mod books;
 mod convolve;
 mod sample;
 mod session;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use relc_codegen::jit::{CompiledFn, CompiledKernels, Target, compile, listing, object};
 use relc_codegen::kir::Kernel;
 use relc_ir::{Graph, NodeId, Values};
+use relc_program::books::Bookkeeper;
 use relc_program::layout::Blocked;
 use relc_program::{Module, Program, Session};
 
@@ -20,7 +20,6 @@ use crate::{AlignedBuffer, Isa, Machine};
 use crate::cost::{Cost, step_costs};
 use crate::error::{EngineError, StepError};
 use crate::plan::Plan;
-use books::Bookkeeper;
 use sample::Sample;
 use session::CpuSession;
 
@@ -93,7 +92,8 @@ impl Executable {
         let plan = crate::compile::compile(graph, &program, &machine, packed)?;
         plan.check(graph)?;
         let kernels = compile(&plan.kernels, &Target::host()?)?;
-        let books = Bookkeeper::new(graph, &program)?;
+        let books = Bookkeeper::new(graph, &program)
+            .ok_or_else(|| EngineError::Malformed("the input has no relevance".into()))?;
         let graph = graph.clone();
         Ok(Executable { graph, machine, program, plan, kernels, books, arenas: Mutex::default() })
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::epilogue::{Epilogue, Operand, finish};
-use crate::{AlignedBuffer, Stats};
+use crate::{AlignedBuffer, stats};
 use ndarray::{ArrayD, IxDyn};
 use relc_codegen::jit::Binding;
 use relc_codegen::kernels::LEDGER;
@@ -14,8 +14,8 @@ use relc_interp::{evaluate_node, propagate_node};
 use relc_ir::ledger::Losses;
 use relc_ir::{NodeId, ValueId};
 use relc_program::Rerun;
+use relc_program::books::{Books, Stats};
 
-use super::books::Books;
 use super::convolve::convolve;
 use super::{Arena, Executable, Keeping, StepTime};
 use crate::error::EngineError;
@@ -300,7 +300,7 @@ impl<'a> Sample<'a> {
             }
             Action::Stabilise { input, output, factor } => {
                 let layout = self.executable.layout(*input);
-                let square = Stats::mean_square(layout, self.slot(*input), self.parallel);
+                let square = stats::mean_square(layout, self.slot(*input), self.parallel);
                 let eps = (factor * square.sqrt()) as f32;
                 self.load(*output, &[eps])
             }
@@ -319,7 +319,7 @@ impl<'a> Sample<'a> {
             }
             Action::Absorbed { quotient, by, bias } => {
                 let (isa, layout) = (self.executable.machine.isa, self.executable.layout(*quotient));
-                let sum = Stats::weighted(isa, layout, self.slot(*quotient), by, self.parallel);
+                let sum = stats::weighted(isa, layout, self.slot(*quotient), by, self.parallel);
                 let losses = Losses::default();
                 let losses =
                     if *bias { Losses { bias: sum, ..losses } } else { Losses { stabiliser: sum, ..losses } };
@@ -443,7 +443,7 @@ impl<'a> Sample<'a> {
     }
 
     fn stats(&self, slot: Slot) -> Stats {
-        Stats::of(self.executable.machine.isa, self.executable.layout(slot), self.slot(slot), self.parallel)
+        stats::of(self.executable.machine.isa, self.executable.layout(slot), self.slot(slot), self.parallel)
     }
 
     fn tally(&mut self, value: ValueId, slot: Slot) {

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use relc_ir::ValueId;
+use relc_program::books::Books;
 use relc_program::{BackendError, Explained, Session};
 
-use super::books::Books;
 use super::sample::Sample;
 use super::{Arena, Executable, Keeping};
 use crate::error::EngineError;

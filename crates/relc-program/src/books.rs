@@ -1,16 +1,56 @@
-//! From sums of buffers to the ledger.
+//! From a back end's sums to the ledger.
 
 use std::collections::HashMap;
 
 use relc_ir::ledger::{Account, Entry, Join, Ledger, Losses, Total};
 use relc_ir::op::Relevance;
 use relc_ir::{Graph, NodeId, Op, ValueId};
-use relc_program::Program;
 
-use crate::Stats;
-use crate::compile::relevance_values;
+use crate::program::Program;
 
-use crate::error::EngineError;
+/// Sums over the elements of a tensor, in f64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stats {
+    /// The sum.
+    pub sum: f64,
+    /// The sum of magnitudes.
+    pub magnitude: f64,
+    /// The smallest.
+    pub min: f32,
+    /// The largest.
+    pub max: f32,
+}
+
+impl Stats {
+    /// Of no elements.
+    pub const NOTHING: Stats = Stats { sum: 0.0, magnitude: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY };
+
+    /// Of the elements of both.
+    pub fn with(self, other: Stats) -> Stats {
+        Stats {
+            sum: self.sum + other.sum,
+            magnitude: self.magnitude + other.magnitude,
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+
+    /// Of one element.
+    pub fn of_value(value: f32) -> Stats {
+        Stats { sum: f64::from(value), magnitude: f64::from(value.abs()), min: value, max: value }
+    }
+
+    /// Whether all elements are finite: a sum of magnitudes that fit in f32 is, in f64.
+    pub fn is_finite(&self) -> bool {
+        self.magnitude.is_finite() && self.sum.is_finite()
+    }
+}
+
+/// The relevance values of a graph.
+pub fn relevance_values(graph: &Graph) -> impl Iterator<Item = ValueId> + '_ {
+    let nodes = graph.node_ids().filter(|node| graph.node(*node).op.is_relevance());
+    nodes.flat_map(|node| (0..graph.node(node).types().len()).map(move |port| ValueId { node, port }))
+}
 
 /// The sums of one backward pass of one sample.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +87,8 @@ pub struct Bookkeeper {
 }
 
 impl Bookkeeper {
-    /// For a graph and its program, whose sums may be those of several relevance values.
-    pub fn new(graph: &Graph, program: &Program) -> Result<Bookkeeper, EngineError> {
+    /// For a graph and its program, whose sums may be those of several relevance values; none if the input has no relevance.
+    pub fn new(graph: &Graph, program: &Program) -> Option<Bookkeeper> {
         let labels: HashMap<String, ValueId> =
             relevance_values(graph).map(|value| (graph.label(value), value)).collect();
         let mut first: HashMap<ValueId, ValueId> = HashMap::new();
@@ -77,11 +117,9 @@ impl Bookkeeper {
                 },
             }
         };
-        let returned = graph.relevance_outputs.first().map(|(_, value)| root(*value));
-        Ok(Bookkeeper {
-            pages: graph.relevance_order().unwrap_or_default().into_iter().map(page).collect(),
-            returned: returned.ok_or_else(|| EngineError::Malformed("the input has no relevance".into()))?,
-        })
+        let returned = graph.relevance_outputs.first().map(|(_, value)| root(*value))?;
+        let pages = graph.relevance_order().unwrap_or_default().into_iter().map(page).collect();
+        Some(Bookkeeper { pages, returned })
     }
 
     /// The values that relevance starts and ends at: the seed and the input's relevance.
