@@ -80,6 +80,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use relc_passes::{Pass, PassError, PassManager, pipeline};
+use relc_program::Backend;
 use similar::TextDiff;
 
 use case::Case;
@@ -99,11 +100,16 @@ const CONTEXT: usize = 3;
 /// What makes a pass from the options of a file.
 type Maker = Box<dyn Fn(&Header) -> Result<Box<dyn Pass>, String>>;
 
+/// What makes a back end from the options of a file.
+type BackendMaker = Box<dyn Fn(&Header) -> Result<Box<dyn Backend>, FiletestError>>;
+
 enum Subject {
     /// One of relc's passes.
     Named(String),
     /// Another.
     Own(Maker),
+    /// One over programs, of a back end.
+    OfBackend(String, BackendMaker),
 }
 
 /// The passes that run before, and the one that is tested.
@@ -128,6 +134,19 @@ impl Filetests {
     /// [`header.get("NAME")`](Header::get).
     pub fn made_by(make: impl Fn(&Header) -> Result<Box<dyn Pass>, String> + 'static) -> Filetests {
         Filetests { subject: Subject::Own(Box::new(make)) }
+    }
+
+    /// Tests of a pass over programs that a [back end](relc_program::Backend) of one's own has among its
+    /// [passes](relc_program::Backend::passes); each file makes the back end from its options.
+    pub fn of_backend<B: Backend + 'static>(
+        pass: &str,
+        make: impl Fn(&Header) -> Result<B, String> + 'static,
+    ) -> Filetests {
+        let make = move |header: &Header| {
+            let backend = make(header).map_err(FiletestError::Option)?;
+            Ok::<Box<dyn Backend>, _>(Box::new(backend))
+        };
+        Filetests { subject: Subject::OfBackend(pass.to_string(), Box::new(make)) }
     }
 
     /// Tests of one of relc's passes, with what the file's preset says.
@@ -191,10 +210,12 @@ impl Filetests {
     /// If the options or the graph are malformed, a pass that comes before fails, or the pass leaves a graph that the
     /// verifier refuses.
     pub fn run(&self, text: &str) -> Result<String, FiletestError> {
-        if let Subject::Named(name) = &self.subject
-            && program::is_known(name)
-        {
-            return program::run_file(text, name);
+        match &self.subject {
+            Subject::Named(name) if program::is_known(name) => {
+                return program::run_file(text, name, &program::processor);
+            }
+            Subject::OfBackend(name, make) => return program::run_file(text, name, make),
+            _ => {}
         }
         let Case { header, mut graph } = Case::parse(text)?;
         let input = graph.to_string();
@@ -221,6 +242,9 @@ impl Filetests {
                 (at, pass)
             }
             Subject::Own(make) => (passes.len(), make(header).map_err(FiletestError::Option)?),
+            Subject::OfBackend(name, _) => {
+                return Err(FiletestError::Option(format!("\"{name}\" is no pass over graphs")));
+            }
         };
         let before = match header.get("after") {
             None => 0,

@@ -24,8 +24,17 @@ enum Before {
     Program(Box<Program>),
 }
 
-/// As [`Filetests::run`](super::Filetests::run), for lowering or a pass over programs.
-pub(super) fn run_file(text: &str, pass: &str) -> Result<String, FiletestError> {
+/// The processor's back end, as a file's options have it.
+pub(super) fn processor(header: &Header) -> Result<Box<dyn Backend>, FiletestError> {
+    Ok(Box::new(Cpu { machine: header.machine()? }))
+}
+
+/// As [`Filetests::run`](super::Filetests::run), for lowering or a pass of a back end over programs.
+pub(super) fn run_file(
+    text: &str,
+    pass: &str,
+    backend: &dyn Fn(&Header) -> Result<Box<dyn Backend>, FiletestError>,
+) -> Result<String, FiletestError> {
     let (header, before) = match Case::is_program(text) {
         true => {
             let (header, program) = Case::program(text)?;
@@ -40,7 +49,7 @@ pub(super) fn run_file(text: &str, pass: &str) -> Result<String, FiletestError> 
         Before::Graph(graph) => graph.to_string(),
         Before::Program(program) => program.to_string(),
     };
-    let mut earlier = Cpu { machine: header.machine()? }.pipeline();
+    let mut earlier = backend(&header)?.pipeline();
     let tested = match pass {
         LOWER => None,
         _ => {
