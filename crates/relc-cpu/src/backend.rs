@@ -17,9 +17,12 @@ pub struct Cpu {
     pub machine: Machine,
 }
 
+/// The name of the back end.
+pub const NAME: &str = "cpu";
+
 impl Backend for Cpu {
     fn name(&self) -> &'static str {
-        "cpu"
+        NAME
     }
 
     fn passes(&self) -> Vec<Box<dyn ProgramPass>> {

@@ -56,7 +56,7 @@ mod step;
 pub mod tile;
 pub mod winograd;
 
-pub use backend::Cpu;
+pub use backend::{Cpu, NAME};
 pub use buffer::AlignedBuffer;
 pub use choose_convolutions::ChooseConvolutions;
 pub use cost::{Bound, Cost};

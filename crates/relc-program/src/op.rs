@@ -205,6 +205,25 @@ pub enum Algorithm {
     Winograd4,
     /// As sums of products, each of them six of bf16: [BF16x6](https://arxiv.org/abs/1904.06376).
     Bf16x6,
+    /// As sums of products, whose inputs are looked up one by one: beyond the borders they are 0, and no frame is needed.
+    Gather,
+    /// As a product of matrices whose elements are gathered when they are needed, as by [`Gather`](Self::Gather), in tiles
+    /// of 32 by 32.
+    Gemm32,
+    /// As [`Gemm32`](Self::Gemm32), in tiles of 64 by 64.
+    Gemm64,
+    /// As [`Gemm32`](Self::Gemm32), in tiles of 128 by 128.
+    Gemm128,
+}
+
+impl Algorithm {
+    /// Whether it reads a frame of zeros around its input.
+    pub fn reads_frame(self) -> bool {
+        match self {
+            Algorithm::Direct | Algorithm::Winograd2 | Algorithm::Winograd4 | Algorithm::Bf16x6 => true,
+            Algorithm::Gather | Algorithm::Gemm32 | Algorithm::Gemm64 | Algorithm::Gemm128 => false,
+        }
+    }
 }
 
 /// What is done with the sums of a convolution before they are stored.

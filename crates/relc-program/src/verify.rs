@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::check::operands;
 use crate::error::ProgramErrors;
-use crate::op::StepOp;
+use crate::op::{Algorithm, StepOp};
 use crate::passes::kernel_key;
 use crate::program::{Program, Step, ValueId};
 
@@ -236,6 +236,7 @@ impl Verifier<'_> {
                     };
                     let got = step.reads.first().and_then(layout).map(|l| l.halo());
                     if let (Ok(needed), Some(got)) = (needed, got)
+                        && conv.algorithm.is_none_or(Algorithm::reads_frame)
                         && !got.covers(needed)
                     {
                         self.report(step, format!("got the halo {got:?}, expected at least {needed:?}"));

@@ -183,6 +183,9 @@ impl Compiler<'_> {
                 let plan = plan.map_err(error)?.ok_or_else(|| not_computed("BF16x6"))?;
                 Some(Chosen::Bf16x6(Arc::new(plan)))
             }
+            Some(Algorithm::Gather | Algorithm::Gemm32 | Algorithm::Gemm64 | Algorithm::Gemm128) => {
+                return Err(self.unsupported(step, "its algorithm is one of a GPU"));
+            }
         };
         let planned = Planned { direct: Arc::new(direct.map_err(error)?), chosen };
         if let Some(number) = step.kernel {

@@ -11,11 +11,15 @@ use crate::op::{
     QuotientStabiliser, Quotients, Side, StepOp, Strided, Vanishing, WeightSource, Weights,
 };
 
-const ALGORITHMS: [(&str, Algorithm); 4] = [
+const ALGORITHMS: [(&str, Algorithm); 8] = [
     ("direct", Algorithm::Direct),
     ("winograd2", Algorithm::Winograd2),
     ("winograd4", Algorithm::Winograd4),
     ("bf16x6", Algorithm::Bf16x6),
+    ("gather", Algorithm::Gather),
+    ("gemm32", Algorithm::Gemm32),
+    ("gemm64", Algorithm::Gemm64),
+    ("gemm128", Algorithm::Gemm128),
 ];
 const EXACTNESS: [(&str, Exactness); 3] =
     [("plain", Exactness::Plain), ("divisor", Exactness::Divisor), ("exact", Exactness::Exact)];

@@ -1,0 +1,89 @@
+//! The back end, and what it compiles.
+
+use std::sync::Arc;
+
+use relc_ir::Graph;
+use relc_program::books::Bookkeeper;
+use relc_program::passes::{PlanMemory, ProgramPass};
+use relc_program::{Backend, BackendError, Module, Program, Session};
+
+use crate::code::Plan;
+use crate::device::{Device, Loaded};
+use crate::emit::plan;
+use crate::error::CudaError;
+use crate::memory::Memory;
+use crate::passes::{ChooseTiles, DenseLayouts, SplitTallies};
+use crate::session::CudaSession;
+
+/// A GPU.
+#[derive(Clone, Debug)]
+pub struct Cuda {
+    device: Arc<dyn Device>,
+}
+
+impl Cuda {
+    /// The back end of a device.
+    pub fn new(device: Arc<dyn Device>) -> Cuda {
+        Cuda { device }
+    }
+}
+
+impl Backend for Cuda {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn passes(&self) -> Vec<Box<dyn ProgramPass>> {
+        vec![
+            Box::new(SplitTallies),
+            Box::new(ChooseTiles { multiprocessors: self.device.multiprocessors() }),
+            Box::new(DenseLayouts),
+            Box::new(PlanMemory),
+        ]
+    }
+
+    fn compile(&self, graph: &Graph, program: Program) -> Result<Box<dyn Module>, BackendError> {
+        Ok(Box::new(CudaModule::new(&*self.device, graph, program)?))
+    }
+}
+
+/// A program on a device.
+#[derive(Debug)]
+pub struct CudaModule {
+    pub(crate) graph: Graph,
+    pub(crate) program: Program,
+    pub(crate) plan: Plan,
+    pub(crate) books: Bookkeeper,
+    pub(crate) loaded: Box<dyn Loaded>,
+}
+
+impl CudaModule {
+    fn new(device: &dyn Device, graph: &Graph, program: Program) -> Result<CudaModule, CudaError> {
+        let books = Bookkeeper::new(graph, &program).ok_or(CudaError::NoRelevance)?;
+        let mut plan = plan(graph, &program)?;
+        let constants = std::mem::take(&mut plan.constants);
+        let loaded = device.load(&plan.code, &constants)?;
+        Ok(CudaModule { graph: graph.clone(), program, plan, books, loaded })
+    }
+}
+
+impl Module for CudaModule {
+    fn samples_at_a_time(&self) -> Option<usize> {
+        None
+    }
+
+    fn bytes(&self, samples: usize) -> usize {
+        let results = self.program.image(self.program.ends.input).unwrap_or([1; 4]).iter().product::<usize>();
+        let memory =
+            Memory::new(&self.program, &self.plan, samples).map_or(usize::MAX, |memory| memory.bytes());
+        memory.saturating_add(results.saturating_mul(2 * size_of::<f32>()).saturating_mul(samples))
+    }
+
+    fn program(&self) -> Option<&Program> {
+        Some(&self.program)
+    }
+
+    fn session(&self, samples: usize) -> Box<dyn Session + '_> {
+        Box::new(CudaSession::new(self, samples))
+    }
+}

@@ -1,0 +1,109 @@
+//! Devices: what compiles [`Code`], and queues with memory of their own on which it runs.
+
+use std::fmt::Debug;
+
+use crate::code::Code;
+use crate::error::CudaError;
+
+/// A machine that runs kernels.
+pub trait Device: Send + Sync + Debug {
+    /// What it is, for people.
+    fn name(&self) -> String;
+
+    /// Its multiprocessors.
+    fn multiprocessors(&self) -> usize;
+
+    /// Compiles kernels, and puts constants into its memory.
+    ///
+    /// # Errors
+    /// If they don't compile, or there is no memory.
+    fn load(&self, code: &Code, constants: &[f32]) -> Result<Box<dyn Loaded>, CudaError>;
+}
+
+/// A device that is only planned for: what is there to be looked at, on machines without a GPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// The multiprocessors that tiles are chosen for.
+    pub multiprocessors: usize,
+}
+
+impl Planned {
+    /// An H100 or H200.
+    pub const HOPPER: Planned = Planned { multiprocessors: 132 };
+}
+
+impl Device for Planned {
+    fn name(&self) -> String {
+        format!("a GPU of {} multiprocessors", self.multiprocessors)
+    }
+
+    fn multiprocessors(&self) -> usize {
+        self.multiprocessors
+    }
+
+    fn load(&self, _: &Code, _: &[f32]) -> Result<Box<dyn Loaded>, CudaError> {
+        Err(CudaError::Missing(format!("{} is only planned for: nothing runs on it", self.name())))
+    }
+}
+
+/// Kernels and constants on a device. Threads may share them.
+pub trait Loaded: Send + Sync + Debug {
+    /// A queue with so many bytes of memory, all 0, for so many samples.
+    ///
+    /// # Errors
+    /// If there is not so much.
+    fn queue(&self, bytes: usize, samples: usize) -> Result<Box<dyn Queue + '_>, CudaError>;
+}
+
+/// Memory, and commands that run on it one after the other.
+pub trait Queue: Debug {
+    /// Writes at a byte.
+    ///
+    /// # Errors
+    /// If it is beyond the memory, or the device fails.
+    fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError>;
+
+    /// Waits for all that was asked before, and reads from a byte on.
+    ///
+    /// # Errors
+    /// As of [`write`](Self::write).
+    fn read(&mut self, at: usize, data: &mut [u8]) -> Result<(), CudaError>;
+
+    /// Runs a list of commands. The same number means the same list: what was prepared for it is used again.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn run(&mut self, number: usize, commands: &[Command]) -> Result<(), CudaError>;
+}
+
+/// A command; addresses have been found to lie in the memory, and to have room for what a kernel accesses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Launches a kernel.
+    Launch {
+        /// Which.
+        kernel: usize,
+        /// Blocks along x, y and z.
+        blocks: [u32; 3],
+        /// Its pointers.
+        addresses: Vec<Address>,
+        /// Its last argument.
+        samples: i32,
+    },
+    /// Sets bytes to 0.
+    Zero {
+        /// The first.
+        at: usize,
+        /// How many.
+        bytes: usize,
+    },
+}
+
+/// Where a pointer points: a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Of the queue's memory.
+    Memory(usize),
+    /// Of the constants.
+    Constant(usize),
+}

@@ -1,0 +1,268 @@
+//! NVIDIA's driver and its compiler NVRTC, through cudarc. Both are libraries that are loaded when they are first asked for.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUdevice_attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig,
+    PushKernelArg,
+};
+use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::code::{Code, THREADS};
+use crate::device::{Address, Command, Device, Loaded, Queue};
+use crate::error::CudaError;
+
+/// Where compiled kernels are kept, in place of the user's cache.
+pub const CACHE_VARIABLE: &str = "RELC_CUDA_CACHE";
+
+fn refused(what: &'static str) -> impl Fn(DriverError) -> CudaError {
+    move |error| CudaError::Driver { what, reason: error.to_string() }
+}
+
+/// Compiles kernels to PTX for an architecture such as `compute_90`.
+///
+/// # Errors
+/// If NVRTC is not found, or refuses them.
+pub fn ptx(code: &Code, architecture: &str) -> Result<String, CudaError> {
+    // SAFETY: looks for a library, which is NVIDIA's, and loads it.
+    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        return Err(CudaError::Missing(
+            "NVRTC, CUDA's compiler, is not found: install CUDA, or the package nvidia-cuda-nvrtc, and name its folder in \
+             LD_LIBRARY_PATH"
+                .into(),
+        ));
+    }
+    let options = CompileOptions {
+        // Products and sums are rounded apart, but where a kernel asks for both in one.
+        fmad: Some(false),
+        options: vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into()],
+        ..CompileOptions::default()
+    };
+    match compile_ptx_with_opts(&code.source, options) {
+        Ok(ptx) => Ok(ptx.to_src()),
+        Err(CompileError::CompileError { log, .. }) => Err(CudaError::Compile(log.to_string_lossy().into())),
+        Err(other) => Err(CudaError::Compile(format!("{other:?}"))),
+    }
+}
+
+/// As [`ptx`], from the user's cache where it was compiled before.
+fn cached_ptx(code: &Code, architecture: &str) -> Result<String, CudaError> {
+    let folder = match std::env::var_os(CACHE_VARIABLE) {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from))
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+            .map(|cache| cache.join("relc")),
+    };
+    let name = format!("{:032x}.{architecture}.ptx", xxh3_128(code.source.as_bytes()));
+    let file = folder.as_ref().map(|folder| folder.join(&name));
+    if let Some(known) = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()) {
+        return Ok(known);
+    }
+    let text = ptx(code, architecture)?;
+    if let (Some(folder), Some(file)) = (folder, file) {
+        // A cache that can't be written is none.
+        let part = folder.join(format!("{name}.{}", std::process::id()));
+        let written = std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(&part, &text))
+            .and_then(|()| std::fs::rename(&part, &file));
+        if let Err(error) = written {
+            tracing::debug!("kernels are not kept: {error}");
+        }
+    }
+    Ok(text)
+}
+
+/// A GPU of NVIDIA's.
+#[derive(Debug)]
+pub struct Gpu {
+    context: Arc<CudaContext>,
+    name: String,
+    architecture: String,
+    multiprocessors: usize,
+}
+
+impl Gpu {
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// If there is no driver, or no such GPU.
+    pub fn new(number: usize) -> Result<Gpu, CudaError> {
+        // SAFETY: looks for a library, which is NVIDIA's, and loads it.
+        if !unsafe { cudarc::driver::sys::is_culib_present() } {
+            return Err(CudaError::Missing(
+                "the CUDA driver (libcuda) is not found: no NVIDIA driver is installed".into(),
+            ));
+        }
+        let count = CudaContext::device_count().map_err(refused("count the GPUs"))?;
+        if usize::try_from(count).is_ok_and(|count| number >= count) {
+            return Err(CudaError::Missing(format!(
+                "there is no GPU {number}: the CUDA driver has found {count}"
+            )));
+        }
+        let context = CudaContext::new(number).map_err(refused("open the GPU"))?;
+        // SAFETY: each queue has a stream and memory of its own, and constants are written before any queue is made.
+        unsafe { context.disable_event_tracking() };
+        let (major, minor) = context.compute_capability().map_err(refused("say what the GPU can do"))?;
+        let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors = context.attribute(attribute).map_err(refused("count its multiprocessors"))?;
+        Ok(Gpu {
+            name: context.name().map_err(refused("name the GPU"))?,
+            architecture: format!("compute_{major}{minor}"),
+            multiprocessors: usize::try_from(multiprocessors).unwrap_or(1),
+            context,
+        })
+    }
+}
+
+impl Device for Gpu {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn multiprocessors(&self) -> usize {
+        self.multiprocessors
+    }
+
+    fn load(&self, code: &Code, constants: &[f32]) -> Result<Box<dyn Loaded>, CudaError> {
+        let text = cached_ptx(code, &self.architecture)?;
+        let module = self.context.load_module(Ptx::from_src(text)).map_err(refused("load the kernels"))?;
+        let kernels = code.kernels.iter().map(|name| module.load_function(name));
+        let kernels = kernels.collect::<Result<_, _>>().map_err(refused("find a kernel"))?;
+        let stream = self.context.default_stream();
+        // An allocation of nothing is refused.
+        let data = if constants.is_empty() { &[0.0][..] } else { constants };
+        let constants = stream.clone_htod(data).map_err(|_| self.memory(size_of_val(data), 0))?;
+        stream.synchronize().map_err(refused("copy the weights"))?;
+        let (address, _) = constants.device_ptr(&stream);
+        Ok(Box::new(LoadedKernels { context: self.context.clone(), kernels, address, constants }))
+    }
+}
+
+impl Gpu {
+    fn memory(&self, needed: usize, samples: usize) -> CudaError {
+        out_of_memory(&self.context, needed, samples)
+    }
+}
+
+fn out_of_memory(context: &CudaContext, needed: usize, samples: usize) -> CudaError {
+    let free = context.mem_get_info().map_or(0, |(free, _)| free);
+    CudaError::Memory { needed, samples, free }
+}
+
+/// Kernels on a GPU.
+struct LoadedKernels {
+    context: Arc<CudaContext>,
+    kernels: Vec<CudaFunction>,
+    /// Of the constants.
+    address: u64,
+    constants: CudaSlice<f32>,
+}
+
+impl fmt::Debug for LoadedKernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} kernels, {} constants", self.kernels.len(), self.constants.len())
+    }
+}
+
+impl Loaded for LoadedKernels {
+    fn queue(&self, bytes: usize, samples: usize) -> Result<Box<dyn Queue + '_>, CudaError> {
+        let stream = self.context.new_stream().map_err(refused("make a stream"))?;
+        let memory = stream
+            .alloc_zeros::<u8>(bytes.max(1))
+            .map_err(|_| out_of_memory(&self.context, bytes, samples))?;
+        let (address, _) = memory.device_ptr(&stream);
+        Ok(Box::new(Stream { loaded: self, stream, memory, address, graphs: HashMap::new() }))
+    }
+}
+
+/// A stream with memory; lists of commands become graphs.
+struct Stream<'l> {
+    loaded: &'l LoadedKernels,
+    stream: Arc<CudaStream>,
+    memory: CudaSlice<u8>,
+    address: u64,
+    graphs: HashMap<usize, CudaGraph>,
+}
+
+impl fmt::Debug for Stream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a stream with {} bytes and {} graphs", self.memory.len(), self.graphs.len())
+    }
+}
+
+fn beyond() -> CudaError {
+    CudaError::Plan("a copy leaves the memory".into())
+}
+
+impl Stream<'_> {
+    fn enqueue(&mut self, command: &Command) -> Result<(), CudaError> {
+        match command {
+            Command::Zero { at, bytes } => {
+                let mut part = self.memory.try_slice_mut(*at..at + bytes).ok_or_else(beyond)?;
+                self.stream.memset_zeros(&mut part).map_err(refused("clear memory"))
+            }
+            Command::Launch { kernel, blocks, addresses, samples } => {
+                let function = self.loaded.kernels.get(*kernel);
+                let function =
+                    function.ok_or_else(|| CudaError::Plan(format!("there is no kernel {kernel}")))?;
+                let pointers: Vec<u64> = addresses
+                    .iter()
+                    .map(|address| match address {
+                        Address::Memory(at) => self.address + *at as u64,
+                        Address::Constant(at) => self.loaded.address + *at as u64,
+                    })
+                    .collect();
+                let mut launch = self.stream.launch_builder(function);
+                pointers.iter().for_each(|pointer| {
+                    launch.arg(pointer);
+                });
+                launch.arg(samples);
+                let [x, y, z] = *blocks;
+                let config =
+                    LaunchConfig { grid_dim: (x, y, z), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
+                // SAFETY: the kernel was printed with these parameters in this order. The addresses are of the plan's, whose
+                // values have room for so many samples; constants are there as long as what was loaded, which this borrows.
+                unsafe { launch.launch(config) }.map(drop).map_err(refused("launch a kernel"))
+            }
+        }
+    }
+}
+
+impl Queue for Stream<'_> {
+    fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError> {
+        let mut part = self.memory.try_slice_mut(at..at + data.len()).ok_or_else(beyond)?;
+        self.stream.memcpy_htod(data, &mut part).map_err(refused("copy to the device"))
+    }
+
+    fn read(&mut self, at: usize, data: &mut [u8]) -> Result<(), CudaError> {
+        let part = self.memory.try_slice(at..at + data.len()).ok_or_else(beyond)?;
+        self.stream.memcpy_dtoh(&part, data).map_err(refused("copy from the device"))?;
+        self.stream.synchronize().map_err(refused("finish"))
+    }
+
+    fn run(&mut self, number: usize, commands: &[Command]) -> Result<(), CudaError> {
+        if !self.graphs.contains_key(&number) {
+            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            self.stream.begin_capture(mode).map_err(refused("record a graph"))?;
+            let recorded = commands.iter().try_for_each(|command| self.enqueue(command));
+            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+            // Ended whatever came of it, or the stream is of no use any more.
+            let graph = self.stream.end_capture(flags);
+            recorded?;
+            let graph = graph.map_err(refused("make a graph"))?;
+            if let (Some(graph), Entry::Vacant(place)) = (graph, self.graphs.entry(number)) {
+                place.insert(graph);
+            }
+        }
+        match self.graphs.get(&number) {
+            Some(graph) => graph.launch().map_err(refused("launch a graph")),
+            None => Ok(()),
+        }
+    }
+}

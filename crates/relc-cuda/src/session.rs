@@ -1,0 +1,329 @@
+//! Sessions: some samples on a device.
+
+use std::cell::RefCell;
+
+use bytemuck::{cast_slice, cast_slice_mut};
+use ndarray::{ArrayD, IxDyn};
+use relc_interp::{evaluate_node, propagate_node};
+use relc_ir::ledger::Losses;
+use relc_ir::{NodeId, ValueId as GraphValue};
+use relc_program::books::{Books, Stats};
+use relc_program::{BackendError, Explained, Session, ValueId};
+
+use crate::backend::CudaModule;
+use crate::code::{Action, Booked, What};
+use crate::device::{Command, Queue};
+use crate::error::CudaError;
+use crate::memory::Memory;
+
+/// Memory and commands for some samples; made when they are first needed.
+pub struct CudaSession<'m> {
+    module: &'m CudaModule,
+    samples: usize,
+    ready: RefCell<Option<Ready<'m>>>,
+    /// Whether the forward steps have run.
+    ran: bool,
+}
+
+struct Ready<'m> {
+    memory: Memory,
+    queue: Box<dyn Queue + 'm>,
+    /// The forward steps; the backward ones without and with the ledger.
+    lists: [Vec<Piece>; 3],
+}
+
+/// Commands between ops that the interpreter runs.
+enum Piece {
+    /// Commands with a number of their own.
+    Commands(usize, Vec<Command>),
+    /// An op on the host.
+    Interpret { node: NodeId, inputs: Vec<(usize, ValueId)>, outputs: Vec<ValueId> },
+}
+
+impl<'m> CudaSession<'m> {
+    pub fn new(module: &'m CudaModule, samples: usize) -> Self {
+        CudaSession { module, samples, ready: RefCell::new(None), ran: false }
+    }
+
+    fn with<R>(&self, run: impl FnOnce(&mut Ready<'m>) -> Result<R, CudaError>) -> Result<R, CudaError> {
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_none() {
+            *ready = Some(Ready::new(self.module, self.samples)?);
+        }
+        ready.as_mut().map_or(Err(CudaError::NotRun), run)
+    }
+
+    fn check(&self, what: &'static str, got: usize, id: ValueId) -> Result<(), CudaError> {
+        let expected = len(self.module, id) * self.samples;
+        if got == expected && got > 0 { Ok(()) } else { Err(CudaError::Length { what, got, expected }) }
+    }
+
+    /// What the sums say of each sample.
+    fn books(&self, sums: &[f64], complete: bool, mut losses: Vec<Books>) -> Vec<Books> {
+        for booking in &self.module.plan.bookings {
+            let ends = booking.at < ends_of(self.module);
+            if ends == complete {
+                continue;
+            }
+            let width = booking.of.width();
+            let all = sums.get(booking.at * self.samples..).unwrap_or(&[]);
+            for (books, parts) in losses.iter_mut().zip(all.chunks(booking.parts * width)) {
+                book(books, &booking.of, parts.chunks(width));
+            }
+        }
+        losses
+    }
+}
+
+/// How many f64 of a sample are sums of the ends: the first two bookings.
+fn ends_of(module: &CudaModule) -> usize {
+    module.plan.bookings.iter().take(2).map(|booking| booking.parts * booking.of.width()).sum()
+}
+
+fn len(module: &CudaModule, id: ValueId) -> usize {
+    module.program.image(id).unwrap_or([1; 4]).iter().product()
+}
+
+/// Adds what the parts of a sum say to the books of a sample.
+fn book<'s>(books: &mut Books, of: &Booked, parts: impl Iterator<Item = &'s [f64]>) {
+    let stats = |at: &[f64]| match at {
+        [sum, magnitude, min, max] => {
+            Stats { sum: *sum, magnitude: *magnitude, min: *min as f32, max: *max as f32 }
+        }
+        _ => Stats::NOTHING,
+    };
+    let mut lose = |node: NodeId, losses: Losses| {
+        let sum = books.losses.entry(node).or_default();
+        *sum = *sum + losses;
+    };
+    match of {
+        Booked::Stats(value) => {
+            let sum = parts.map(stats).fold(Stats::NOTHING, Stats::with);
+            books.stats.insert(*value, sum);
+        }
+        Booked::Quotients { node, spread } => {
+            for part in parts {
+                let [bias, stabiliser, clipped] = part else { continue };
+                let clipped = if *spread { 0.0 } else { *clipped };
+                lose(*node, Losses { bias: *bias, stabiliser: *stabiliser, clipped, ..Losses::default() });
+            }
+        }
+        Booked::Absorbed { node, bias } => {
+            let sum = parts.flatten().sum();
+            let losses = Losses::default();
+            lose(
+                *node,
+                if *bias { Losses { bias: sum, ..losses } } else { Losses { stabiliser: sum, ..losses } },
+            );
+        }
+        Booked::Spread { node, joins, whole } => {
+            for part in parts {
+                let [spread, lost, others @ .., done] = part else { continue };
+                if *done == 0.0 {
+                    continue;
+                }
+                lose(*node, Losses { flat_fallback: *spread, padding: *lost, ..Losses::default() });
+                let (got, output) = others.split_at(4.min(others.len()));
+                if let Some(before) = joins.and_then(|value| books.stats.get_mut(&value)) {
+                    *before = before.with(stats(got));
+                }
+                if let Some(before) = whole.and_then(|value| books.stats.get_mut(&value)) {
+                    *before = stats(output);
+                }
+            }
+        }
+    }
+}
+
+impl<'m> Ready<'m> {
+    fn new(module: &'m CudaModule, samples: usize) -> Result<Self, CudaError> {
+        let memory = Memory::new(&module.program, &module.plan, samples)?;
+        let queue = module.loaded.queue(memory.bytes(), samples)?;
+        let ends = ends_of(module);
+        let mut number = 0;
+        let mut list = |actions: &[Action], ledger: Option<bool>| {
+            let mut pieces = Vec::new();
+            let mut commands = Vec::new();
+            let mut close = |commands: &mut Vec<Command>, pieces: &mut Vec<Piece>| {
+                if !commands.is_empty() {
+                    pieces.push(Piece::Commands(number, std::mem::take(commands)));
+                    number += 1;
+                }
+            };
+            if ledger.is_some() {
+                let (at, bytes) = memory.flags();
+                commands.extend((bytes > 0).then_some(Command::Zero { at, bytes }));
+            }
+            for action in actions {
+                if action.bookkeeping && ledger != Some(is_of_ledger(&action.what, ends)) {
+                    continue;
+                }
+                match &action.what {
+                    What::Launch { kernel, grid, arguments } => {
+                        let blocks = grid.blocks(samples).ok_or_else(|| {
+                            CudaError::Plan(format!("{samples} samples need more blocks than there are"))
+                        })?;
+                        let addresses =
+                            arguments.iter().map(|place| memory.address(place)).collect::<Result<_, _>>()?;
+                        let samples = i32::try_from(samples)
+                            .map_err(|_| CudaError::Plan(format!("got {samples} samples")))?;
+                        commands.push(Command::Launch { kernel: *kernel, blocks, addresses, samples });
+                    }
+                    What::Zero(id) => {
+                        let (at, bytes) = memory.value(*id)?;
+                        commands.push(Command::Zero { at, bytes });
+                    }
+                    What::Interpret { node, inputs, outputs } => {
+                        close(&mut commands, &mut pieces);
+                        let (inputs, outputs) = (inputs.clone(), outputs.clone());
+                        pieces.push(Piece::Interpret { node: *node, inputs, outputs });
+                    }
+                }
+            }
+            close(&mut commands, &mut pieces);
+            Ok::<_, CudaError>(pieces)
+        };
+        let lists = [
+            list(&module.plan.forward, None)?,
+            list(&module.plan.backward, Some(false))?,
+            list(&module.plan.backward, Some(true))?,
+        ];
+        Ok(Ready { memory, queue, lists })
+    }
+
+    fn load(&mut self, id: ValueId, data: &[f32]) -> Result<(), CudaError> {
+        let (at, _) = self.memory.value(id)?;
+        self.queue.write(at, cast_slice(data))
+    }
+
+    fn unload(&mut self, id: ValueId) -> Result<Vec<f32>, CudaError> {
+        let (at, bytes) = self.memory.value(id)?;
+        let mut data = vec![0.0f32; bytes / size_of::<f32>()];
+        self.queue.read(at, cast_slice_mut(&mut data))?;
+        Ok(data)
+    }
+
+    /// Runs a list; what the host's ops lost goes to the books.
+    fn run(&mut self, list: usize, module: &CudaModule, books: &mut [Books]) -> Result<(), CudaError> {
+        let pieces = std::mem::take(&mut self.lists[list]);
+        let result = pieces.iter().try_for_each(|piece| match piece {
+            Piece::Commands(number, commands) => self.queue.run(*number, commands),
+            Piece::Interpret { node, inputs, outputs } => {
+                self.interpret(module, *node, inputs, outputs, books)
+            }
+        });
+        self.lists[list] = pieces;
+        result
+    }
+
+    /// An op of each sample, on the host.
+    fn interpret(
+        &mut self,
+        module: &CudaModule,
+        node: NodeId,
+        inputs: &[(usize, ValueId)],
+        outputs: &[ValueId],
+        books: &mut [Books],
+    ) -> Result<(), CudaError> {
+        let graph = &module.graph;
+        let misfit = || CudaError::Plan(format!("the operands of {} do not fit", graph.describe(node)));
+        let values = graph.operands(node);
+        let data = inputs.iter().map(|(_, id)| self.unload(*id)).collect::<Result<Vec<_>, _>>()?;
+        let mut results: Vec<Vec<f32>> = vec![Vec::new(); outputs.len()];
+        for (sample, books) in books.iter_mut().enumerate() {
+            let mut arrays = Vec::with_capacity(inputs.len());
+            for ((index, id), data) in inputs.iter().zip(&data) {
+                let value = *values.get(*index).ok_or_else(misfit)?;
+                let len = len(module, *id);
+                let own = data.get(sample * len..(sample + 1) * len).ok_or_else(misfit)?.to_vec();
+                let shape = IxDyn(&graph.ty(value).bind(1));
+                arrays.push((*index, ArrayD::from_shape_vec(shape, own).map_err(|_| misfit())?));
+            }
+            let given = if graph.node(node).op.is_relevance() {
+                let (given, losses) = propagate_node(graph, node, arrays, 1)?;
+                let sum = books.losses.entry(node).or_default();
+                *sum = *sum + losses;
+                given
+            } else {
+                vec![evaluate_node(graph, node, arrays, 1)?]
+            };
+            for (result, array) in results.iter_mut().zip(given) {
+                result.extend(array.iter().copied());
+            }
+        }
+        for (id, data) in outputs.iter().zip(&results) {
+            if data.len() != len(module, *id) * books.len() {
+                return Err(misfit());
+            }
+            self.load(*id, data)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether sums are of the ledger, rather than of the ends.
+fn is_of_ledger(what: &What, ends: usize) -> bool {
+    let What::Launch { arguments, .. } = what else { return true };
+    arguments.iter().all(|place| !matches!(place, crate::code::Place::Sums(at) if *at < ends))
+}
+
+impl Session for CudaSession<'_> {
+    fn forward(&mut self, input: &[f32]) -> Result<Vec<f64>, BackendError> {
+        let ends = self.module.program.ends;
+        self.ran = false;
+        self.check("the input", input.len(), ends.input)?;
+        if !input.iter().all(|v| v.is_finite()) {
+            return Err(CudaError::NonFiniteForward.into());
+        }
+        let (module, mut books) = (self.module, vec![Books::default(); self.samples]);
+        let output = self.with(|ready| {
+            ready.load(ends.input, input)?;
+            ready.run(0, module, &mut books)?;
+            ready.unload(ends.output)
+        })?;
+        if !output.iter().all(|v| v.is_finite()) {
+            return Err(CudaError::NonFiniteForward.into());
+        }
+        self.ran = true;
+        Ok(output.into_iter().map(f64::from).collect())
+    }
+
+    fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError> {
+        if !self.ran {
+            return Err(CudaError::NotRun.into());
+        }
+        let (module, ends) = (self.module, self.module.program.ends);
+        self.check("the seed", seed.len(), ends.seed)?;
+        let seed: Vec<f32> = seed.iter().map(|v| *v as f32).collect();
+        let mut lost = vec![Books::default(); self.samples];
+        let (sums, samples) = (module.plan.sums, self.samples);
+        let (relevance, sums) = self.with(|ready| {
+            ready.load(ends.seed, &seed)?;
+            ready.run(if books { 2 } else { 1 }, module, &mut lost)?;
+            // The relevance, and the sums behind it.
+            let (at, bytes) = ready.memory.value(ends.relevance)?;
+            let behind = ready.memory.sums() - at;
+            let mut data = vec![0u8; behind + sums * samples * size_of::<f64>()];
+            ready.queue.read(at, &mut data)?;
+            let relevance: Vec<f32> =
+                data[..bytes].chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
+            let sums: Vec<f64> = data[behind..].chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
+            Ok((relevance, sums))
+        })?;
+        let kept = self.books(&sums, books, lost);
+        if let Some(node) = kept.iter().find_map(|books| module.books.non_finite(books)) {
+            return Err(CudaError::NonFinite { node }.into());
+        }
+        let ledger = module.books.ledger(&kept.iter().collect::<Vec<_>>(), books);
+        Ok(Explained { relevance, ledger })
+    }
+
+    fn tap(&self, value: GraphValue) -> Result<Vec<f32>, BackendError> {
+        let module = self.module;
+        let id = module.program.taps.get(&module.graph.label(value)).copied();
+        let id = id.ok_or_else(|| {
+            CudaError::Plan(format!("{} was not built to be read", module.graph.describe(value.node)))
+        })?;
+        Ok(self.with(|ready| ready.unload(id))?)
+    }
+}
