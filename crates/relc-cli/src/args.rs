@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use relc::Device;
 
 pub use crate::eval::args::EvalArgs;
 pub use crate::eval::tune::TuneArgs;
@@ -396,6 +397,11 @@ pub struct DumpArgs {
     /// Print the kernels of a node, by its name or label: kernel IR, Cranelift's IR and machine code.
     #[arg(long, value_name = "NODE", conflicts_with_all = ["print_after_all", "after"])]
     pub asm: Option<String>,
+    /// Show the passes for an NVIDIA GPU of so many multiprocessors in place of the processor's, and behind the last, as
+    /// the pass `cuda-c`, the kernels. No GPU is needed.
+    #[cfg(feature = "cuda")]
+    #[arg(long, value_name = "MULTIPROCESSORS", num_args = 0..=1, default_missing_value = "132", conflicts_with = "asm")]
+    pub cuda: Option<usize>,
     /// Print the graph or the program after every pass.
     #[arg(long)]
     pub print_after_all: bool,
@@ -483,6 +489,10 @@ pub struct EngineArgs {
     /// What executes the program: jit (machine code for this machine), interp-f32 or interp-f64.
     #[arg(long, value_name = "ENGINE", default_value = "jit", value_parser = ["jit", "interp-f32", "interp-f64"])]
     pub engine: String,
+    /// Where compiled programs run: cpu, cuda (the first GPU), cuda:N, or auto (a GPU if there is one). Needs a relc that was
+    /// built with --features cuda, NVIDIA's driver and NVRTC.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Device,
     /// Threads, at most one for each processor [default: one for each]; results don't depend on it.
     #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

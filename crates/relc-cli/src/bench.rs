@@ -8,7 +8,7 @@ use relc::{Explainer, Method, Seed, Targets};
 use serde::Serialize;
 
 use crate::args::{BATCH, BenchArgs};
-use crate::compile::{engine, import_options, method, usual_compiler};
+use crate::compile::{import_options, method, on_engine, usual_compiler};
 use crate::failure::Failure;
 use crate::numbers::significant;
 use crate::print;
@@ -48,9 +48,8 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         Some(_) => Method::compiler()?,
         None => usual_compiler(&args.compile, &args.model)?,
     };
-    let engine = engine(&args.engine)?;
     let start = Instant::now();
-    let compiler = compiler.engine(engine).import(import_options(&args.import)?);
+    let compiler = on_engine(compiler, &args.engine)?.import(import_options(&args.import)?);
     let explainer = compiler.compile(&args.model)?;
     let compile_ms = milliseconds(start);
     let explainer = explainer.without_sensitivity(); // one explanation is timed, not two
@@ -73,7 +72,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         model: args.model.display().to_string(),
         preset: method.is_none().then(|| explainer.preset().name.clone()),
         method: method.map(|m| m.name()),
-        engine: engine.name(),
+        engine: explainer.engine_name(),
         isa: executable.map(|e| e.isa().name()),
         threads,
         batch,

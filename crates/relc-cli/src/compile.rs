@@ -9,10 +9,13 @@ use relc::preprocess::Preprocess;
 use relc::read;
 use relc::unstable::ir::Dim;
 use relc::unstable::ir::rule::{BiasPolicy, Bounds};
-use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Method, MethodOptions, Preset};
+use relc::{
+    BatchNormPolicy, CompileError, Compiler, Engine, Held, ImportOptions, Method, MethodOptions, Preset,
+};
 
 use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
 use crate::failure::Failure;
+use crate::print;
 
 /// The preprocessing unless `--preprocess` says otherwise.
 pub const DEFAULT_PREPROCESS: &str = "imagenet";
@@ -142,8 +145,8 @@ pub fn method(args: &MethodArgs) -> Result<Option<Method>, Failure> {
     Method::new(name, &options).map(Some).map_err(|e| Failure::usage(e.to_string()))
 }
 
-/// The engine; sets the number of threads, once for the process.
-pub fn engine(args: &EngineArgs) -> Result<Engine, Failure> {
+/// A compiler with the engine and the device; sets the number of threads, once for the process.
+pub fn on_engine(compiler: Compiler, args: &EngineArgs) -> Result<Compiler, Failure> {
     if let Some(threads) = args.threads {
         let (asked, most) = (usize::from(threads), available_parallelism().map_or(1, usize::from));
         if asked > most {
@@ -151,7 +154,13 @@ pub fn engine(args: &EngineArgs) -> Result<Engine, Failure> {
         }
         rayon::ThreadPoolBuilder::new().num_threads(asked.min(most)).build_global()?;
     }
-    args.engine.parse().map_err(Failure::usage)
+    let engine: Engine = args.engine.parse().map_err(Failure::usage)?;
+    let missing = |why: &str| print::note(format!("note: the processor is used: {why}"));
+    compiler.engine(engine).device(args.device, missing).map_err(|error| match error {
+        // A device that is not there, as an option that can't be had.
+        CompileError::Device(why) => Failure::usage(format!("--device {}: {why}", args.device)),
+        other => other.into(),
+    })
 }
 
 /// A shipped preset, or one from a file.

@@ -9,6 +9,7 @@ use relc::{Engine, Explainer, Isa, Remark};
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::args::{DumpArgs, Format};
 use crate::compile::{import_options, usual_compiler};
@@ -100,8 +101,10 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     }
     let of_graph: Vec<&str> =
         std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
+    let (backend, source) = backend(args);
     let of_program: Vec<&str> = std::iter::once(LOWER)
-        .chain(Cpu { machine: Machine::generic(Isa::Portable) }.pipeline().iter().map(|pass| pass.name()))
+        .chain(backend.pipeline().iter().map(|pass| pass.name()))
+        .chain(source)
         .collect();
     let last = of_graph.last().copied().unwrap_or("import");
     let wanted = args.after.as_deref().unwrap_or(last);
@@ -110,7 +113,10 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
         return Err(Failure::usage(format!("there is no pass \"{wanted}\"; expected one of {names}")));
     }
     let compiler = usual_compiler(&args.compile, &args.model)?;
-    let compiler = compiler.import(import_options(&args.import)?);
+    let mut compiler = compiler.import(import_options(&args.import)?);
+    if source.is_some() {
+        compiler = compiler.backend(backend);
+    }
     let mut dump =
         Dump { args, wanted, graphs: Vec::new(), programs: Vec::new(), found: false, printed: Ok(()) };
     let result = compiler.passes(&args.model, |name, graph| dump.graph(name, graph));
@@ -118,7 +124,14 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     let result = result.and_then(|compiled| {
         records.clone_from(&compiled.passes);
         if args.print_after_all || of_program.contains(&wanted) {
-            records.extend(compiler.program(&compiled, |name, program| dump.program(name, program))?);
+            let mut last = None;
+            records.extend(compiler.program(&compiled, |name, program| {
+                dump.program(name, program);
+                last = source.is_some().then(|| program.clone());
+            })?);
+            if let (Some(name), Some(program)) = (source, last) {
+                dump.source(name, &compiled.graph, &program);
+            }
         }
         Ok(())
     });
@@ -139,6 +152,26 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
         Report { graphs, programs: some(programs), ..Report::new(args, &records) }.print()?;
     }
     Ok(())
+}
+
+/// What the pass behind the last is called that is the kernels of a GPU.
+#[cfg(feature = "cuda")]
+const SOURCE: &str = "cuda-c";
+
+/// The back end whose passes are shown, and the name of its kernels.
+#[cfg(feature = "cuda")]
+fn backend(args: &DumpArgs) -> (Arc<dyn Backend>, Option<&'static str>) {
+    use relc::unstable::cuda::{Cuda, Planned};
+
+    match args.cuda {
+        Some(multiprocessors) => (Arc::new(Cuda::new(Arc::new(Planned { multiprocessors }))), Some(SOURCE)),
+        None => (Arc::new(Cpu { machine: Machine::generic(Isa::Portable) }), None),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn backend(_: &DumpArgs) -> (Arc<dyn Backend>, Option<&'static str>) {
+    (Arc::new(Cpu { machine: Machine::generic(Isa::Portable) }), None)
 }
 
 /// What is printed, or gathered for one JSON document.
@@ -181,6 +214,25 @@ impl Dump<'_> {
             }
         }
     }
+
+    /// The kernels of a GPU, which have a text form only.
+    #[cfg(feature = "cuda")]
+    fn source(&mut self, after: &'static str, graph: &Graph, program: &Program) {
+        if !self.takes(after) {
+            return;
+        }
+        let text = match relc::unstable::cuda::plan(graph, program) {
+            Ok(plan) => plan.code.source,
+            Err(error) => format!("// {error}\n"),
+        };
+        match self.args.json {
+            true => self.programs.push(ProgramReport { after, program: text.into() }),
+            false => self.printed = print::block(text),
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn source(&mut self, _: &'static str, _: &Graph, _: &Program) {}
 
     fn print(
         &self,

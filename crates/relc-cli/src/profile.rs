@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args::ProfileArgs;
 use crate::bench::noise;
-use crate::compile::{engine, import_options, usual_compiler};
+use crate::compile::{import_options, on_engine, usual_compiler};
 use crate::failure::Failure;
 use crate::numbers::{percent, significant};
 use crate::print;
@@ -78,8 +78,8 @@ struct Near {
 /// Runs the command.
 pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let compiler = usual_compiler(&args.compile, &args.model)?;
-    let engine = engine(&args.engine)?;
-    let explainer = compiler.engine(engine).import(import_options(&args.import)?).compile(&args.model)?;
+    let explainer =
+        on_engine(compiler, &args.engine)?.import(import_options(&args.import)?).compile(&args.model)?;
     let executable = explainer
         .executable()
         .ok_or_else(|| Failure::usage("only the compiled engine is profiled; use --engine jit"))?;

@@ -135,6 +135,13 @@ impl Compiler {
         self
     }
 
+    /// With the engine, the instruction set and the back end of another compiler.
+    #[must_use]
+    pub fn engine_of(mut self, other: &Compiler) -> Self {
+        (self.engine, self.isa, self.backend) = (other.engine, other.isa, other.backend.clone());
+        self
+    }
+
     /// With an instruction set for the compiled engine, in place of `RELC_ISA` or the widest that this machine has.
     #[must_use]
     pub fn isa(mut self, isa: Isa) -> Self {
@@ -309,7 +316,11 @@ impl Compiler {
         compiled: &Compiled,
         mut after: impl FnMut(&'static str, &Program),
     ) -> Result<Vec<PassRecord>, CompileError> {
-        let (_, records) = self.cpu()?.program(&compiled.graph, &[], &mut after)?;
+        let graph = &compiled.graph;
+        let (_, records) = match &self.backend {
+            Some(backend) => backend.program(graph, &[], &mut after)?,
+            None => self.cpu()?.program(graph, &[], &mut after)?,
+        };
         Ok(records)
     }
 

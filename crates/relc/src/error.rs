@@ -95,6 +95,9 @@ pub enum CompileError {
     /// The program can't be compiled to machine code.
     #[error(transparent)]
     Engine(EngineError),
+    /// A device that is not there.
+    #[error("{0}")]
+    Device(String),
     /// Another back end can't compile it.
     #[error(transparent)]
     Backend(BackendError),

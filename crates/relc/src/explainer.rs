@@ -198,6 +198,14 @@ impl Explainer {
         self.engine
     }
 
+    /// The name of what executes the program: that of the [engine](Self::engine), or of the back end in its place.
+    pub fn engine_name(&self) -> &'static str {
+        match self.engine {
+            Engine::Jit if self.backend.name() != relc_cpu::NAME => self.backend.name(),
+            engine => engine.name(),
+        }
+    }
+
     /// The compiled program, if that is the engine.
     pub fn executable(&self) -> Option<&Executable> {
         let module: &dyn std::any::Any = &*self.module;

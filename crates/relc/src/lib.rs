@@ -26,6 +26,7 @@
 pub mod artifact;
 pub mod columns;
 mod compiler;
+mod device;
 mod error;
 mod explainer;
 mod export;
@@ -54,6 +55,7 @@ pub mod volume;
 mod warning;
 
 pub use compiler::{Compiled, Compiler, Engine};
+pub use device::Device;
 pub use error::{CompileError, ExplainError, SaveError, messages};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use methods::{METHODS, Method, MethodError, MethodOptions};
@@ -78,6 +80,8 @@ pub use relc_rules::{BatchNormPolicy, Description, NameGlob, Preset, PresetError
 /// compiler: a version may move or rename it without a word.
 pub mod unstable {
     pub use relc_cpu as engine;
+    #[cfg(feature = "cuda")]
+    pub use relc_cuda as cuda;
     pub use relc_ir as ir;
     pub use relc_passes as passes;
     pub use relc_program as program;

@@ -313,7 +313,7 @@ pub fn model_report(explainer: &Explainer, method: Option<&Method>) -> ModelRepo
         batchnorm: explainer.batchnorm().name(),
         unfolded: unfolded(explainer),
         bias: explainer.preset().bias().name(),
-        engine: explainer.engine().name(),
+        engine: explainer.engine_name(),
         joins: graph.residuals.iter().map(|r| join_report(graph, r)).collect(),
         claim: claim_report(explainer),
     }

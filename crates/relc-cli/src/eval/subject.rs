@@ -15,14 +15,15 @@ use relc_eval::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::args::SubjectArgs;
-use crate::compile::{engine, import_options};
+use crate::compile::{import_options, on_engine};
 use crate::failure::Failure;
 use crate::labels;
 
 /// What a command judges, ready.
 pub struct Subject<'a> {
     args: &'a SubjectArgs,
-    engine: relc::Engine,
+    /// Whose engine every other one takes.
+    compiler: Compiler,
     import: ImportOptions,
     preprocess: Preprocess,
     /// What black is in the input, for each channel.
@@ -43,8 +44,8 @@ impl<'a> Subject<'a> {
         if !args.dataset.exists() {
             return Err(format!("{}: there is no such data set", args.dataset.display()).into());
         }
-        let (engine, import) = (engine(&args.engine)?, import_options(&args.import)?);
-        let compiler = Method::compiler()?.engine(engine).import(import.clone());
+        let import = import_options(&args.import)?;
+        let compiler = on_engine(Method::compiler()?, &args.engine)?.import(import.clone());
         let mut read = None;
         compiler.passes(&args.model, |pass, graph| {
             if pass == "import" {
@@ -67,7 +68,7 @@ impl<'a> Subject<'a> {
         }
         let channels = geometry(&model)?.channels;
         let black = black(&model, &preprocess, channels)?;
-        Ok(Subject { args, engine, import, preprocess, black, model, graph, dataset })
+        Ok(Subject { args, compiler, import, preprocess, black, model, graph, dataset })
     }
 
     /// How metrics are measured.
@@ -92,7 +93,7 @@ impl<'a> Subject<'a> {
     }
 
     fn with_options<T>(&self, run: impl FnOnce(&CompilerOptions<'_>) -> T) -> T {
-        let configure = |compiler: Compiler| compiler.engine(self.engine).import(self.import.clone());
+        let configure = |compiler: Compiler| compiler.engine_of(&self.compiler).import(self.import.clone());
         let black = &self.black;
         run(&CompilerOptions { preprocess: Some(&self.preprocess), black, configure: &configure })
     }
@@ -120,7 +121,7 @@ impl<'a> Subject<'a> {
     /// The model and the methods at each stage of the randomisation of its parameters.
     fn randomised(&self, methods: &[Attribution]) -> Result<Vec<(Explainer, Vec<Attribution>)>, Failure> {
         let stage = |graph: Graph| {
-            let model = Method::compiler()?.engine(self.engine).compile(graph.clone())?;
+            let model = Method::compiler()?.engine_of(&self.compiler).compile(graph.clone())?;
             let again = |m: &Attribution| self.with_options(|options| m.of_graph(graph.clone(), options));
             let methods = methods.iter().map(again).collect::<Result<Vec<_>, _>>()?;
             Ok((model, methods))
@@ -159,7 +160,7 @@ impl<'a> Subject<'a> {
     ) -> Bench<'b> {
         // Engines and instruction sets differ in the last digits.
         let isa = self.model.executable().map_or("", |e| e.isa().name());
-        let identity = format!("{} {} {isa}", self.graph, self.engine.name());
+        let identity = format!("{} {} {isa}", self.graph, self.model.engine_name());
         let model_key = xxh3_64(identity.as_bytes());
         Bench { model: &self.model, model_key, methods, randomised, preprocess: &self.preprocess }
     }

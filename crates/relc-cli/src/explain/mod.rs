@@ -19,7 +19,7 @@ use relc::{Explainer, Method};
 use relc_viz::{ColorMap, Style};
 
 use crate::args::ExplainArgs;
-use crate::compile::{DEFAULT_PREPROCESS, engine, import_options, method, picture_compiler};
+use crate::compile::{DEFAULT_PREPROCESS, import_options, method, on_engine, picture_compiler};
 use crate::failure::Failure;
 use crate::outputs::{OutFolder, write_json};
 use crate::{inputs, labels, print, tables};
@@ -37,7 +37,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Runs the command.
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let method = method(&args.method)?;
-    let engine = engine(&args.engine)?;
     let colormap: ColorMap = args.colormap.parse().map_err(|e| {
         let names = ColorMap::ALL.map(|(name, _)| name);
         Failure::usage(format!("{e}{}", did_you_mean(&args.colormap, names)))
@@ -56,7 +55,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         Some(_) => Method::compiler()?,
         None => picture_compiler(&args.compile, &args.model, &preprocess)?,
     };
-    let compiler = compiler.engine(engine).import(import_options(&args.import)?);
+    let compiler = on_engine(compiler, &args.engine)?.import(import_options(&args.import)?);
     let paths = inputs::expand(&args.inputs)?;
     let sizes = inputs::first_sizes(&paths, &preprocess);
     let compiler = sizes.into_iter().fold(compiler, relc::Compiler::sample);

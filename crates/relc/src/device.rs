@@ -1,0 +1,135 @@
+//! On which device compiled programs run.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::compiler::{Compiler, Engine};
+use crate::error::CompileError;
+
+/// Where compiled programs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// On this machine's processor.
+    #[default]
+    Cpu,
+    /// On the NVIDIA GPU of this number.
+    Cuda(usize),
+    /// On the first GPU, and where there is none on the processor.
+    Auto,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(0) => f.write_str("cuda"),
+            Device::Cuda(number) => write!(f, "cuda:{number}"),
+            Device::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("got the device \"{text}\", expected cpu, cuda, cuda:N or auto");
+        match text {
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            "auto" => Ok(Device::Auto),
+            _ => {
+                let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+                number.map(Device::Cuda).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+impl Compiler {
+    /// With a device for compiled programs, in place of the processor. A GPU needs the feature `cuda`, NVIDIA's driver and
+    /// NVRTC, which are loaded here. `missing` hears why [`Device::Auto`] is the processor.
+    ///
+    /// ```no_run
+    /// # use relc::{Compiler, Device, Preset};
+    /// let explainer = Compiler::new(Preset::named("two_level")?).device(Device::Auto, |why| eprintln!("{why}"))?.compile("model.onnx")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Of a GPU, if there is none, or a library is missing, or the engine is an interpreter.
+    pub fn device(self, device: Device, missing: impl FnOnce(&str)) -> Result<Self, CompileError> {
+        if device == Device::Cpu {
+            return Ok(self);
+        }
+        if self.engine != Engine::Jit {
+            return match device {
+                Device::Auto => Ok(self),
+                _ => Err(CompileError::Device(format!(
+                    "got the device {device} and the engine {}, expected jit: an interpreter runs on the processor",
+                    self.engine.name()
+                ))),
+            };
+        }
+        let number = if let Device::Cuda(number) = device { number } else { 0 };
+        match gpu(self, number) {
+            Ok(compiler) => Ok(compiler),
+            Err((compiler, why)) if device == Device::Auto => {
+                missing(&why);
+                Ok(compiler)
+            }
+            Err((_, why)) => Err(CompileError::Device(why)),
+        }
+    }
+}
+
+/// The compiler for a GPU; or as it was, with what is missing.
+#[cfg(feature = "cuda")]
+fn gpu(compiler: Compiler, number: usize) -> Result<Compiler, (Compiler, String)> {
+    use std::sync::Arc;
+
+    match relc_cuda::driver::Gpu::new(number) {
+        Ok(gpu) => Ok(compiler.backend(Arc::new(relc_cuda::Cuda::new(Arc::new(gpu))))),
+        Err(error) => Err((compiler, error.to_string())),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu(compiler: Compiler, _: usize) -> Result<Compiler, (Compiler, String)> {
+    Err((compiler, "this relc was built without CUDA: build it with --features cuda".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    #[test]
+    fn names_are_read_back() {
+        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(3), Device::Auto] {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA"] {
+            assert!(wrong.parse::<Device>().unwrap_err().contains("expected cpu, cuda, cuda:N or auto"));
+        }
+    }
+
+    /// There is no GPU of this number on any machine.
+    #[test]
+    fn a_gpu_that_is_missing_is_an_error_and_auto_goes_on_without() {
+        let compiler = Compiler::new(Preset::named("conserve").unwrap());
+        let error = compiler.clone().device(Device::Cuda(4711), |_| {}).unwrap_err();
+        assert!(matches!(error, CompileError::Device(_)), "{error}");
+        let interpreted = compiler.clone().engine(Engine::InterpF64);
+        assert!(
+            interpreted
+                .clone()
+                .device(Device::Cuda(0), |_| {})
+                .unwrap_err()
+                .to_string()
+                .contains("interpreter")
+        );
+        assert!(interpreted.device(Device::Auto, |_| {}).is_ok());
+        assert!(compiler.device(Device::Auto, |_| {}).is_ok());
+    }
+}
