@@ -101,9 +101,22 @@ pub fn nudged(x: &ArrayD<f32>, seed: u64) -> ArrayD<f32> {
 /// # Errors
 /// All that is off, a line each.
 pub fn check(model: Model<'_>, preset: &Preset, x: &ArrayD<f32>) -> Result<(), String> {
+    check_on(model, preset, x, |compiler| compiler.engine(Engine::Jit))
+}
+
+/// As [`check`], with what `engine` makes of the compiler in place of the compiled engine.
+///
+/// # Errors
+/// As of [`check`].
+pub fn check_on(
+    model: Model<'_>,
+    preset: &Preset,
+    x: &ArrayD<f32>,
+    engine: impl Fn(Compiler) -> Compiler,
+) -> Result<(), String> {
     let compile = |engine| model.compile(&Compiler::new(preset.clone()).engine(engine));
-    let (oracle, plain, compiled) =
-        (compile(Engine::InterpF64)?, compile(Engine::InterpF32)?, compile(Engine::Jit)?);
+    let (oracle, plain) = (compile(Engine::InterpF64)?, compile(Engine::InterpF32)?);
+    let compiled = model.compile(&engine(Compiler::new(preset.clone())))?;
     let expected = explain(&oracle, x).map_err(|e| format!("interp-f64: {e}"))?;
     let (plain, got) = match (explain(&plain, x), explain(&compiled, x)) {
         (Ok(plain), Ok(got)) => (plain, got),

@@ -3,12 +3,15 @@
 //! `RELC_BLESS=1` rewrites the expectations.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use relc::Isa;
-use relc::testing::Filetests;
+use relc::testing::{Filetests, Header};
 use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::passes::pass_list;
+use relc::unstable::program::passes::{PlanMemory, ProgramPass};
 use relc::unstable::program::{Backend, LOWER};
+use relc_cuda::{Cuda, Planned};
 
 #[test]
 fn every_pass_does_what_its_files_say() {
@@ -25,5 +28,27 @@ fn every_pass_over_programs_does_what_its_files_say() {
     let names = std::iter::once(LOWER).chain(passes.iter().map(|pass| pass.name()));
     let failures: Vec<String> =
         names.flat_map(|pass| Filetests::named(pass).failures(root.join(pass))).collect();
+    assert!(failures.is_empty(), "{} file(s) failed:\n\n{}", failures.len(), failures.join("\n"));
+}
+
+/// `tests/filetests/cuda/PASS/*.relc`; `; multiprocessors: N` is of the device, 132 unless given.
+#[test]
+fn every_pass_of_the_cuda_back_end_does_what_its_files_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/cuda");
+    let failures: Vec<String> = Cuda::new(Arc::new(Planned::HOPPER))
+        .passes()
+        .iter()
+        .filter(|pass| pass.name() != PlanMemory.name()) // as of the processor's
+        .flat_map(|pass| {
+            let backend = |header: &Header| {
+                let multiprocessors = match header.get("multiprocessors") {
+                    Some(number) => number.parse().map_err(|_| format!("got {number} multiprocessors"))?,
+                    None => Planned::HOPPER.multiprocessors,
+                };
+                Ok(Cuda::new(Arc::new(Planned { multiprocessors })))
+            };
+            Filetests::of_backend(pass.name(), backend).failures(root.join(pass.name()))
+        })
+        .collect();
     assert!(failures.is_empty(), "{} file(s) failed:\n\n{}", failures.len(), failures.join("\n"));
 }

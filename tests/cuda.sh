@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Every test of the CUDA back end, and on a machine with a GPU the ratios that docs/cuda.md wants. Needs rustup, a C++ compiler,
+# and Python 3 with venv and pip for NVRTC, unless LD_LIBRARY_PATH has it: without a GPU too, whose tests say so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=target/cuda/venv
+if ! "$venv/bin/python" -c 'import nvidia.cuda_nvrtc' 2>/dev/null; then
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check nvidia-cuda-nvrtc-cu12
+fi
+nvrtc=$("$venv/bin/python" -c 'import nvidia.cuda_nvrtc as it; print(list(it.__path__)[0])')/lib
+export LD_LIBRARY_PATH=$nvrtc${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+
+CI=true cargo test --release -p relc-tests --test cuda
+cargo run --release -p relc-tests --example cuda_cost examples/demo/model.onnx
+relc=(cargo run --release --quiet --features relc-cli/cuda --bin relc --)
+"${relc[@]}" explain examples/demo/model.onnx examples/demo/images/00_disc.png --device auto \
+    --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out target/cuda/out
+for model in examples/demo/model.onnx "$@"; do
+    for batch in 1 64; do
+        "${relc[@]}" bench "$model" --device auto --batch "$batch" --preset conserve
+    done
+done

@@ -1,0 +1,166 @@
+//! The CUDA back end on machines without a GPU: every kernel's logic on the host against the f64 interpreter, and NVRTC's
+//! opinion of every kernel's text.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ndarray::ArrayD;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use relc::unstable::program::Backend;
+use relc::{Compiler, Engine, Preset, Seed, SeedKind, Targets};
+use relc_cuda::host::Host;
+use relc_cuda::{Cuda, CudaError, Device, driver};
+use relc_tests::agreement::{Model, check_on, presets};
+use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
+use relc_tests::graphs::{build, plans};
+use relc_tests::odd::many_branches;
+use relc_tests::resnet::ResNet;
+use relc_tests::shared::skipped;
+use relc_tests::soup::soup;
+
+/// As many multiprocessors as let tiles of all sizes occur in small networks.
+const MULTIPROCESSORS: usize = 4;
+/// Random graphs of all ops.
+const SOUPS: u64 = 12;
+
+fn on_host(compiler: Compiler) -> Compiler {
+    compiler.backend(Arc::new(Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS }))))
+}
+
+/// Two samples of noise; none if the preset does not take the model, no engine compiles it, or what it computes of them is
+/// not finite.
+fn noise(model: Model<'_>, preset: &Preset) -> Option<ArrayD<f32>> {
+    let explainer = model.compile(&Compiler::new(preset.clone())).ok()?;
+    let shape = explainer.input().unwrap().1.bind(2);
+    let mut rng = fastrand::Rng::with_seed(7);
+    let x = ArrayD::from_shape_simple_fn(shape, || rng.f32() * 4.0 - 2.0);
+    // Some random graphs take roots of what is negative.
+    let oracle = model.compile(&Compiler::new(preset.clone()).engine(Engine::InterpF64)).ok()?;
+    oracle.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::Outputs(vec![0])).is_ok().then_some(x)
+}
+
+/// The presets that take a model.
+fn taken(model: Model<'_>) -> Vec<(&'static str, Preset)> {
+    presets().into_iter().filter(|(_, preset)| noise(model, preset).is_some()).collect()
+}
+
+#[track_caller]
+fn check(what: &str, model: Model<'_>, (name, preset): &(&str, Preset)) {
+    let x = noise(model, preset).unwrap_or_else(|| panic!("{what}: {name} does not take it"));
+    match check_on(model, preset, &x, on_host) {
+        Err(why) if why.contains("C++ compiler") && std::env::var_os("CI").is_none() => skipped(&why),
+        result => result.unwrap_or_else(|e| panic!("{what}, {name}: {e}")),
+    }
+}
+
+/// Every preset on a random network of its own: odd sizes, all kinds of skips.
+#[test]
+fn random_networks_agree_with_the_oracle() {
+    let mut runner = TestRunner::deterministic();
+    for preset in presets() {
+        let plan = plans().new_tree(&mut runner).unwrap().current();
+        let graph = build(&plan);
+        check(&format!("{plan:?}"), Model::Graph(&graph), &preset);
+        compiles(&format!("{plan:?}"), Model::Graph(&graph), &preset.1);
+    }
+}
+
+/// Every op that a graph can have, under presets in turn.
+#[test]
+fn every_op_agrees_with_the_oracle() {
+    let every =
+        [every_activation(1), every_arithmetic(2), every_window(3), ensemble(4, None), many_branches(5)];
+    let mut count = 0;
+    for (number, graph) in every.into_iter().chain((0..SOUPS).map(|seed| soup(seed, 12))).enumerate() {
+        let model = Model::Graph(&graph);
+        let presets = taken(model);
+        let Some(preset) = presets.get(number % presets.len().max(1)) else { continue };
+        check(graph.name(), model, preset);
+        compiles(graph.name(), model, &preset.1);
+        count += 1;
+    }
+    assert!(count > SOUPS / 2, "{count} graphs have a preset");
+}
+
+/// Networks as exporters write them, under presets in turn.
+#[test]
+fn the_zoo_agrees_with_the_oracle() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // Of the files that differ in who wrote them, one.
+    files.retain(|file| file.extension().is_some_and(|e| e == "onnx"));
+    files.retain(|file| {
+        let name = file.file_name().unwrap().to_string_lossy();
+        !name.starts_with("basic.") || name == "basic.onnx"
+    });
+    files.sort();
+    for (number, file) in files.iter().enumerate() {
+        let (model, what) = (Model::File(file), file.display().to_string());
+        let presets = taken(model);
+        let preset = &presets[number % presets.len()];
+        check(&what, model, preset);
+        compiles(&what, model, &preset.1);
+    }
+}
+
+/// Where there is a GPU, networks on it, and two runs that give the same to the bit.
+#[test]
+fn a_gpu_agrees_with_the_oracle() {
+    let gpu: Arc<dyn Device> = match driver::Gpu::new(0) {
+        Ok(gpu) => Arc::new(gpu),
+        Err(CudaError::Missing(why)) => return skipped(&format!("no CUDA device: {why}")),
+        Err(error) => panic!("{error}"),
+    };
+    let on_gpu = |compiler: Compiler| compiler.backend(Arc::new(Cuda::new(gpu.clone())));
+    let mut runner = TestRunner::deterministic();
+    let graphs =
+        [every_window(3), many_branches(5), ResNet::resnet18(64).graph(), ResNet::resnet50(64).graph()];
+    let plans = std::iter::repeat_with(|| build(&plans().new_tree(&mut runner).unwrap().current()));
+    for graph in graphs.into_iter().chain(plans.take(8)) {
+        let model = Model::Graph(&graph);
+        for (name, preset) in taken(model) {
+            let what = format!("{}, {name}", graph.name());
+            let x = noise(model, &preset).unwrap();
+            check_on(model, &preset, &x, on_gpu).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let explainer = on_gpu(Compiler::new(preset)).compile(graph.clone()).unwrap();
+            let explain =
+                || explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::TopK(1)).unwrap();
+            let (one, two) = (explain(), explain());
+            assert_eq!(one.explanations[0].relevance, two.explanations[0].relevance, "{what}");
+            assert_eq!(one.explanations[0].ledger, two.explanations[0].ledger, "{what}");
+        }
+    }
+}
+
+/// The two that figures are given of, as many pixels as a host has patience for; their kernels of full size compile.
+#[test]
+fn resnets_agree_with_the_oracle() {
+    let preset = ("conserve", Preset::named("conserve").unwrap());
+    for resnet in [ResNet::resnet18, ResNet::resnet50] {
+        let graph = resnet(32).graph();
+        check("32 x 32", Model::Graph(&graph), &preset);
+        let graph = resnet(224).graph();
+        compiles("224 x 224", Model::Graph(&graph), &preset.1);
+    }
+}
+
+/// What the back end prints is compiled by NVRTC for architectures from that of the A100 on.
+#[track_caller]
+fn compiles(what: &str, model: Model<'_>, preset: &Preset) {
+    let explainer = model.compile(&Compiler::new(preset.clone()).engine(Engine::InterpF32)).unwrap();
+    let backend = Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS }));
+    let (program, _) = backend.program(explainer.graph(), &[], &mut |_, _| {}).unwrap();
+    let code = relc_cuda::plan(explainer.graph(), &program).unwrap().code;
+    for architecture in ["compute_80", "compute_90"] {
+        match driver::ptx(&code, architecture) {
+            Ok(ptx) => {
+                let entries = ptx.matches(".entry").count();
+                assert_eq!(entries, code.kernels.len(), "{what}, {architecture}");
+            }
+            Err(CudaError::Missing(why)) if std::env::var_os("CI").is_none() => skipped(&why),
+            Err(error) => panic!("{what}, {architecture}: {error}"),
+        }
+    }
+}
