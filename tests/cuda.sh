@@ -12,7 +12,7 @@ fi
 nvrtc=$("$venv/bin/python" -c 'import nvidia.cuda_nvrtc as it; print(list(it.__path__)[0])')/lib
 export LD_LIBRARY_PATH=$nvrtc${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
-CI=true cargo test --release -p relc-tests --test cuda
+CI=true RELC_CUDA_THOROUGH=1 cargo test --release -p relc-tests --test cuda
 cargo run --release -p relc-tests --example cuda_cost examples/demo/model.onnx
 relc=(cargo run --release --quiet --features relc-cli/cuda --bin relc --)
 "${relc[@]}" explain examples/demo/model.onnx examples/demo/images/00_disc.png --device auto \

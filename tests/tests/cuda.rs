@@ -21,6 +21,8 @@ use relc_tests::soup::soup;
 
 /// As many multiprocessors as let tiles of all sizes occur in small networks.
 const MULTIPROCESSORS: usize = 4;
+/// Those of the A100 and of the H100 and H200.
+const ARCHITECTURES: [&str; 2] = ["compute_80", "compute_90"];
 /// Random graphs of all ops.
 const SOUPS: u64 = 12;
 
@@ -62,7 +64,7 @@ fn random_networks_agree_with_the_oracle() {
         let plan = plans().new_tree(&mut runner).unwrap().current();
         let graph = build(&plan);
         check(&format!("{plan:?}"), Model::Graph(&graph), &preset);
-        compiles(&format!("{plan:?}"), Model::Graph(&graph), &preset.1);
+        compiles(&format!("{plan:?}"), Model::Graph(&graph), &preset.1, 0);
     }
 }
 
@@ -77,7 +79,7 @@ fn every_op_agrees_with_the_oracle() {
         let presets = taken(model);
         let Some(preset) = presets.get(number % presets.len().max(1)) else { continue };
         check(graph.name(), model, preset);
-        compiles(graph.name(), model, &preset.1);
+        compiles(graph.name(), model, &preset.1, 1);
         count += 1;
     }
     assert!(count > SOUPS / 2, "{count} graphs have a preset");
@@ -101,7 +103,9 @@ fn the_zoo_agrees_with_the_oracle() {
         let presets = taken(model);
         let preset = &presets[number % presets.len()];
         check(&what, model, preset);
-        compiles(&what, model, &preset.1);
+        if number % 3 == 0 || is_thorough() {
+            compiles(&what, model, &preset.1, number);
+        }
     }
 }
 
@@ -134,26 +138,32 @@ fn a_gpu_agrees_with_the_oracle() {
     }
 }
 
-/// The two that figures are given of, as many pixels as a host has patience for; their kernels of full size compile.
+/// The two that figures are given of, as thin and small as a host has patience for; their kernels of full size compile.
 #[test]
 fn resnets_agree_with_the_oracle() {
     let preset = ("conserve", Preset::named("conserve").unwrap());
-    for resnet in [ResNet::resnet18, ResNet::resnet50] {
-        let graph = resnet(32).graph();
-        check("32 x 32", Model::Graph(&graph), &preset);
+    for (number, resnet) in [ResNet::resnet18, ResNet::resnet50].into_iter().enumerate() {
+        let graph = ResNet { width: 16, ..resnet(48) }.graph();
+        check("48 x 48", Model::Graph(&graph), &preset);
         let graph = resnet(224).graph();
-        compiles("224 x 224", Model::Graph(&graph), &preset.1);
+        compiles("224 x 224", Model::Graph(&graph), &preset.1, number);
     }
 }
 
-/// What the back end prints is compiled by NVRTC for architectures from that of the A100 on.
+/// Whether every network of the zoo is compiled, and each for both architectures: NVRTC takes as long as all else.
+fn is_thorough() -> bool {
+    std::env::var_os("RELC_CUDA_THOROUGH").is_some()
+}
+
+/// What the back end prints is compiled by NVRTC, for an architecture in turn.
 #[track_caller]
-fn compiles(what: &str, model: Model<'_>, preset: &Preset) {
+fn compiles(what: &str, model: Model<'_>, preset: &Preset, number: usize) {
     let explainer = model.compile(&Compiler::new(preset.clone()).engine(Engine::InterpF32)).unwrap();
     let backend = Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS }));
     let (program, _) = backend.program(explainer.graph(), &[], &mut |_, _| {}).unwrap();
     let code = relc_cuda::plan(explainer.graph(), &program).unwrap().code;
-    for architecture in ["compute_80", "compute_90"] {
+    let turn = number % ARCHITECTURES.len();
+    for architecture in if is_thorough() { &ARCHITECTURES[..] } else { &ARCHITECTURES[turn..=turn] } {
         match driver::ptx(&code, architecture) {
             Ok(ptx) => {
                 let entries = ptx.matches(".entry").count();

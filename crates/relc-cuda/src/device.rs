@@ -48,6 +48,9 @@ impl Device for Planned {
 
 /// Kernels and constants on a device. Threads may share them.
 pub trait Loaded: Send + Sync + Debug {
+    /// Bytes that are free on the device at the moment; none if memory is the host's.
+    fn free(&self) -> Option<usize>;
+
     /// A queue with so many bytes of memory, all 0, for so many samples.
     ///
     /// # Errors

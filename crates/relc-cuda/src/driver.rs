@@ -61,7 +61,9 @@ fn cached_ptx(code: &Code, architecture: &str) -> Result<String, CudaError> {
     };
     let name = format!("{:032x}.{architecture}.ptx", xxh3_128(code.source.as_bytes()));
     let file = folder.as_ref().map(|folder| folder.join(&name));
-    if let Some(known) = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()) {
+    // PTX has no byte 0, and the driver takes none.
+    let known = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+    if let Some(known) = known.filter(|text| !text.is_empty() && !text.contains('\0')) {
         return Ok(known);
     }
     let text = ptx(code, architecture)?;
@@ -171,6 +173,10 @@ impl fmt::Debug for LoadedKernels {
 }
 
 impl Loaded for LoadedKernels {
+    fn free(&self) -> Option<usize> {
+        self.context.mem_get_info().ok().map(|(free, _)| free)
+    }
+
     fn queue(&self, bytes: usize, samples: usize) -> Result<Box<dyn Queue + '_>, CudaError> {
         let stream = self.context.new_stream().map_err(refused("make a stream"))?;
         let memory = stream

@@ -80,6 +80,10 @@ impl fmt::Debug for HostKernels {
 }
 
 impl Loaded for HostKernels {
+    fn free(&self) -> Option<usize> {
+        None
+    }
+
     fn queue(&self, bytes: usize, _: usize) -> Result<Box<dyn Queue + '_>, CudaError> {
         Ok(Box::new(HostQueue { kernels: self, memory: vec![0; bytes.div_ceil(size_of::<f64>())] }))
     }

@@ -8,7 +8,7 @@
 //! Each output is one sum in one order and there are no atomic additions, so that results depend neither on the batch nor on
 //! the run, to the bit.
 //!
-//! The text of the kernels is also C++: with the feature `host`, [`host`] compiles and runs it on a CPU, block by block and
+//! The text of the kernels is also C++: with the feature `host`, the module `host` compiles and runs it on a CPU, block by block and
 //! phase by phase. So their logic is tested where there is no GPU.
 //!
 //! **Invariant:** what this computes is what the interpreter computes; it has no semantics of its own.

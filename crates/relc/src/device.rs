@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use relc_program::Backend;
 
 use crate::compiler::{Compiler, Engine};
 use crate::error::CompileError;
@@ -72,31 +75,27 @@ impl Compiler {
             };
         }
         let number = if let Device::Cuda(number) = device { number } else { 0 };
-        match gpu(self, number) {
-            Ok(compiler) => Ok(compiler),
-            Err((compiler, why)) if device == Device::Auto => {
+        match gpu(number) {
+            Ok(backend) => Ok(self.backend(backend)),
+            Err(why) if device == Device::Auto => {
                 missing(&why);
-                Ok(compiler)
+                Ok(self)
             }
-            Err((_, why)) => Err(CompileError::Device(why)),
+            Err(why) => Err(CompileError::Device(why)),
         }
     }
 }
 
-/// The compiler for a GPU; or as it was, with what is missing.
+/// The back end of a GPU; or what is missing.
 #[cfg(feature = "cuda")]
-fn gpu(compiler: Compiler, number: usize) -> Result<Compiler, (Compiler, String)> {
-    use std::sync::Arc;
-
-    match relc_cuda::driver::Gpu::new(number) {
-        Ok(gpu) => Ok(compiler.backend(Arc::new(relc_cuda::Cuda::new(Arc::new(gpu))))),
-        Err(error) => Err((compiler, error.to_string())),
-    }
+fn gpu(number: usize) -> Result<Arc<dyn Backend>, String> {
+    let gpu = relc_cuda::driver::Gpu::new(number).map_err(|error| error.to_string())?;
+    Ok(Arc::new(relc_cuda::Cuda::new(Arc::new(gpu))))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn gpu(compiler: Compiler, _: usize) -> Result<Compiler, (Compiler, String)> {
-    Err((compiler, "this relc was built without CUDA: build it with --features cuda".into()))
+fn gpu(_: usize) -> Result<Arc<dyn Backend>, String> {
+    Err("this relc was built without CUDA: build it with --features cuda".into())
 }
 
 #[cfg(test)]

@@ -100,16 +100,13 @@ const CONTEXT: usize = 3;
 /// What makes a pass from the options of a file.
 type Maker = Box<dyn Fn(&Header) -> Result<Box<dyn Pass>, String>>;
 
-/// What makes a back end from the options of a file.
-type BackendMaker = Box<dyn Fn(&Header) -> Result<Box<dyn Backend>, FiletestError>>;
-
 enum Subject {
     /// One of relc's passes.
     Named(String),
     /// Another.
     Own(Maker),
     /// One over programs, of a back end.
-    OfBackend(String, BackendMaker),
+    OfBackend(String, Box<program::MakeBackend>),
 }
 
 /// The passes that run before, and the one that is tested.

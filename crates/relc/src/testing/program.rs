@@ -24,17 +24,16 @@ enum Before {
     Program(Box<Program>),
 }
 
+/// What makes a back end from the options of a file.
+pub(super) type MakeBackend = dyn Fn(&Header) -> Result<Box<dyn Backend>, FiletestError>;
+
 /// The processor's back end, as a file's options have it.
 pub(super) fn processor(header: &Header) -> Result<Box<dyn Backend>, FiletestError> {
     Ok(Box::new(Cpu { machine: header.machine()? }))
 }
 
 /// As [`Filetests::run`](super::Filetests::run), for lowering or a pass of a back end over programs.
-pub(super) fn run_file(
-    text: &str,
-    pass: &str,
-    backend: &dyn Fn(&Header) -> Result<Box<dyn Backend>, FiletestError>,
-) -> Result<String, FiletestError> {
+pub(super) fn run_file(text: &str, pass: &str, backend: &MakeBackend) -> Result<String, FiletestError> {
     let (header, before) = match Case::is_program(text) {
         true => {
             let (header, program) = Case::program(text)?;
