@@ -5,7 +5,7 @@ use std::path::Path;
 use ndarray::{ArrayD, Axis};
 use relc::unstable::ir::Graph;
 use relc::unstable::ir::rule::Bounds;
-use relc::{Compiler, Engine, Explainer, Explanations, Ledger, Preset, Seed, SeedKind, Targets};
+use relc::{Account, Compiler, Engine, Explainer, Explanations, Ledger, Preset, Seed, SeedKind, Targets};
 
 use crate::cuts::cuts;
 use crate::shared::{max_abs, max_difference};
@@ -16,6 +16,8 @@ pub const AGREEMENT: f64 = 1e-4;
 /// What a claim of conservation promises in f32 and in f64, of the relevance where it is largest: contributions of both
 /// signs may make it thousands of times the seed before they cancel, and that is what arithmetic rounds.
 const CONSERVATION: [f64; 2] = [1e-5, 1e-11];
+/// What each sum of the ledger must reach, of what flows through its node.
+const ACCOUNTS: f64 = 1e-3;
 /// How much further than a plain f32 run, or a run in f64 from an input changed in its last digit, the compiled engine
 /// may be off where a rule's denominators nearly cancel: it adds up in another order.
 pub const SLACK: f64 = 10.0;
@@ -191,6 +193,55 @@ fn batch_is_no_loop(
         }
     }
     Ok(wrong)
+}
+
+/// Compares every account and every join: each sum, measured against the seed and what flows through the node.
+///
+/// # Panics
+/// At the first that is off.
+#[track_caller]
+pub fn check_accounts(what: &str, got: &Ledger, expected: &Ledger) {
+    assert_eq!(got.entries.len(), expected.entries.len());
+    for (entry, oracle) in got.entries.iter().zip(&expected.entries) {
+        let node = &entry.label;
+        assert_eq!((node, &entry.op), (&oracle.label, &oracle.op), "{what}");
+        for (sample, (a, b)) in entry.samples.iter().zip(&oracle.samples).enumerate() {
+            let sums = |a: &Account| {
+                [
+                    ("in", a.incoming),
+                    ("out", a.outgoing),
+                    ("bias", a.bias),
+                    ("stabiliser", a.stabiliser),
+                    ("clipped", a.clipped),
+                    ("padding", a.padding),
+                    ("flat_fallback", a.flat_fallback),
+                    ("derivative", a.derivative),
+                    ("magnitude_in", a.magnitude_in),
+                    ("magnitude_out", a.magnitude_out),
+                ]
+            };
+            let scale = b.magnitude_in.max(b.magnitude_out).max(expected.totals[sample].seed_magnitude);
+            for ((field, got), (_, wanted)) in sums(a).into_iter().zip(sums(b)) {
+                let off = (got - wanted).abs() / scale.max(f64::MIN_POSITIVE);
+                assert!(
+                    off <= ACCOUNTS,
+                    "{what}, {node} {}, sample {sample}: {field} is {got}, expected {wanted}",
+                    entry.op
+                );
+            }
+        }
+    }
+    assert_eq!(got.joins.len(), expected.joins.len(), "{what}");
+    for (join, oracle) in got.joins.iter().zip(&expected.joins) {
+        assert_eq!((&join.label, join.skip), (&oracle.label, oracle.skip), "{what}");
+        let arrived = expected.entries.iter().find(|entry| entry.label == oracle.label).unwrap();
+        for (sample, (got, wanted)) in join.share.iter().zip(&oracle.share).enumerate() {
+            // A share of what hardly flows is hardly known.
+            let flows = arrived.samples[sample].magnitude_in / expected.totals[sample].seed_magnitude;
+            let off = (got - wanted).abs() * flows.min(1.0);
+            assert!(off <= ACCOUNTS, "{what}, join {}: {got}, expected {wanted}", join.label);
+        }
+    }
 }
 
 /// All that is off under any preset, a line each.
