@@ -78,6 +78,23 @@ pub fn many_branches(branches: usize) -> Graph {
     several_stems([3, 4, 5], &vec![1; branches])
 }
 
+/// A block of a depthwise convolution with taps apart, whose weights are all negative, beside a skip, behind values of both
+/// signs: where they are positive under all taps, no denominator of z+ divides, though relevance arrives.
+///
+/// # Panics
+/// Never.
+pub fn undivided_at_a_fork() -> Graph {
+    let (mut b, input) = Builder::new("undivided", 10, [2, 7, 6]);
+    let x = b.same_conv(input, 2, [1, 1]);
+    let x = b.node(Op::Activation(Activation::LeakyRelu { alpha: 0.3 }), &[x]);
+    let weight = b.weight(&[2, 1, 2, 1], -1.0, -0.1);
+    let window = Window::from_lists(&[2, 1], &[1; 2], &[1, 0, 1, 0], &[2, 1]).unwrap();
+    let main = b.node(Op::Conv(Conv { window, group: 2, folded_bias: false }), &[x, weight]);
+    let sum = b.node(Op::Arithmetic(Arithmetic::Add), &[main, x]);
+    let x = b.node(Op::Activation(Activation::LeakyRelu { alpha: 0.3 }), &[sum]);
+    b.mean_head(x)
+}
+
 /// Nodes of one kind in a chain.
 #[derive(Clone, Copy, Debug)]
 pub enum Link {

@@ -13,7 +13,7 @@ use relc_cuda::host::Host;
 use relc_cuda::{Cuda, CudaError, Device, driver};
 use relc_tests::agreement::{Model, check_accounts, check_on, presets};
 use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
-use relc_tests::odd::many_branches;
+use relc_tests::odd::{many_branches, undivided_at_a_fork};
 use relc_tests::resnet::ResNet;
 use relc_tests::shared::skipped;
 use relc_tests::soup::soup;
@@ -102,6 +102,15 @@ fn every_op_agrees_with_the_oracle() {
         count += 1;
     }
     assert!(count > SOUPS / 2, "{count} graphs have a preset");
+}
+
+/// What no denominator divides is spread over windows with gaps, where what is spread meets what was summed before.
+#[test]
+fn what_is_not_divided_agrees_with_the_oracle() {
+    let graph = undivided_at_a_fork();
+    for name in ["conserve", "two_level", "epsilon_plus_flat"] {
+        check(graph.name(), Model::Graph(&graph), &(name, Preset::named(name).unwrap()));
+    }
 }
 
 /// Networks as exporters write them, under presets in turn.
