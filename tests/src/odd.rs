@@ -95,6 +95,19 @@ pub fn undivided_at_a_fork() -> Graph {
     b.mean_head(x)
 }
 
+/// Patches of a picture, as a transformer has them: a kernel as large as its strides.
+///
+/// # Panics
+/// Never.
+pub fn patches(size: usize) -> Graph {
+    let (mut b, input) = Builder::new("patches", 11, [3, 2 * size, 2 * size + 1]);
+    let weight = b.weight(&[6, 3, size, size], -1.0, 1.0);
+    let window = Window::from_lists(&[size; 2], &[size; 2], &[0, 1, 0, 0], &[1; 2]).unwrap();
+    let x = b.node(Op::Conv(Conv { window, group: 1, folded_bias: false }), &[input, weight]);
+    let x = b.relu(x);
+    b.mean_head(x)
+}
+
 /// Nodes of one kind in a chain.
 #[derive(Clone, Copy, Debug)]
 pub enum Link {

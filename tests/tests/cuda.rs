@@ -13,7 +13,7 @@ use relc_cuda::host::Host;
 use relc_cuda::{Cuda, CudaError, Device, driver};
 use relc_tests::agreement::{Model, check_accounts, check_on, presets};
 use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
-use relc_tests::odd::{many_branches, undivided_at_a_fork};
+use relc_tests::odd::{many_branches, patches, undivided_at_a_fork};
 use relc_tests::resnet::ResNet;
 use relc_tests::shared::skipped;
 use relc_tests::soup::soup;
@@ -91,9 +91,11 @@ fn random_networks_agree_with_the_oracle() {
 #[test]
 fn every_op_agrees_with_the_oracle() {
     let every =
-        [every_activation(1), every_arithmetic(2), every_window(3), ensemble(4, None), many_branches(5)];
+        [every_activation(1), every_arithmetic(2), every_window(3), ensemble(4, None), many_branches(5)]
+            .into_iter()
+            .chain([patches(3), patches(5)]);
     let mut count = 0;
-    for (number, graph) in every.into_iter().chain((0..SOUPS).map(|seed| soup(seed, 12))).enumerate() {
+    for (number, graph) in every.chain((0..SOUPS).map(|seed| soup(seed, 12))).enumerate() {
         let model = Model::Graph(&graph);
         let presets = taken(model);
         let Some(preset) = presets.get(number % presets.len().max(1)) else { continue };

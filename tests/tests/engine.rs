@@ -4,9 +4,7 @@ use ndarray::{ArrayD, Axis};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use relc::unstable::ir::rule::{Bounds, Contract};
-use relc::{
-    Account, Compiler, Engine, Explainer, Explanations, Isa, Ledger, Preset, Seed, SeedKind, Targets,
-};
+use relc::{Compiler, Engine, Explainer, Explanations, Isa, Preset, Seed, SeedKind, Targets};
 use relc_ir::op::{Activation, Arithmetic, Gemm};
 use relc_ir::{Graph, Op, TensorType, ValueId, Weight};
 use relc_tests::agreement::{Model, check_accounts, presets};

@@ -1,19 +1,19 @@
 //! The back end, and what it compiles.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use relc_ir::Graph;
 use relc_program::books::Bookkeeper;
 use relc_program::passes::{PlanMemory, ProgramPass};
 use relc_program::{Backend, BackendError, Module, Program, Session};
 
-use crate::code::Plan;
+use crate::code::{Plan, What};
 use crate::device::{Device, Loaded};
 use crate::emit::plan;
 use crate::error::CudaError;
 use crate::memory::Memory;
 use crate::passes::{ChooseTiles, DenseLayouts, SplitTallies};
-use crate::session::CudaSession;
+use crate::session::{CudaSession, Ready};
 
 /// A GPU.
 #[derive(Clone, Debug)]
@@ -54,7 +54,9 @@ pub struct CudaModule {
     pub(crate) program: Program,
     pub(crate) plan: Plan,
     pub(crate) books: Bookkeeper,
-    pub(crate) loaded: Box<dyn Loaded>,
+    pub(crate) loaded: Arc<dyn Loaded>,
+    /// Memory and commands that no session uses at the moment.
+    pub(crate) free: Mutex<Vec<Ready>>,
 }
 
 impl CudaModule {
@@ -63,7 +65,7 @@ impl CudaModule {
         let mut plan = plan(graph, &program)?;
         let constants = std::mem::take(&mut plan.constants);
         let loaded = device.load(&plan.code, &constants)?;
-        Ok(CudaModule { graph: graph.clone(), program, plan, books, loaded })
+        Ok(CudaModule { graph: graph.clone(), program, plan, books, loaded, free: Mutex::default() })
     }
 }
 
@@ -72,7 +74,19 @@ impl Module for CudaModule {
     fn samples_at_a_time(&self) -> Option<usize> {
         let each = Memory::new(&self.program, &self.plan, 1).ok()?.bytes();
         let room = self.loaded.free()? / 10 * 9;
-        Some((room / each.max(1)).max(1))
+        let mut samples = (room / each.max(1)).max(1);
+        // A launch has only so many blocks.
+        let launches = || self.plan.forward.iter().chain(&self.plan.backward);
+        let fits = |samples: usize| {
+            launches().all(|action| match action.what {
+                What::Launch { grid, .. } => grid.blocks(samples).is_some(),
+                _ => true,
+            })
+        };
+        while samples > 1 && !fits(samples) {
+            samples /= 2;
+        }
+        Some(samples)
     }
 
     fn bytes(&self, samples: usize) -> usize {

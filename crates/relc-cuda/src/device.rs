@@ -1,23 +1,27 @@
 //! Devices: what compiles [`Code`], and queues with memory of their own on which it runs.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::code::Code;
 use crate::error::CudaError;
 
-/// A machine that runs kernels.
-pub trait Device: Send + Sync + Debug {
+/// A machine that runs kernels: one of relc's, which alone know what its plans promise to kernels.
+pub trait Device: Load {
     /// What it is, for people.
     fn name(&self) -> String;
 
     /// Its multiprocessors.
     fn multiprocessors(&self) -> usize;
+}
 
+/// The part of a device that nobody else can implement or call.
+pub trait Load: Send + Sync + Debug {
     /// Compiles kernels, and puts constants into its memory.
     ///
     /// # Errors
     /// If they don't compile, or there is no memory.
-    fn load(&self, code: &Code, constants: &[f32]) -> Result<Box<dyn Loaded>, CudaError>;
+    fn load(&self, code: &Code, constants: &[f32]) -> Result<Arc<dyn Loaded>, CudaError>;
 }
 
 /// A device that is only planned for: what is there to be looked at, on machines without a GPU.
@@ -40,8 +44,10 @@ impl Device for Planned {
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
     }
+}
 
-    fn load(&self, _: &Code, _: &[f32]) -> Result<Box<dyn Loaded>, CudaError> {
+impl Load for Planned {
+    fn load(&self, _: &Code, _: &[f32]) -> Result<Arc<dyn Loaded>, CudaError> {
         Err(CudaError::Missing(format!("{} is only planned for: nothing runs on it", self.name())))
     }
 }
@@ -55,11 +61,11 @@ pub trait Loaded: Send + Sync + Debug {
     ///
     /// # Errors
     /// If there is not so much.
-    fn queue(&self, bytes: usize, samples: usize) -> Result<Box<dyn Queue + '_>, CudaError>;
+    fn queue(self: Arc<Self>, bytes: usize, samples: usize) -> Result<Box<dyn Queue>, CudaError>;
 }
 
 /// Memory, and commands that run on it one after the other.
-pub trait Queue: Debug {
+pub trait Queue: Send + Debug {
     /// Writes at a byte.
     ///
     /// # Errors

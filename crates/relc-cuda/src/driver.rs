@@ -3,19 +3,23 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use cudarc::driver::sys::{CUdevice_attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig,
-    PushKernelArg,
+use cudarc::driver::sys::{
+    CUdevice_attribute, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode, CUstreamCaptureStatus,
 };
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError,
+    LaunchConfig, PushKernelArg,
+};
+use cudarc::nvrtc::sys::nvrtcResult;
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::code::{Code, THREADS};
-use crate::device::{Address, Command, Device, Loaded, Queue};
+use crate::device::{Address, Command, Device, Load, Loaded, Queue};
 use crate::error::CudaError;
 
 /// Where compiled kernels are kept, in place of the user's cache.
@@ -25,19 +29,25 @@ fn refused(what: &'static str) -> impl Fn(DriverError) -> CudaError {
     move |error| CudaError::Driver { what, reason: error.to_string() }
 }
 
+/// Looks for NVRTC.
+fn find_nvrtc() -> Result<(), CudaError> {
+    // SAFETY: looks for a library, which is NVIDIA's, and loads it.
+    if unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        return Ok(());
+    }
+    Err(CudaError::Missing(
+        "NVRTC, CUDA's compiler, is not found: install CUDA, or the package nvidia-cuda-nvrtc, and name its folder in \
+         LD_LIBRARY_PATH"
+            .into(),
+    ))
+}
+
 /// Compiles kernels to PTX for an architecture such as `compute_90`.
 ///
 /// # Errors
 /// If NVRTC is not found, or refuses them.
 pub fn ptx(code: &Code, architecture: &str) -> Result<String, CudaError> {
-    // SAFETY: looks for a library, which is NVIDIA's, and loads it.
-    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        return Err(CudaError::Missing(
-            "NVRTC, CUDA's compiler, is not found: install CUDA, or the package nvidia-cuda-nvrtc, and name its folder in \
-             LD_LIBRARY_PATH"
-                .into(),
-        ));
-    }
+    find_nvrtc()?;
     let options = CompileOptions {
         // Products and sums are rounded apart, but where a kernel asks for both in one.
         fmad: Some(false),
@@ -46,38 +56,38 @@ pub fn ptx(code: &Code, architecture: &str) -> Result<String, CudaError> {
     };
     match compile_ptx_with_opts(&code.source, options) {
         Ok(ptx) => Ok(ptx.to_src()),
+        Err(CompileError::CompileError { nvrtc, .. })
+            if nvrtc.0 == nvrtcResult::NVRTC_ERROR_INVALID_OPTION =>
+        {
+            Err(CudaError::Missing(format!("NVRTC is too old for {architecture}: install a newer CUDA")))
+        }
         Err(CompileError::CompileError { log, .. }) => Err(CudaError::Compile(log.to_string_lossy().into())),
         Err(other) => Err(CudaError::Compile(format!("{other:?}"))),
     }
 }
 
-/// As [`ptx`], from the user's cache where it was compiled before.
-fn cached_ptx(code: &Code, architecture: &str) -> Result<String, CudaError> {
+/// Where PTX of some kernels is kept.
+fn cache(code: &Code, architecture: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os(CACHE_VARIABLE) {
-        Some(folder) => Some(PathBuf::from(folder)),
+        Some(folder) => PathBuf::from(folder),
         None => (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from))
-            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-            .map(|cache| cache.join("relc")),
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?
+            .join("relc"),
     };
-    let name = format!("{:032x}.{architecture}.ptx", xxh3_128(code.source.as_bytes()));
-    let file = folder.as_ref().map(|folder| folder.join(&name));
-    // PTX has no byte 0, and the driver takes none.
-    let known = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-    if let Some(known) = known.filter(|text| !text.is_empty() && !text.contains('\0')) {
-        return Ok(known);
+    Some(folder.join(format!("{:032x}.{architecture}.ptx", xxh3_128(code.source.as_bytes()))))
+}
+
+/// Keeps PTX. A cache that can't be written is none.
+fn keep(file: &Path, text: &str) {
+    static PARTS: AtomicU64 = AtomicU64::new(0);
+    let part = format!("part{}-{}", std::process::id(), PARTS.fetch_add(1, Ordering::Relaxed));
+    let part = file.with_extension(part);
+    let written = (file.parent().map_or(Ok(()), std::fs::create_dir_all))
+        .and_then(|()| std::fs::write(&part, text))
+        .and_then(|()| std::fs::rename(&part, file));
+    if let Err(error) = written {
+        tracing::debug!("kernels are not kept: {error}");
     }
-    let text = ptx(code, architecture)?;
-    if let (Some(folder), Some(file)) = (folder, file) {
-        // A cache that can't be written is none.
-        let part = folder.join(format!("{name}.{}", std::process::id()));
-        let written = std::fs::create_dir_all(&folder)
-            .and_then(|()| std::fs::write(&part, &text))
-            .and_then(|()| std::fs::rename(&part, &file));
-        if let Err(error) = written {
-            tracing::debug!("kernels are not kept: {error}");
-        }
-    }
-    Ok(text)
 }
 
 /// A GPU of NVIDIA's.
@@ -95,6 +105,7 @@ impl Gpu {
     /// # Errors
     /// If there is no driver, or no such GPU.
     pub fn new(number: usize) -> Result<Gpu, CudaError> {
+        find_nvrtc()?;
         // SAFETY: looks for a library, which is NVIDIA's, and loads it.
         if !unsafe { cudarc::driver::sys::is_culib_present() } {
             return Err(CudaError::Missing(
@@ -130,29 +141,50 @@ impl Device for Gpu {
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
     }
+}
 
-    fn load(&self, code: &Code, constants: &[f32]) -> Result<Box<dyn Loaded>, CudaError> {
-        let text = cached_ptx(code, &self.architecture)?;
-        let module = self.context.load_module(Ptx::from_src(text)).map_err(refused("load the kernels"))?;
+impl Load for Gpu {
+    fn load(&self, code: &Code, constants: &[f32]) -> Result<Arc<dyn Loaded>, CudaError> {
+        let module = self.module(code)?;
         let kernels = code.kernels.iter().map(|name| module.load_function(name));
         let kernels = kernels.collect::<Result<_, _>>().map_err(refused("find a kernel"))?;
         let stream = self.context.default_stream();
         // An allocation of nothing is refused.
         let data = if constants.is_empty() { &[0.0][..] } else { constants };
-        let constants = stream.clone_htod(data).map_err(|_| self.memory(size_of_val(data), 0))?;
+        let constants =
+            stream.clone_htod(data).map_err(|error| no_memory(&self.context, error, size_of_val(data), 0))?;
         stream.synchronize().map_err(refused("copy the weights"))?;
         let (address, _) = constants.device_ptr(&stream);
-        Ok(Box::new(LoadedKernels { context: self.context.clone(), kernels, address, constants }))
+        Ok(Arc::new(LoadedKernels { context: self.context.clone(), kernels, address, constants }))
     }
 }
 
 impl Gpu {
-    fn memory(&self, needed: usize, samples: usize) -> CudaError {
-        out_of_memory(&self.context, needed, samples)
+    /// The kernels, compiled now or before.
+    fn module(&self, code: &Code) -> Result<Arc<CudaModule>, CudaError> {
+        let file = cache(code, &self.architecture);
+        // PTX has no byte 0, and the driver takes none.
+        let known = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        if let Some(known) = known.filter(|text| !text.contains('\0')) {
+            // What is cut short, or of a newer NVRTC than the driver takes, is compiled again.
+            if let Ok(module) = self.context.load_module(Ptx::from_src(known)) {
+                return Ok(module);
+            }
+        }
+        let text = ptx(code, &self.architecture)?;
+        let module = self.context.load_module(Ptx::from_src(&text)).map_err(refused("load the kernels"))?;
+        if let Some(file) = file {
+            keep(&file, &text);
+        }
+        Ok(module)
     }
 }
 
-fn out_of_memory(context: &CudaContext, needed: usize, samples: usize) -> CudaError {
+/// Why there is no memory for so many samples.
+fn no_memory(context: &CudaContext, error: DriverError, needed: usize, samples: usize) -> CudaError {
+    if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+        return refused("give memory")(error);
+    }
     let free = context.mem_get_info().map_or(0, |(free, _)| free);
     CudaError::Memory { needed, samples, free }
 }
@@ -177,28 +209,41 @@ impl Loaded for LoadedKernels {
         self.context.mem_get_info().ok().map(|(free, _)| free)
     }
 
-    fn queue(&self, bytes: usize, samples: usize) -> Result<Box<dyn Queue + '_>, CudaError> {
+    fn queue(self: Arc<Self>, bytes: usize, samples: usize) -> Result<Box<dyn Queue>, CudaError> {
         let stream = self.context.new_stream().map_err(refused("make a stream"))?;
         let memory = stream
             .alloc_zeros::<u8>(bytes.max(1))
-            .map_err(|_| out_of_memory(&self.context, bytes, samples))?;
+            .map_err(|error| no_memory(&self.context, error, bytes, samples))?;
         let (address, _) = memory.device_ptr(&stream);
         Ok(Box::new(Stream { loaded: self, stream, memory, address, graphs: HashMap::new() }))
     }
 }
 
 /// A stream with memory; lists of commands become graphs.
-struct Stream<'l> {
-    loaded: &'l LoadedKernels,
+struct Stream {
+    loaded: Arc<LoadedKernels>,
     stream: Arc<CudaStream>,
     memory: CudaSlice<u8>,
     address: u64,
-    graphs: HashMap<usize, CudaGraph>,
+    graphs: HashMap<usize, Graph>,
 }
 
-impl fmt::Debug for Stream<'_> {
+/// A recorded list of commands.
+struct Graph(CudaGraph);
+
+// SAFETY: a graph may be used by any thread, but by one at a time: only its stream's owner reaches it, who has it alone.
+unsafe impl Send for Graph {}
+
+impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a stream with {} bytes and {} graphs", self.memory.len(), self.graphs.len())
+    }
+}
+
+impl Drop for Stream {
+    /// Memory and constants are given back when nothing uses them any more.
+    fn drop(&mut self) {
+        let _ = self.stream.synchronize();
     }
 }
 
@@ -206,7 +251,7 @@ fn beyond() -> CudaError {
     CudaError::Plan("a copy leaves the memory".into())
 }
 
-impl Stream<'_> {
+impl Stream {
     fn enqueue(&mut self, command: &Command) -> Result<(), CudaError> {
         match command {
             Command::Zero { at, bytes } => {
@@ -233,14 +278,14 @@ impl Stream<'_> {
                 let config =
                     LaunchConfig { grid_dim: (x, y, z), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
                 // SAFETY: the kernel was printed with these parameters in this order. The addresses are of the plan's, whose
-                // values have room for so many samples; constants are there as long as what was loaded, which this borrows.
+                // values have room for so many samples; constants are there as long as what was loaded, which this holds.
                 unsafe { launch.launch(config) }.map(drop).map_err(refused("launch a kernel"))
             }
         }
     }
 }
 
-impl Queue for Stream<'_> {
+impl Queue for Stream {
     fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError> {
         let mut part = self.memory.try_slice_mut(at..at + data.len()).ok_or_else(beyond)?;
         self.stream.memcpy_htod(data, &mut part).map_err(refused("copy to the device"))
@@ -259,15 +304,20 @@ impl Queue for Stream<'_> {
             let recorded = commands.iter().try_for_each(|command| self.enqueue(command));
             let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
             // Ended whatever came of it, or the stream is of no use any more.
-            let graph = self.stream.end_capture(flags);
+            let mut graph = self.stream.end_capture(flags);
+            // An error that another thread left on the context is reported before anything is ended.
+            let status = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+            if graph.is_err() && self.stream.capture_status().is_ok_and(|now| now != status) {
+                graph = self.stream.end_capture(flags);
+            }
             recorded?;
             let graph = graph.map_err(refused("make a graph"))?;
             if let (Some(graph), Entry::Vacant(place)) = (graph, self.graphs.entry(number)) {
-                place.insert(graph);
+                place.insert(Graph(graph));
             }
         }
         match self.graphs.get(&number) {
-            Some(graph) => graph.launch().map_err(refused("launch a graph")),
+            Some(Graph(graph)) => graph.launch().map_err(refused("launch a graph")),
             None => Ok(()),
         }
     }

@@ -4,11 +4,12 @@
 
 use std::fmt;
 use std::process::Command as Process;
+use std::sync::Arc;
 
 use libloading::{Library, Symbol};
 
 use crate::code::Code;
-use crate::device::{Address, Command, Device, Loaded, Queue};
+use crate::device::{Address, Command, Device, Load, Loaded, Queue};
 use crate::error::CudaError;
 
 /// The C++ compiler, if it is not `c++`.
@@ -29,8 +30,10 @@ impl Device for Host {
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
     }
+}
 
-    fn load(&self, code: &Code, constants: &[f32]) -> Result<Box<dyn Loaded>, CudaError> {
+impl Load for Host {
+    fn load(&self, code: &Code, constants: &[f32]) -> Result<Arc<dyn Loaded>, CudaError> {
         let failed =
             |error: std::io::Error| CudaError::Missing(format!("a C++ compiler can't be run: {error}"));
         let folder = tempfile::tempdir().map_err(failed)?;
@@ -62,7 +65,7 @@ impl Device for Host {
         let library = unsafe { Library::new(&library) };
         let library =
             library.map_err(|error| CudaError::Missing(format!("the kernels can't be loaded: {error}")))?;
-        Ok(Box::new(HostKernels { library, names: code.kernels.clone(), constants: constants.to_vec() }))
+        Ok(Arc::new(HostKernels { library, names: code.kernels.clone(), constants: constants.to_vec() }))
     }
 }
 
@@ -84,24 +87,24 @@ impl Loaded for HostKernels {
         None
     }
 
-    fn queue(&self, bytes: usize, _: usize) -> Result<Box<dyn Queue + '_>, CudaError> {
+    fn queue(self: Arc<Self>, bytes: usize, _: usize) -> Result<Box<dyn Queue>, CudaError> {
         Ok(Box::new(HostQueue { kernels: self, memory: vec![0; bytes.div_ceil(size_of::<f64>())] }))
     }
 }
 
 /// Memory, in f64s for their alignment.
-struct HostQueue<'k> {
-    kernels: &'k HostKernels,
+struct HostQueue {
+    kernels: Arc<HostKernels>,
     memory: Vec<u64>,
 }
 
-impl fmt::Debug for HostQueue<'_> {
+impl fmt::Debug for HostQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes on a host", self.memory.len() * size_of::<u64>())
     }
 }
 
-impl HostQueue<'_> {
+impl HostQueue {
     fn bytes(&mut self, at: usize, len: usize) -> Result<&mut [u8], CudaError> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.memory);
         bytes.get_mut(at..at + len).ok_or_else(|| CudaError::Plan("a copy leaves the memory".into()))
@@ -110,7 +113,7 @@ impl HostQueue<'_> {
 
 type Launch = unsafe extern "C" fn(*const *mut u8, i32, u32, u32, u32);
 
-impl Queue for HostQueue<'_> {
+impl Queue for HostQueue {
     fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError> {
         self.bytes(at, data.len())?.copy_from_slice(data);
         Ok(())

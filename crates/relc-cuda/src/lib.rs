@@ -35,6 +35,6 @@ mod session;
 
 pub use backend::{Cuda, CudaModule};
 pub use code::{Action, Booked, Booking, Code, Grid, Place, Plan, What};
-pub use device::{Address, Command, Device, Loaded, Planned, Queue};
+pub use device::{Device, Planned};
 pub use emit::plan;
 pub use error::CudaError;

@@ -1,6 +1,7 @@
 //! Sessions: some samples on a device.
 
 use std::cell::RefCell;
+use std::sync::PoisonError;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use ndarray::{ArrayD, IxDyn};
@@ -20,19 +21,23 @@ use crate::memory::Memory;
 pub struct CudaSession<'m> {
     module: &'m CudaModule,
     samples: usize,
-    ready: RefCell<Option<Ready<'m>>>,
+    ready: RefCell<Option<Ready>>,
     /// Whether the forward steps have run.
     ran: bool,
 }
 
-struct Ready<'m> {
+/// Memory and commands for so many samples.
+#[derive(Debug)]
+pub struct Ready {
+    samples: usize,
     memory: Memory,
-    queue: Box<dyn Queue + 'm>,
+    queue: Box<dyn Queue>,
     /// The forward steps; the backward ones without and with the ledger.
     lists: [Vec<Piece>; 3],
 }
 
 /// Commands between ops that the interpreter runs.
+#[derive(Debug)]
 enum Piece {
     /// Commands with a number of their own.
     Commands(usize, Vec<Command>),
@@ -45,12 +50,27 @@ impl<'m> CudaSession<'m> {
         CudaSession { module, samples, ready: RefCell::new(None), ran: false }
     }
 
-    fn with<R>(&self, run: impl FnOnce(&mut Ready<'m>) -> Result<R, CudaError>) -> Result<R, CudaError> {
+    /// Does something with memory that has run before.
+    fn with<R>(&self, run: impl FnOnce(&mut Ready) -> Result<R, CudaError>) -> Result<R, CudaError> {
+        let mut ready = self.ready.borrow_mut();
+        let result = ready.as_mut().map_or(Err(CudaError::NotRun), run);
+        if result.is_err() {
+            // Whatever failed, nobody uses it again.
+            *ready = None;
+        }
+        result
+    }
+
+    /// Gets memory, if there is none yet.
+    fn prepare(&self) -> Result<(), CudaError> {
         let mut ready = self.ready.borrow_mut();
         if ready.is_none() {
-            *ready = Some(Ready::new(self.module, self.samples)?);
+            *ready = Some(match self.module.take(self.samples) {
+                Some(known) => known,
+                None => Ready::new(self.module, self.samples)?,
+            });
         }
-        ready.as_mut().map_or(Err(CudaError::NotRun), run)
+        Ok(())
     }
 
     fn check(&self, what: &'static str, got: usize, id: ValueId) -> Result<(), CudaError> {
@@ -135,10 +155,10 @@ fn book<'s>(books: &mut Books, of: &Booked, parts: impl Iterator<Item = &'s [f64
     }
 }
 
-impl<'m> Ready<'m> {
-    fn new(module: &'m CudaModule, samples: usize) -> Result<Self, CudaError> {
+impl Ready {
+    fn new(module: &CudaModule, samples: usize) -> Result<Self, CudaError> {
         let memory = Memory::new(&module.program, &module.plan, samples)?;
-        let queue = module.loaded.queue(memory.bytes(), samples)?;
+        let queue = module.loaded.clone().queue(memory.bytes(), samples)?;
         let ends = ends_of(module);
         let mut number = 0;
         let mut list = |actions: &[Action], ledger: Option<bool>| {
@@ -188,7 +208,7 @@ impl<'m> Ready<'m> {
             list(&module.plan.backward, Some(false))?,
             list(&module.plan.backward, Some(true))?,
         ];
-        Ok(Ready { memory, queue, lists })
+        Ok(Ready { samples, memory, queue, lists })
     }
 
     fn load(&mut self, id: ValueId, data: &[f32]) -> Result<(), CudaError> {
@@ -267,6 +287,27 @@ fn is_of_ledger(what: &What, ends: usize) -> bool {
     arguments.iter().all(|place| !matches!(place, crate::code::Place::Sums(at) if *at < ends))
 }
 
+impl CudaModule {
+    /// What another session of so many samples has left.
+    fn take(&self, samples: usize) -> Option<Ready> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = free.iter().position(|ready| ready.samples == samples);
+        if at.is_none() {
+            // What is left of other sizes is in the way.
+            free.clear();
+        }
+        at.map(|at| free.swap_remove(at))
+    }
+}
+
+impl Drop for CudaSession<'_> {
+    fn drop(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            self.module.free.lock().unwrap_or_else(PoisonError::into_inner).push(ready);
+        }
+    }
+}
+
 impl Session for CudaSession<'_> {
     fn forward(&mut self, input: &[f32]) -> Result<Vec<f64>, BackendError> {
         let ends = self.module.program.ends;
@@ -276,6 +317,7 @@ impl Session for CudaSession<'_> {
             return Err(CudaError::NonFiniteForward.into());
         }
         let (module, mut books) = (self.module, vec![Books::default(); self.samples]);
+        self.prepare()?;
         let output = self.with(|ready| {
             ready.load(ends.input, input)?;
             ready.run(0, module, &mut books)?;

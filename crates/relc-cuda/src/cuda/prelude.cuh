@@ -180,6 +180,38 @@ DEVICE void conv_direct(const float *input, int samples, Weight weight, Finish f
   END_EACH
 }
 
+// As conv_direct, of a transposed convolution as a whole, whose strides have so many residues that each is no kernel of its
+// own: each output looks for the taps that meet it.
+template <class G, class Weight, class Finish>
+DEVICE void conv_transposed(const float *input, int samples, Weight weight, Finish finish) {
+  constexpr int plane = G::OUT_Y * G::OUT_X, volume = G::OUT_Z * plane, channels = G::GROUPS * G::PRODUCED;
+  EACH((Long)samples * channels * volume)
+  const int place = (int)(i % volume), channel = (int)(i / volume % channels), sample = (int)(i / volume / channels);
+  const int group = channel / G::PRODUCED, produced = channel % G::PRODUCED;
+  float sum = 0.0f;
+  for (int kz = 0; kz < G::KERNEL_Z; ++kz) {
+    const int z = place / plane + G::PAD_Z - kz * G::DILATION_Z;
+    if (z < 0 || z % G::STRIDE_Z || z / G::STRIDE_Z >= G::IN_Z) continue;
+    for (int ky = 0; ky < G::KERNEL_Y; ++ky) {
+      const int y = place / G::OUT_X % G::OUT_Y + G::PAD_Y - ky * G::DILATION_Y;
+      if (y < 0 || y % G::STRIDE_Y || y / G::STRIDE_Y >= G::IN_Y) continue;
+      for (int kx = 0; kx < G::KERNEL_X; ++kx) {
+        const int x = place % G::OUT_X + G::PAD_X - kx * G::DILATION_X;
+        if (x < 0 || x % G::STRIDE_X || x / G::STRIDE_X >= G::IN_X) continue;
+        for (int reduced = 0; reduced < G::REDUCED; ++reduced) {
+          const Long row = ((Long)sample * (G::GROUPS * G::REDUCED) + group * G::REDUCED + reduced) * G::IN_Z;
+          const Long from = ((row + z / G::STRIDE_Z) * G::IN_Y + y / G::STRIDE_Y) * G::IN_X + x / G::STRIDE_X;
+          const Long at = (Long)group * G::GROUP_STEP + (Long)produced * G::PRODUCED_STEP +
+                          (Long)reduced * G::REDUCED_STEP + (kz * G::KERNEL_Y + ky) * G::KERNEL_X + kx;
+          sum = fmaf(input[from], weight(at), sum);
+        }
+      }
+    }
+  }
+  finish(sum, channel, i, sample);
+  END_EACH
+}
+
 // A product of matrices: rows are the produced channels of group blockIdx.z, columns the pixels of all samples; the terms of
 // a sum are channels times taps, in this order whatever the tile. A block computes TILE x TILE outputs.
 template <class G, int TILE, class Weight, class Finish>
@@ -329,7 +361,7 @@ DEVICE void visit_windows(int place, Visit visit) {
 // each of INPUTS channels, from OUTPUTS channels. By one block for each sample; it is rare. Leaves what was spread and what
 // was lost, the counts of what each element got, and those of the whole output; the last tells whether anything was done.
 template <class W, int GROUPS, int INPUTS, int OUTPUTS>
-DEVICE void spread(const float *r, const float *s, float *out, int flag, double *sums) {
+DEVICE void spread(const float *r, const float *s, float *out, int flag, double *shares, double *sums) {
   constexpr int windows = W::OUT_Z * W::OUT_Y * W::OUT_X, pixels = W::IN_Z * W::IN_Y * W::IN_X;
   SHARED(double, part, THREADS * 10);
   if (!flag) {
@@ -338,35 +370,31 @@ DEVICE void spread(const float *r, const float *s, float *out, int flag, double 
     END
     return;
   }
-  const auto share_of = [=](int group, int place) {
+  // What each window of a group has.
+  PHASE(THREADS)
+  for (int i = t; i < GROUPS * windows; i += THREADS) {
     double share = 0.0;
     for (int c = 0; c < OUTPUTS; ++c) {
-      const Long at = (Long)(group * OUTPUTS + c) * windows + place;
+      const Long at = (Long)(i / windows * OUTPUTS + c) * windows + i % windows;
       if (r[at] != 0.0f && s[at] == 0.0f) share += r[at];
     }
-    return share;
-  };
+    shares[i] = share;
+  }
+  END
   PHASE(THREADS)
   double mine[10] = {0.0, 0.0, 0.0, 0.0, INFINITE, -INFINITE, 0.0, 0.0, INFINITE, -INFINITE};
-  for (int i = t; i < GROUPS * windows; i += THREADS) {
-    const double share = share_of(i / windows, i % windows);
-    mine[taps_under<W>(i % windows) == 0] += share;
-  }
-  for (int i = t; i < GROUPS * pixels; i += THREADS) {
-    const int group = i / pixels, place = i % pixels;
+  for (int i = t; i < GROUPS * windows; i += THREADS) mine[taps_under<W>(i % windows) == 0] += shares[i];
+  for (Long i = t; i < (Long)GROUPS * INPUTS * pixels; i += THREADS) {
+    const double *own = shares + i / ((Long)INPUTS * pixels) * windows;
     double share = 0.0;
-    visit_windows<W>(place, [&](int window) {
-      const double part = share_of(group, window);
-      if (part != 0.0) share += part / ((double)taps_under<W>(window) * INPUTS);
+    visit_windows<W>((int)(i % pixels), [&](int window) {
+      if (own[window] != 0.0) share += own[window] / ((double)taps_under<W>(window) * INPUTS);
     });
-    for (int c = 0; c < INPUTS; ++c) {
-      float *at = out + (Long)(group * INPUTS + c) * pixels + place;
-      if (share != 0.0) {
-        *at += (float)share;
-        count(mine + 2, (float)share);
-      }
-      count(mine + 6, *at);
+    if (share != 0.0) {
+      out[i] += (float)share;
+      count(mine + 2, (float)share);
     }
+    count(mine + 6, out[i]);
   }
   for (int k = 0; k < 10; ++k) part[t * 10 + k] = mine[k];
   END

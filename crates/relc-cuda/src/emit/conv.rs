@@ -7,10 +7,13 @@ use relc_program::Step;
 use relc_program::conv::Direction;
 use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource, Weights};
 
-use super::geometry::phases;
+use super::geometry::{phases, transposed};
 use super::{Argument, Emitter, Pointer, argument, flat, float, read, write};
 use crate::code::{Grid, Place};
 use crate::error::CudaError;
+
+/// Residues of strides that have kernels of their own at most.
+const MAX_PHASES: usize = 16;
 
 impl Emitter<'_> {
     pub(super) fn conv(&mut self, step: &Step, conv: &ConvOp) -> Result<(), CudaError> {
@@ -33,6 +36,17 @@ impl Emitter<'_> {
             Direction::Forward => (conv.spec.channels_out / conv.spec.groups, conv.spec.groups),
             Direction::Transposed => (conv.spec.channels_in / conv.spec.groups, conv.spec.groups),
         };
+        let residues = axes.iter().fold(1usize, |all, axis| all.saturating_mul(axis.phases.len()));
+        if residues > MAX_PHASES {
+            let mut arguments = vec![read("x", x)];
+            let weight = self.weight(step, conv, &mut arguments)?;
+            let finish = self.finish(step, conv, &mut arguments)?;
+            arguments.push(write("y", y));
+            let g = transposed(&conv.spec, conv.weights.source, [from, to]);
+            let body = format!("{g}  conv_transposed<G>(x, n, {weight}, {finish});\n");
+            self.launch(flat(self.len(y)), arguments, &body);
+            return Ok(());
+        }
         for phase in phases(&conv.spec, conv.direction, conv.weights.source, [from, to], &axes) {
             let mut arguments = vec![read("x", x)];
             let weight = self.weight(step, conv, &mut arguments)?;

@@ -40,7 +40,8 @@ impl Emitter<'_> {
                 let sign = match op {
                     Arithmetic::Add => "+",
                     Arithmetic::Sub => "-",
-                    _ => "*",
+                    Arithmetic::Mul => "*",
+                    other => return Err(self.unsupported(step, format!("there is no kernel of {other:?}"))),
                 };
                 result(&format!("{} {sign} {}", operand(0), operand(1)), *relu)
             }

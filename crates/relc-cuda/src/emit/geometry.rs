@@ -55,14 +55,8 @@ pub struct Phase {
     pub text: String,
 }
 
-/// The phases of a convolution from one image to another.
-pub fn phases(
-    spec: &ConvSpec,
-    direction: Direction,
-    source: WeightSource,
-    [from, to]: [Image; 2],
-    axes: &[Axis; 3],
-) -> Vec<Phase> {
+/// The channels and weights of a convolution.
+fn channels(spec: &ConvSpec, direction: Direction, source: WeightSource) -> Constants {
     let positions: usize = spec.kernel.iter().product();
     let [inputs, outputs] = [spec.channels_in / spec.groups, spec.channels_out / spec.groups];
     let (reduced, produced) = match direction {
@@ -78,20 +72,47 @@ pub fn phases(
         Direction::Forward => (along_m, along_c),
         Direction::Transposed => (along_c, along_m),
     };
+    let mut g = Constants::new();
+    let mut add = |name: &str, value: usize| g.add(name, value as i128);
+    add("GROUPS", spec.groups);
+    add("REDUCED", reduced);
+    add("PRODUCED", produced);
+    add("GROUP_STEP", outputs * inputs * positions);
+    add("PRODUCED_STEP", produced_step);
+    add("REDUCED_STEP", reduced_step);
+    add("KERNEL_Z", spec.kernel[0]);
+    add("KERNEL_Y", spec.kernel[1]);
+    add("KERNEL_X", spec.kernel[2]);
+    g
+}
+
+/// The struct of a transposed convolution from one image to another, as a whole.
+pub fn transposed(spec: &ConvSpec, source: WeightSource, [from, to]: [Image; 2]) -> String {
+    let mut g = channels(spec, Direction::Transposed, source);
+    for (k, name) in ["Z", "Y", "X"].into_iter().enumerate() {
+        let mut add = |what: &str, value: usize| g.add(&format!("{what}_{name}"), value as i128);
+        add("IN", from[k + 1]);
+        add("OUT", to[k + 1]);
+        add("STRIDE", spec.stride[k]);
+        add("PAD", spec.pads[k]);
+        add("DILATION", spec.dilation[k]);
+    }
+    g.text()
+}
+
+/// The phases of a convolution from one image to another.
+pub fn phases(
+    spec: &ConvSpec,
+    direction: Direction,
+    source: WeightSource,
+    [from, to]: [Image; 2],
+    axes: &[Axis; 3],
+) -> Vec<Phase> {
     let mut all = Vec::new();
     for z in &axes[0].phases {
         for y in &axes[1].phases {
             for x in &axes[2].phases {
-                let mut g = Constants::new();
-                let mut add = |name: &str, value: usize| g.add(name, value as i128);
-                add("GROUPS", spec.groups);
-                add("REDUCED", reduced);
-                add("PRODUCED", produced);
-                add("GROUP_STEP", outputs * inputs * positions);
-                add("PRODUCED_STEP", produced_step);
-                add("REDUCED_STEP", reduced_step);
-                add("KERNEL_Y", spec.kernel[1]);
-                add("KERNEL_X", spec.kernel[2]);
+                let mut g = channels(spec, direction, source);
                 for (k, (name, phase)) in [("Z", z), ("Y", y), ("X", x)].into_iter().enumerate() {
                     let affine = Affine::of(phase);
                     let mut add = |what: &str, value: i64| g.add(&format!("{what}_{name}"), value);

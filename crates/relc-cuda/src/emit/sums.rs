@@ -196,7 +196,7 @@ impl Emitter<'_> {
                 QuotientStabiliser::None => "0.0f".to_string(),
                 QuotientStabiliser::Plain(eps) => float(eps as f32),
                 QuotientStabiliser::Signed(eps) => {
-                    format!("den >= 0.0f ? {0} : -{0}", float(eps as f32))
+                    format!("den >= 0.0f ? {} : {}", float(eps as f32), float(-eps as f32))
                 }
                 QuotientStabiliser::Given => format!("den >= 0.0f ? eps[i / {len}] : -eps[i / {len}]"),
             };

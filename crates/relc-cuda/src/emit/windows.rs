@@ -20,8 +20,9 @@ impl Emitter<'_> {
         let [from, to] = self.planes(step);
         let g = window(&pool.window, [self.image(x), self.image(y)]);
         let statements = format!(
-            "{g}  const float *plane = x + i / {to} * {from};\n  float best = -(float)INFINITE;\n  \
-             visit_taps<G>((int)(i % {to}), [&](int at) {{ best = plane[at] > best ? plane[at] : best; }});\n  y[i] = best;\n"
+            "{g}  const float *plane = x + i / {to} * {from};\n  int best = -1;\n  visit_taps<G>((int)(i % {to}), [&](int \
+             at) {{ if (best < 0 || plane[at] > plane[best]) best = at; }});\n  y[i] = best < 0 ? -(float)INFINITE : \
+             plane[best];\n"
         );
         self.each(self.len(y), vec![read("x", x), write("y", y)], &statements);
         Ok(())
@@ -76,9 +77,12 @@ impl Emitter<'_> {
         let sums = self.booking(1, booked);
         let [inputs, outputs] = [from[0], to[0]].map(|channels| channels / flat.groups);
         let (len, out) = (self.len(r), self.len(y));
+        let shares = flat.groups * to[1..].iter().product::<usize>();
+        self.scratch = self.scratch.max(shares * size_of::<f64>() / size_of::<f32>());
         let body = format!(
             "{g}  const int sample = blockIdx.y;\n  spread<G, {}, {inputs}, {outputs}>(r + (Long)sample * {len}, s + \
-             (Long)sample * {len}, y + (Long)sample * {out}, flags[sample], sums + (Long)sample * {width});\n",
+             (Long)sample * {len}, y + (Long)sample * {out}, flags[sample], shares + (Long)sample * {shares}, sums + \
+             (Long)sample * {width});\n",
             flat.groups
         );
         let arguments = vec![
@@ -86,6 +90,7 @@ impl Emitter<'_> {
             read("s", s),
             write("y", y),
             argument("flags", Pointer::Flags, Place::Flag(flat.flag)),
+            argument("shares", Pointer::Sums, Place::Scratch),
             argument("sums", Pointer::Sums, sums),
         ];
         self.launch(Grid::Sample { x: 1 }, arguments, &body);
