@@ -2,9 +2,10 @@
 //! [PRESET] [BATCH]`. A model of a device, and no measurement: each step takes what its operations or the bytes of its
 //! operands, each read or written once, take at the device's peak, whichever is more.
 
+use relc::unstable::program::conv::Direction;
 use relc::unstable::program::{Backend, BackendError, Step, StepOp};
 use relc::{Compiler, Engine, Preset};
-use relc_cuda::{Action, Cuda, Planned, What, plan};
+use relc_cuda::{Action, Cuda, Planned, Purpose, What, plan};
 
 /// NVIDIA's data sheet of the H200 (SXM): f32 operations per second without tensor cores, and bytes per second.
 const PEAK: f64 = 67e12;
@@ -24,7 +25,8 @@ fn main() -> Result<(), BackendError> {
     for (what, actions) in [("forward", &plan.forward), ("backward", &plan.backward)] {
         let launches = |action: &&Action| matches!(action.what, What::Launch { .. } | What::Zero(_));
         let count = actions.iter().filter(launches).count();
-        let of_ledger = actions.iter().filter(launches).filter(|action| action.bookkeeping).count();
+        let of_ledger =
+            actions.iter().filter(launches).filter(|action| action.purpose == Purpose::Ledger).count();
         let mut numbers: Vec<usize> = actions.iter().map(|action| action.step).collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -32,9 +34,12 @@ fn main() -> Result<(), BackendError> {
         for step in numbers.into_iter().filter_map(|number| steps.get(number)) {
             let operations = match &step.op {
                 StepOp::Conv(conv) => {
-                    let image = [step.reads[0], step.writes[0]].map(|id| program.image(id).unwrap_or([1; 4]));
-                    let large = if image[0][2] >= image[1][2] { image[0] } else { image[1] };
-                    conv.spec.flops([large[1], large[2], large[3]])? * batch as f64
+                    let of_input = match conv.direction {
+                        Direction::Forward => step.reads[0],
+                        Direction::Transposed => step.writes[0],
+                    };
+                    let [_, depth, height, width] = program.image(of_input).unwrap_or([1; 4]);
+                    conv.spec.flops([depth, height, width])? * batch as f64
                 }
                 _ => 0.0,
             };

@@ -74,10 +74,21 @@ impl Grid {
 pub struct Action {
     /// The step of the program that it is for, by its number.
     pub step: usize,
-    /// Whether it is for the ledger alone.
-    pub bookkeeping: bool,
+    /// What it is for.
+    pub purpose: Purpose,
     /// What is done.
     pub what: What,
+}
+
+/// What an action is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The relevance.
+    Relevance,
+    /// The ledger: it is left out where none is asked for.
+    Ledger,
+    /// The sums of the two ends: it is left out where a ledger is asked for, which has them.
+    Ends,
 }
 
 /// What is done.
@@ -112,6 +123,8 @@ pub struct Booking {
     pub at: usize,
     /// Blocks that each left their own.
     pub parts: usize,
+    /// Whether they are of an end, and left where no others are asked for.
+    pub of_end: bool,
     /// What they mean.
     pub of: Booked,
 }
@@ -169,7 +182,7 @@ pub struct Plan {
     pub forward: Vec<Action>,
     /// The backward steps.
     pub backward: Vec<Action>,
-    /// The sums that they leave; those of the two ends, which are taken where no others are, come first.
+    /// The sums that they leave.
     pub bookings: Vec<Booking>,
     /// The f64 of all sums of a sample.
     pub sums: usize,

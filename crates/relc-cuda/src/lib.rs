@@ -34,7 +34,7 @@ pub mod passes;
 mod session;
 
 pub use backend::{Cuda, CudaModule};
-pub use code::{Action, Booked, Booking, Code, Grid, Place, Plan, What};
+pub use code::{Action, Booked, Booking, Code, Grid, Place, Plan, Purpose, What};
 pub use device::{Device, Planned};
 pub use emit::plan;
 pub use error::CudaError;

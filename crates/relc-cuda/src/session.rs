@@ -12,7 +12,7 @@ use relc_program::books::{Books, Stats};
 use relc_program::{BackendError, Explained, Session, ValueId};
 
 use crate::backend::CudaModule;
-use crate::code::{Action, Booked, What};
+use crate::code::{Action, Booked, Purpose, What};
 use crate::device::{Command, Queue};
 use crate::error::CudaError;
 use crate::memory::Memory;
@@ -81,8 +81,7 @@ impl<'m> CudaSession<'m> {
     /// What the sums say of each sample.
     fn books(&self, sums: &[f64], complete: bool, mut losses: Vec<Books>) -> Vec<Books> {
         for booking in &self.module.plan.bookings {
-            let ends = booking.at < ends_of(self.module);
-            if ends == complete {
+            if booking.of_end == complete {
                 continue;
             }
             let width = booking.of.width();
@@ -93,11 +92,6 @@ impl<'m> CudaSession<'m> {
         }
         losses
     }
-}
-
-/// How many f64 of a sample are sums of the ends: the first two bookings.
-fn ends_of(module: &CudaModule) -> usize {
-    module.plan.bookings.iter().take(2).map(|booking| booking.parts * booking.of.width()).sum()
 }
 
 fn len(module: &CudaModule, id: ValueId) -> usize {
@@ -159,9 +153,8 @@ impl Ready {
     fn new(module: &CudaModule, samples: usize) -> Result<Self, CudaError> {
         let memory = Memory::new(&module.program, &module.plan, samples)?;
         let queue = module.loaded.clone().queue(memory.bytes(), samples)?;
-        let ends = ends_of(module);
         let mut number = 0;
-        let mut list = |actions: &[Action], ledger: Option<bool>| {
+        let mut list = |actions: &[Action], backward: bool, left_out: Purpose| {
             let mut pieces = Vec::new();
             let mut commands = Vec::new();
             let mut close = |commands: &mut Vec<Command>, pieces: &mut Vec<Piece>| {
@@ -170,12 +163,12 @@ impl Ready {
                     number += 1;
                 }
             };
-            if ledger.is_some() {
+            if backward {
                 let (at, bytes) = memory.flags();
                 commands.extend((bytes > 0).then_some(Command::Zero { at, bytes }));
             }
             for action in actions {
-                if action.bookkeeping && ledger != Some(is_of_ledger(&action.what, ends)) {
+                if action.purpose == left_out {
                     continue;
                 }
                 match &action.what {
@@ -204,9 +197,9 @@ impl Ready {
             Ok::<_, CudaError>(pieces)
         };
         let lists = [
-            list(&module.plan.forward, None)?,
-            list(&module.plan.backward, Some(false))?,
-            list(&module.plan.backward, Some(true))?,
+            list(&module.plan.forward, false, Purpose::Ledger)?,
+            list(&module.plan.backward, true, Purpose::Ledger)?,
+            list(&module.plan.backward, true, Purpose::Ends)?,
         ];
         Ok(Ready { samples, memory, queue, lists })
     }
@@ -279,12 +272,6 @@ impl Ready {
         }
         Ok(())
     }
-}
-
-/// Whether sums are of the ledger, rather than of the ends.
-fn is_of_ledger(what: &What, ends: usize) -> bool {
-    let What::Launch { arguments, .. } = what else { return true };
-    arguments.iter().all(|place| !matches!(place, crate::code::Place::Sums(at) if *at < ends))
 }
 
 impl CudaModule {

@@ -7,7 +7,7 @@ use relc_program::Step;
 use relc_program::conv::Direction;
 use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource, Weights};
 
-use super::geometry::{phases, transposed};
+use super::geometry::{of_group, phases, transposed};
 use super::{Argument, Emitter, Pointer, argument, flat, float, read, write};
 use crate::code::{Grid, Place};
 use crate::error::CudaError;
@@ -32,10 +32,7 @@ impl Emitter<'_> {
             Some(Algorithm::Gemm128) => Some(128),
             Some(other) => return Err(self.unsupported(step, format!("{other:?} is no algorithm of a GPU"))),
         };
-        let (produced, groups) = match conv.direction {
-            Direction::Forward => (conv.spec.channels_out / conv.spec.groups, conv.spec.groups),
-            Direction::Transposed => (conv.spec.channels_in / conv.spec.groups, conv.spec.groups),
-        };
+        let ([_, produced], groups) = (of_group(&conv.spec, conv.direction), conv.spec.groups);
         let residues = axes.iter().fold(1usize, |all, axis| all.saturating_mul(axis.phases.len()));
         if residues > MAX_PHASES {
             let mut arguments = vec![read("x", x)];

@@ -55,14 +55,20 @@ pub struct Phase {
     pub text: String,
 }
 
+/// The channels of a group that are summed over, and those that are produced.
+pub fn of_group(spec: &ConvSpec, direction: Direction) -> [usize; 2] {
+    let [inputs, outputs] = [spec.channels_in, spec.channels_out].map(|channels| channels / spec.groups);
+    match direction {
+        Direction::Forward => [inputs, outputs],
+        Direction::Transposed => [outputs, inputs],
+    }
+}
+
 /// The channels and weights of a convolution.
 fn channels(spec: &ConvSpec, direction: Direction, source: WeightSource) -> Constants {
     let positions: usize = spec.kernel.iter().product();
-    let [inputs, outputs] = [spec.channels_in / spec.groups, spec.channels_out / spec.groups];
-    let (reduced, produced) = match direction {
-        Direction::Forward => (inputs, outputs),
-        Direction::Transposed => (outputs, inputs),
-    };
+    let [inputs, outputs] = of_group(spec, Direction::Forward);
+    let [reduced, produced] = of_group(spec, direction);
     // Of `f32[M,C/groups,positions]`, or `f32[C,M]`: from an output channel to the next, and from an input channel.
     let (along_m, along_c) = match source {
         WeightSource::Transposed => (1, spec.channels_out),

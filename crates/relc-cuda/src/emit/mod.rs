@@ -7,6 +7,8 @@ mod geometry;
 mod sums;
 mod windows;
 
+pub(crate) use geometry::of_group;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -16,7 +18,7 @@ use relc_program::layout::Image;
 use relc_program::op::{FlagId, Move, StepOp};
 use relc_program::{Constant, Program, Step, ValueId};
 
-use crate::code::{Action, Booked, Booking, Code, Grid, Place, Plan, THREADS, What};
+use crate::code::{Action, Booked, Booking, Code, Grid, Place, Plan, Purpose, THREADS, What};
 use crate::error::CudaError;
 
 /// What every kernel shares.
@@ -186,10 +188,10 @@ impl<'p> Emitter<'p> {
         self.actions.push(action);
     }
 
-    /// As `launch`, for the ledger alone.
-    fn book(&mut self, grid: Grid, arguments: Vec<Argument>, body: &str) {
+    /// As `launch`, for sums alone.
+    fn book(&mut self, purpose: Purpose, grid: Grid, arguments: Vec<Argument>, body: &str) {
         let action = self.launched(grid, arguments, body);
-        self.actions.push(Action { bookkeeping: true, ..action });
+        self.actions.push(Action { purpose, ..action });
     }
 
     fn launched(&mut self, grid: Grid, arguments: Vec<Argument>, body: &str) -> Action {
@@ -203,7 +205,11 @@ impl<'p> Emitter<'p> {
             None => self.print(&arguments, text),
         };
         let arguments = arguments.into_iter().map(|argument| argument.place).collect();
-        Action { step: self.number, bookkeeping: false, what: What::Launch { kernel, grid, arguments } }
+        Action {
+            step: self.number,
+            purpose: Purpose::Relevance,
+            what: What::Launch { kernel, grid, arguments },
+        }
     }
 
     fn print(&mut self, arguments: &[Argument], text: String) -> usize {
@@ -268,7 +274,7 @@ impl<'p> Emitter<'p> {
     fn moves(&mut self, step: &Step, moves: &Move) -> Result<(), CudaError> {
         let (x, y) = (step.reads[0], step.writes[0]);
         if moves.fill {
-            self.actions.push(Action { step: self.number, bookkeeping: false, what: What::Zero(y) });
+            self.actions.push(Action { step: self.number, purpose: Purpose::Relevance, what: What::Zero(y) });
         }
         let count = moves.dims.iter().product();
         let mut statements =
@@ -295,15 +301,15 @@ impl<'p> Emitter<'p> {
         }
         let inputs = operands.into_iter().zip(&step.reads).map(|((index, _), id)| (index, *id)).collect();
         let what = What::Interpret { node, inputs, outputs: step.writes.clone() };
-        self.actions.push(Action { step: self.number, bookkeeping: false, what });
+        self.actions.push(Action { step: self.number, purpose: Purpose::Relevance, what });
         Ok(())
     }
 
     /// Room for sums of so many parts.
-    fn booking(&mut self, parts: u32, of: Booked) -> Place {
+    fn booking(&mut self, parts: u32, of_end: bool, of: Booked) -> Place {
         let (at, parts) = (self.sums, parts as usize);
         self.sums += parts * of.width();
-        self.bookings.push(Booking { at, parts, of });
+        self.bookings.push(Booking { at, parts, of_end, of });
         Place::Sums(at)
     }
 }

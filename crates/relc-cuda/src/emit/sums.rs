@@ -7,7 +7,7 @@ use relc_program::op::{Denominator, QuotientStabiliser, Quotients, Vanishing};
 use relc_program::{Step, ValueId};
 
 use super::{Argument, Emitter, Pointer, argument, double, float, read, write};
-use crate::code::{Action, Booked, Grid, Place};
+use crate::code::{Booked, Grid, Place, Purpose};
 use crate::error::CudaError;
 
 /// Elements that a block sums at least, where several do.
@@ -27,23 +27,24 @@ impl Emitter<'_> {
             relc_program::books::Bookkeeper::new(self.graph, self.program).ok_or(CudaError::NoRelevance)?;
         let [seed, returned] = books.ends();
         let ends = self.program.ends;
-        self.counted(ends.seed, seed);
+        self.counted(Purpose::Ends, ends.seed, seed);
         self.first = std::mem::take(&mut self.actions);
-        self.counted(ends.relevance, returned);
+        self.counted(Purpose::Ends, ends.relevance, returned);
         self.last = std::mem::take(&mut self.actions);
         Ok(())
     }
 
-    fn counted(&mut self, id: ValueId, of: relc_ir::ValueId) {
+    fn counted(&mut self, purpose: Purpose, id: ValueId, of: relc_ir::ValueId) {
         let len = self.len(id);
         let blocks = parts(len);
-        let sums = self.booking(blocks, Booked::Stats(of));
+        let sums = self.booking(blocks, purpose == Purpose::Ends, Booked::Stats(of));
         let body = format!(
             "  const Long sample = blockIdx.y;\n  const float *mine = x + sample * {len};\n  const double start[4] = NOTHING;\n  \
              reduce<4>(Shared({len}), start, sums + (sample * gridDim.x + blockIdx.x) * 4, [=](Long i, double *s) {{ count(s, \
              mine[i]); }}, join_counts);\n"
         );
         self.book(
+            purpose,
             Grid::Sample { x: blocks },
             vec![read("x", id), argument("sums", Pointer::Sums, sums)],
             &body,
@@ -52,7 +53,7 @@ impl Emitter<'_> {
 
     pub(super) fn tally(&mut self, step: &Step, of: &[String]) -> Result<(), CudaError> {
         if let Some(value) = self.tallied(step, of)? {
-            self.counted(step.reads[0], value);
+            self.counted(Purpose::Ledger, step.reads[0], value);
         }
         Ok(())
     }
@@ -62,7 +63,7 @@ impl Emitter<'_> {
         let image = self.image(s);
         let (len, plane) = (self.len(s), image[1..].iter().product::<usize>());
         let blocks = parts(len);
-        let sums = self.booking(blocks, Booked::Absorbed { node: self.node(step)?, bias });
+        let sums = self.booking(blocks, false, Booked::Absorbed { node: self.node(step)?, bias });
         let by = argument("by", Pointer::Read, self.constant_of(step, 0)?);
         let body = format!(
             "  const Long sample = blockIdx.y;\n  const float *mine = x + sample * {len};\n  const double start[1] = {{0.0}};\n  \
@@ -70,7 +71,7 @@ impl Emitter<'_> {
              (double)mine[i] * by[i / {plane}]; }}, join_sums<1>);\n"
         );
         let arguments = vec![read("x", s), by, argument("sums", Pointer::Sums, sums)];
-        self.book(Grid::Sample { x: blocks }, arguments, &body);
+        self.book(Purpose::Ledger, Grid::Sample { x: blocks }, arguments, &body);
         Ok(())
     }
 
@@ -233,7 +234,7 @@ impl Emitter<'_> {
         }
         let blocks = parts(len);
         let booked = Booked::Quotients { node: self.node(step)?, spread: flag.is_some() };
-        let sums = self.booking(blocks, booked);
+        let sums = self.booking(blocks, false, booked);
         arguments.push(argument("sums", Pointer::Sums, sums));
         let raise = match flag {
             Some(flag) => {
@@ -247,8 +248,7 @@ impl Emitter<'_> {
              start[3] = {{0.0, 0.0, 0.0}};\n  reduce<3>(Shared({len}), start, out, [=](Long at, double *s) {{\n    const Long i = \
              sample * {len} + at;\n{body}  }}, join_sums<3>);\n{raise}"
         );
-        let action: Action = self.launched(Grid::Sample { x: blocks }, arguments, &body);
-        self.actions.push(action);
+        self.launch(Grid::Sample { x: blocks }, arguments, &body);
         Ok(())
     }
 }

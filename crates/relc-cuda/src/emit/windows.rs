@@ -74,7 +74,7 @@ impl Emitter<'_> {
             whole: self.tallied(step, &flat.whole)?,
         };
         let width = booked.width();
-        let sums = self.booking(1, booked);
+        let sums = self.booking(1, false, booked);
         let [inputs, outputs] = [from[0], to[0]].map(|channels| channels / flat.groups);
         let (len, out) = (self.len(r), self.len(y));
         let shares = flat.groups * to[1..].iter().product::<usize>();

@@ -5,10 +5,11 @@
 //! number of multiprocessors alone, so that neither batch nor load changes what is computed.
 
 use relc_ir::remark::Remarks;
-use relc_program::conv::Direction;
 use relc_program::op::{Algorithm, WeightSource};
 use relc_program::passes::ProgramPass;
 use relc_program::{Program, ProgramError, StepOp};
+
+use crate::emit::of_group;
 
 /// Channels of a group, on both sides, from which on tiles are filled.
 const CHANNELS: usize = 16;
@@ -37,11 +38,7 @@ impl ProgramPass for ChooseTiles {
         for (step, [_, depth, height, width]) in program.steps_mut().zip(images) {
             let StepOp::Conv(conv) = &mut step.op else { continue };
             let spec = &conv.spec;
-            let [inputs, outputs] = [spec.channels_in, spec.channels_out].map(|c| c / spec.groups);
-            let (reduced, produced) = match conv.direction {
-                Direction::Forward => (inputs, outputs),
-                Direction::Transposed => (outputs, inputs),
-            };
+            let [reduced, produced] = of_group(spec, conv.direction);
             let terms = reduced.saturating_mul(spec.positions().unwrap_or(usize::MAX));
             let dense = !matches!(conv.weights.source, WeightSource::Tap(_));
             let pixels = depth * height * width;
