@@ -7,10 +7,12 @@ use std::sync::{Arc, Once};
 use ndarray::ArrayD;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use relc::unstable::program::Backend;
-use relc::{Compiler, Engine, Preset, Seed, SeedKind, Targets};
+use relc::unstable::engine::{Cpu, Machine};
+use relc::unstable::program::{Backend, BackendError};
+use relc::{Compiler, Engine, ExplainError, InterpError, Isa, Preset, RunError, Seed, SeedKind, Targets};
 use relc_cuda::host::Host;
 use relc_cuda::{Cuda, CudaError, Device, driver};
+use relc_interp::Interpreter;
 use relc_tests::agreement::{Model, check_accounts, check_on, presets};
 use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
 use relc_tests::odd::{many_branches, patches, undivided_at_a_fork};
@@ -136,6 +138,40 @@ fn the_zoo_agrees_with_the_oracle() {
         if number % 3 == 0 || is_thorough() {
             compiles(&what, model, &preset.1, number);
         }
+    }
+}
+
+/// What a run refuses is said in one way, whatever runs it; a sample that is not finite is the sample's fault.
+#[test]
+fn every_back_end_refuses_alike() {
+    let conserve = || Compiler::new(Preset::named("conserve").unwrap());
+    let explainer = conserve().compile(every_arithmetic(2)).unwrap();
+    let backends: [Arc<dyn Backend>; 3] = [
+        Arc::new(Cpu { machine: Machine::generic(Isa::Portable) }),
+        Arc::new(Interpreter::F32),
+        Arc::new(Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS }))),
+    ];
+    for backend in backends {
+        let module = match backend.build(explainer.graph(), &[]) {
+            Err(why) if why.to_string().contains("C++ compiler") && std::env::var_os("CI").is_none() => {
+                continue;
+            }
+            result => result.unwrap(),
+        };
+        let mut session = module.session(1);
+        let refused = |error: BackendError| *error.downcast::<RunError>().unwrap();
+        let name = backend.name();
+        assert_eq!(session.backward(&[1.0], false).map_err(refused).unwrap_err(), RunError::NotRun, "{name}");
+        let short = session.forward(&[0.0; 3]).map_err(refused).unwrap_err();
+        assert!(matches!(short, RunError::Length { got: 3, .. }), "{name}: {short}");
+    }
+    for compiler in [conserve(), on_host(conserve())] {
+        let explainer = compiler.compile(every_arithmetic(2)).unwrap();
+        let shape = explainer.input().unwrap().1.bind(1);
+        let x = ArrayD::from_elem(shape, f32::NAN);
+        let error =
+            explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::TopK(1)).unwrap_err();
+        assert!(matches!(error, ExplainError::Execute(InterpError::NonFinite { .. })), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ use crate::conv::ConvError;
 use relc_codegen::jit::{CallError, CompileError};
 use relc_interp::InterpError;
 use relc_program::layout::LayoutError;
-use relc_program::{LowerError, ProgramError};
+use relc_program::{LowerError, ProgramError, RunError};
 
 /// A graph that the engine can't compile, or a run that failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,29 +52,9 @@ pub enum EngineError {
     /// An op that the interpreter runs failed.
     #[error(transparent)]
     Interpret(#[from] InterpError),
-    /// An array of the wrong length.
-    #[error("{what} has {got} elements, expected {expected}")]
-    Length {
-        /// Which.
-        what: &'static str,
-        /// Its length.
-        got: usize,
-        /// What the model wants.
-        expected: usize,
-    },
-    /// The input or the explained output has a value that is infinite or not a number.
-    #[error(
-        "got a non-finite value in the input or the explained output; --engine interp-f64 finds the node"
-    )]
-    NonFiniteForward,
-    /// A value is infinite or not a number.
-    #[error(
-        "node {node}: got a non-finite relevance, the first in execution order; --engine interp-f64 shows more"
-    )]
-    NonFinite {
-        /// The node.
-        node: String,
-    },
+    /// A run that failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 /// Why a step was refused.

@@ -1,6 +1,7 @@
 //! Errors of the back end.
 
 use relc_interp::InterpError;
+use relc_program::RunError;
 
 /// A program that no GPU can run, or a run that failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,30 +51,7 @@ pub enum CudaError {
     /// An op that the interpreter runs failed.
     #[error(transparent)]
     Interpret(#[from] InterpError),
-    /// An array of the wrong length.
-    #[error("{what} has {got} elements, expected {expected}")]
-    Length {
-        /// Which.
-        what: &'static str,
-        /// Its length.
-        got: usize,
-        /// What the model wants.
-        expected: usize,
-    },
-    /// The backward steps before the forward ones.
-    #[error("the forward steps of this session have not run")]
-    NotRun,
-    /// The input or the explained output has a value that is infinite or not a number.
-    #[error(
-        "got a non-finite value in the input or the explained output; --engine interp-f64 finds the node"
-    )]
-    NonFiniteForward,
-    /// A value is infinite or not a number.
-    #[error(
-        "node {node}: got a non-finite relevance, the first in execution order; --engine interp-f64 shows more"
-    )]
-    NonFinite {
-        /// The node.
-        node: String,
-    },
+    /// A run that failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
 }

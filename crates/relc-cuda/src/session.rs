@@ -9,7 +9,7 @@ use relc_interp::{evaluate_node, propagate_node};
 use relc_ir::ledger::Losses;
 use relc_ir::{NodeId, ValueId as GraphValue};
 use relc_program::books::{Books, Stats};
-use relc_program::{BackendError, Explained, Session, ValueId};
+use relc_program::{BackendError, Explained, RunError, Session, ValueId};
 
 use crate::backend::CudaModule;
 use crate::code::{Action, Booked, Purpose, What};
@@ -53,7 +53,7 @@ impl<'m> CudaSession<'m> {
     /// Does something with memory that has run before.
     fn with<R>(&self, run: impl FnOnce(&mut Ready) -> Result<R, CudaError>) -> Result<R, CudaError> {
         let mut ready = self.ready.borrow_mut();
-        let result = ready.as_mut().map_or(Err(CudaError::NotRun), run);
+        let result = ready.as_mut().map_or(Err(RunError::NotRun.into()), run);
         if result.is_err() {
             // Whatever failed, nobody uses it again.
             *ready = None;
@@ -73,9 +73,9 @@ impl<'m> CudaSession<'m> {
         Ok(())
     }
 
-    fn check(&self, what: &'static str, got: usize, id: ValueId) -> Result<(), CudaError> {
+    fn check(&self, what: &'static str, got: usize, id: ValueId) -> Result<(), RunError> {
         let expected = len(self.module, id) * self.samples;
-        if got == expected && got > 0 { Ok(()) } else { Err(CudaError::Length { what, got, expected }) }
+        if got == expected && got > 0 { Ok(()) } else { Err(RunError::Length { what, got, expected }) }
     }
 
     /// What the sums say of each sample.
@@ -301,7 +301,7 @@ impl Session for CudaSession<'_> {
         self.ran = false;
         self.check("the input", input.len(), ends.input)?;
         if !input.iter().all(|v| v.is_finite()) {
-            return Err(CudaError::NonFiniteForward.into());
+            return Err(RunError::NonFiniteForward.into());
         }
         let (module, mut books) = (self.module, vec![Books::default(); self.samples]);
         self.prepare()?;
@@ -311,7 +311,7 @@ impl Session for CudaSession<'_> {
             ready.unload(ends.output)
         })?;
         if !output.iter().all(|v| v.is_finite()) {
-            return Err(CudaError::NonFiniteForward.into());
+            return Err(RunError::NonFiniteForward.into());
         }
         self.ran = true;
         Ok(output.into_iter().map(f64::from).collect())
@@ -319,7 +319,7 @@ impl Session for CudaSession<'_> {
 
     fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError> {
         if !self.ran {
-            return Err(CudaError::NotRun.into());
+            return Err(RunError::NotRun.into());
         }
         let (module, ends) = (self.module, self.module.program.ends);
         self.check("the seed", seed.len(), ends.seed)?;
@@ -341,7 +341,7 @@ impl Session for CudaSession<'_> {
         })?;
         let kept = self.books(&sums, books, lost);
         if let Some(node) = kept.iter().find_map(|books| module.books.non_finite(books)) {
-            return Err(CudaError::NonFinite { node }.into());
+            return Err(RunError::NonFinite { node }.into());
         }
         let ledger = module.books.ledger(&kept.iter().collect::<Vec<_>>(), books);
         Ok(Explained { relevance, ledger })

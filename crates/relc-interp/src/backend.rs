@@ -3,10 +3,9 @@
 use ndarray::{ArrayD, IxDyn};
 use relc_ir::{Graph, ValueId};
 use relc_program::passes::ProgramPass;
-use relc_program::{Backend, BackendError, Explained, Module, Program, Session};
+use relc_program::{Backend, BackendError, Explained, Module, Program, RunError, Session};
 
 use crate::element::Element;
-use crate::error::InterpError;
 use crate::{Backward, Forward, Options, backward, forward, forward_all};
 
 /// The reference interpreter.
@@ -101,10 +100,10 @@ fn narrowed<T: Element>(array: &ArrayD<T>) -> Vec<f32> {
 }
 
 /// An array of a shape, from numbers that f32 or f64 gave.
-fn array<T>(what: &'static str, shape: &[usize], data: Vec<T>) -> Result<ArrayD<T>, InterpError> {
+fn array<T>(what: &'static str, shape: &[usize], data: Vec<T>) -> Result<ArrayD<T>, RunError> {
     let got = data.len();
     let expected = shape.iter().product();
-    ArrayD::from_shape_vec(IxDyn(shape), data).map_err(|_| InterpError::Length { what, got, expected })
+    ArrayD::from_shape_vec(IxDyn(shape), data).map_err(|_| RunError::Length { what, got, expected })
 }
 
 impl<T: Element> Session for Run<'_, T> {
@@ -121,7 +120,7 @@ impl<T: Element> Session for Run<'_, T> {
     }
 
     fn backward(&mut self, seed: &[f64], _: bool) -> Result<Explained, BackendError> {
-        let forward = self.forward.as_ref().ok_or(InterpError::NotRun)?;
+        let forward = self.forward.as_ref().ok_or(RunError::NotRun)?;
         let output = self.graph.outputs().first().map(|(_, v)| self.graph.ty(*v).bind(self.samples));
         let seed = seed.iter().map(|v| T::narrow(*v)).collect();
         let seed = array("the seed", &output.unwrap_or_default(), seed)?;
@@ -137,6 +136,6 @@ impl<T: Element> Session for Run<'_, T> {
             true => self.backward.as_ref().and_then(|run| run.value(value)),
             false => self.forward.as_ref().and_then(|run| run.value(value)),
         };
-        Ok(narrowed(kept.ok_or(InterpError::NotRun)?))
+        Ok(narrowed(kept.ok_or(RunError::NotRun)?))
     }
 }

@@ -114,19 +114,6 @@ pub enum InterpError {
         /// The shape, batch included.
         shape: Vec<usize>,
     },
-    /// An array of the wrong length.
-    #[error("{what} has {got} elements, expected {expected}")]
-    Length {
-        /// Which.
-        what: &'static str,
-        /// Its length.
-        got: usize,
-        /// What the model wants.
-        expected: usize,
-    },
-    /// The forward pass has not run.
-    #[error("the forward pass of this session has not run; run it before the backward pass")]
-    NotRun,
     /// The graph has no relevance nodes.
     #[error("the graph has no relevance to run; run the pass derive-relevance on it first")]
     NoRelevance,

@@ -17,7 +17,7 @@ use crate::passes::{ProgramPass, portable, run};
 use crate::program::Program;
 use crate::verify::verify;
 
-/// Why a back end can't compile or run: its own error.
+/// Why a back end can't compile or run: its own error, or a [`RunError`](crate::RunError).
 pub type BackendError = Box<dyn Error + Send + Sync>;
 
 /// The first entry of a program's history: what [`lower`](crate::lower) makes.

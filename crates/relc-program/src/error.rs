@@ -73,6 +73,46 @@ pub enum ProgramError {
     },
 }
 
+/// A run that any [session](crate::Session) may refuse. It comes as itself, not within a back end's own error, so that
+/// whoever runs programs knows it, whatever runs them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// An array of the wrong length.
+    #[error("{what} has {got} elements, expected {expected}")]
+    Length {
+        /// Which.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// What the model wants.
+        expected: usize,
+    },
+    /// The backward steps before the forward ones.
+    #[error("the forward steps of this session have not run")]
+    NotRun,
+    /// The input or the explained output has a value that is infinite or not a number.
+    #[error(
+        "got a non-finite value in the input or the explained output; --engine interp-f64 finds the node"
+    )]
+    NonFiniteForward,
+    /// A value is infinite or not a number.
+    #[error(
+        "node {node}: got a non-finite relevance, the first in execution order; --engine interp-f64 shows more"
+    )]
+    NonFinite {
+        /// The node.
+        node: String,
+    },
+}
+
+impl RunError {
+    /// Whether it is the sample's values that can't be explained: another sample may well be.
+    pub fn is_non_finite(&self) -> bool {
+        matches!(self, RunError::NonFiniteForward | RunError::NonFinite { .. })
+    }
+}
+
 /// What is wrong with a program, a line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProgramErrors(pub Vec<String>);

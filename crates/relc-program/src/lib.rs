@@ -27,7 +27,7 @@ mod uses;
 mod verify;
 
 pub use backend::{Backend, BackendError, Explained, LOWER, Module, Session, through};
-pub use error::{LowerError, ProgramError, ProgramErrors};
+pub use error::{LowerError, ProgramError, ProgramErrors, RunError};
 pub use export::{dot, json};
 pub use lower::lower;
 pub use op::StepOp;

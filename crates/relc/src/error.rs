@@ -8,7 +8,7 @@ use relc_interp::InterpError;
 use relc_ir::spelling::did_you_mean;
 use relc_onnx::ImportError;
 use relc_passes::PassError;
-use relc_program::BackendError;
+use relc_program::{BackendError, RunError};
 
 use crate::compiler::Engine;
 use crate::files::FileError;
@@ -219,6 +219,9 @@ pub enum ExplainError {
     /// The interpreter failed.
     #[error(transparent)]
     Execute(#[from] InterpError),
+    /// A run that failed, whatever ran it.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// The compiled engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -229,6 +232,10 @@ pub enum ExplainError {
 
 impl From<BackendError> for ExplainError {
     fn from(error: BackendError) -> Self {
+        let error = match error.downcast::<RunError>() {
+            Ok(error) => return ExplainError::Run(*error),
+            Err(error) => error,
+        };
         let error = match error.downcast::<EngineError>() {
             Ok(error) => return ExplainError::Engine(*error),
             Err(error) => error,

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayD, ArrayView2, ArrayViewD, Axis};
-use relc_cpu::{EngineError, Executable};
+use ndarray::{Array1, Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Dimension};
+use relc_cpu::Executable;
 use relc_interp::Interpreter;
 use relc_ir::ledger::{Account, Ledger};
 use relc_ir::rule::Contract;
 use relc_ir::{Dim, Graph, Head, NodeId, Op, TensorType, ValueId};
-use relc_program::{Backend, Module};
+use relc_program::{Backend, Module, RunError};
 use relc_rules::{BatchNormPolicy, Preset};
 
 use crate::compiler::{Compiled, Engine};
@@ -367,7 +367,7 @@ impl Explainer {
         targets: Chosen<'_>,
     ) -> Result<Explanations, ExplainError> {
         match self.run(&*self.module, &input, seed, targets) {
-            Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
+            Err(ExplainError::Run(error)) if error.is_non_finite() => {
                 // The interpreter looks at every value, and names the node.
                 self.run(&*Interpreter::F32.module(self.graph(), false), &input, seed, targets)
             }
@@ -456,9 +456,9 @@ impl Explainer {
         let logits = matrix(samples, logits)?;
         let explanations = targets.of(seed, &logits, 0)?.into_iter().zip(parts);
         let explanations = explanations.map(|(targets, (relevance, ledger))| {
-            let relevance = ArrayD::from_shape_vec(shape.clone(), relevance);
-            let relevance =
-                relevance.map_err(|_| EngineError::Malformed("the result has another shape".into()))?;
+            let (got, expected) = (relevance.len(), shape.size());
+            let relevance = ArrayD::from_shape_vec(shape.clone(), relevance)
+                .map_err(|_| RunError::Length { what: "the relevance", got, expected })?;
             self.explanation(targets, relevance, ledger)
         });
         let explanations = explanations.collect::<Result<_, ExplainError>>()?;

@@ -74,6 +74,7 @@ pub use relc_interp::InterpError;
 pub use relc_ir::ledger::{Account, Entry, Join, Ledger, Total};
 pub use relc_onnx::{Held, ImportError, ImportOptions};
 pub use relc_passes::{Pass, PassError, PassRecord, Remark, RemarkKind, Remarks};
+pub use relc_program::RunError;
 pub use relc_rules::{BatchNormPolicy, Description, NameGlob, Preset, PresetError, RULES, SeedKind};
 
 /// The parts that relc consists of, for passes and rules of one's own, and for tools. What is here changes with the

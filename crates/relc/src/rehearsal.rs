@@ -1,7 +1,6 @@
 //! An explanation that nobody looks at: whether a model can be explained, before there is an input.
 
 use ndarray::ArrayD;
-use relc_cpu::EngineError;
 use relc_interp::InterpError;
 use relc_rules::SeedKind;
 
@@ -30,10 +29,8 @@ impl Explainer {
             number as f32 / u32::MAX as f32
         });
         match self.explain(input.view(), &Seed::Named(SeedKind::OneHot), &Targets::Argmax) {
-            Err(
-                ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)
-                | ExplainError::Execute(InterpError::NonFinite { .. }),
-            ) => Ok(()),
+            Err(ExplainError::Run(error)) if error.is_non_finite() => Ok(()),
+            Err(ExplainError::Execute(InterpError::NonFinite { .. })) => Ok(()),
             result => result.map(|_| ()),
         }
     }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use relc_cpu::EngineError;
 use relc_interp::Interpreter;
 use relc_ir::spelling::did_you_mean_glob;
 use relc_ir::{NodeId, ValueId};
@@ -105,7 +104,7 @@ impl Explainer {
         let values: Vec<ValueId> =
             reached.iter().flat_map(|(node, arriving)| [own(*node), *arriving]).collect();
         match self.run_taps(&*self.tapped(&values)?, &input, seed, targets, &reached) {
-            Err(ExplainError::Engine(EngineError::NonFinite { .. } | EngineError::NonFiniteForward)) => {
+            Err(ExplainError::Run(error)) if error.is_non_finite() => {
                 // The interpreter looks at every value, and names the node.
                 self.run_taps(&*Interpreter::F32.module(graph, true), &input, seed, targets, &reached)
             }

@@ -200,11 +200,9 @@ fn send<'a>(outcomes: &SyncSender<Outcome<'a>>, outcome: Outcome<'a>) -> Result<
 
 /// Whether it is a sample that fails, or the run.
 fn of_input(error: ExplainError) -> Failure {
-    use relc::unstable::engine::EngineError::{NonFinite, NonFiniteForward};
     match error {
-        ExplainError::Execute(_) | ExplainError::Engine(NonFinite { .. } | NonFiniteForward) => {
-            Failure::input(error)
-        }
+        ExplainError::Execute(_) => Failure::input(error),
+        ExplainError::Run(ref run) if run.is_non_finite() => Failure::input(error),
         _ => error.into(),
     }
 }

@@ -13,8 +13,8 @@ use relc_codegen::kernels::LEDGER;
 use relc_interp::{evaluate_node, propagate_node};
 use relc_ir::ledger::Losses;
 use relc_ir::{NodeId, ValueId};
-use relc_program::Rerun;
 use relc_program::books::{Books, Stats};
+use relc_program::{Rerun, RunError};
 
 use super::convolve::convolve;
 use super::{Arena, Executable, Keeping, StepTime};
@@ -46,7 +46,7 @@ impl<'a> Sample<'a> {
     /// What comes before the forward steps.
     pub fn begin_forward(&mut self, input: &[f32]) -> Result<(), EngineError> {
         if !input.iter().all(|v| v.is_finite()) {
-            return Err(EngineError::NonFiniteForward);
+            return Err(RunError::NonFiniteForward.into());
         }
         self.load(self.executable.plan.input, input)
     }
@@ -54,7 +54,7 @@ impl<'a> Sample<'a> {
     /// The explained output, once the forward steps have run.
     pub fn end_forward(&self) -> Result<Vec<f32>, EngineError> {
         let logits = self.unload(self.executable.plan.output)?;
-        if logits.iter().all(|v| v.is_finite()) { Ok(logits) } else { Err(EngineError::NonFiniteForward) }
+        if logits.iter().all(|v| v.is_finite()) { Ok(logits) } else { Err(RunError::NonFiniteForward.into()) }
     }
 
     /// What comes before the backward steps from a seed.
@@ -79,7 +79,7 @@ impl<'a> Sample<'a> {
         }
         let books = std::mem::take(&mut self.books);
         if let Some(node) = self.executable.books.non_finite(&books) {
-            return Err(EngineError::NonFinite { node });
+            return Err(RunError::NonFinite { node }.into());
         }
         Ok((self.unload(plan.relevance)?, books))
     }

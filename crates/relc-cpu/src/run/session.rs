@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use relc_ir::ValueId;
 use relc_program::books::Books;
-use relc_program::{BackendError, Explained, Session};
+use relc_program::{BackendError, Explained, RunError, Session};
 
 use super::sample::Sample;
 use super::{Arena, Executable, Keeping};
@@ -37,7 +37,7 @@ impl<'e> CpuSession<'e> {
     ) -> Result<Vec<(Sample<'s>, &'d [f32])>, EngineError> {
         let count = self.arenas.len();
         if count == 0 || data.len() != count * len {
-            return Err(EngineError::Length { what, got: data.len(), expected: count * len });
+            return Err(RunError::Length { what, got: data.len(), expected: count * len }.into());
         }
         let executable = self.executable;
         let samples = self.arenas.iter_mut().map(|arena| Sample::new(executable, arena, books));
@@ -47,7 +47,10 @@ impl<'e> CpuSession<'e> {
     /// Marks the memory as spoilt if something failed.
     fn kept<R>(&mut self, result: Result<R, EngineError>) -> Result<R, BackendError> {
         self.failed |= result.is_err();
-        Ok(result?)
+        result.map_err(|error| match error {
+            EngineError::Run(error) => error.into(),
+            other => other.into(),
+        })
     }
 }
 
@@ -70,9 +73,7 @@ impl Session for CpuSession<'_> {
 
     fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError> {
         if !self.ran || self.failed {
-            return Err(
-                EngineError::Malformed("the forward steps of this session have not run".into()).into()
-            );
+            return Err(RunError::NotRun.into());
         }
         let seed: Vec<f32> = seed.iter().map(|v| *v as f32).collect();
         let len = self.executable.layout(self.executable.plan.seed).dense_len();
