@@ -1,7 +1,8 @@
 //! From a picture to the model's input: resize, crop, normalise.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{Image, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x2, U8x3, U8x4};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use image::imageops;
 use image::{DynamicImage, ImageBuffer, Pixel, RgbImage};
 use ndarray::Array3;
@@ -181,29 +182,42 @@ impl Preprocess {
             Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
             Filter::Lanczos3 => ResizeAlg::Convolution(FilterType::Lanczos3),
         };
-        let kind = match P::CHANNEL_COUNT {
-            1 => PixelType::U8,
-            2 => PixelType::U8x2,
-            3 => PixelType::U8x3,
-            _ => PixelType::U8x4,
-        };
         let failed = |error: &dyn std::fmt::Display| {
             PreprocessError::Misfit(format!(
                 "a picture of {across} x {down} pixels can't be brought to {width} x {height}: {error}"
             ))
         };
-        // Alpha is a channel like the others here.
-        let options = ResizeOptions::new().resize_alg(alg).use_alpha(false);
-        let mut resizer = Resizer::new();
-        // Rows first and rounded, then columns, as Pillow does it: its bytes, but for one in some hundreds that is off by one.
-        let from = ImageRef::new(across, down, picture.as_raw(), kind).map_err(|error| failed(&error))?;
-        let mut rows = Image::new(width, down, kind);
-        resizer.resize(&from, &mut rows, &options).map_err(|error| failed(&error))?;
-        let mut to = Image::new(width, height, kind);
-        resizer.resize(&rows, &mut to, &options).map_err(|error| failed(&error))?;
-        let resized = ImageBuffer::from_raw(width, height, to.into_vec());
+        // By the type of a pixel: what takes pixels of any type brings the code of all 13.
+        let scaled = match P::CHANNEL_COUNT {
+            1 => scaled::<U8>,
+            2 => scaled::<U8x2>,
+            3 => scaled::<U8x3>,
+            _ => scaled::<U8x4>,
+        };
+        let bytes = scaled(picture.as_raw(), [across, down], [width, height], alg).map_err(|e| failed(&e))?;
+        let resized = ImageBuffer::from_raw(width, height, bytes);
         resized.ok_or_else(|| failed(&"it gave another size"))
     }
+}
+
+/// Pixels `P` of a picture, brought from a width and height to others. Alpha is a channel like the others here.
+///
+/// Rows first and rounded, then columns, as Pillow does it: its bytes, but for one in some hundreds that is off by one.
+fn scaled<P: PixelTrait>(
+    pixels: &[u8],
+    [across, down]: [u32; 2],
+    [width, height]: [u32; 2],
+    alg: ResizeAlg,
+) -> Result<Vec<u8>, String> {
+    let (mut resizer, options) = (Resizer::new(), ResizeOptions::new().resize_alg(alg));
+    let from = TypedImageRef::<P>::from_buffer(across, down, pixels).map_err(|error| error.to_string())?;
+    let [mut rows, mut to] = [down, height].map(|height| Image::new(width, height, P::pixel_type()));
+    let misfit = || "its pixels are of another type".to_string();
+    let mut between = rows.typed_image_mut::<P>().ok_or_else(misfit)?;
+    resizer.resize_typed(&from, &mut between, &options).map_err(|error| error.to_string())?;
+    let mut last = to.typed_image_mut::<P>().ok_or_else(misfit)?;
+    resizer.resize_typed(&between, &mut last, &options).map_err(|error| error.to_string())?;
+    Ok(to.into_vec())
 }
 
 #[cfg(test)]
