@@ -54,6 +54,79 @@ fn each_sample_has_a_target_of_its_own() {
     }
 }
 
+/// Where relevance has one sign and is conserved, what arrives at a node goes on to those that it reads, by the shares of
+/// its join; what two engines and a batch say of it is the same.
+#[test]
+fn the_flow_of_relevance_is_conserved_along_edges() {
+    let x =
+        ArrayD::from_shape_fn(vec![2, 3, 64, 64], |i| ((i[0] * 7 + i[1] * 5 + i[2] * 3 + i[3]) as f32).sin());
+    let seed = Seed::Named(SeedKind::OneHot);
+    let flows = |compiler: Compiler, x: &ArrayD<f32>| {
+        let explainer = compiler.compile(DEMO).unwrap();
+        let explanation =
+            explainer.explain(x.view(), &seed, &Targets::Outputs(vec![3])).unwrap().explanations.remove(0);
+        let flows = explainer.flow(x.view(), &seed, &explanation).unwrap();
+        (explainer, explanation, flows)
+    };
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs().max(b.abs()).max(1e-3);
+    for preset in ["conserve", "two_level"] {
+        let compiler = || Compiler::new(Preset::named(preset).unwrap());
+        let (explainer, explanation, all) = flows(compiler(), &x);
+        let (_, _, exact) = flows(compiler().engine(Engine::InterpF64), &x);
+        let graph = explainer.graph();
+        for (sample, (flow, exact)) in all.iter().zip(&exact).enumerate() {
+            let first = &flow.nodes[0];
+            assert_eq!(graph.node(first.node).op, Op::Input);
+            assert_eq!(first.map.shape(), [64, 64]);
+            assert!(close(first.sum, explanation.ledger.totals[sample].inputs), "{preset}: {}", first.sum);
+            assert_eq!(flow.edges.iter().filter(|edge| edge.skip).count(), 6, "{preset}");
+            for (node, twin) in flow.nodes.iter().zip(&exact.nodes) {
+                let what = graph.describe(node.node);
+                assert!(
+                    close(node.magnitude, twin.magnitude),
+                    "{preset}: {what}: {} {}",
+                    node.magnitude,
+                    twin.magnitude
+                );
+                assert!(close(node.map.iter().map(|v| f64::from(*v)).sum(), node.sum), "{preset}: {what}");
+            }
+            // Of two_level, a share goes past the network.
+            assert_eq!(
+                flow.nodes.iter().filter_map(|n| n.readout).sum::<f64>(),
+                if preset == "conserve" { 0.0 } else { 0.65 }
+            );
+            for (to, node) in flow.nodes.iter().enumerate().skip(1).filter(|_| preset == "conserve") {
+                let passed: f64 = flow.edges.iter().filter(|e| e.to == to).map(|e| e.magnitude).sum();
+                assert!(
+                    close(passed, node.magnitude),
+                    "{}: {passed} {}",
+                    graph.describe(node.node),
+                    node.magnitude
+                );
+            }
+            for join in &explanation.ledger.joins {
+                let of = graph.node(join.node).of.unwrap();
+                let to = flow.nodes.iter().position(|n| n.node == of).unwrap();
+                let skip = flow.edges.iter().find(|e| e.to == to && e.skip).unwrap().magnitude;
+                let share = skip / flow.edges.iter().filter(|e| e.to == to).map(|e| e.magnitude).sum::<f64>();
+                assert!(
+                    preset != "conserve" || close(share, join.share[sample]),
+                    "{}: {share} {:?}",
+                    join.name,
+                    join.share
+                );
+            }
+        }
+        let one = x.select(Axis(0), &[1]);
+        let (_, _, alone) = flows(compiler(), &one);
+        for (node, batched) in alone[0].nodes.iter().zip(&all[1].nodes) {
+            assert_eq!(node.map, batched.map, "{preset}: {}", graph.describe(node.node));
+        }
+        let edges = |flow: &relc::Flow| flow.edges.iter().map(|edge| edge.magnitude).collect::<Vec<_>>();
+        assert_eq!(edges(&alone[0]), edges(&all[1]), "{preset}");
+    }
+}
+
 #[test]
 fn what_is_no_model_is_named() {
     let said = |error: CompileError| relc_tests::zoo::chain(&error);

@@ -29,6 +29,7 @@ mod compiler;
 mod device;
 mod error;
 mod explainer;
+mod flow;
 mod export;
 pub mod files;
 #[cfg(all(feature = "pictures", feature = "volumes"))]
@@ -58,6 +59,7 @@ pub use compiler::{Compiled, Compiler, Engine};
 pub use device::Device;
 pub use error::{CompileError, ExplainError, SaveError, messages};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
+pub use flow::{Flow, FlowEdge, FlowNode};
 pub use methods::{METHODS, Method, MethodError, MethodOptions};
 pub use request::{RequestError, Seed, Targets};
 pub use source::Source;
