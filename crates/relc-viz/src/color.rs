@@ -17,6 +17,9 @@ pub enum ColorMap {
     Bwr,
     /// Cool to warm through grey.
     Coolwarm,
+    /// Dark blue, white, dark red: equal steps are equally far apart to the eye (in OKLab), and as light on either side. Who
+    /// tells no red from green tells these.
+    BlueRed,
     /// Black, red, yellow, white.
     Hot,
     /// matplotlib's inferno.
@@ -31,10 +34,11 @@ pub enum ColorMap {
 
 impl ColorMap {
     /// Every colour map with its name.
-    pub const ALL: [(&'static str, ColorMap); 8] = [
+    pub const ALL: [(&'static str, ColorMap); 9] = [
         ("seismic", ColorMap::Seismic),
         ("bwr", ColorMap::Bwr),
         ("coolwarm", ColorMap::Coolwarm),
+        ("bluered", ColorMap::BlueRed),
         ("hot", ColorMap::Hot),
         ("inferno", ColorMap::Inferno),
         ("magma", ColorMap::Magma),
@@ -44,25 +48,34 @@ impl ColorMap {
 
     /// Whether its middle stands for zero; else its beginning does.
     pub fn is_signed(self) -> bool {
-        matches!(self, ColorMap::Seismic | ColorMap::Bwr | ColorMap::Coolwarm)
+        matches!(self, ColorMap::Seismic | ColorMap::Bwr | ColorMap::Coolwarm | ColorMap::BlueRed)
     }
 
     /// The colours from the map's beginning to its end: an odd number of them, so that one is exactly the middle.
-    pub(crate) fn table(self) -> Vec<Rgb<u8>> {
-        let stops = |colors: &[[u8; 3]]| {
-            let colors: Vec<Color> =
-                colors.iter().map(|[r, g, b]| Color::from_rgba8(*r, *g, *b, 255)).collect();
+    pub fn table(self) -> Vec<Rgb<u8>> {
+        let blended = |colors: &[Color], mode: BlendMode| {
             let mut builder = GradientBuilder::new();
-            let builder = builder.colors(&colors).mode(BlendMode::Rgb);
+            let builder = builder.colors(colors).mode(mode);
             builder
                 .build::<LinearGradient>()
                 .map(|g| sample(&g))
                 .unwrap_or_else(|_| vec![Rgb([0; 3]); COLORS])
         };
+        let stops = |colors: &[[u8; 3]]| {
+            let colors: Vec<Color> =
+                colors.iter().map(|[r, g, b]| Color::from_rgba8(*r, *g, *b, 255)).collect();
+            blended(&colors, BlendMode::Rgb)
+        };
         match self {
             ColorMap::Seismic => stops(&[[0, 0, 77], [0, 0, 255], [255, 255, 255], [255, 0, 0], [128, 0, 0]]),
             ColorMap::Bwr => stops(&[[0, 0, 255], [255, 255, 255], [255, 0, 0]]),
             ColorMap::Coolwarm => stops(&[[59, 76, 192], [221, 221, 221], [180, 4, 38]]),
+            ColorMap::BlueRed => {
+                // Blue and red of one lightness and one chroma.
+                let [a, b] = [250.0f32, 27.0].map(|degrees| degrees.to_radians().sin_cos());
+                let end = |(sin, cos): (f32, f32)| Color::from_oklaba(0.38, 0.12 * cos, 0.12 * sin, 1.0);
+                blended(&[end(a), Color::from_oklaba(0.98, 0.0, 0.0, 1.0), end(b)], BlendMode::Oklab)
+            }
             ColorMap::Hot => stops(&[[11, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255]]),
             ColorMap::Inferno => sample(&preset::inferno()),
             ColorMap::Magma => sample(&preset::magma()),
@@ -129,6 +142,16 @@ mod tests {
             } else if map != ColorMap::Turbo {
                 assert!(table.windows(2).all(|w| lightness(&w[1]) >= lightness(&w[0]) - 1.5), "{name}");
             }
+        }
+        // Even, and as light on either side.
+        let light = |i: usize| {
+            let [r, g, b] = ColorMap::BlueRed.table()[i].0;
+            Color::from_rgba8(r, g, b, 255).to_oklaba()[0]
+        };
+        for i in 0..=128 {
+            let expected = 0.38 + 0.6 * i as f32 / 128.0;
+            assert!((light(i) - expected).abs() < 0.01, "{i}: {} {expected}", light(i));
+            assert!((light(256 - i) - expected).abs() < 0.01, "{i}: {} {expected}", light(256 - i));
         }
         assert_eq!(ColorMap::Bwr.table()[0], Rgb([0, 0, 255]));
         assert_eq!(ColorMap::Bwr.table()[256], Rgb([255, 0, 0]));

@@ -16,7 +16,7 @@ mod slices;
 mod stretch;
 
 pub use bar::with_color_bar;
-pub use chart::{BarChart, Drawing, SignalChart};
+pub use chart::{BarChart, Drawing, SignalChart, register_fonts};
 pub use color::ColorMap;
 pub use frames::FrameOverlays;
 pub use slices::{centre, slices};

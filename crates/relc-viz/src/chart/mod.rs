@@ -53,11 +53,20 @@ trait Chart {
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B>;
 }
 
-fn render(chart: &impl Chart) -> Result<Drawing, VizError> {
+/// Gives plotters the font `sans-serif` that comes with the program, of which machines without fonts have none.
+///
+/// # Errors
+/// If it can't be read.
+pub fn register_fonts() -> Result<(), VizError> {
     static FONTS: OnceLock<bool> = OnceLock::new();
-    if !FONTS.get_or_init(|| register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).is_ok()) {
-        return Err(VizError::Drawing { message: "the font can't be read".into() });
+    match FONTS.get_or_init(|| register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).is_ok()) {
+        true => Ok(()),
+        false => Err(VizError::Drawing { message: "the font can't be read".into() }),
     }
+}
+
+fn render(chart: &impl Chart) -> Result<Drawing, VizError> {
+    register_fonts()?;
     let (width, height) = chart.size();
     let mut svg = String::new();
     let mut pixels = vec![0; width as usize * height as usize * 3];
