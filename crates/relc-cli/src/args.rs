@@ -250,6 +250,7 @@ pub const BATCH: u16 = 4;
   relc explain examples/signal/model.onnx examples/signal/wide.csv --out out
   relc explain examples/volume/model.onnx examples/volume/ball.gif --preprocess examples/volume/frames.toml --out out
   relc explain resnet50.relc photos --jobs 2 --parquet rows.parquet
+  relc explain resnet50.onnx cat.jpg --target top3 --report cat.html
   relc explain cifar10.onnx x.npy --preset paper --relevance-npy r.npy --engine interp-f64
   relc explain examples/demo/model.onnx examples/demo/images/*.png \\
       --preprocess examples/demo/preprocess.toml --labels examples/demo/labels.txt --out out")]
@@ -341,6 +342,10 @@ pub struct ExplainArgs {
     /// where an input follows.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", value_parser = json_file)]
     pub json: Option<PathBuf>,
+    /// Write a page for a browser, which needs no network: maps, values under the pointer, the network with what its edges
+    /// carry, the ledger. 12 inputs at most.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Print the ledger: where the relevance went, node by node.
     #[arg(long, conflicts_with = "method")]
     pub ledger: bool,
@@ -376,6 +381,9 @@ pub enum Format {
     Dot,
     /// JSON.
     Json,
+    /// A page for a browser: every pass with its differences and remarks, the network, the memory plan, and how fast each
+    /// step is.
+    Html,
 }
 
 /// `relc dump`.
@@ -386,7 +394,8 @@ pub enum Format {
   relc dump model.onnx --print-after-all --remarks
   relc dump model.onnx --after fuse-epilogues --remarks
   relc dump model.onnx --asm /layer1/layer1.0/Add
-  relc dump model.onnx --after find-residuals --json")]
+  relc dump model.onnx --after find-residuals --json
+  relc dump model.onnx --format html > passes.html")]
 pub struct DumpArgs {
     /// The ONNX model.
     pub model: PathBuf,
@@ -408,6 +417,10 @@ pub struct DumpArgs {
     /// The form.
     #[arg(long, default_value = "text")]
     pub format: Format,
+    /// Leave what is measured out of the page: the times of passes, and the steps, which run three times for it. It is the
+    /// same at every run then.
+    #[arg(long)]
+    pub no_profile: bool,
     /// Print one JSON document: the graphs, programs or kernels (as text), and what each pass did, and did not and why.
     #[arg(long, conflicts_with = "format")]
     pub json: bool,

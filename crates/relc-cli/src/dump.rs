@@ -1,5 +1,7 @@
 //! `relc dump`: the graph or the program after a pass.
 
+mod page;
+
 use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::ir::spelling::did_you_mean_node;
 use relc::unstable::ir::{Graph, NodeId, dot, json};
@@ -99,14 +101,20 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     if let Some(node) = &args.asm {
         return kernels(args, node);
     }
+    if args.format == Format::Html {
+        return page::run(args);
+    }
+    if args.no_profile {
+        return Err(Failure::usage("--no-profile is for --format html; leave it out"));
+    }
     let of_graph: Vec<&str> =
-        std::iter::once("import").chain(pass_list().into_iter().map(|(n, _)| n)).collect();
+        std::iter::once(IMPORT).chain(pass_list().into_iter().map(|(n, _)| n)).collect();
     let (backend, source) = backend(args);
     let of_program: Vec<&str> = std::iter::once(LOWER)
         .chain(backend.pipeline().iter().map(|pass| pass.name()))
         .chain(source)
         .collect();
-    let last = of_graph.last().copied().unwrap_or("import");
+    let last = of_graph.last().copied().unwrap_or(IMPORT);
     let wanted = args.after.as_deref().unwrap_or(last);
     if !of_graph.contains(&wanted) && !of_program.contains(&wanted) {
         let names = of_graph.iter().chain(&of_program).copied().collect::<Vec<_>>().join(", ");
@@ -153,6 +161,9 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// What stands for a pass before the first: the graph as it was read.
+const IMPORT: &str = "import";
 
 /// What the pass behind the last is called that is the kernels of a GPU.
 #[cfg(feature = "cuda")]
@@ -221,10 +232,7 @@ impl Dump<'_> {
         if !self.takes(after) {
             return;
         }
-        let text = match relc::unstable::cuda::plan(graph, program) {
-            Ok(plan) => plan.code.source,
-            Err(error) => format!("// {error}\n"),
-        };
+        let text = kernel_source(graph, program);
         match self.args.json {
             true => self.programs.push(ProgramReport { after, program: text.into() }),
             false => self.printed = print::block(text),
@@ -250,7 +258,18 @@ impl Dump<'_> {
             }
             Format::Dot => print::block(dot()),
             Format::Json => print::json(&format!("{:#}", json())),
+            // A page of all passes, which is none of one.
+            Format::Html => Ok(()),
         }
+    }
+}
+
+/// The kernels of a GPU, or why there are none, as a comment.
+#[cfg(feature = "cuda")]
+fn kernel_source(graph: &Graph, program: &Program) -> String {
+    match relc::unstable::cuda::plan(graph, program) {
+        Ok(plan) => plan.code.source,
+        Err(error) => format!("// {error}\n"),
     }
 }
 

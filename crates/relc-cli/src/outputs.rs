@@ -2,7 +2,7 @@
 
 mod arrays;
 
-pub use arrays::Place;
+pub use arrays::{Place, drawing};
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

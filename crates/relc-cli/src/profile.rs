@@ -1,6 +1,10 @@
 //! `relc profile`: where the time goes, and where it should.
 
-use relc::unstable::engine::{Cost, Executable, StepTime, flops_per_second};
+use std::path::Path;
+
+use relc::Explainer;
+use relc::unstable::engine::{Cost, Executable, Level, Machine, StepTime, flops_per_second};
+use relc_html::{Profile, ProfileStep};
 use serde::Serialize;
 
 use crate::args::ProfileArgs;
@@ -56,7 +60,7 @@ struct BytesOf {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     model: String,
     isa: &'static str,
     machine: &'static str,
@@ -66,6 +70,9 @@ struct Report {
     predicted_us: f64,
     near: Near,
     steps: Vec<Line>,
+    /// The machine with its caches, and what it gives of each level beyond the first, in GB/s.
+    #[serde(skip)]
+    details: (String, Vec<(&'static str, f64)>),
 }
 
 /// How many of the steps that count are predicted well.
@@ -80,11 +87,20 @@ pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let compiler = usual_compiler(&args.compile, &args.model)?;
     let explainer =
         on_engine(compiler, &args.engine)?.import(import_options(&args.import)?).compile(&args.model)?;
+    let report = measure(&explainer, &args.model, usize::from(args.runs))?;
+    if args.json {
+        return Ok(print::json(&serde_json::to_string(&report)?)?);
+    }
+    show(&report, args.model_times)
+}
+
+/// Times every step of an explanation, so many times.
+pub fn measure(explainer: &Explainer, model: &Path, runs: usize) -> Result<Report, Failure> {
     let executable = explainer
         .executable()
         .ok_or_else(|| Failure::usage("only the compiled engine is profiled; use --engine jit"))?;
-    let input = noise(&explainer, 1)?;
-    let steps = executable.profile(input.as_slice().unwrap_or(&[]), usize::from(args.runs))?;
+    let input = noise(explainer, 1)?;
+    let steps = executable.profile(input.as_slice().unwrap_or(&[]), runs)?;
     let costs = executable.costs();
     let peak = flops_per_second(executable.isa());
     let total: f64 = steps.iter().map(|s| s.time.as_secs_f64()).sum();
@@ -98,21 +114,50 @@ pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
         steps: counted.clone().count(),
         within: counted.filter(|line| line.ratio.max(1.0 / line.ratio) <= NEAR).count(),
     };
-    let report = Report {
-        model: args.model.display().to_string(),
+    let (machine, threads) = (executable.machine(), rayon::current_num_threads());
+    Ok(Report {
+        model: model.display().to_string(),
         isa: executable.isa().name(),
-        machine: executable.machine().class.name(),
-        threads: rayon::current_num_threads(),
+        machine: machine.class.name(),
+        threads,
         peak_gflops_per_s: peak / 1e9,
         total_us: total * 1e6,
         predicted_us: lines.iter().map(|line| line.predicted_us).sum(),
         near,
         steps: lines,
+        details: (machine.to_string(), rates_of(machine, threads)),
+    })
+}
+
+/// The GB/s of each level beyond the first cache, by the model of the machine.
+fn rates_of(machine: &Machine, threads: usize) -> Vec<(&'static str, f64)> {
+    let rate = |level: Level| {
+        let mut cost = Cost::default();
+        cost.bytes[level as usize] = 1e9;
+        (level.name(), 1.0 / cost.roofline(machine, threads).0)
     };
-    if args.json {
-        return Ok(print::json(&serde_json::to_string(&report)?)?);
+    Level::ALL.into_iter().skip(1).map(rate).collect()
+}
+
+impl Report {
+    /// As a page shows it, of so many runs.
+    pub fn to_page(&self, runs: usize) -> Profile {
+        let step = |line: &Line| ProfileStep {
+            pass: line.pass,
+            node: line.node.clone(),
+            op: line.op.clone(),
+            step: line.step.to_string(),
+            us: line.us,
+            flops: line.flops as f64,
+            bytes: line.bytes,
+            bound_us: line.bound_us,
+            bound_by: line.bound_by,
+            of_time: line.of_time,
+        };
+        let (machine, levels) = self.details.clone();
+        let (threads, peak) = (self.threads, self.peak_gflops_per_s);
+        Profile { machine, threads, runs, peak, levels, steps: self.steps.iter().map(step).collect() }
     }
-    show(&report, args.model_times)
 }
 
 fn line(

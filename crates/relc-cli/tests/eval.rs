@@ -112,12 +112,68 @@ fn masks_many_metrics_and_a_sheet() {
 }
 
 #[test]
+fn a_page_shows_methods_curves_and_maps_and_says_where_curves_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let common = ["--methods", "conserve,grad_cam", "--baseline", "grad_cam", "--report", "r.html"];
+    let page = |more: &[&str]| {
+        run(dir.path(), &[&common[..], more].concat());
+        std::fs::read_to_string(dir.path().join("r.html")).unwrap()
+    };
+    let data = |page: &str| -> Value {
+        let (_, json) = page.split_once("id=\"data\">").unwrap();
+        serde_json::from_str(json.split_once("</script>").unwrap().0).unwrap()
+    };
+    let html = page(&["--limit", "10", "--grid-pictures", "2", "--controls", "1"]);
+    let shown = data(&html);
+    let methods = ["conserve", "grad_cam", "random", "constant", "centre"];
+    assert_eq!(shown["methods"], serde_json::json!(methods));
+    assert!(html.contains("insertion minus grad_cam") && html.contains("--grid-pictures 2"), "{html}");
+    let curves = |series: usize| html.matches(&format!("data-series=\"{series}\"")).count();
+    assert!((0..5).all(|series| curves(series) == 2), "{html}");
+    assert!(!html.contains("another --results file"), "{html}");
+    // Of ten pictures, eight are at the ends of a column; each has its map.
+    let ends = &shown["extremes"][0][0];
+    for end in ["best", "worst"] {
+        let list = ends[end].as_array().unwrap();
+        assert_eq!(list.len(), 4);
+        for example in list {
+            let picture = &shown["shown"][example["shown"].as_u64().unwrap() as usize];
+            assert_eq!((&picture["name"], &picture["maps"][0]["width"]), (&example["picture"], &64.into()));
+        }
+    }
+    // Controls ran on one picture, and stand beside the others in the table of maps.
+    assert_eq!(shown["extremes"][2][0]["best"].as_array().unwrap().len(), 1);
+    assert!(shown["shown"][1]["maps"][2].is_object() && shown["shown"].as_array().unwrap().len() <= 10);
+    assert!(html.len() < 2_000_000, "{}", html.len());
+    // A file that knows no curves is read on, and the page says so.
+    let results = dir.path().join("relc-eval.jsonl");
+    let text = std::fs::read_to_string(&results).unwrap();
+    let old: String = text.lines().map(without_curves).collect();
+    std::fs::write(&results, &old).unwrap();
+    let html = page(&["--limit", "10", "--controls", "1"]);
+    assert!(html.contains("another --results file") && !html.contains("<path class=\"line"), "{html}");
+    assert_eq!(std::fs::read_to_string(&results).unwrap(), old);
+}
+
+/// A line of results as it was before records had curves.
+fn without_curves(line: &str) -> String {
+    let (values, rest) = line.split_once(",\"curves\":").unwrap();
+    assert!(rest.contains("\"check\":"));
+    format!(
+        "{values},\"check\":\"{:016x}\"}}\n",
+        xxhash_rust::xxh3::xxh3_64(format!("{values}}}").as_bytes())
+    )
+}
+
+#[test]
 fn wrong_requests_say_what_is_expected() {
     let dir = tempfile::tempdir().unwrap();
     check_fails(dir.path(), &["--methods", "grad_cma"], 2, "did you mean \"grad_cam\"?");
     check_fails(dir.path(), &["--metrics", "inserton"], 2, "did you mean \"insertion\"?");
     check_fails(dir.path(), &["--metrics", "pointing_game"], 2, "needs masks");
     check_fails(dir.path(), &["--class", "label"], 2, "without a label");
+    check_fails(dir.path(), &["--report", "no/such/folder.html"], 1, "no/such/folder.html");
+    check_fails(dir.path(), &["--grid-pictures", "2"], 2, "--report <FILE.html>");
     std::fs::write(dir.path().join("photo.jpg"), b"\xff\xd8 no results").unwrap();
     check_fails(dir.path(), &["--limit", "1", "--results", "photo.jpg"], 1, "give another file");
 }

@@ -130,6 +130,30 @@ fn folders_of_signals_and_videos_are_data_sets() {
 }
 
 #[test]
+fn a_page_of_signals_or_volumes_shows_their_maps_alone() {
+    let dir = folder();
+    let page = |example: &str, files: &[&str], size: [u64; 2]| {
+        let paths = files.iter().map(|file| repository(&format!("examples/{example}/{file}")) + ",\n");
+        fs::write(dir.path().join("set.csv"), paths.collect::<String>()).unwrap();
+        let model = repository(&format!("examples/{example}/model.onnx"));
+        let more = ["--methods", "two_level", "--base", "mean", "--orders", "1", "--report", "page.html"];
+        means(dir.path(), &model, "set.csv", &more);
+        let html = fs::read_to_string(dir.path().join("page.html")).unwrap();
+        let (_, json) = html.split_once("id=\"data\">").unwrap();
+        let data: serde_json::Value = serde_json::from_str(json.split_once("</script>").unwrap().0).unwrap();
+        let (shown, map) = (&data["shown"][0], &data["shown"][0]["maps"][0]);
+        assert!(shown["picture"].is_null() && !html.contains("<img"), "{example}");
+        assert_eq!(
+            (map["height"].as_u64(), map["width"].as_u64()),
+            (Some(size[0]), Some(size[1])),
+            "{example}"
+        );
+    };
+    page("signal", &["wide.csv", "regular.csv"], [1, 360]);
+    page("volume", &["ball.nii.gz"], [4 * 24, 4 * 28]);
+}
+
+#[test]
 fn what_has_no_meaning_for_an_input_is_said_first() {
     let dir = folder();
     let signal = repository("examples/signal/model.onnx");

@@ -121,6 +121,7 @@ fn control_characters_are_shown_and_never_sent() {
         &["check", &missing],
         &["dump", &model_text],
         &["dump", &model_text, "--after", "lower", "--remarks"],
+        &["dump", &model_text, "--format", "html"],
         &dot,
     ] {
         let output = relc(args);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::EvalError;
+use crate::metric::resampled;
 
 /// What one method got on one picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +33,14 @@ pub struct Record {
     pub seconds: f64,
     /// The metrics' values by column; `null` where there is none.
     pub values: BTreeMap<String, Option<f64>>,
+    /// The curves that were measured, `insertion` and `deletion`: the score at up to [`CURVE`] points, evenly spaced from
+    /// the first image to the last, to five digits behind the point. None in files of an older relc.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub curves: BTreeMap<String, Vec<f32>>,
 }
+
+/// The most points of a curve in a record.
+pub const CURVE: usize = 51;
 
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
@@ -43,6 +51,16 @@ struct Line {
 }
 
 impl Record {
+    /// Keeps a curve, with as many points as a record has room for. One that is not finite has no place in JSON.
+    pub fn keep_curve(&mut self, name: &str, scores: &[f64]) {
+        // Decimals this short come back to the bit whichever way they are parsed.
+        let short = |score: f64| ((score * 1e5).round() / 1e5) as f32;
+        let curve: Vec<f32> = resampled(scores, scores.len().min(CURVE)).into_iter().map(short).collect();
+        if curve.iter().all(|score| score.is_finite()) {
+            self.curves.insert(name.to_string(), curve);
+        }
+    }
+
     fn line(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default(); // plain data always serialises
         let check = xxh3_64(text.as_bytes());
@@ -174,7 +192,17 @@ mod tests {
     fn record(key: &str) -> Record {
         let values = [("id".to_string(), Some(0.1 + 0.2)), ("road".to_string(), None)].into();
         let (picture, method) = ("a \"b\".png".into(), "conserve".into());
-        Record { key: key.into(), picture, method, class: 3, predicted: 2, seconds: 1e-3 / 3.0, values }
+        let seconds = 1e-3 / 3.0;
+        let curves = Default::default();
+        Record { key: key.into(), picture, method, class: 3, predicted: 2, seconds, values, curves }
+    }
+
+    fn with_curves(key: &str) -> Record {
+        let mut record = record(key);
+        let scores: Vec<f64> = (0..101).map(|k| 1.0 / f64::from(k + 3)).collect();
+        record.keep_curve("insertion", &scores);
+        record.keep_curve("deletion", &scores[..4]);
+        record
     }
 
     fn file(dir: &tempfile::TempDir) -> PathBuf {
@@ -189,6 +217,20 @@ mod tests {
         }
         let results = Results::open(&file(&dir)).unwrap();
         assert_eq!((results.len(), results.get("b"), results.dropped), (2, Some(&record("b")), 0));
+    }
+
+    #[test]
+    fn curves_come_back_to_the_bit_and_records_without_them_stay_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (record("old"), with_curves("new"));
+        assert!(!old.line().contains("curves"), "{}", old.line());
+        assert_eq!((new.curves["insertion"].len(), &new.curves["deletion"][..2]), (51, &[0.33333, 0.25][..]));
+        std::fs::write(file(&dir), old.line() + &new.line()).unwrap();
+        let results = Results::open(&file(&dir)).unwrap();
+        assert_eq!((results.get("old"), results.get("new")), (Some(&old), Some(&new)));
+        let mut other = old.clone();
+        other.keep_curve("insertion", &[0.5, f64::NAN]);
+        assert_eq!(other, old);
     }
 
     #[test]

@@ -394,11 +394,16 @@ impl Bench<'_> {
             predicted: sample.predicted,
             seconds,
             values: Default::default(),
+            curves: Default::default(),
         };
         for metric in &settings.metrics {
-            for (column, value) in metric.measure(&subject, &settings.protocol)? {
+            let measured = metric.measure(&subject, &settings.protocol)?;
+            for (column, value) in measured.values {
                 // JSON has no numbers but finite ones.
                 record.values.insert(column.to_string(), value.filter(|v| v.is_finite()));
+            }
+            for (name, scores) in measured.curves {
+                record.keep_curve(name, &scores);
             }
         }
         Ok(record)
@@ -414,17 +419,23 @@ impl Bench<'_> {
         settings: &Settings,
         pictures: usize,
     ) -> Result<Vec<Maps>, EvalError> {
+        let methods: Vec<usize> = (0..self.methods.len()).collect();
+        dataset.items.iter().take(pictures).map(|item| self.maps_of(item, settings, &methods)).collect()
+    }
+
+    /// A picture, and its map by each of some methods, which are given by their place.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn maps_of(&self, item: &Item, settings: &Settings, methods: &[usize]) -> Result<Maps, EvalError> {
         let geometry = self.geometry()?;
-        let one = |item: &Item| {
-            let prepared = self.prepare(item, geometry, settings)?;
-            let sample = self.sample(item, &prepared, geometry, settings)?;
-            let map = |m: &Attribution| {
-                self.map(&sample, m, self.model, &sample.input, sample.class, settings).map(|(map, _)| map)
-            };
-            let maps = self.methods.iter().map(map).collect::<Result<_, _>>()?;
-            Ok((prepared.seen.clone(), maps))
+        let prepared = self.prepare(item, geometry, settings)?;
+        let sample = self.sample(item, &prepared, geometry, settings)?;
+        let map = |method: &Attribution| {
+            self.map(&sample, method, self.model, &sample.input, sample.class, settings).map(|(map, _)| map)
         };
-        dataset.items.iter().take(pictures).map(one).collect()
+        let maps = methods.iter().filter_map(|m| self.methods.get(*m)).map(map).collect::<Result<_, _>>()?;
+        Ok((prepared.seen.clone(), maps))
     }
 }
 

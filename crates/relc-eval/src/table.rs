@@ -171,6 +171,7 @@ mod tests {
             predicted: 0,
             seconds: 2.0,
             values: [("id".to_string(), *value)].into(),
+            curves: Default::default(),
         };
         values.iter().enumerate().map(record).collect()
     }

@@ -29,9 +29,9 @@ mod compiler;
 mod device;
 mod error;
 mod explainer;
-mod flow;
 mod export;
 pub mod files;
+mod flow;
 #[cfg(all(feature = "pictures", feature = "volumes"))]
 pub mod input;
 pub mod map;

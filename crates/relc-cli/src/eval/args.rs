@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::args::{EngineArgs, ImportArgs, json_file};
 
@@ -77,8 +77,10 @@ pub struct SubjectArgs {
   relc eval resnet20.onnx cifar10 --preprocess cifar10 --methods two_level,paper:half,mine.toml --base blur
   relc eval examples/demo/model.onnx examples/demo/images --preprocess examples/demo/preprocess.toml \\
       --masks examples/demo/masks --metrics id,pointing_game,relevance_mass --grid grid.png
+  relc eval resnet18.onnx imagenet/labels.csv --limit 200 --baseline grad_cam --report evaluation.html
   relc eval examples/signal/model.onnx signals.csv --metrics id,relevance_mass --base mean
 A run that was stopped goes on where it was when the same command is given again.")]
+#[command(group(ArgGroup::new("drawn").args(["grid", "report"]).multiple(true)))]
 pub struct EvalArgs {
     #[command(flatten)]
     pub subject: SubjectArgs,
@@ -103,8 +105,11 @@ pub struct EvalArgs {
     /// Draw the first pictures and the maps of all methods on one sheet.
     #[arg(long, value_name = "FILE.png")]
     pub grid: Option<PathBuf>,
-    /// How many pictures the sheet shows.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..), requires = "grid")]
+    /// Write the table, the curves, the best and worst pictures and maps side by side as one HTML page.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// How many pictures the sheet and the page's table of maps show.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..), requires = "drawn")]
     pub grid_pictures: u16,
     /// Colour map of the sheet: seismic, bwr, hot, inferno, viridis, ...
     #[arg(long, value_name = "NAME", default_value = "seismic", requires = "grid")]

@@ -1,6 +1,7 @@
 //! `relc eval`: how good maps are, over a data set.
 
 pub mod args;
+mod page;
 mod show;
 mod subject;
 pub mod tune;
@@ -26,7 +27,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
     let colormap: ColorMap = args.colormap.parse().map_err(Failure::usage)?;
     let subject = &args.subject;
     let to_stdout = subject.json.as_deref() == Some(Path::new("-"));
-    let files = [&subject.json, &subject.csv, &args.grid];
+    let files = [&subject.json, &subject.csv, &args.grid, &args.report];
     for path in files.into_iter().flatten().filter(|p| p.as_path() != Path::new("-")) {
         check_writable(path)?; // rather now than after an hour's work
     }
@@ -67,6 +68,10 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
             sheet.write_to(&mut bytes, image::ImageFormat::Png).map_err(std::io::Error::other)?;
             file.write_all(bytes.get_ref())
         })?;
+    }
+    if let Some(path) = &args.report {
+        let page = page::page(&opened, &attributions, &settings, args, &report, &outcome)?;
+        write_atomically(path, |file| file.write_all(page.as_bytes()))?;
     }
     if let Some(path) = &subject.csv {
         write_atomically(path, |file| file.write_all(table.csv().as_bytes()))?;

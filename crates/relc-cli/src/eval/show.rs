@@ -11,16 +11,21 @@ use crate::table::{self, is_utf8};
 #[derive(Serialize)]
 pub struct Report<'a> {
     relc: &'static str,
-    model: String,
-    dataset: String,
-    pictures: usize,
+    /// The model's file.
+    pub model: String,
+    /// The data set.
+    pub dataset: String,
+    /// How many pictures it has.
+    pub pictures: usize,
     /// The share of pictures whose label is the largest output, where labels are known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    accuracy: Option<f64>,
+    pub accuracy: Option<f64>,
     /// How the metrics were measured, in a sentence.
-    protocol: String,
-    notes: Vec<String>,
-    table: &'a Table,
+    pub protocol: String,
+    /// What readers must know.
+    pub notes: Vec<String>,
+    /// What the methods got.
+    pub table: &'a Table,
     /// Seconds per explanation, where the command asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<Vec<(String, f64)>>,

@@ -30,6 +30,8 @@ pub struct Subject<'a> {
     black: Vec<f32>,
     model: Explainer,
     graph: Graph,
+    /// The outputs' names, where they are given.
+    pub labels: Option<Vec<String>>,
     /// The pictures.
     pub dataset: Dataset,
 }
@@ -68,7 +70,7 @@ impl<'a> Subject<'a> {
         }
         let channels = geometry(&model)?.channels;
         let black = black(&model, &preprocess, channels)?;
-        Ok(Subject { args, compiler, import, preprocess, black, model, graph, dataset })
+        Ok(Subject { args, compiler, import, preprocess, black, model, graph, labels, dataset })
     }
 
     /// How metrics are measured.
@@ -101,6 +103,11 @@ impl<'a> Subject<'a> {
     /// Whether it is of pictures.
     pub fn is_of_pictures(&self) -> bool {
         self.model.picture_input().is_some()
+    }
+
+    /// The sizes of a map.
+    pub fn map_shape(&self) -> Vec<usize> {
+        self.model.spatial_input().map_or_else(Vec::new, |(_, sizes)| sizes)
     }
 
     /// The model as it was read.

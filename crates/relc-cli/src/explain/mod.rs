@@ -1,6 +1,7 @@
 //! `relc explain`.
 
 mod files;
+mod page;
 mod progress;
 mod provenance;
 mod request;
@@ -24,6 +25,7 @@ use crate::failure::Failure;
 use crate::outputs::{OutFolder, write_json};
 use crate::{inputs, labels, print, tables};
 use files::Files;
+use page::Pages;
 use progress::progress_bar;
 use request::{check_seed_rows, doubts, seed, targets};
 use run::Run;
@@ -77,6 +79,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let samples = sources.iter().map(|s| s.samples).sum();
     check_seed_rows(&seed, samples)?;
     let files = Files::create(args, samples, Style::new(colormap))?;
+    let page = Pages::create(args, samples, Style::new(colormap), &explainer)?;
 
     let model = model_report(&explainer, method.as_ref());
     let rules = args.explain_rules.then(|| rule_report(&explainer));
@@ -116,22 +119,27 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         bar: bar.clone(),
         report,
         files,
+        page,
         reports: Vec::new(),
         failures: Vec::new(),
         failure: None,
     };
     let (explainer, preprocess) = (&explainer, &preprocess);
     let run = Run { args, explainer, seed, targets, preprocess, method, bar, doubted: false };
-    let Writer { report, reports, failures, failure, files, .. } = run.explain_all(&sources, writer)?;
+    let Writer { report, reports, failures, failure, files, page, .. } = run.explain_all(&sources, writer)?;
     if let Some(out) = &files.out {
         note_older(out);
     }
     files.finish()?;
+    let (results, rules) = (&reports[..], rules.as_deref());
+    let model_path = args.model.display().to_string();
+    let (relc, compiled, run) = (VERSION, &model, &report);
+    let whole = WholeReport { relc, model: model_path, compiled, run, rules, results, failures: &failures };
     if let Some(path) = &args.json {
-        let (results, failures) = (&reports[..], &failures[..]);
-        let model_path = args.model.display().to_string();
-        let (relc, compiled, run, rules) = (VERSION, &model, &report, rules.as_deref());
-        write_json(path, &WholeReport { relc, model: model_path, compiled, run, rules, results, failures })?;
+        write_json(path, &whole)?;
+    }
+    if let (Some(path), Some(page)) = (&args.report, page) {
+        page.finish(path, &whole)?;
     }
     match failure {
         None => Ok(()),

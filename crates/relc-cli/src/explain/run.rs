@@ -11,6 +11,7 @@ use relc::preprocess::{Preprocess, hardly_moves};
 use relc::{ExplainError, Explainer, Explanations, Method, Reduce, Seed, Targets};
 use relc_eval::Ahead;
 
+use super::page::Flows;
 use super::write::{Explained, Outcome, Writer};
 use crate::args::{ExplainArgs, ReduceArg};
 use crate::failure::Failure;
@@ -152,7 +153,8 @@ impl<'a> Run<'a> {
             }
         }
         let taps = self.taps(&explainer, &result, input.view(), &seed)?;
-        Ok(Explained { explainer, result, rival, taps })
+        let flows = self.flows(&explainer, &result, input.view(), &seed)?;
+        Ok(Explained { explainer, result, rival, taps, flows })
     }
 
     /// Whether the largest output is explained, and its map is compared with that of the second largest.
@@ -179,6 +181,30 @@ impl<'a> Run<'a> {
         };
         let taps = explainer.tap(input, seed, &first.targets, glob).map_err(of_input)?;
         Ok(taps.into_iter().map(|t| (t.name, reduce.apply(&t.relevance))).collect())
+    }
+
+    /// The way of the relevance, if a page shows it.
+    fn flows(
+        &self,
+        explainer: &Explainer,
+        result: &Explanations,
+        input: ArrayViewD<'_, f32>,
+        seed: &Seed,
+    ) -> Result<Flows, Failure> {
+        if self.args.report.is_none() {
+            return Ok(Ok(Vec::new()));
+        }
+        if let Some(method) = &self.method {
+            return Ok(Err(format!(
+                "{} passes no relevance from node to node, so there is nothing to show of the network; presets do (relc \
+                 preset list).",
+                method.name()
+            )));
+        }
+        let explanations = result.explanations.iter();
+        let flows =
+            explanations.map(|explanation| explainer.flow(input.view(), seed, explanation).map_err(of_input));
+        flows.collect::<Result<_, _>>().map(Ok)
     }
 
     /// The seed of a batch: its samples' rows, where each sample has its own.

@@ -15,6 +15,7 @@ use relc::{Explainer, Explanations};
 
 use super::VERSION;
 use super::files::Files;
+use super::page::{Flows, Pages};
 use super::show::{show, warn};
 use crate::args::ExplainArgs;
 use crate::failure::Failure;
@@ -41,6 +42,8 @@ pub struct Explained<'a> {
     pub rival: bool,
     /// The relevance of nodes, with their names.
     pub taps: Vec<(String, ArrayD<f32>)>,
+    /// The way of the relevance, for a page.
+    pub flows: Flows,
 }
 
 /// Writes the outcomes of a run, and what it has written.
@@ -56,6 +59,7 @@ pub struct Writer<'a> {
     pub bar: ProgressBar,
     pub report: RunReport,
     pub files: Files,
+    pub page: Option<Pages>,
     /// What `--json` will say of the inputs, if it is asked for.
     pub reports: Vec<InputReport>,
     pub failures: Vec<FailureReport>,
@@ -107,7 +111,7 @@ impl Writer<'_> {
 
     /// Writes what a batch gave.
     fn write(&mut self, batch: &[Sample], explained: Explained<'_>) -> Result<(), Failure> {
-        let Explained { explainer, mut result, rival, taps } = explained;
+        let Explained { explainer, mut result, rival, taps, flows } = explained;
         let (seed, labels) = (&self.seed_name, self.labels);
         let report =
             |(i, sample): (usize, &Sample)| sample_report(&explainer, &result, i, &sample.name, seed, labels);
@@ -115,6 +119,11 @@ impl Writer<'_> {
         for (report, sample) in reports.iter_mut().zip(batch) {
             report.file = Some(sample.file.clone());
             report.frames = sample.frames().map(|frames| frames.report.clone());
+        }
+        if let Some(page) = &mut self.page {
+            for ((i, sample), report) in batch.iter().enumerate().zip(&reports) {
+                page.add(&explainer, (sample, i), &result, report, &flows)?;
+            }
         }
         if rival {
             result.explanations.truncate(1);

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, DynamicImage, Frame};
+use image::{Delay, DynamicImage, Frame, RgbImage};
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3};
 use relc::files::{write_atomically, write_npy_f32};
 use relc::input::{Frames, Origin};
 use relc::report::PictureReport;
-use relc_viz::{BarChart, Drawing, FrameOverlays, Scale, SignalChart, limits, slices, with_color_bar};
+use relc_html::Picture;
+use relc_viz::{BarChart, Drawing, FrameOverlays, Scale, SignalChart, Style, limits, slices, with_color_bar};
 
 use super::{BAR_DIGITS, OutFolder, write_png};
 use crate::failure::Failure;
@@ -49,31 +50,21 @@ impl OutFolder {
         if let Some(map) = map {
             write_npy_f32(&place.file("map", "npy"), map.view())?;
         }
-        let names = match &sample.origin {
-            Origin::Columns(names) => names.as_slice(),
-            _ => &[],
-        };
+        let names = names(sample);
         match (map.map(ArrayD::ndim), channels) {
             (Some(1), Some(axis)) => {
                 write_npy_f32(&place.file("relevance", "npy"), relevance.view())?;
-                let (values, relevance) = (rows(&sample.values, axis)?, rows(relevance, axis)?);
-                let chart = SignalChart { values: values.view(), relevance: relevance.view(), names };
-                write_drawing(place, "plot", &chart.draw(&self.style)?)?;
+                write_drawing(place, "plot", &signal(sample, axis, relevance, &self.style)?)?;
+                let relevance = rows(relevance, axis)?;
                 write_columns(place, names, relevance.t())?;
                 Ok(Some(self.colours(relevance.iter().copied())))
             }
             (Some(3), _) => self.volume(place, sample, channels, map).map(Some),
             _ => {
                 write_npy_f32(&place.file("relevance", "npy"), relevance.view())?;
-                let (Ok(values), Ok(relevance)) = (
-                    sample.values.view().into_dimensionality::<Ix1>(),
-                    relevance.view().into_dimensionality::<Ix1>(),
-                ) else {
-                    return Ok(None);
-                };
-                let (values, relevance) = (values.to_vec(), relevance.to_vec());
-                let chart = BarChart { values: &values, relevance: &relevance, names };
-                write_drawing(place, "bars", &chart.draw(&self.style)?)?;
+                let Some(chart) = table(sample, relevance, &self.style)? else { return Ok(None) };
+                write_drawing(place, "bars", &chart)?;
+                let relevance: Vec<f32> = relevance.iter().copied().collect();
                 let row = ArrayView2::from_shape((1, relevance.len()), &relevance)?;
                 write_columns(place, names, row)?;
                 Ok(None)
@@ -93,10 +84,7 @@ impl OutFolder {
         if let Some(frames) = sample.frames() {
             return self.video(place, frames, map);
         }
-        // Under the slices of one channel lies that; several are no shades of grey.
-        let one = channels.filter(|axis| sample.values.shape().get(*axis) == Some(&1));
-        let values = one.map(|axis| sample.values.index_axis(Axis(axis), 0).into_dimensionality::<Ix3>());
-        write_png(&place.file("slices", "png"), &slices(map, values.transpose()?, &self.style)?)?;
+        write_png(&place.file("slices", "png"), &volume(sample, channels, map, &self.style)?)?;
         if let Origin::Volume(volume, turned) = &sample.origin {
             let turn = if *turned { map.reversed_axes() } else { map };
             volume.write_map(turn.into_dyn(), &place.file("map", "nii"))?;
@@ -141,6 +129,70 @@ impl OutFolder {
             clipped,
         }
     }
+}
+
+/// Something to look at of an input that is no picture, as [`OutFolder::array`] writes it; `None` of what can't be drawn.
+pub fn drawing(
+    sample: &Sample,
+    channels: Option<usize>,
+    relevance: &ArrayD<f32>,
+    map: Option<&ArrayD<f32>>,
+    style: &Style,
+) -> Result<Option<Picture>, Failure> {
+    let svg = |drawing: Drawing| Picture::Svg(drawing.svg);
+    match (map, channels) {
+        (Some(map), Some(axis)) if map.ndim() == 1 => {
+            signal(sample, axis, relevance, style).map(svg).map(Some)
+        }
+        (Some(map), _) if map.ndim() == 3 => {
+            let map = map.view().into_dimensionality::<Ix3>()?;
+            let picture = match sample.frames() {
+                Some(frames) => {
+                    FrameOverlays::new(map, &frames.pictures, *style)?.sheet(&frames.report.chosen)?
+                }
+                None => volume(sample, channels, map, style)?,
+            };
+            Ok(Some(Picture::Pixels(picture)))
+        }
+        _ => Ok(table(sample, relevance, style)?.map(svg)),
+    }
+}
+
+/// The names of a sample's columns.
+fn names(sample: &Sample) -> &[String] {
+    match &sample.origin {
+        Origin::Columns(names) => names,
+        _ => &[],
+    }
+}
+
+/// The lines of a signal.
+fn signal(sample: &Sample, axis: usize, relevance: &ArrayD<f32>, style: &Style) -> Result<Drawing, Failure> {
+    let (values, relevance) = (rows(&sample.values, axis)?, rows(relevance, axis)?);
+    let chart = SignalChart { values: values.view(), relevance: relevance.view(), names: names(sample) };
+    Ok(chart.draw(style)?)
+}
+
+/// The columns of a row; `None` of what is no row.
+fn table(sample: &Sample, relevance: &ArrayD<f32>, style: &Style) -> Result<Option<Drawing>, Failure> {
+    let rows = [&sample.values, relevance].map(|array| array.view().into_dimensionality::<Ix1>());
+    let [Ok(values), Ok(relevance)] = rows else { return Ok(None) };
+    let (values, relevance) = (values.to_vec(), relevance.to_vec());
+    let chart = BarChart { values: &values, relevance: &relevance, names: names(sample) };
+    Ok(Some(chart.draw(style)?))
+}
+
+/// Three slices of a volume.
+fn volume(
+    sample: &Sample,
+    channels: Option<usize>,
+    map: ArrayView3<'_, f32>,
+    style: &Style,
+) -> Result<RgbImage, Failure> {
+    // Under the slices of one channel lies that; several are no shades of grey.
+    let one = channels.filter(|axis| sample.values.shape().get(*axis) == Some(&1));
+    let values = one.map(|axis| sample.values.index_axis(Axis(axis), 0).into_dimensionality::<Ix3>());
+    Ok(slices(map, values.transpose()?, style)?)
 }
 
 /// A signal as `f32[C,L]`.

@@ -72,6 +72,19 @@ pub fn area(scores: &[f64]) -> f64 {
     }
 }
 
+/// A curve at as many points as are asked for, evenly spaced from its first image to its last, as [`area`] spaces its
+/// images; between images it is a straight line. A curve of that length stays as it is.
+pub fn resampled(scores: &[f64], points: usize) -> Vec<f64> {
+    let [.., last] = scores else { return Vec::new() };
+    let value = |point: usize| {
+        let at = point as f64 * (scores.len() - 1) as f64 / points.saturating_sub(1).max(1) as f64;
+        let before = scores.get(at as usize).unwrap_or(last);
+        let after = scores.get(at as usize + 1).unwrap_or(last);
+        before + at.fract() * (after - before)
+    };
+    (0..points).map(value).collect()
+}
+
 /// The curve of a ranking. Random orders depend on `seed` alone.
 ///
 /// # Errors
@@ -158,6 +171,18 @@ mod tests {
         assert_eq!(counts(1, 4, Ends::Authors), [1]);
         assert_eq!(area(&[0.0, 1.0, 1.0]), 0.75);
         assert_eq!(area(&[0.25]), 0.25);
+    }
+
+    #[test]
+    fn a_curve_at_other_points_keeps_its_ends_and_about_its_area() {
+        let curve: Vec<f64> = (0..102).map(|k| (f64::from(k) / 101.0).sqrt()).collect();
+        let fewer = resampled(&curve, 51);
+        assert_eq!((fewer.len(), fewer[0], fewer[50]), (51, 0.0, 1.0));
+        assert!((area(&fewer) - area(&curve)).abs() < 2e-3);
+        assert_eq!(resampled(&curve, 102), curve);
+        assert_eq!(resampled(&[0.0, 1.0], 3), [0.0, 0.5, 1.0]);
+        assert_eq!(resampled(&[0.25], 3), [0.25; 3]);
+        assert!(resampled(&[], 3).is_empty());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use average::{AverageDrop, average_drop};
 pub use complexity::{complexity, sparseness};
-pub use curve::{Curve, Curves, Ends, area, counts, curve, default_step};
+pub use curve::{Curve, Curves, Ends, area, counts, curve, default_step, resampled};
 pub use flipping::{Flipping, patch_side, pixel_flipping};
 pub use localisation::{pointing_game, relevance_mass, relevance_rank};
 pub use removal::{infidelity, sensitivity_n};
@@ -44,6 +44,21 @@ pub type Explain<'a> = dyn Fn(&[f32]) -> Result<Vec<f32>, EvalError> + 'a;
 
 /// What a metric found, by column; `None` where it has no value (a correlation with a constant, a mask that is empty).
 pub type Values = Vec<(&'static str, Option<f64>)>;
+
+/// What a metric found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// Its values.
+    pub values: Values,
+    /// The curves that they are the areas of, by name: `insertion`, `deletion`.
+    pub curves: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl From<Values> for Measured {
+    fn from(values: Values) -> Self {
+        Measured { values, curves: Vec::new() }
+    }
+}
 
 /// A generator whose numbers depend on nothing but these.
 pub fn rng(seed: u64, what: &str, number: usize) -> Rng {
@@ -323,21 +338,32 @@ pub struct Subject<'a> {
 }
 
 impl Metric {
-    /// The metric's values.
+    /// The metric's values, and curves where it measures any.
     ///
     /// # Errors
     /// Those of the subject's closures.
-    pub fn measure(self, subject: &Subject<'_>, protocol: &Protocol) -> Result<Values, EvalError> {
+    pub fn measure(self, subject: &Subject<'_>, protocol: &Protocol) -> Result<Measured, EvalError> {
         let s = subject;
         let of_curve = |which| curve(s.picture, s.ranking, which, protocol.curves, s.seed, s.score);
         let masked =
             |f: fn(&[f32], &Ranking, &[bool]) -> Option<f64>| s.mask.and_then(|m| f(s.map, s.ranking, m));
-        Ok(match self {
-            Metric::Insertion => vec![("insertion", Some(area(&of_curve(Curve::Insertion)?)))],
-            Metric::Deletion => vec![("deletion", Some(area(&of_curve(Curve::Deletion)?)))],
+        let values: Values = match self {
+            Metric::Insertion => {
+                let curve = of_curve(Curve::Insertion)?;
+                let values = vec![("insertion", Some(area(&curve)))];
+                return Ok(Measured { values, curves: vec![("insertion", curve)] });
+            }
+            Metric::Deletion => {
+                let curve = of_curve(Curve::Deletion)?;
+                let values = vec![("deletion", Some(area(&curve)))];
+                return Ok(Measured { values, curves: vec![("deletion", curve)] });
+            }
             Metric::Id => {
-                let (i, d) = (area(&of_curve(Curve::Insertion)?), area(&of_curve(Curve::Deletion)?));
-                vec![("insertion", Some(i)), ("deletion", Some(d)), ("id", Some(i - d))]
+                let curves = [of_curve(Curve::Insertion)?, of_curve(Curve::Deletion)?];
+                let [i, d] = [area(&curves[0]), area(&curves[1])];
+                let values = vec![("insertion", Some(i)), ("deletion", Some(d)), ("id", Some(i - d))];
+                let curves = ["insertion", "deletion"].into_iter().zip(curves).collect();
+                return Ok(Measured { values, curves });
             }
             Metric::Road => {
                 let [morf, lerf] = road(s.picture, s.ranking, &protocol.road, s.seed, s.score)?;
@@ -382,7 +408,8 @@ impl Metric {
                 vec![("class_cosine", (s.rival)()?.and_then(|rival| cosine(s.map, &rival)))]
             }
             Metric::Conservation => vec![("conservation_error", s.conservation_error)],
-        })
+        };
+        Ok(values.into())
     }
 }
 

@@ -1,0 +1,354 @@
+//! The page of an explanation: what the network saw, what it used, and which way the relevance took.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use image::RgbImage;
+use ndarray::{ArrayD, Axis};
+use relc::report::{RuleReport, SampleReport, WholeReport};
+use relc::unstable::ir::{Graph, NodeId};
+use relc::{Explainer, Explanation, Flow};
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::array::{Grid, Picture};
+use crate::colours::Colours;
+use crate::error::PageError;
+use crate::network::Network;
+use crate::page::{Page, module};
+use crate::words::{in_words, percent};
+
+/// An input and its explanations.
+pub struct ExplainedInput<'a> {
+    /// What explained it.
+    pub explainer: &'a Explainer,
+    /// What the report says of it.
+    pub report: &'a SampleReport,
+    /// The explanations of its batch.
+    pub explanations: &'a [Explanation],
+    /// Which of the batch it is.
+    pub sample: usize,
+    /// As the network saw it, if it is a picture.
+    pub picture: Option<&'a RgbImage>,
+    /// Of an input that is no picture, a drawing of each explanation.
+    pub drawings: Vec<Option<Picture>>,
+    /// The way of each explanation's relevance; or why there is none to show.
+    pub flows: Result<Vec<Flow>, String>,
+}
+
+/// An input as the page shows it.
+#[derive(Clone, Debug)]
+pub struct ShownInput {
+    data: InputData,
+    network: NetworkData,
+    svg: String,
+}
+
+/// A page's data, as its scripts read it.
+#[derive(Serialize, JsonSchema)]
+struct Data<'a> {
+    /// The report, as `relc explain --json` writes it.
+    report: Value,
+    /// The rule of each node, and who gave it.
+    rules: &'a [RuleReport],
+    /// The colours of maps of both signs, and of what is above zero.
+    colours: [Colours; 2],
+    network: &'a NetworkData,
+    /// In the order of `report.results`.
+    inputs: Vec<&'a InputData>,
+}
+
+/// The nodes and edges of the drawing.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+struct NetworkData {
+    nodes: Vec<NodeFacts>,
+    /// From which node to which.
+    edges: Vec<[usize; 2]>,
+}
+
+/// What does not depend on the input.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+struct NodeFacts {
+    /// The ONNX name.
+    name: String,
+    /// The op.
+    op: String,
+    /// As the IR writes it.
+    label: String,
+    /// Which of `rules` is its.
+    rule: Option<usize>,
+    /// The values of the relevance graph that are its, as the ledger names them.
+    values: Vec<String>,
+    /// The share that a read-out takes here.
+    readout: Option<f64>,
+    /// Which of a report's `joins` it is.
+    join: Option<usize>,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct InputData {
+    /// What the network saw, as the `src` of an `img`.
+    picture: Option<String>,
+    /// In the order of the report's `explanations`.
+    explanations: Vec<ExplanationData>,
+    /// Why the network is not shown.
+    no_network: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct ExplanationData {
+    map: Option<Grid>,
+    /// Of an input that is no picture, as the `src` of an `img`.
+    drawing: Option<String>,
+    /// The sums in words.
+    words: Vec<String>,
+    /// What each node of the network got; none where no relevance arrives.
+    nodes: Vec<Option<NodeData>>,
+    /// `sum |R|` of each edge of the network.
+    edges: Vec<Option<f64>>,
+    /// Maps on the way, from the output to the input.
+    stages: Vec<StageData>,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct NodeData {
+    /// The type of its output without the batch.
+    shape: Vec<usize>,
+    sum: f64,
+    magnitude: f64,
+    map: Grid,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct StageData {
+    node: usize,
+    title: String,
+}
+
+#[derive(Template)]
+#[template(path = "explanation.html")]
+struct Body<'a> {
+    report: &'a WholeReport<'a>,
+    facts: Vec<(&'static str, String)>,
+    network: &'a str,
+    pictures: bool,
+    maps: bool,
+    ledger: bool,
+}
+
+impl ShownInput {
+    /// Makes what the page shows of an input.
+    ///
+    /// # Errors
+    /// If a picture can't be encoded, or the network can't be drawn.
+    pub fn new(input: &ExplainedInput<'_>) -> Result<ShownInput, PageError> {
+        let graph = input.explainer.graph();
+        let (drawn, ids) = Network::of(graph);
+        let network = NetworkData {
+            nodes: ids.iter().map(|node| facts(input.explainer, *node)).collect(),
+            edges: drawn.edges.iter().map(|(from, to, _)| [*from, *to]).collect(),
+        };
+        let flow = |i: usize| input.flows.as_ref().ok().and_then(|flows| flows.get(i));
+        let explanations = input.explanations.iter().zip(&input.report.explanations).enumerate();
+        let explanations = explanations.map(|(i, (explanation, report))| {
+            let of_sample = |array: &ArrayD<f32>| array.index_axis(Axis(0), input.sample).to_owned();
+            let (nodes, edges) =
+                flow(i).map_or_else(Default::default, |flow| shown(graph, flow, &ids, &network));
+            Ok(ExplanationData {
+                map: explanation.map.as_ref().map(|map| Grid::new(of_sample(map).view())),
+                drawing: input.drawings.get(i).and_then(Option::as_ref).map(Picture::url).transpose()?,
+                words: in_words(report, input.explainer.is_conserving()),
+                stages: stages(&network, &nodes),
+                nodes,
+                edges,
+            })
+        });
+        let data = InputData {
+            picture: input.picture.map(|picture| Picture::Pixels(picture.clone()).url()).transpose()?,
+            explanations: explanations.collect::<Result<_, PageError>>()?,
+            no_network: input.flows.as_ref().err().cloned(),
+        };
+        let svg = drawn.svg("The network: the input above, the explained output below")?;
+        Ok(ShownInput { data, network, svg })
+    }
+}
+
+/// Makes the page of a run's inputs, which are in the order of the report's results.
+///
+/// # Errors
+/// If the data can't be written.
+pub fn explanation_page(
+    report: &WholeReport<'_>,
+    rules: &[RuleReport],
+    inputs: &[ShownInput],
+) -> Result<String, PageError> {
+    let empty = NetworkData { nodes: Vec::new(), edges: Vec::new() };
+    let first = inputs.first();
+    let network = first.map_or(&empty, |input| &input.network);
+    let shown: Vec<InputData> = inputs
+        .iter()
+        .map(|input| match input.network == *network {
+            true => input.data.clone(),
+            false => InputData {
+                no_network: Some(
+                    "This input has another size, for which the network was compiled again.".into(),
+                ),
+                ..input.data.clone()
+            },
+        })
+        .collect();
+    let data = Data {
+        report: serde_json::to_value(report)?,
+        rules,
+        colours: [Colours::signed(), Colours::positive()],
+        network,
+        inputs: shown.iter().collect(),
+    };
+    let explanations = || shown.iter().flat_map(|input| &input.explanations);
+    let body = Body {
+        report,
+        facts: facts_of_run(report),
+        network: first.map_or("", |input| &input.svg),
+        pictures: shown.iter().any(|input| input.picture.is_some()),
+        maps: explanations().any(|e| e.map.is_some()),
+        ledger: report.results.iter().flat_map(|r| &r.report.explanations).any(|e| e.ledger.is_some()),
+    };
+    let page = Page {
+        title: &title(report),
+        of: &format!("Explained by relc: {}", report.model),
+        body: body.render()?,
+        data: &data,
+        entry: module!("explanation"),
+        modules: &[module!("data"), module!("maps"), module!("tables"), module!("graph")],
+    };
+    page.render()
+}
+
+/// The JSON Schema of the data in a page of [`explanation_page`]; its `report` is a [`WholeReport`].
+pub fn explanation_schema() -> Schema {
+    schemars::schema_for!(Data<'_>)
+}
+
+/// What the page is about: the input and what the network says it is.
+fn title(report: &WholeReport<'_>) -> String {
+    let [first, rest @ ..] = report.results else { return "No input could be explained".into() };
+    let best = first.report.predictions.first();
+    let is = best.map(|p| p.label.clone().unwrap_or_else(|| format!("output {}", p.index)));
+    let name = first.report.input.rsplit(['/', '\\']).next().unwrap_or_default();
+    let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+    format!("Why “{}”? {name}{more}", is.unwrap_or_default())
+}
+
+/// What the run was made of.
+fn facts_of_run(report: &WholeReport<'_>) -> Vec<(&'static str, String)> {
+    let WholeReport { compiled, run, .. } = report;
+    let how = match (&compiled.method, &compiled.preset) {
+        (Some(method), _) => ("Method", serde_json::to_string(method).unwrap_or_default()),
+        (_, preset) => {
+            ("Preset", format!("{} ({})", preset.clone().unwrap_or_default(), compiled.preset_hash))
+        }
+    };
+    let claim = match (compiled.claim.conserving, &compiled.method) {
+        (_, Some(_)) => "none: a method conserves nothing".to_string(),
+        (true, _) => "relevance is conserved by every rule".to_string(),
+        (false, _) => format!("{} nodes may lose relevance", compiled.claim.leaks.len()),
+    };
+    let seed = report.results.first().and_then(|r| r.report.explanations.first()).map(|e| e.seed.clone());
+    let isa = run.isa.map(|isa| format!(", {isa}")).unwrap_or_default();
+    let mut facts = vec![
+        ("Model", format!("{} ({} bytes, SHA-256 {})", run.model.path, run.model.bytes, run.model.sha256)),
+        ("Input", format!("{} {}", compiled.input.name, compiled.input.shape)),
+        ("Output", format!("{} {}", compiled.output.name, compiled.output.shape)),
+        how,
+        ("Seed", seed.unwrap_or_default()),
+        ("Split at joins", compiled.split.clone()),
+        ("Residual joins", compiled.joins.len().to_string()),
+        ("Claim", claim),
+        ("Engine", format!("{}{isa}", compiled.engine)),
+    ];
+    let preprocess = run.preprocess.as_ref();
+    facts.extend(preprocess.map(|p| ("Preprocessing", format!("{}: {}", p.name, p.description))));
+    facts.push(("Command", run.command.join(" ")));
+    facts
+}
+
+fn facts(explainer: &Explainer, node: NodeId) -> NodeFacts {
+    let graph = explainer.graph();
+    let n = graph.node(node);
+    let assigned: Vec<NodeId> = graph
+        .forward_order()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|n| graph.rules.contains_key(n))
+        .collect();
+    NodeFacts {
+        name: n.name.clone(),
+        op: n.op.mnemonic(),
+        label: graph.node_label(node),
+        rule: assigned.iter().position(|n| *n == node),
+        values: graph
+            .relevance_order()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|r| graph.node(*r).of == Some(node))
+            .map(|r| graph.node_label(r))
+            .collect(),
+        readout: explainer.readout(node),
+        join: graph.residuals.iter().position(|r| r.join == node),
+    }
+}
+
+/// What each node and edge of the drawing got.
+fn shown(
+    graph: &Graph,
+    flow: &Flow,
+    ids: &[NodeId],
+    network: &NetworkData,
+) -> (Vec<Option<NodeData>>, Vec<Option<f64>>) {
+    let places: HashMap<NodeId, usize> = flow.nodes.iter().enumerate().map(|(i, n)| (n.node, i)).collect();
+    let node = |id: &NodeId| {
+        let node = flow.nodes.get(*places.get(id)?)?;
+        let ty = graph.node(*id).types().first()?;
+        let shape = ty.bind(1).get(1..).unwrap_or_default().to_vec();
+        Some(NodeData { shape, sum: node.sum, magnitude: node.magnitude, map: Grid::new(node.map.view()) })
+    };
+    // Where a node reads another twice, the edges are in the order of the operands.
+    let mut waiting: HashMap<[usize; 2], Vec<f64>> = HashMap::new();
+    for edge in flow.edges.iter().rev() {
+        waiting.entry([edge.from, edge.to]).or_default().push(edge.magnitude);
+    }
+    let edges = network.edges.iter().map(|[from, to]| {
+        let place = |end: &usize| ids.get(*end).and_then(|id| places.get(id)).copied();
+        waiting.get_mut(&[place(from)?, place(to)?])?.pop()
+    });
+    let edges = edges.collect();
+    (ids.iter().map(node).collect(), edges)
+}
+
+/// The read-outs, and of the nodes with as many pixels the one next to the output.
+fn stages(network: &NetworkData, nodes: &[Option<NodeData>]) -> Vec<StageData> {
+    let mut stages: Vec<(usize, String)> = Vec::new();
+    let mut last: HashMap<(usize, usize), usize> = HashMap::new();
+    for (i, (facts, node)) in network.nodes.iter().zip(nodes).enumerate() {
+        let Some(node) = node else { continue };
+        let size = (node.map.height, node.map.width);
+        if let Some(share) = facts.readout {
+            let (name, share) = (&facts.name, percent(share));
+            stages.push((
+                i,
+                format!("Read-out at {name}: {share} of the relevance goes from here to the input"),
+            ));
+            last.remove(&size);
+        } else if node.shape.len() > 1 && size.0 * size.1 > 1 {
+            last.insert(size, i);
+        }
+    }
+    for ((height, width), i) in last {
+        if let Some(facts) = network.nodes.get(i) {
+            stages.push((i, format!("{height} × {width}: {}", facts.name)));
+        }
+    }
+    stages.sort_by(|a, b| b.cmp(a));
+    stages.into_iter().map(|(node, title)| StageData { node, title }).collect()
+}
