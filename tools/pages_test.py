@@ -145,12 +145,23 @@ def explanation(browser, out):
     widths = page.evaluate("""[...document.querySelectorAll('.edge')].map(edge => parseFloat(edge.style.strokeWidth))""")
     assert max(widths) == 18 and min(widths) >= 1 and len(set(widths)) > 5, widths
     # The ledger sorts.
-    first = lambda: page.locator("#ledger tbody tr td").first.inner_text()
+    def first():
+        return page.locator("#ledger tbody tr td").first.inner_text()
+
     page.locator("#ledger th button", has_text="Order").click()
     page.locator("#ledger th button", has_text="Order").click()
     assert page.locator("#ledger th[aria-sort=ascending]").inner_text().startswith("Order") and first() == "/fc/Gemm"
     page.locator("#ledger th button", has_text="Node").click()
     assert first() == "/avgpool/GlobalAveragePool", first()
+    # What docs/images/page.png shows.
+    page.select_option("#target", "0")
+    page.fill("#opacity", "90")
+    page.evaluate("""for (const id of ['h-prediction', 'h-stages', 'h-ledger', 'h-run'])
+        document.getElementById(id).closest('section').hidden = true""")
+    page.locator(".node.join").first.click()
+    page.mouse.move(0, 0)
+    page.set_viewport_size({"width": 1100, "height": 900})
+    page.screenshot(path=out / "page.png", full_page=True)
     browser.close(page)
 
 
@@ -210,7 +221,9 @@ def exercise(page):
         sort.click()
         head = sort.locator("xpath=..")
         assert head.get_attribute("aria-sort") in ("ascending", "descending"), head.inner_text()
-    seen = lambda: page.evaluate("document.getElementById('main').innerHTML")
+    def seen():
+        return page.evaluate("document.getElementById('main').innerHTML")
+
     for box in page.locator("main input[type=checkbox]").all():
         before = seen()
         box.click()

@@ -144,8 +144,8 @@ class Explanation:
         sample : int
             Which.
         colormap : str
-            ``"seismic"``, ``"bwr"``, ``"coolwarm"``, ``"hot"``, ``"inferno"``, ``"magma"``, ``"viridis"`` or
-            ``"turbo"``. Zero is the middle of the first three.
+            ``"seismic"``, ``"bwr"``, ``"coolwarm"``, ``"bluered"``, ``"hot"``, ``"inferno"``, ``"magma"``, ``"viridis"`` or
+            ``"turbo"``. Zero is the middle of the first four.
         min_side : int
             Small maps are enlarged by a whole factor until their shorter side has so many pixels.
 
