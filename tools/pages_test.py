@@ -137,7 +137,7 @@ def explanation(browser, out):
     page.select_option("#input", "0")
     page.locator(".node.join").first.click()
     said = page.inner_text("#node")
-    assert "split(policy=ratio)" in said and "preset conserve, split" in said and "% took it" in said, said
+    assert "split(policy=ratio)" in said and "preset conserve, split" in said and "% of what arrived" in said, said
     page.keyboard.press("ArrowDown")
     assert page.locator(".node[aria-pressed=true]").count() == 1
     assert page.inner_text("#node") != said and "relu" in page.inner_text("#node")

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use relc::ndarray::{ArrayD, Axis};
 use relc::unstable::ir::op::Relevance;
-use relc::unstable::ir::{Graph, Op, ValueId};
+use relc::unstable::ir::{Graph, NodeId, Op, ValueId};
 use relc::{
     CompileError, Compiler, Engine, Explainer, Pass, PassError, Preset, Remarks, Seed, SeedKind, Targets,
 };
@@ -95,13 +95,18 @@ fn the_flow_of_relevance_is_conserved_along_edges() {
                 flow.nodes.iter().filter_map(|n| n.readout).sum::<f64>(),
                 if preset == "conserve" { 0.0 } else { 0.65 }
             );
-            for (to, node) in flow.nodes.iter().enumerate().skip(1).filter(|_| preset == "conserve") {
+            // What arrives at a node goes on to those that it reads, but for the part of a read-out; by two_level it has both
+            // signs, of which z+ lets some cancel, and epsilon makes more.
+            let (least, most) =
+                if preset == "conserve" { (1.0 - 1e-4, 1.0 + 1e-4) } else { (0.1, 1.0 + 1e-4) };
+            let adds = |node: NodeId| graph.rules.get(&node).is_some_and(|a| a.rule.name() == "epsilon");
+            for (to, node) in flow.nodes.iter().enumerate().skip(1).filter(|(_, n)| !adds(n.node)) {
                 let passed: f64 = flow.edges.iter().filter(|e| e.to == to).map(|e| e.magnitude).sum();
+                let expected = node.magnitude * (1.0 - node.readout.unwrap_or(0.0));
+                let what = graph.describe(node.node);
                 assert!(
-                    close(passed, node.magnitude),
-                    "{}: {passed} {}",
-                    graph.describe(node.node),
-                    node.magnitude
+                    (least..most).contains(&(passed / expected)),
+                    "{preset}: {what}: {passed} {expected}"
                 );
             }
             for join in &explanation.ledger.joins {

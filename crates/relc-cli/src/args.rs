@@ -344,7 +344,7 @@ pub struct ExplainArgs {
     pub json: Option<PathBuf>,
     /// Write a page for a browser, which needs no network: maps, values under the pointer, the network with what its edges
     /// carry, the ledger. 12 inputs at most.
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", value_parser = page_file)]
     pub report: Option<PathBuf>,
     /// Print the ledger: where the relevance went, node by node.
     #[arg(long, conflicts_with = "method")]
@@ -514,6 +514,15 @@ pub struct EngineArgs {
 /// What is read and never written: a FILE of `--json` with such a name was meant as something else.
 const READ: [&str; 12] =
     ["onnx", "npy", "npz", "csv", "png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+
+/// Where `--report` writes: a page is opened by its name.
+pub fn page_file(text: &str) -> Result<PathBuf, String> {
+    let ending = Path::new(text).extension().map(|e| e.to_string_lossy().to_lowercase());
+    match ending.as_deref() {
+        Some("html" | "htm") => Ok(text.into()),
+        _ => Err("expected a file whose name ends in .html, as browsers want it".into()),
+    }
+}
 
 /// Where `--json` writes.
 pub fn json_file(text: &str) -> Result<PathBuf, String> {

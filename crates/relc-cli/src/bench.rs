@@ -5,12 +5,12 @@ use std::time::Instant;
 use ndarray::ArrayD;
 use relc::unstable::program::Module;
 use relc::{Explainer, Method, Seed, Targets};
+use relc_viz::significant;
 use serde::Serialize;
 
 use crate::args::{BATCH, BenchArgs};
 use crate::compile::{import_options, method, on_engine, usual_compiler};
 use crate::failure::Failure;
-use crate::numbers::significant;
 use crate::print;
 
 /// Runs that fill caches and memory before any counts.

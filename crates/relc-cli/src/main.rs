@@ -15,7 +15,6 @@ mod failure;
 mod inputs;
 mod labels;
 mod names;
-mod numbers;
 mod outputs;
 mod presets;
 mod print;

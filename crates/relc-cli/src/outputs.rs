@@ -11,12 +11,11 @@ use image::{ImageFormat, RgbImage};
 use ndarray::ArrayView2;
 use relc::files::{write_atomically, write_npy_f32};
 use relc::report::PictureReport;
-use relc_viz::{Scale, Style, heat_map, overlay, scale, with_color_bar};
+use relc_viz::{Scale, Style, heat_map, overlay, scale, significant, with_color_bar};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::names::{Distinct, sanitised};
-use crate::numbers::significant;
 use crate::print;
 
 /// The digits of the numbers at the ends of a colour bar.

@@ -5,13 +5,13 @@ use std::path::Path;
 use relc::Explainer;
 use relc::unstable::engine::{Cost, Executable, Level, Machine, StepTime, flops_per_second};
 use relc_html::{Profile, ProfileStep};
+use relc_viz::{percent, significant};
 use serde::Serialize;
 
 use crate::args::ProfileArgs;
 use crate::bench::noise;
 use crate::compile::{import_options, on_engine, usual_compiler};
 use crate::failure::Failure;
-use crate::numbers::{percent, significant};
 use crate::print;
 use crate::table::Table;
 

@@ -3,8 +3,8 @@
 use relc::report::{
     ClaimReport, ExplanationReport, JoinReport, LedgerLine, OutputReport, RuleReport, UnfoldedReport,
 };
+use relc_viz::{percent, significant};
 
-use crate::numbers::{percent, significant};
 use crate::table::Table;
 
 /// How an output is called.

@@ -1,8 +1,13 @@
 //! What one text has in place of another's lines.
 
+use std::time::{Duration, Instant};
+
 use schemars::JsonSchema;
 use serde::Serialize;
-use similar::{Algorithm, DiffOp, capture_diff_slices};
+use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
+
+/// After this time, differences are told as they were found so far, not the least there are.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Lines that others took the place of.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -17,7 +22,8 @@ pub struct Hunk {
 
 /// What makes one text of another, from the first line on.
 pub fn hunks(before: &[&str], after: &[&str]) -> Vec<Hunk> {
-    let ops = capture_diff_slices(Algorithm::Myers, before, after).into_iter();
+    let deadline = Instant::now() + PATIENCE;
+    let ops = capture_diff_slices_deadline(Algorithm::Myers, before, after, Some(deadline)).into_iter();
     let changed = ops.filter(|op| !matches!(op, DiffOp::Equal { .. }));
     let hunk = |op: DiffOp| Hunk {
         at: op.old_range().start,

@@ -5,6 +5,7 @@ mod small;
 use askama::Template;
 use image::RgbImage;
 use ndarray::ArrayD;
+use relc_viz::fixed;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::array::Grid;
 use crate::chart::{self, Mark, Shape, chart};
 use crate::colours::Colours;
 use crate::error::PageError;
-use crate::page::{Page, module};
+use crate::page::{Page, module, quoted};
 use small::{embedded, small};
 
 /// The most and the fewest values of an embedded map.
@@ -36,7 +37,9 @@ pub struct Evaluation {
     /// What readers must know.
     pub notes: Vec<String>,
     /// The command line.
-    pub command: String,
+    pub command: Vec<String>,
+    /// The share of pixels at each point of the curves.
+    pub shares: Vec<f64>,
     /// The metrics' columns.
     pub columns: Vec<MetricColumn>,
     /// The method that others are compared with.
@@ -192,6 +195,7 @@ struct Body<'a> {
     curves: Vec<CurveRow<'a>>,
     sample: &'a [ShownPicture],
     has_pictures: bool,
+    command: String,
 }
 
 impl Body<'_> {
@@ -277,7 +281,16 @@ pub fn evaluation_page(page: &Evaluation) -> Result<String, PageError> {
     let sample = page.shown.get(..page.sample).unwrap_or(&page.shown);
     let (heads, rows) = table(page);
     let has_pictures = sample.iter().any(|shown| shown.picture.is_some());
-    let body = Body { page, heads, rows, charts: charts(page)?, curves: areas(page), sample, has_pictures };
+    let body = Body {
+        page,
+        heads,
+        rows,
+        charts: charts(page)?,
+        curves: areas(page),
+        sample,
+        has_pictures,
+        command: quoted(&page.command),
+    };
     let of = format!("{} on {}", page.model, page.dataset);
     Page {
         title: "How good the maps are",
@@ -306,9 +319,8 @@ fn charts(page: &Evaluation) -> Result<Vec<(&'static str, String)>, PageError> {
     for (title, label, of) in kinds {
         let mark = |(series, method): (usize, &MethodResult)| {
             let curve = of(method)?;
-            let last = curve.scores.len().saturating_sub(1).max(1) as f64;
-            let points = curve.scores.iter().enumerate().map(|(i, score)| [i as f64 / last, *score]);
-            let title = format!("{}: area {}", method.name, number(curve.area));
+            let points = page.shares.iter().zip(&curve.scores).map(|(share, score)| [*share, *score]);
+            let title = format!("{}: area {}", method.name, fixed(curve.area));
             Some(Mark { shape: Shape::Line(points.collect()), class: line(series), series, title })
         };
         let marks: Vec<Mark> = page.methods.iter().enumerate().filter_map(mark).collect();
@@ -325,14 +337,18 @@ fn charts(page: &Evaluation) -> Result<Vec<(&'static str, String)>, PageError> {
 
 /// The areas under the curves.
 fn areas<'a>(page: &'a Evaluation) -> Vec<CurveRow<'a>> {
+    type Of = fn(&MethodResult) -> &Option<MeanCurve>;
+    let kinds: [Of; 2] = [|method| &method.insertion, |method| &method.deletion];
+    let kinds = kinds.into_iter().filter(|of| page.methods.iter().any(|method| of(method).is_some()));
+    let kinds: Vec<Of> = kinds.collect();
     let row = |(i, method): (usize, &'a MethodResult)| {
-        let curves = [&method.insertion, &method.deletion];
+        let pictures = kinds.iter().map(|of| of(method).as_ref().map_or(0, |curve| curve.pictures));
         CurveRow {
             method: i,
             name: &method.name,
             insertion: method.insertion.as_ref().map(|curve| curve.area),
             deletion: method.deletion.as_ref().map(|curve| curve.area),
-            pictures: curves.into_iter().flatten().map(|curve| curve.pictures).max().unwrap_or(0),
+            pictures: pictures.min().unwrap_or(0),
             of: method.pictures,
         }
     };
@@ -358,7 +374,7 @@ fn table(page: &Evaluation) -> (Vec<Head<'_>>, Vec<Row<'_>>) {
         let cells = page.columns.iter().zip(&scales).zip(&method.cells);
         cells
             .map(|((column, [of_means, of_differences]), cell)| {
-                let mean = cell.mean.map(|mean| shown(mean, *of_means, number, method.pictures));
+                let mean = cell.mean.map(|mean| shown(mean, *of_means, fixed, method.pictures));
                 let minus = cell.minus_baseline.map(|difference| Difference {
                     cell: shown(difference, *of_differences, signed, method.pictures),
                     verdict: verdict(difference, column.better),
@@ -384,13 +400,18 @@ fn ends(means: impl Iterator<Item = PictureMean>) -> [f64; 2] {
 }
 
 /// A mean as it is shown; `pictures` is how many it may be of.
-fn shown(mean: PictureMean, [low, high]: [f64; 2], number: fn(f64) -> String, pictures: usize) -> Cell {
+fn shown(mean: PictureMean, [low, high]: [f64; 2], text: fn(f64) -> String, pictures: usize) -> Cell {
     let place = |value: f64| if high > low { 100.0 * (value - low) / (high - low) } else { 50.0 };
     let [left, right] = mean.interval.map(place);
+    if mean.pictures < 2 {
+        // One picture has neither an error nor an interval.
+        let of = (mean.pictures != pictures).then_some(mean.pictures);
+        return Cell { value: mean.mean.to_string(), text: text(mean.mean), of, ..Cell::default() };
+    }
     Cell {
         value: mean.mean.to_string(),
-        text: format!("{} ±{}", number(mean.mean), self::number(mean.error)),
-        interval: format!("{} to {}", number(mean.interval[0]), number(mean.interval[1])),
+        text: format!("{} ±{}", text(mean.mean), fixed(mean.error)),
+        interval: format!("{} to {}", text(mean.interval[0]), text(mean.interval[1])),
         bar: Some(Bar {
             left,
             width: right - left,
@@ -414,14 +435,9 @@ fn verdict(difference: PictureMean, better: Better) -> &'static str {
     }
 }
 
-/// Four digits behind the point; small numbers with their exponent.
-fn number(value: f64) -> String {
-    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.4}") }
-}
-
 /// The same, with its sign.
 fn signed(value: f64) -> String {
-    if value > 0.0 { format!("+{}", number(value)) } else { number(value) }
+    if value > 0.0 { format!("+{}", fixed(value)) } else { fixed(value) }
 }
 
 #[cfg(test)]
@@ -463,7 +479,8 @@ mod tests {
             accuracy: Some(2.0 / 3.0),
             protocol: "as the authors".into(),
             notes: vec![HOSTILE.into()],
-            command: HOSTILE.into(),
+            command: vec![HOSTILE.into()],
+            shares: vec![0.0, 0.5, 1.0],
             columns: vec![MetricColumn { name: "deletion".into(), better: Better::Lower }],
             baseline: Some(HOSTILE.into()),
             methods: vec![method(HOSTILE, Some(curve)), method("conserve", None)],

@@ -1,13 +1,15 @@
 //! The page of an explanation: what the network saw, what it used, and which way the relevance took.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use askama::Template;
 use image::RgbImage;
 use ndarray::{ArrayD, Axis};
 use relc::report::{RuleReport, SampleReport, WholeReport};
-use relc::unstable::ir::{Graph, NodeId};
-use relc::{Explainer, Explanation, Flow};
+use relc::unstable::ir::op::Relevance;
+use relc::unstable::ir::{Graph, NodeId, Op};
+use relc::{Explainer, Explanation, Flow, Method};
+use relc_viz::percent;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,8 +18,11 @@ use crate::array::{Grid, Picture};
 use crate::colours::Colours;
 use crate::error::PageError;
 use crate::network::Network;
-use crate::page::{Page, module};
-use crate::words::{in_words, percent};
+use crate::page::{Page, module, quoted};
+use crate::words::in_words;
+
+/// What the drawing of the network is.
+const LABEL: &str = "The network: the input above, the explained output below";
 
 /// An input and its explanations.
 pub struct ExplainedInput<'a> {
@@ -42,14 +47,15 @@ pub struct ExplainedInput<'a> {
 pub struct ShownInput {
     data: InputData,
     network: NetworkData,
-    svg: String,
+    drawn: Network,
 }
 
 /// A page's data, as its scripts read it.
 #[derive(Serialize, JsonSchema)]
 struct Data<'a> {
-    /// The report, as `relc explain --json` writes it.
-    report: Value,
+    /// The report, as `relc explain --json` writes it, with every explanation that the page shows.
+    #[schemars(with = "Value")]
+    report: &'a WholeReport<'a>,
     /// The rule of each node, and who gave it.
     rules: &'a [RuleReport],
     /// The colours of maps of both signs, and of what is above zero.
@@ -115,6 +121,8 @@ struct ExplanationData {
 struct NodeData {
     /// The type of its output without the batch.
     shape: Vec<usize>,
+    /// Whether it is known to have channels first, and then pixels: a layer or a pool gives as much.
+    pixels: bool,
     sum: f64,
     magnitude: f64,
     map: Grid,
@@ -131,24 +139,26 @@ struct StageData {
 struct Body<'a> {
     report: &'a WholeReport<'a>,
     facts: Vec<(&'static str, String)>,
-    network: &'a str,
+    network: String,
     pictures: bool,
     maps: bool,
     ledger: bool,
+    has_readouts: bool,
 }
 
 impl ShownInput {
     /// Makes what the page shows of an input.
     ///
     /// # Errors
-    /// If a picture can't be encoded, or the network can't be drawn.
+    /// If a picture can't be encoded.
     pub fn new(input: &ExplainedInput<'_>) -> Result<ShownInput, PageError> {
         let graph = input.explainer.graph();
         let (drawn, ids) = Network::of(graph);
         let network = NetworkData {
-            nodes: ids.iter().map(|node| facts(input.explainer, *node)).collect(),
+            nodes: facts(input.explainer, &ids),
             edges: drawn.edges.iter().map(|(from, to, _)| [*from, *to]).collect(),
         };
+        let split = input.explainer.preset().split.to_string();
         let flow = |i: usize| input.flows.as_ref().ok().and_then(|flows| flows.get(i));
         let explanations = input.explanations.iter().zip(&input.report.explanations).enumerate();
         let explanations = explanations.map(|(i, (explanation, report))| {
@@ -158,7 +168,7 @@ impl ShownInput {
             Ok(ExplanationData {
                 map: explanation.map.as_ref().map(|map| Grid::new(of_sample(map).view())),
                 drawing: input.drawings.get(i).and_then(Option::as_ref).map(Picture::url).transpose()?,
-                words: in_words(report, input.explainer.is_conserving()),
+                words: in_words(report, input.explainer.is_conserving(), &split),
                 stages: stages(&network, &nodes),
                 nodes,
                 edges,
@@ -169,8 +179,7 @@ impl ShownInput {
             explanations: explanations.collect::<Result<_, PageError>>()?,
             no_network: input.flows.as_ref().err().cloned(),
         };
-        let svg = drawn.svg("The network: the input above, the explained output below")?;
-        Ok(ShownInput { data, network, svg })
+        Ok(ShownInput { data, network, drawn })
     }
 }
 
@@ -199,7 +208,7 @@ pub fn explanation_page(
         })
         .collect();
     let data = Data {
-        report: serde_json::to_value(report)?,
+        report,
         rules,
         colours: [Colours::signed(), Colours::positive()],
         network,
@@ -207,12 +216,17 @@ pub fn explanation_page(
     };
     let explanations = || shown.iter().flat_map(|input| &input.explanations);
     let body = Body {
+        has_readouts: network.nodes.iter().any(|node| node.readout.is_some()),
         report,
         facts: facts_of_run(report),
-        network: first.map_or("", |input| &input.svg),
+        network: first.map(|input| input.drawn.svg(LABEL)).transpose()?.unwrap_or_default(),
         pictures: shown.iter().any(|input| input.picture.is_some()),
         maps: explanations().any(|e| e.map.is_some()),
-        ledger: report.results.iter().flat_map(|r| &r.report.explanations).any(|e| e.ledger.is_some()),
+        ledger: report
+            .results
+            .iter()
+            .flat_map(|r| &r.report.explanations)
+            .any(|e| e.ledger.as_ref().is_some_and(|ledger| !ledger.nodes.is_empty())),
     };
     let page = Page {
         title: &title(report),
@@ -230,21 +244,21 @@ pub fn explanation_schema() -> Schema {
     schemars::schema_for!(Data<'_>)
 }
 
-/// What the page is about: the input and what the network says it is.
+/// What the page is about: the first input, and the output of it that is explained.
 fn title(report: &WholeReport<'_>) -> String {
     let [first, rest @ ..] = report.results else { return "No input could be explained".into() };
-    let best = first.report.predictions.first();
-    let is = best.map(|p| p.label.clone().unwrap_or_else(|| format!("output {}", p.index)));
+    let target = first.report.explanations.first().map(|e| &e.target);
+    let output = target.map(|t| t.label.clone().unwrap_or_else(|| format!("output {}", t.index)));
     let name = first.report.input.rsplit(['/', '\\']).next().unwrap_or_default();
     let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
-    format!("Why “{}”? {name}{more}", is.unwrap_or_default())
+    format!("Why “{}”? {name}{more}", output.unwrap_or_default())
 }
 
 /// What the run was made of.
 fn facts_of_run(report: &WholeReport<'_>) -> Vec<(&'static str, String)> {
     let WholeReport { compiled, run, .. } = report;
     let how = match (&compiled.method, &compiled.preset) {
-        (Some(method), _) => ("Method", serde_json::to_string(method).unwrap_or_default()),
+        (Some(method), _) => ("Method", described(method)),
         (_, preset) => {
             ("Preset", format!("{} ({})", preset.clone().unwrap_or_default(), compiled.preset_hash))
         }
@@ -261,42 +275,59 @@ fn facts_of_run(report: &WholeReport<'_>) -> Vec<(&'static str, String)> {
         ("Input", format!("{} {}", compiled.input.name, compiled.input.shape)),
         ("Output", format!("{} {}", compiled.output.name, compiled.output.shape)),
         how,
-        ("Seed", seed.unwrap_or_default()),
         ("Split at joins", compiled.split.clone()),
         ("Residual joins", compiled.joins.len().to_string()),
         ("Claim", claim),
         ("Engine", format!("{}{isa}", compiled.engine)),
     ];
+    // A method starts from no seed.
+    facts.extend(seed.filter(|_| compiled.method.is_none()).map(|seed| ("Seed", seed)));
     let preprocess = run.preprocess.as_ref();
     facts.extend(preprocess.map(|p| ("Preprocessing", format!("{}: {}", p.name, p.description))));
-    facts.push(("Command", run.command.join(" ")));
+    facts.push(("Command", quoted(&run.command)));
     facts
 }
 
-fn facts(explainer: &Explainer, node: NodeId) -> NodeFacts {
-    let graph = explainer.graph();
-    let n = graph.node(node);
-    let assigned: Vec<NodeId> = graph
-        .forward_order()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|n| graph.rules.contains_key(n))
-        .collect();
-    NodeFacts {
-        name: n.name.clone(),
-        op: n.op.mnemonic(),
-        label: graph.node_label(node),
-        rule: assigned.iter().position(|n| *n == node),
-        values: graph
-            .relevance_order()
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|r| graph.node(*r).of == Some(node))
-            .map(|r| graph.node_label(r))
-            .collect(),
-        readout: explainer.readout(node),
-        join: graph.residuals.iter().position(|r| r.join == node),
+/// A method's name and parameters.
+fn described(method: &Method) -> String {
+    let Ok(Value::Object(parts)) = serde_json::to_value(method) else { return method.name().to_string() };
+    let others = parts.iter().filter(|(name, value)| *name != "name" && !value.is_null());
+    let told: Vec<String> = others.map(|(name, value)| format!("{name} {value}")).collect();
+    if told.is_empty() {
+        method.name().to_string()
+    } else {
+        format!("{} ({})", method.name(), told.join(", "))
     }
+}
+
+/// What is known of nodes without an input.
+fn facts(explainer: &Explainer, nodes: &[NodeId]) -> Vec<NodeFacts> {
+    let graph = explainer.graph();
+    let assigned = graph.forward_order().unwrap_or_default().into_iter();
+    let rules: HashMap<NodeId, usize> =
+        assigned.filter(|n| graph.rules.contains_key(n)).enumerate().map(|(i, n)| (n, i)).collect();
+    let joins: HashMap<NodeId, usize> =
+        graph.residuals.iter().enumerate().map(|(i, r)| (r.join, i)).collect();
+    let mut values: HashMap<NodeId, Vec<String>> = HashMap::new();
+    let mut readouts: HashMap<NodeId, f64> = HashMap::new();
+    for relevance in graph.relevance_order().unwrap_or_default() {
+        let node = graph.node(relevance);
+        let Some(of) = node.of else { continue };
+        values.entry(of).or_default().push(graph.node_label(relevance));
+        if let Op::Relevance(Relevance::Readout { share }) = node.op {
+            readouts.insert(of, share);
+        }
+    }
+    let mut fact = |node: &NodeId| NodeFacts {
+        name: graph.node(*node).name.clone(),
+        op: graph.node(*node).op.mnemonic(),
+        label: graph.node_label(*node),
+        rule: rules.get(node).copied(),
+        values: values.remove(node).unwrap_or_default(),
+        readout: readouts.get(node).copied(),
+        join: joins.get(node).copied(),
+    };
+    nodes.iter().map(&mut fact).collect()
 }
 
 /// What each node and edge of the drawing got.
@@ -307,11 +338,19 @@ fn shown(
     network: &NetworkData,
 ) -> (Vec<Option<NodeData>>, Vec<Option<f64>>) {
     let places: HashMap<NodeId, usize> = flow.nodes.iter().enumerate().map(|(i, n)| (n.node, i)).collect();
+    let shape = |id: &NodeId| {
+        let ty = graph.node(*id).types().first()?;
+        Some(ty.bind(1).get(1..).unwrap_or_default().to_vec())
+    };
+    let gives_pixels =
+        |id: &&NodeId| matches!(graph.node(**id).op, Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_));
+    let of_pixels: HashSet<Vec<usize>> =
+        ids.iter().filter(gives_pixels).filter_map(shape).filter(|shape| shape.len() > 1).collect();
     let node = |id: &NodeId| {
         let node = flow.nodes.get(*places.get(id)?)?;
-        let ty = graph.node(*id).types().first()?;
-        let shape = ty.bind(1).get(1..).unwrap_or_default().to_vec();
-        Some(NodeData { shape, sum: node.sum, magnitude: node.magnitude, map: Grid::new(node.map.view()) })
+        let shape = shape(id)?;
+        let (pixels, map) = (of_pixels.contains(&shape), Grid::new(node.map.view()));
+        Some(NodeData { shape, pixels, sum: node.sum, magnitude: node.magnitude, map })
     };
     // Where a node reads another twice, the edges are in the order of the operands.
     let mut waiting: HashMap<[usize; 2], Vec<f64>> = HashMap::new();
@@ -340,7 +379,7 @@ fn stages(network: &NetworkData, nodes: &[Option<NodeData>]) -> Vec<StageData> {
                 format!("Read-out at {name}: {share} of the relevance goes from here to the input"),
             ));
             last.remove(&size);
-        } else if node.shape.len() > 1 && size.0 * size.1 > 1 {
+        } else if node.pixels && size.0 * size.1 > 1 {
             last.insert(size, i);
         }
     }

@@ -1,7 +1,9 @@
 //! Where the nodes and edges of a directed acyclic graph are drawn: in layers, from the top down.
 
+use std::thread::{self, Builder};
+
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
-use rust_sugiyama::configure::Config;
+use rust_sugiyama::configure::{Config, RankingType};
 use rust_sugiyama::from_graph;
 
 /// Pixels between nodes of a layer, and between layers.
@@ -12,6 +14,10 @@ const PASSING: f64 = 6.0;
 const MOST_PASSING: usize = 4000;
 /// Beyond as many nodes, crossings are reduced by one heuristic alone.
 const MANY: usize = 400;
+/// Beyond as many nodes or edges, those of a layer stand side by side as they come.
+const MOST: [usize; 2] = [2000, 4000];
+/// Bytes of the stack that a layout takes: it recurses along the graph.
+const STACK: usize = 256 << 20;
 
 /// A drawing.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,12 +41,14 @@ pub fn layered(sizes: &[[f64; 2]], edges: &[(usize, usize)]) -> Layout {
     let layers = layers(sizes.len(), &edges);
     let tops = tops(sizes, &layers);
     let passing: usize = edges.iter().map(|(from, to)| (layers[*to] - layers[*from]).saturating_sub(1)).sum();
+    let is_plain = sizes.len() > MOST[0] || edges.len() > MOST[1];
+    let is_marked = passing <= MOST_PASSING && !is_plain;
     let mut graph: StableDiGraph<[f64; 2], ()> = StableDiGraph::new();
     let nodes: Vec<NodeIndex> = sizes.iter().map(|size| graph.add_node(*size)).collect();
     // Where each edge passes the layers between its ends.
     let mut bends: Vec<Vec<(usize, NodeIndex)>> = Vec::new();
     for (from, to) in &edges {
-        let between = match passing <= MOST_PASSING {
+        let between = match is_marked {
             true => layers[*from] + 1..layers[*to],
             false => 0..0,
         };
@@ -48,14 +56,17 @@ pub fn layered(sizes: &[[f64; 2]], edges: &[(usize, usize)]) -> Layout {
         let ends = [nodes[*from]].into_iter().chain(bend.iter().map(|(_, node)| *node)).chain([nodes[*to]]);
         let ends: Vec<NodeIndex> = ends.collect();
         // An edge that passes layers unmarked would be given places there after all.
-        if passing <= MOST_PASSING || layers[*to] == layers[*from] + 1 {
+        if is_marked || layers[*to] == layers[*from] + 1 {
             for pair in ends.windows(2) {
                 graph.update_edge(pair[0], pair[1], ());
             }
         }
         bends.push(bend);
     }
-    let columns = columns(&graph);
+    let columns = match is_plain {
+        true => rows(sizes, &layers),
+        false => columns(&graph).unwrap_or_else(|| rows(sizes, &layers)),
+    };
     let left = graph
         .node_indices()
         .map(|node| columns[node.index()] - graph[node][0] / 2.0)
@@ -108,13 +119,37 @@ fn tops(sizes: &[[f64; 2]], layers: &[usize]) -> Vec<f64> {
     tops
 }
 
-/// The middle of each node across. Parts that nothing joins stand side by side.
-fn columns(graph: &StableDiGraph<[f64; 2], ()>) -> Vec<f64> {
-    let config =
-        Config { vertex_spacing: GAP[0], transpose: graph.node_count() <= MANY, ..Config::default() };
+/// The middle of each node across, where those of a layer stand side by side as they come.
+fn rows(sizes: &[[f64; 2]], layers: &[usize]) -> Vec<f64> {
+    let mut ends = vec![0.0; layers.iter().max().map_or(0, |last| last + 1)];
+    let mut columns: Vec<f64> = sizes
+        .iter()
+        .zip(layers)
+        .map(|(size, layer)| {
+            let left: f64 = ends[*layer];
+            ends[*layer] = left + size[0] + GAP[0];
+            left + size[0] / 2.0
+        })
+        .collect();
+    columns.iter_mut().zip(layers).for_each(|(column, layer)| *column -= (ends[*layer] - GAP[0]) / 2.0);
+    columns
+}
+
+/// The middle of each node across. Parts that nothing joins stand side by side. `None` if there is no thread to be had.
+fn columns(graph: &StableDiGraph<[f64; 2], ()>) -> Option<Vec<f64>> {
+    // The layers are known.
+    let config = Config {
+        vertex_spacing: GAP[0],
+        ranking_type: RankingType::Up,
+        transpose: graph.node_count() <= MANY,
+        ..Config::default()
+    };
     let mut columns = vec![0.0; graph.node_count()];
     let mut left = 0.0;
-    for (part, width, _) in from_graph(graph, &|_, size| (size[0], size[1]), &config) {
+    let work = || from_graph(graph, &|_, size| (size[0], size[1]), &config);
+    let parts =
+        thread::scope(|scope| Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok()?.join().ok())?;
+    for (part, width, _) in parts {
         let first = part.iter().map(|(_, (x, _))| *x).fold(f64::INFINITY, f64::min);
         for (node, (x, _)) in &part {
             if let Some(column) = columns.get_mut(node.index()) {
@@ -123,7 +158,7 @@ fn columns(graph: &StableDiGraph<[f64; 2], ()>) -> Vec<f64> {
         }
         left += width + GAP[0];
     }
-    columns
+    Some(columns)
 }
 
 #[cfg(test)]
@@ -161,6 +196,24 @@ mod tests {
         assert_eq!(layered(&[], &[]), Layout { size: [0.0; 2], nodes: Vec::new(), edges: Vec::new() });
         let Layout { nodes, .. } = layered(&[[10.0, 10.0]; 3], &[(0, 1)]);
         assert!((nodes[2][0] - nodes[0][0]).abs() >= 10.0, "{nodes:?}");
+    }
+
+    /// A chain as long as is laid out, one that is longer, and one that is as wide as it can be.
+    #[test]
+    fn deep_and_wide_graphs_are_drawn_in_time() {
+        let size = |count: usize| vec![[80.0, 20.0]; count];
+        for count in [MOST[0], 3 * MOST[0]] {
+            let drawn = layered(&size(count), &(1..count).map(|i| (i - 1, i)).collect::<Vec<_>>());
+            assert!(drawn.nodes.windows(2).all(|pair| pair[0][0] == pair[1][0] && pair[0][1] < pair[1][1]));
+        }
+        for readers in [20, 100] {
+            let edges: Vec<(usize, usize)> =
+                (0..300).flat_map(|i| (0..readers).map(move |j| (i, 300 + j))).collect();
+            let drawn = layered(&size(300 + readers), &edges);
+            let mut columns: Vec<f64> = drawn.nodes[..300].iter().map(|[x, _]| *x).collect();
+            columns.sort_by(f64::total_cmp);
+            assert!(columns.windows(2).all(|pair| pair[1] - pair[0] >= 80.0), "{columns:?}");
+        }
     }
 
     #[test]

@@ -23,11 +23,9 @@ mod roofline;
 mod stage;
 mod words;
 
-pub use array::{Grid, Picture};
-pub use colours::Colours;
+pub use array::Picture;
 pub use compilation::{Compilation, compilation_page};
 pub use error::PageError;
 pub use explanation::{ExplainedInput, ShownInput, explanation_page, explanation_schema};
-pub use network::{Network, NetworkNode};
 pub use roofline::{Profile, ProfileStep};
 pub use stage::Stage;

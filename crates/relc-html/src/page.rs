@@ -76,8 +76,34 @@ impl<T: Serialize> Page<'_, T> {
             data: within_script(&serde_json::to_string(self.data)?),
             body: self.body,
         };
-        Ok(shell.render()?)
+        Ok(visible(&shell.render()?))
     }
+}
+
+/// The text, with characters that would turn a line around, hide in it, or act, written as what they are.
+fn visible(text: &str) -> String {
+    let acts = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match acts(c) {
+            true => shown += &format!("‹U+{:04X}›", u32::from(c)),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// A command line as a shell takes it.
+pub fn quoted(command: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./,:=+@%".contains(c);
+    let quote = |argument: &String| match !argument.is_empty() && argument.chars().all(plain) {
+        true => argument.clone(),
+        false => format!("'{}'", argument.replace('\'', "'\\''")),
+    };
+    command.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
 /// JSON as it may stand in a `script`: nothing in it opens or ends an element. In JSON `<` occurs in strings only.
@@ -88,6 +114,17 @@ fn within_script(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_are_quoted_where_a_shell_would_split_them() {
+        let command = ["two_level,rise:400", "it's a file", ""].map(String::from);
+        assert_eq!(quoted(&command), r"two_level,rise:400 'it'\''s a file' ''");
+    }
+
+    #[test]
+    fn what_acts_on_a_line_is_shown() {
+        assert_eq!(visible("a\u{202e}b\u{200b}c\n\u{7}"), "a‹U+202E›b‹U+200B›c\n‹U+0007›");
+    }
 
     #[test]
     fn what_names_hold_is_text() {

@@ -2,7 +2,8 @@
 
 use crate::chart::{Axis, Mark, Shape, chart};
 use crate::error::PageError;
-use crate::words::{number, percent};
+use crate::words::number;
+use relc_viz::percent;
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -220,9 +221,9 @@ mod tests {
         assert_eq!(svg.matches("class=\"dot s0\"").count(), 1);
         assert_eq!(svg.matches("class=\"limit").count(), 3);
         assert!(svg.contains("&#60;b&#62;") && !svg.contains("<b>"), "{svg}");
-        assert!(drawn.words.starts_with("1 of 3 steps are drawn, 25.00 % of the time"), "{}", drawn.words);
+        assert!(drawn.words.starts_with("1 of 3 steps are drawn, 25.0 % of the time"), "{}", drawn.words);
         let row: Vec<&str> = drawn.rows[0].iter().map(|cell| cell.text.as_str()).collect();
-        assert_eq!(row[4..11], ["10.00", "25.00 %", "0.1000", "10.00", "0.1000", "1.000", "5.000"]);
+        assert_eq!(row[4..11], ["10.00", "25.0 %", "0.1000", "10.00", "0.1000", "1.000", "5.000"]);
         assert_eq!(drawn.rows[1][7].text, "");
     }
 

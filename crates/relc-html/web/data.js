@@ -41,13 +41,14 @@ export function make(tag, attributes, content) {
 }
 
 /**
- * A number as people read it, of four digits.
+ * A number as people read it, of four digits: as the page's texts have them.
  * @param {number | null | undefined} value
  * @returns {string}
  */
 export function number(value) {
   if (value === null || value === undefined) return "not finite";
   if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size >= 1e-3 && size < 1e6 ? String(Number(value.toPrecision(4))) : value.toExponential(2);
+  const scientific = value.toExponential(3);
+  const exponent = Number(scientific.split("e")[1]);
+  return exponent < -4 || exponent >= 6 ? scientific.replace("e+", "e") : value.toFixed(Math.max(0, 3 - exponent));
 }

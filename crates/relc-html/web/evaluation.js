@@ -96,7 +96,7 @@ function figure(example, method, view) {
   if (map && view !== "picture") {
     const label = `Map of ${example.picture} by ${data.methods[method]}`;
     const canvas = make("canvas", { role: "img", "aria-label": label, class: picture ? "over" : "" });
-    paint(/** @type {HTMLCanvasElement} */ (canvas), map, picture ? OVER : undefined);
+    draw(/** @type {HTMLCanvasElement} */ (canvas), map, data.colours, picture ? { over: OVER } : {});
     frame.append(canvas);
   }
   const missing = map ? [] : [make("p", { class: "quiet" }, "This page holds no map of it.")];
@@ -112,16 +112,6 @@ function sample() {
   for (const canvas of document.querySelectorAll("table.maps canvas")) {
     if (!(canvas instanceof HTMLCanvasElement)) continue;
     const map = data.shown[Number(canvas.dataset.shown)].maps[Number(canvas.dataset.method)];
-    if (map) paint(canvas, map);
+    if (map) draw(canvas, map, data.colours);
   }
-}
-
-/**
- * @param {HTMLCanvasElement} canvas
- * @param {Grid} map
- * @param {number} [over]
- */
-function paint(canvas, map, over) {
-  draw(canvas, map, data.colours, over === undefined ? {} : { over });
-  canvas.classList.toggle("row", map.height === 1);
 }

@@ -10,7 +10,7 @@ import { sortable } from "tables";
 /** @typedef {{join: string, fork: string, skip: string, weighted_layers: number[], skip_share?: number}} Join */
 /** @typedef {{target: Output, warnings?: string[], joins: Join[], ledger?: {nodes: Line[]}}} Explanation */
 /** @typedef {{input: string, predictions: Output[], explanations: Explanation[], class_sensitivity?: {cosine: number, targets: Output[], hint?: string}}} Result */
-/** @typedef {{shape: number[], sum: number, magnitude: number, map: Grid}} NodeData */
+/** @typedef {{shape: number[], pixels: boolean, sum: number, magnitude: number, map: Grid}} NodeData */
 /** @typedef {{map: Grid | null, drawing: string | null, words: string[], nodes: (NodeData | null)[], edges: (number | null)[], stages: {node: number, title: string}[]}} Shown */
 /** @typedef {{name: string, op: string, label: string, rule: number | null, values: string[], readout: number | null, join: number | null}} Facts */
 /**
@@ -34,7 +34,6 @@ const canvas = (/** @type {string} */ id) => /** @type {HTMLCanvasElement | null
 /** @param {Grid} grid @param {string} label @param {Node[]} caption */
 function tile(grid, label, caption) {
   const picture = /** @type {HTMLCanvasElement} */ (make("canvas", { role: "img", "aria-label": label }));
-  picture.classList.toggle("row", grid.height === 1);
   draw(picture, grid, colours());
   return make("figure", {}, [make("span", { class: "frame" }, [picture]), make("figcaption", {}, caption)]);
 }
@@ -62,7 +61,6 @@ function showMap() {
   if (drawing) figure.querySelector("img")?.setAttribute("src", drawing);
   const main = canvas("map");
   if (!main || !map) return;
-  main.classList.toggle("row", map.height === 1);
   const high = draw(main, map, colours());
   element("low").textContent = colours().signed ? number(-high) : "0";
   element("high").textContent = number(high);
@@ -142,13 +140,13 @@ function showNode() {
   }
   const join = facts.join === null ? undefined : explanation().joins[facts.join];
   if (join) {
-    const share = join.skip_share === undefined ? "" : `: ${number(100 * join.skip_share)} % took it`;
+    const share = join.skip_share === undefined ? "" : `, with ${number(100 * join.skip_share)} % of what arrived`;
     said.push(["Join", `branches part at ${join.fork}; the skip is ${join.skip}${share}`]);
   }
   if (facts.readout !== null) said.push(["Read-out", `${number(100 * facts.readout)} % goes from here to the input`]);
   const list = make("dl", { class: "facts" }, said.flatMap(([what, is]) => [make("dt", {}, what), make("dd", {}, is)]));
   const parts = [make("h3", {}, facts.name || facts.label), list];
-  if (data) parts.push(tile(data.map, `Map at ${facts.name}`, [document.createTextNode("Relevance that arrives at its output, summed over channels")]));
+  if (data) parts.push(tile(data.map, `Map at ${facts.name}`, [document.createTextNode(`Relevance that arrives at its output, summed over its ${data.pixels ? "channels" : "first axis"}`)]));
   else parts.push(make("p", { class: "quiet" }, "No relevance arrives here."));
   const lines = (explanation().ledger?.nodes ?? []).filter((line) => facts.values.includes(line.value));
   for (const line of lines) {
@@ -191,7 +189,6 @@ function show() {
     radio.checked = Number(radio.value) === state.sign;
   }
   element("l-input").hidden = page.inputs.length < 2;
-  element("l-target").hidden = result().explanations.length < 2;
   showPredictions();
   showColours();
   showNetwork();
@@ -216,7 +213,7 @@ if (page.inputs.length > 0) {
   }
   maybe("opacity")?.addEventListener("input", showMap);
   const frame = maybe("map-frame");
-  if (frame) point(frame, () => shown().map ?? { height: 0, width: 0, scale: 0, sum: 0, steps: "" }, element("value"));
+  if (frame) point(frame, () => shown().map ?? { height: 0, width: 0, scale: 0, steps: "" }, element("value"));
   const choose = choosable(element("graph"), (node) => {
     state.node = node;
     showNode();

@@ -1,7 +1,7 @@
 /** Maps of relevance as pictures. */
 import { number } from "data";
 
-/** @typedef {{height: number, width: number, scale: number, sum: number, steps: string}} Grid */
+/** @typedef {{height: number, width: number, scale: number, steps: string}} Grid */
 /** @typedef {{name: string, signed: boolean, colours: string}} Colours  `colours` is bytes of red, green, blue, in base64. */
 
 const STEPS = 32767;
@@ -65,6 +65,7 @@ export function draw(canvas, grid, colours, options = {}) {
   const table = bytes(colours.colours);
   canvas.width = grid.width;
   canvas.height = grid.height;
+  canvas.classList.toggle("row", grid.height === 1);
   const context = canvas.getContext("2d");
   if (!context) return high;
   const image = context.createImageData(grid.width, grid.height);
@@ -108,18 +109,25 @@ export function point(frame, grid, out) {
     column = Math.max(0, Math.min(width - 1, column));
     out.textContent = `row ${row}, column ${column}: ${number(values(grid())[row * width + column])}`;
   };
-  frame.addEventListener("pointermove", (event) => {
+  const move = (/** @type {PointerEvent} */ event) => {
+    out.setAttribute("aria-live", "off");
     const box = frame.getBoundingClientRect();
     const { width, height } = grid();
     column = Math.floor(((event.clientX - box.left) / box.width) * width);
     row = Math.floor(((event.clientY - box.top) / box.height) * height);
     say();
+  };
+  frame.addEventListener("pointermove", move);
+  frame.addEventListener("pointerdown", move);
+  // A finger that was lifted leaves what it said.
+  frame.addEventListener("pointerleave", (event) => {
+    if (event.pointerType !== "touch") out.textContent = "";
   });
-  frame.addEventListener("pointerleave", () => (out.textContent = ""));
   frame.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     if (!step) return;
     event.preventDefault();
+    out.setAttribute("aria-live", "polite");
     row += step[0];
     column += step[1];
     say();

@@ -11,6 +11,7 @@ mod bar;
 mod chart;
 mod color;
 mod frames;
+mod numbers;
 mod render;
 mod slices;
 mod stretch;
@@ -19,6 +20,7 @@ pub use bar::with_color_bar;
 pub use chart::{BarChart, Drawing, SignalChart, register_fonts};
 pub use color::ColorMap;
 pub use frames::FrameOverlays;
+pub use numbers::{fixed, percent, significant};
 pub use slices::{centre, slices};
 
 pub use render::{Scale, Style, contact_sheet, heat_map, limits, overlay, scale};

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
 use relc_ir::op::Relevance;
+use relc_ir::rule::SplitPolicy;
 use relc_ir::{NodeId, Op};
 
 use crate::error::ExplainError;
@@ -34,10 +35,10 @@ pub struct FlowEdge {
     pub from: usize,
     /// The node that reads, likewise.
     pub to: usize,
-    /// `sum |R|` of what `to` passed to `from`: where nothing else reads `from`, all that arrived there; at a join of two
-    /// branches, the branch's share of what arrived, if the explanation has a ledger. Elsewhere, what these leave of what
-    /// arrived at `from`, shared in proportion to what arrived at its readers: exact where relevance has one sign and each
-    /// reader conserves it.
+    /// `sum |R|` of what `to` passed to `from`: where nothing else brings relevance to `from`, all that arrived there; at a
+    /// join of two branches, the branch's share of what arrived, if the explanation has a ledger. Elsewhere what arrived at
+    /// `to`, in equal parts where it reads several: exact where relevance has one sign and `to` conserves it. What a read-out
+    /// brings to the input is no edge's.
     pub magnitude: f64,
     /// Whether it is the skip of a residual join.
     pub skip: bool,
@@ -118,7 +119,7 @@ impl Explainer {
     }
 
     /// The share of the relevance that a read-out takes at a node, and spreads from there over the input.
-    pub fn readout(&self, node: NodeId) -> Option<f64> {
+    fn readout(&self, node: NodeId) -> Option<f64> {
         let graph = self.graph();
         graph.node_ids().filter(|n| graph.node(*n).of == Some(node)).find_map(|n| match graph.node(n).op {
             Op::Relevance(Relevance::Readout { share }) => Some(share),
@@ -129,47 +130,38 @@ impl Explainer {
     fn edges(&self, nodes: &[FlowNode], explanation: &Explanation, sample: usize) -> Vec<FlowEdge> {
         let graph = self.graph();
         let places: HashMap<NodeId, usize> = nodes.iter().enumerate().map(|(i, n)| (n.node, i)).collect();
-        let mut readers = vec![0usize; nodes.len()];
+        let read = |node: NodeId| {
+            let operands = graph.data_operands(node).into_iter();
+            operands.filter_map(|(operand, value)| Some((operand, *places.get(&value.node)?)))
+        };
+        // What brings relevance to each node: its readers, and to the input the read-outs.
+        let mut sources = vec![0usize; nodes.len()];
+        for node in nodes {
+            read(node.node).for_each(|(_, from)| sources[from] += 1);
+            if let (Some(_), Some(input)) = (node.readout, graph.inputs().first().and_then(|i| places.get(i)))
+            {
+                sources[*input] += 1;
+            }
+        }
         let mut edges = Vec::new();
         for (to, node) in nodes.iter().enumerate() {
-            let operands = graph.data_operands(node.node).into_iter();
-            let read: Vec<(usize, usize)> =
-                operands.filter_map(|(operand, value)| Some((operand, *places.get(&value.node)?))).collect();
             let passed = node.magnitude * (1.0 - node.readout.unwrap_or(0.0));
             let residual = graph.residuals.iter().find(|r| r.join == node.node);
             let join = explanation.ledger.joins.iter().find(|j| graph.node(j.node).of == Some(node.node));
             let share = join.and_then(|join| Some((join.skip, *join.share.get(sample)?)));
-            for (operand, from) in &read {
-                readers[*from] += 1;
-                let skip = residual.is_some_and(|r| r.skip == *operand);
-                let (magnitude, is_exact) = match share {
-                    Some((skip, share)) if read.len() == 2 => {
-                        (passed * if skip == *operand { share } else { 1.0 - share }, true)
-                    }
-                    _ => (passed, false),
+            let count = read(node.node).count();
+            for (operand, from) in read(node.node) {
+                let part = match share {
+                    Some((skip, share)) if skip == operand => share,
+                    Some(_) if self.preset().split == SplitPolicy::Gradient => 1.0,
+                    Some((_, share)) if count == 2 => (1.0 - share).abs(),
+                    _ => 1.0 / count as f64,
                 };
-                edges.push((FlowEdge { from: *from, to, magnitude, skip }, is_exact));
+                let magnitude = if sources[from] == 1 { nodes[from].magnitude } else { passed * part };
+                let skip = residual.is_some_and(|r| r.skip == operand);
+                edges.push(FlowEdge { from, to, magnitude, skip });
             }
         }
-        // For each node, what arrived and no exact edge carries, and what all other edges would carry.
-        let mut rest: Vec<(f64, f64)> = nodes.iter().map(|node| (node.magnitude, 0.0)).collect();
-        for (edge, is_exact) in &edges {
-            let (left, wanted) = &mut rest[edge.from];
-            match is_exact {
-                true => *left -= edge.magnitude,
-                false => *wanted += edge.magnitude,
-            }
-        }
-        let settled = |(edge, is_exact): (FlowEdge, bool)| {
-            let (left, wanted) = rest[edge.from];
-            let magnitude = match is_exact {
-                _ if readers[edge.from] == 1 => nodes[edge.from].magnitude,
-                true => edge.magnitude,
-                false if wanted > 0.0 => left.max(0.0) * edge.magnitude / wanted,
-                false => 0.0,
-            };
-            FlowEdge { magnitude, ..edge }
-        };
-        edges.into_iter().map(settled).collect()
+        edges
     }
 }

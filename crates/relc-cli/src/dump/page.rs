@@ -1,6 +1,5 @@
 //! `relc dump --format html`: the page of a compilation.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::{IMPORT, backend};
 use crate::args::DumpArgs;
 use crate::compile::{import_options, usual_compiler};
 use crate::failure::Failure;
-use crate::print::{self, escaped};
+use crate::print;
 use crate::profile;
 
 /// Runs of a profile; the least time of each step counts.
@@ -75,7 +74,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
         program,
         profile: profile(args, source.is_some()),
     })?;
-    Ok(print::raw(inert(&page).as_bytes())?)
+    Ok(print::raw(page.as_bytes())?)
 }
 
 /// What each pass is for.
@@ -112,29 +111,4 @@ fn kernels(graph: &Graph, program: &Program) -> String {
 #[cfg(not(feature = "cuda"))]
 fn kernels(_: &Graph, _: &Program) -> String {
     String::new()
-}
-
-/// The page with every character that would act in a terminal shown by its number, which neither HTML nor JSON reads
-/// otherwise.
-fn inert(page: &str) -> String {
-    let show = |c: char| match escaped(c.encode_utf8(&mut [0; 4])) {
-        Cow::Borrowed(same) => same.to_string(),
-        Cow::Owned(_) => format!("‹U+{:04X}›", u32::from(c)),
-    };
-    let line = |line| match escaped(line) {
-        Cow::Borrowed(line) => Cow::Borrowed(line),
-        Cow::Owned(_) => Cow::Owned(line.chars().map(show).collect()),
-    };
-    page.split('\n').map(line).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::inert;
-
-    #[test]
-    fn what_acts_is_shown_by_its_number() {
-        assert_eq!(inert("a\n\"\u{202e}\u{9b}é\""), "a\n\"‹U+202E›‹U+009B›é\"");
-        assert_eq!(inert("<p>\n"), "<p>\n");
-    }
 }

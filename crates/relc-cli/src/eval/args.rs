@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use crate::args::{EngineArgs, ImportArgs, json_file};
+use crate::args::{EngineArgs, ImportArgs, json_file, page_file};
 
 /// A model and the pictures that it is judged on.
 #[derive(Debug, Args)]
@@ -106,7 +106,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE.png")]
     pub grid: Option<PathBuf>,
     /// Write the table, the curves, the best and worst pictures and maps side by side as one HTML page.
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", value_parser = page_file)]
     pub report: Option<PathBuf>,
     /// How many pictures the sheet and the page's table of maps show.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..), requires = "drawn")]

@@ -66,6 +66,7 @@ pub fn page(
         protocol: report.protocol.clone(),
         notes: report.notes.clone(),
         command: command(),
+        shares: shares(opened, attributions, settings)?,
         columns,
         baseline: table.baseline.clone(),
         methods,
@@ -209,18 +210,23 @@ fn about(record: &Record, item: &Item, labels: Option<&[String]>) -> String {
     about
 }
 
-/// The command line, as a shell takes it.
-fn command() -> String {
-    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    ["relc".to_string()].into_iter().chain(arguments.map(quoted)).collect::<Vec<_>>().join(" ")
+/// The share of the pixels at each point of a curve that is kept.
+fn shares(
+    opened: &Subject<'_>,
+    attributions: &[Attribution],
+    settings: &Settings,
+) -> Result<Vec<f64>, Failure> {
+    let pixels = opened.bench(attributions, &[]).geometry()?.pixels();
+    let curves = &settings.protocol.curves;
+    let counts = metric::counts(pixels, curves.step, curves.ends);
+    let shares: Vec<f64> = counts.into_iter().map(|count| count as f64 / pixels.max(1) as f64).collect();
+    Ok(resampled(&shares, CURVE))
 }
 
-fn quoted(argument: String) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./,:=+@%".contains(c);
-    match !argument.is_empty() && argument.chars().all(plain) {
-        true => argument,
-        false => format!("'{}'", argument.replace('\'', "'\\''")),
-    }
+/// The command line.
+fn command() -> Vec<String> {
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    ["relc".to_string()].into_iter().chain(arguments).collect()
 }
 
 #[cfg(test)]
@@ -279,12 +285,5 @@ mod tests {
         assert_eq!(wanted.values().map(BTreeSet::len).sum::<usize>(), 15 * 8);
         let few = super::wanted(2, 2, &ends[..2]);
         assert_eq!(few.len(), 24);
-    }
-
-    #[test]
-    fn arguments_are_quoted_where_a_shell_would_split_them() {
-        assert_eq!(quoted("two_level,rise:400".into()), "two_level,rise:400");
-        assert_eq!(quoted("it's a file".into()), r"'it'\''s a file'");
-        assert_eq!(quoted(String::new()), "''");
     }
 }

@@ -2,6 +2,7 @@
 
 use relc_eval::metric::{Better, Metric};
 use relc_eval::{Class, Dataset, Mean, Outcome, Row, Settings, Table, Ties};
+use relc_viz::fixed;
 use serde::Serialize;
 
 use super::args::SubjectArgs;
@@ -174,23 +175,18 @@ fn metric_table(table: &Table, metric: Metric) -> String {
         for c in &columns {
             let cell = &row.cells[*c];
             let empty = || "-".to_string();
-            cells
-                .push(cell.mean.map_or_else(empty, |m| {
-                    format!("{} {sign}{}", number(m.mean), number(m.standard_error))
-                }));
-            let interval = |m: Mean| format!("{} to {}", number(m.interval[0]), number(m.interval[1]));
+            cells.push(
+                cell.mean
+                    .map_or_else(empty, |m| format!("{} {sign}{}", fixed(m.mean), fixed(m.standard_error))),
+            );
+            let interval = |m: Mean| format!("{} to {}", fixed(m.interval[0]), fixed(m.interval[1]));
             cells.push(cell.mean.map_or_else(empty, interval));
             if table.baseline.is_some() {
-                let difference = |m: Mean| format!("{:+.4} {sign}{}", m.mean, number(m.standard_error));
+                let difference = |m: Mean| format!("{:+.4} {sign}{}", m.mean, fixed(m.standard_error));
                 cells.push(cell.minus_baseline.map_or_else(String::new, difference));
             }
         }
         t.add_row(cells);
     }
     t.to_string()
-}
-
-/// Four digits behind the point; small numbers with their exponent.
-fn number(value: f64) -> String {
-    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.4}") }
 }

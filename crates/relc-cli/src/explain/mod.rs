@@ -79,7 +79,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let samples = sources.iter().map(|s| s.samples).sum();
     check_seed_rows(&seed, samples)?;
     let files = Files::create(args, samples, Style::new(colormap))?;
-    let page = Pages::create(args, samples, Style::new(colormap), &explainer)?;
+    let page = Pages::create(args, (samples, &targets), Style::new(colormap), &explainer)?;
 
     let model = model_report(&explainer, method.as_ref());
     let rules = args.explain_rules.then(|| rule_report(&explainer));

@@ -5,7 +5,7 @@ use std::path::Path;
 use ndarray::{ArrayD, Axis};
 use relc::files::{check_writable, write_atomically};
 use relc::report::{InputReport, RuleReport, SampleReport, WholeReport, rule_report};
-use relc::{Explainer, Explanations, Flow};
+use relc::{Explainer, Explanations, Flow, Targets};
 use relc_html::{ExplainedInput, ShownInput, explanation_page};
 use relc_viz::Style;
 
@@ -16,7 +16,9 @@ use crate::outputs::drawing;
 use crate::print;
 
 /// The most inputs of a page: each takes about a megabyte.
-pub const MOST: usize = 12;
+const MOST: usize = 12;
+/// The most explanations: each has a map of every node.
+const MOST_EXPLANATIONS: usize = 36;
 
 /// The ways of a batch's relevance: for each explanation, those of the samples; or why there are none.
 pub type Flows = Result<Vec<Vec<Flow>>, String>;
@@ -34,7 +36,7 @@ impl Pages {
     /// work.
     pub fn create(
         args: &ExplainArgs,
-        samples: usize,
+        (samples, targets): (usize, &Targets),
         style: Style,
         explainer: &Explainer,
     ) -> Result<Option<Pages>, Failure> {
@@ -43,6 +45,17 @@ impl Pages {
             return Err(Failure::usage(format!(
                 "--report: a page shows {MOST} inputs at most, got {samples}; write a page for some of them, or a folder for \
                  each with --out"
+            )));
+        }
+        let each = match targets {
+            Targets::TopK(k) => *k,
+            Targets::Outputs(outputs) => outputs.len(),
+            _ => 1,
+        };
+        if samples.saturating_mul(each) > MOST_EXPLANATIONS {
+            return Err(Failure::usage(format!(
+                "--report: a page shows {MOST_EXPLANATIONS} explanations at most, got {samples} input(s) with {each} targets \
+                 each; explain fewer"
             )));
         }
         check_writable(path)?;

@@ -6,9 +6,9 @@ use relc::report::{
     AttributionReport, ExplanationReport, FramesReport, ModelReport, PreprocessReport, SampleReport,
     SensitivityReport, SumsReport,
 };
+use relc_viz::{percent, significant};
 
 use crate::failure::Failure;
-use crate::numbers::{percent, significant};
 use crate::{print, tables};
 
 /// How many nodes the table of losses shows.

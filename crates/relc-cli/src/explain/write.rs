@@ -120,6 +120,11 @@ impl Writer<'_> {
             report.file = Some(sample.file.clone());
             report.frames = sample.frames().map(|frames| frames.report.clone());
         }
+        if let Some(levels) = self.args.heat_quantization {
+            for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
+                quantize_heat(map, usize::from(levels));
+            }
+        }
         if let Some(page) = &mut self.page {
             for ((i, sample), report) in batch.iter().enumerate().zip(&reports) {
                 page.add(&explainer, (sample, i), &result, report, &flows)?;
@@ -128,11 +133,6 @@ impl Writer<'_> {
         if rival {
             result.explanations.truncate(1);
             reports.iter_mut().for_each(|report| report.explanations.truncate(1));
-        }
-        if let Some(levels) = self.args.heat_quantization {
-            for map in result.explanations.iter_mut().filter_map(|e| e.map.as_mut()) {
-                quantize_heat(map, usize::from(levels));
-            }
         }
         let folders = self.write_folders(batch, &result, &mut reports);
         for ((i, sample), (report, folder)) in batch.iter().enumerate().zip(reports.into_iter().zip(folders))

@@ -9,12 +9,13 @@ use relc::files::{write_atomically, write_npy_f32};
 use relc::input::{Frames, Origin};
 use relc::report::PictureReport;
 use relc_html::Picture;
-use relc_viz::{BarChart, Drawing, FrameOverlays, Scale, SignalChart, Style, limits, slices, with_color_bar};
+use relc_viz::{
+    BarChart, Drawing, FrameOverlays, Scale, SignalChart, Style, limits, significant, slices, with_color_bar,
+};
 
 use super::{BAR_DIGITS, OutFolder, write_png};
 use crate::failure::Failure;
 use crate::inputs::Sample;
-use crate::numbers::significant;
 
 /// How long a frame of a moving overlay lasts, in milliseconds.
 const FRAME_MS: u32 = 150;

@@ -18,6 +18,11 @@ pub fn significant(value: f64, digits: usize) -> String {
     format!("{value:.decimals$}")
 }
 
+/// A number with four digits behind the point; a small one with its exponent.
+pub fn fixed(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.4}") }
+}
+
 /// A share as a percentage.
 pub fn percent(share: f64) -> String {
     format!("{} %", significant(share * 100.0, 3))
@@ -46,6 +51,7 @@ mod tests {
             assert_eq!(significant(value, 4), text, "{value}");
         }
         assert_eq!(percent(0.079), "7.90 %");
+        assert_eq!([0.0, 0.12345, -2.0, 1e-4].map(fixed), ["0.0000", "0.1235", "-2.0000", "1.0e-4"]);
         assert_eq!(percent(1e-9), "1.00e-7 %");
     }
 }
