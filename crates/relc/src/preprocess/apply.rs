@@ -209,7 +209,7 @@ fn scaled<P: PixelTrait>(
     [width, height]: [u32; 2],
     alg: ResizeAlg,
 ) -> Result<Vec<u8>, String> {
-    let (mut resizer, options) = (Resizer::new(), ResizeOptions::new().resize_alg(alg));
+    let (mut resizer, options) = (Resizer::new(), ResizeOptions::new().resize_alg(alg).use_alpha(false));
     let from = TypedImageRef::<P>::from_buffer(across, down, pixels).map_err(|error| error.to_string())?;
     let [mut rows, mut to] = [down, height].map(|height| Image::new(width, height, P::pixel_type()));
     let misfit = || "its pixels are of another type".to_string();
