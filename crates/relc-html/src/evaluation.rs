@@ -117,7 +117,7 @@ pub struct MetricCell {
 /// A mean of curves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeanCurve {
-    /// Scores at evenly spaced shares of pixels, from 0 to 1.
+    /// Scores, each at the share of pixels that [`Evaluation::shares`] has for its place.
     pub scores: Vec<f64>,
     /// The mean of the areas under the curves.
     pub area: f64,

@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::array::{Grid, Picture};
+use crate::array::{Grid, Picture, picture};
 use crate::colours::Colours;
 use crate::error::PageError;
 use crate::network::Network;
@@ -175,7 +175,7 @@ impl ShownInput {
             })
         });
         let data = InputData {
-            picture: input.picture.map(|picture| Picture::Pixels(picture.clone()).url()).transpose()?,
+            picture: input.picture.map(picture).transpose()?,
             explanations: explanations.collect::<Result<_, PageError>>()?,
             no_network: input.flows.as_ref().err().cloned(),
         };
@@ -190,37 +190,31 @@ impl ShownInput {
 pub fn explanation_page(
     report: &WholeReport<'_>,
     rules: &[RuleReport],
-    inputs: &[ShownInput],
+    mut inputs: Vec<ShownInput>,
 ) -> Result<String, PageError> {
+    if let Some((first, rest)) = inputs.split_first_mut() {
+        for other in rest.iter_mut().filter(|other| other.network != first.network) {
+            let why = "This input has another size, for which the network was compiled again.";
+            other.data.no_network = Some(why.into());
+        }
+    }
     let empty = NetworkData { nodes: Vec::new(), edges: Vec::new() };
     let first = inputs.first();
     let network = first.map_or(&empty, |input| &input.network);
-    let shown: Vec<InputData> = inputs
-        .iter()
-        .map(|input| match input.network == *network {
-            true => input.data.clone(),
-            false => InputData {
-                no_network: Some(
-                    "This input has another size, for which the network was compiled again.".into(),
-                ),
-                ..input.data.clone()
-            },
-        })
-        .collect();
     let data = Data {
         report,
         rules,
         colours: [Colours::signed(), Colours::positive()],
         network,
-        inputs: shown.iter().collect(),
+        inputs: inputs.iter().map(|input| &input.data).collect(),
     };
-    let explanations = || shown.iter().flat_map(|input| &input.explanations);
+    let explanations = || inputs.iter().flat_map(|input| &input.data.explanations);
     let body = Body {
         has_readouts: network.nodes.iter().any(|node| node.readout.is_some()),
         report,
         facts: facts_of_run(report),
         network: first.map(|input| input.drawn.svg(LABEL)).transpose()?.unwrap_or_default(),
-        pictures: shown.iter().any(|input| input.picture.is_some()),
+        pictures: inputs.iter().any(|input| input.data.picture.is_some()),
         maps: explanations().any(|e| e.map.is_some()),
         ledger: report
             .results

@@ -103,7 +103,7 @@ impl Pages {
     /// Writes the page. `report` is that of the run, without its results.
     pub fn finish(self, path: &Path, report: &WholeReport<'_>) -> Result<(), Failure> {
         let report = WholeReport { results: &self.reports, ..report.clone() };
-        let page = explanation_page(&report, &self.rules, &self.shown).map_err(|e| e.to_string())?;
+        let page = explanation_page(&report, &self.rules, self.shown).map_err(|e| e.to_string())?;
         write_atomically(path, |file| file.write_all(page.as_bytes()))?;
         print::note(format!("{}: open it in a browser", path.display()));
         Ok(())
