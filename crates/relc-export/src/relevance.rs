@@ -1,6 +1,6 @@
 //! The relevance ops.
 
-use relc_ir::op::{MaxPool, Pad, Relevance, SIGNED_EPS, Slice, SplitKind, bilinear_shares};
+use relc_ir::op::{MaxPool, Pad, Relevance, SIGNED_EPS, Slice, SplitKind, bilinear_shares, matched_axes};
 use relc_ir::rule::Frame;
 use relc_ir::{Dim, NodeId, Op, TensorType};
 
@@ -32,8 +32,8 @@ pub(crate) fn write(w: &mut Writer<'_>, node: NodeId, seed: &str) -> Result<(), 
             let goes_on = w.op("Sub", &[r, &stops]);
             vec![stops, goes_on]
         }
-        Relevance::Upsample { shape } => vec![
-            upsample(w, r, ty.dims(), shape)
+        Relevance::Upsample { .. } => vec![
+            upsample(w, r, ty, out)
                 .map_err(|message| ExportError::Node { node: graph.describe(node), message })?,
         ],
         Relevance::Winner(pool) => {
@@ -108,15 +108,27 @@ fn proportional(w: &mut Writer<'_>, r: &str, ty: &TensorType, lost: &str, lost_t
     w.op("Add", &[r, &share])
 }
 
-/// Spreads what `r` has, summed over its channels, over another grid of `shape`, along each axis by itself.
-fn upsample(w: &mut Writer<'_>, r: &str, from: &[Dim], shape: &[Dim]) -> Result<String, String> {
-    let size = |dims: &[Dim], axis: usize| dims.get(axis).map_or(1, |d| d.bind(1));
-    let mut image = w.reduce_sum(r, &[1], true);
-    for axis in 2..shape.len() {
-        image = spread(w, &image, axis, [size(from, axis), size(shape, axis), shape.len()])?;
+/// Spreads what `r` has, summed over its channels, over another grid, along each axis by itself.
+fn upsample(w: &mut Writer<'_>, r: &str, from: &TensorType, to: &TensorType) -> Result<String, String> {
+    let sizes = from.spatial().zip(to.spatial()).and_then(|(from, to)| matched_axes(&from, &to));
+    let (old, new) = sizes.ok_or_else(|| format!("got {from} to spread over {to}"))?;
+    let (batch, rank) = (to.dims()[0], old.len() + 2);
+    let shaped = |w: &mut Writer<'_>, image: String, got: &[usize], sizes: &[usize]| {
+        if got == sizes {
+            return image;
+        }
+        let spatial = sizes.iter().map(|n| Dim::Fixed(*n));
+        w.reshape(&image, &[batch, Dim::Fixed(1)].into_iter().chain(spatial).collect::<Vec<_>>())
+    };
+    let image = w.reduce_sum(r, &[1], true);
+    let mut image = shaped(w, image, &from.spatial().unwrap_or_default(), &old);
+    for (axis, (from, to)) in old.into_iter().zip(new.iter().copied()).enumerate() {
+        image = spread(w, &image, axis + 2, [from, to, rank])?;
     }
-    let image = w.scaled(&image, (size(shape, 1) as f64).recip());
-    Ok(w.expand(&image, shape))
+    let channels = to.dims()[1].bind(1) as f64;
+    let image = w.scaled(&image, channels.recip());
+    let image = shaped(w, image, &new, &to.spatial().unwrap_or_default());
+    Ok(w.expand(&image, to.dims()))
 }
 
 /// The largest matrix that a file gets for this, in elements.

@@ -6,7 +6,7 @@
 //! relevance at the cuts and at the input, each of which sums to the seed.
 
 use relc_ir::analysis::reversal;
-use relc_ir::op::Relevance;
+use relc_ir::op::{Relevance, matched_axes};
 use relc_ir::{Dim, Graph, NodeId, Op, ValueId};
 use relc_rules::{ReadoutLine, ReadoutPlace};
 
@@ -45,7 +45,7 @@ impl Pass for InsertReadouts {
                 remarks.missed("", format!("{}: left out, since {why}", readout.origin));
                 continue;
             };
-            let Some(cut) = find(graph, readout, graph.ty(grid).rank())? else {
+            let Some(cut) = find(graph, readout, grid)? else {
                 let why = "no value with several pixels, and axes like the input's, is crossed by every path";
                 remarks.missed("", format!("{}: left out, since {why}", readout.origin));
                 continue;
@@ -63,15 +63,18 @@ impl Pass for InsertReadouts {
     }
 }
 
-/// The cut of a read-out, a value of `rank` axes; `None` if the network has none of the kind.
-fn find(graph: &Graph, readout: &ReadoutLine, rank: usize) -> Result<Option<NodeId>, PassError> {
+/// The cut of a read-out that is spread over `grid`; `None` if the network has none of the kind.
+fn find(graph: &Graph, readout: &ReadoutLine, grid: ValueId) -> Result<Option<NodeId>, PassError> {
     let Some((_, output)) = graph.outputs().first() else { return Ok(None) };
     let cuts = Dominance::new(graph).cuts(output.node);
-    let ranks = |n: &NodeId| graph.node(*n).types().first().map(|ty| ty.rank());
-    let mut images = cuts
-        .iter()
-        .copied()
-        .filter(|n| ranks(n) == Some(rank) && is_image(graph, *n) && graph.arriving(*n).is_some());
+    let spatial = |n: NodeId| graph.node(n).types().first().and_then(|ty| ty.spatial());
+    let fits = |n: NodeId| {
+        spatial(n)
+            .zip(graph.ty(grid).spatial())
+            .is_some_and(|(cut, grid)| matched_axes(&cut, &grid).is_some())
+    };
+    let mut images =
+        cuts.iter().copied().filter(|n| fits(*n) && is_image(graph, *n) && graph.arriving(*n).is_some());
     match &readout.at {
         ReadoutPlace::LastFeatureMap => Ok(images.find(|n| pixels(graph, *n) > 1)),
         ReadoutPlace::Node(glob) => {
@@ -99,11 +102,12 @@ fn find(graph: &Graph, readout: &ReadoutLine, rank: usize) -> Result<Option<Node
 }
 
 /// Whether a node's output is `f32[N,C,..]` of spatial axes: made by a layer that looks at pixels, or from such without
-/// moving them. Axes of size 1 count for nothing: a row may have been a picture of height 1.
+/// moving them. Spatial axes of size 1 count for nothing: a row may have been a picture of height 1.
 fn is_image(graph: &Graph, node: NodeId) -> bool {
     let dims = |node: NodeId| {
         let dims = graph.node(node).types().first().map(|ty| ty.dims()).unwrap_or_default();
-        dims.iter().filter(|d| **d != Dim::Fixed(1)).copied().collect::<Vec<_>>()
+        let named = dims.iter().take(2).chain(dims.iter().skip(2).filter(|d| **d != Dim::Fixed(1)));
+        named.copied().collect::<Vec<_>>()
     };
     if graph.node(node).types().first().and_then(|ty| ty.spatial()).is_none() {
         return false;

@@ -1,7 +1,7 @@
 //! Read-outs at a cut, and what a rule does not pass on, given back in proportion.
 
 use ndarray::{ArrayD, IxDyn};
-use relc_ir::op::bilinear_shares;
+use relc_ir::op::{bilinear_shares, matched_axes};
 
 use super::Propagated;
 use crate::element::Element;
@@ -34,10 +34,12 @@ pub(super) fn proportional<T: Element>(
     Some(r.into())
 }
 
-/// Spreads what `r` has, summed over its channels, over another grid of `shape`, both `[N,C,..]` of the same spatial axes.
+/// Spreads what `r` has, summed over its channels, over another grid of `shape`, both `[N,C,..]` of the same spatial axes,
+/// those of size 1 aside.
 pub(super) fn upsample<T: Element>(r: &ArrayD<T>, shape: &[usize]) -> Option<ArrayD<T>> {
     let (&[_, _, ref from @ ..], &[n, c, ref to @ ..]) = (r.shape(), shape) else { return None };
-    let shares: Vec<_> = from.iter().zip(to).map(|(from, to)| bilinear_shares(*from, *to)).collect();
+    let (from, to) = matched_axes(from, to)?;
+    let shares: Vec<_> = from.iter().zip(&to).map(|(from, to)| bilinear_shares(*from, *to)).collect();
     let pixels: usize = from.iter().product();
     let mut out = Vec::with_capacity(shape.iter().product());
     for sample in r.as_slice()?.chunks_exact(r.len() / n) {
@@ -47,7 +49,7 @@ pub(super) fn upsample<T: Element>(r: &ArrayD<T>, shape: &[usize]) -> Option<Arr
         }
         // Axis by axis, the innermost first: the weights are products of one for each axis.
         let mut stride = 1;
-        for ((shares, from), to) in shares.iter().zip(from).zip(to).rev() {
+        for ((shares, from), to) in shares.iter().zip(&from).zip(&to).rev() {
             sums = sums.chunks_exact(from * stride).flat_map(|part| spread(shares, part, stride)).collect();
             stride *= to;
         }

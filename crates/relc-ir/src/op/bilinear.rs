@@ -25,9 +25,33 @@ pub fn bilinear_shares(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
     taken
 }
 
+/// Two grids' spatial sizes, axis against axis: as they are, or else with the axes of size 1 left out of the second, the
+/// first or both, so that a row is a picture of height 1. `None` where that does not make their axes as many.
+pub fn matched_axes(from: &[usize], to: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let slim = |sizes: &[usize]| sizes.iter().copied().filter(|n| *n != 1).collect::<Vec<_>>();
+    let ways = [
+        (from.to_vec(), to.to_vec()),
+        (from.to_vec(), slim(to)),
+        (slim(from), to.to_vec()),
+        (slim(from), slim(to)),
+    ];
+    ways.into_iter().find(|(from, to)| from.len() == to.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_a_picture_of_height_one() {
+        let (none, row): (Vec<usize>, Vec<usize>) = (vec![], vec![3]);
+        assert_eq!(matched_axes(&[2, 1], &[8, 7]), Some((vec![2, 1], vec![8, 7])));
+        assert_eq!(matched_axes(&[2, 1], &[1, 8, 7]), Some((vec![2, 1], vec![8, 7])));
+        assert_eq!(matched_axes(&[1, 2, 3], &[8, 7]), Some((vec![2, 3], vec![8, 7])));
+        assert_eq!(matched_axes(&[1, 3], &[1, 1, 7]), Some((row, vec![7])));
+        assert_eq!(matched_axes(&[1, 1], &[1]), Some((none.clone(), none)));
+        assert_eq!(matched_axes(&[2, 2], &[9]), None);
+    }
 
     #[test]
     fn every_pixel_gives_all_it_has() {

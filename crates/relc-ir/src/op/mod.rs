@@ -13,7 +13,7 @@ mod shaping;
 mod window;
 
 pub use activation::Activation;
-pub use bilinear::bilinear_shares;
+pub use bilinear::{bilinear_shares, matched_axes};
 pub use class::OpClass;
 pub use conv::Conv;
 pub use elementwise::Arithmetic;

@@ -66,8 +66,9 @@ pub enum Relevance {
         share: f64,
     },
     /// What stopped at a cut, `f32[N,C,..]`, summed over channels and spread over another grid `f32[N,C',..]` of as many
-    /// spatial axes: each pixel's relevance goes to the pixels there in proportion to the (bi-, tri-)linear weights by which it would be
-    /// upsampled (half-pixel centres, clamped at the edge), and evenly to the channels.
+    /// spatial axes, those of size 1 aside (see [`super::matched_axes`]): each pixel's relevance goes to the pixels there in
+    /// proportion to the (bi-, tri-)linear weights by which it would be upsampled (half-pixel centres, clamped at the edge),
+    /// and evenly to the channels.
     Upsample {
         /// The shape of the other grid.
         shape: Vec<Dim>,
@@ -524,17 +525,12 @@ fn infer_linear(
 
 fn infer_upsample(shape: &[Dim], operands: &[&TensorType]) -> Result<Vec<TensorType>, String> {
     let to = TensorType::new(shape.iter().copied());
-    match operands {
-        [r] if r.spatial().is_some()
-            && to.spatial().is_some()
-            && r.rank() == to.rank()
-            && r.dims()[0] == to.dims()[0] =>
-        {
-            Ok(vec![to])
-        }
-        [r] => Err(format!("got {r} to spread over {to}, expected two f32[N,C,..] of the same spatial axes")),
-        _ => Err(format!("got {} operands, expected 1", operands.len())),
+    let &[r] = operands else { return Err(format!("got {} operands, expected 1", operands.len())) };
+    let matched = r.spatial().zip(to.spatial()).and_then(|(from, to)| super::matched_axes(&from, &to));
+    if matched.is_some() && r.dims()[0] == to.dims()[0] {
+        return Ok(vec![to]);
     }
+    Err(format!("got {r} to spread over {to}, expected two f32[N,C,..] of the same spatial axes"))
 }
 
 fn infer_split(
