@@ -6,7 +6,6 @@ use askama::Template;
 use image::RgbImage;
 use ndarray::{ArrayD, Axis};
 use relc::report::{RuleReport, SampleReport, WholeReport};
-use relc::unstable::ir::op::Relevance;
 use relc::unstable::ir::{Graph, NodeId, Op};
 use relc::{Explainer, Explanation, Flow, Method};
 use relc_viz::percent;
@@ -303,14 +302,9 @@ fn facts(explainer: &Explainer, nodes: &[NodeId]) -> Vec<NodeFacts> {
     let joins: HashMap<NodeId, usize> =
         graph.residuals.iter().enumerate().map(|(i, r)| (r.join, i)).collect();
     let mut values: HashMap<NodeId, Vec<String>> = HashMap::new();
-    let mut readouts: HashMap<NodeId, f64> = HashMap::new();
     for relevance in graph.relevance_order().unwrap_or_default() {
-        let node = graph.node(relevance);
-        let Some(of) = node.of else { continue };
+        let Some(of) = graph.node(relevance).of else { continue };
         values.entry(of).or_default().push(graph.node_label(relevance));
-        if let Op::Relevance(Relevance::Readout { share }) = node.op {
-            readouts.insert(of, share);
-        }
     }
     let mut fact = |node: &NodeId| NodeFacts {
         name: graph.node(*node).name.clone(),
@@ -318,7 +312,7 @@ fn facts(explainer: &Explainer, nodes: &[NodeId]) -> Vec<NodeFacts> {
         label: graph.node_label(*node),
         rule: rules.get(node).copied(),
         values: values.remove(node).unwrap_or_default(),
-        readout: readouts.get(node).copied(),
+        readout: graph.readout(*node),
         join: joins.get(node).copied(),
     };
     nodes.iter().map(&mut fact).collect()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relc::unstable::program::{Program, ValueId};
+use relc::unstable::program::{Program, ValueId, lifetimes};
 
 use crate::chart::{Axis, Mark, Shape, chart};
 use crate::error::PageError;
@@ -134,24 +134,15 @@ pub fn memory(program: &Program) -> Result<Option<Memory>, PageError> {
     Ok(Some(Memory { svg, words, slots }))
 }
 
-/// The values that have a slot, with the steps between which `plan-memory` keeps it for them.
+/// The values that have a slot, with the steps between which `plan-memory` keeps it for them. What is kept is read behind the
+/// last step, where nothing is drawn.
 fn placed(program: &Program) -> Vec<Placed> {
-    let end = program.forward.len() + program.backward.len();
-    let mut uses: BTreeMap<ValueId, [usize; 2]> = BTreeMap::new();
-    let mut extend = |id: ValueId, [first, behind]: [usize; 2]| {
-        let steps = uses.entry(id).or_insert([first, behind]);
-        *steps = [steps[0].min(first), steps[1].max(behind)];
+    let behind = (program.forward.len() + program.backward.len()).max(1);
+    let place = |(id, (first, last)): (ValueId, (usize, usize))| {
+        let slot = program.values.get(&id)?.slot?;
+        Some(Placed { id, slot, steps: [first.min(behind - 1), (last + 1).min(behind)] })
     };
-    extend(program.ends.input, [0, 1]);
-    let seeded = program.forward.len().min(end.saturating_sub(1));
-    extend(program.ends.seed, [seeded, seeded + 1]);
-    for (at, step) in program.steps().enumerate() {
-        step.values().for_each(|id| extend(id, [at, at + 1]));
-    }
-    // What is kept is read behind the last step.
-    program.kept().into_iter().for_each(|id| extend(id, [end.saturating_sub(1), end.max(1)]));
-    let slot = |id: &ValueId| program.values.get(id)?.slot;
-    uses.iter().filter_map(|(id, steps)| Some(Placed { id: *id, slot: slot(id)?, steps: *steps })).collect()
+    lifetimes(program).into_iter().filter_map(place).collect()
 }
 
 fn shape(program: &Program, id: ValueId) -> String {

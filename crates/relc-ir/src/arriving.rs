@@ -1,4 +1,4 @@
-//! From a forward value to its relevance.
+//! From a forward value to its relevance, and to what of it stops there.
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::{Op, Relevance};
@@ -20,6 +20,15 @@ impl Graph {
                 Op::Relevance(Relevance::Split { branches, .. }) => operands.get(*branches).copied(),
                 _ => operands.first().copied(),
             }
+        })
+    }
+
+    /// The share of a forward node's relevance that a read-out takes, and spreads from there over the input; `None` where
+    /// there is no read-out.
+    pub fn readout(&self, node: NodeId) -> Option<f64> {
+        self.node_ids().filter(|n| self.node(*n).of == Some(node)).find_map(|n| match self.node(n).op {
+            Op::Relevance(Relevance::Readout { share }) => Some(share),
+            _ => None,
         })
     }
 }

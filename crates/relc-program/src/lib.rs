@@ -34,5 +34,5 @@ pub use op::StepOp;
 pub use program::{Constant, Derived, Ends, Origin, Program, Step, Value, ValueId};
 pub use reruns::Rerun;
 pub use text::parse;
-pub use uses::Uses;
+pub use uses::{Uses, lifetimes};
 pub use verify::verify;

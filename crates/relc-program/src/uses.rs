@@ -11,6 +11,24 @@ pub struct Uses {
     writers: BTreeMap<ValueId, Vec<usize>>,
 }
 
+/// The first and the last step that use each value. The input is there before the first step, the seed before the first
+/// backward one; what is kept is read after the last one.
+pub fn lifetimes(program: &Program) -> BTreeMap<ValueId, (usize, usize)> {
+    let mut lifetimes: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
+    let mut extend = |id: ValueId, at: usize| {
+        let (first, last) = lifetimes.entry(id).or_insert((at, at));
+        (*first, *last) = ((*first).min(at), (*last).max(at));
+    };
+    extend(program.ends.input, 0);
+    extend(program.ends.seed, program.forward.len());
+    for (at, step) in program.steps().enumerate() {
+        step.values().for_each(|id| extend(id, at));
+    }
+    let end = program.forward.len() + program.backward.len();
+    program.kept().into_iter().for_each(|id| extend(id, end));
+    lifetimes
+}
+
 impl Uses {
     /// Of a list of steps.
     pub fn of<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Uses {

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use relc_ir::op::Relevance;
+use relc_ir::NodeId;
 use relc_ir::rule::SplitPolicy;
-use relc_ir::{NodeId, Op};
 
 use crate::error::ExplainError;
 use crate::explainer::{Explainer, Explanation};
@@ -110,21 +109,12 @@ impl Explainer {
                     sum: wide.clone().sum(),
                     magnitude: wide.map(f64::abs).sum(),
                     map: map.index_axis_move(Axis(0), 0),
-                    readout: self.readout(node),
+                    readout: self.graph().readout(node),
                 }
             })
             .collect();
         let edges = self.edges(&nodes, explanation, sample);
         Flow { nodes, edges }
-    }
-
-    /// The share of the relevance that a read-out takes at a node, and spreads from there over the input.
-    fn readout(&self, node: NodeId) -> Option<f64> {
-        let graph = self.graph();
-        graph.node_ids().filter(|n| graph.node(*n).of == Some(node)).find_map(|n| match graph.node(n).op {
-            Op::Relevance(Relevance::Readout { share }) => Some(share),
-            _ => None,
-        })
     }
 
     fn edges(&self, nodes: &[FlowNode], explanation: &Explanation, sample: usize) -> Vec<FlowEdge> {

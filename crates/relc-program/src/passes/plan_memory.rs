@@ -12,6 +12,7 @@ use super::ProgramPass;
 use crate::error::ProgramError;
 use crate::layout::{Blocked, Image};
 use crate::program::{Program, ValueId};
+use crate::uses::lifetimes;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ impl ProgramPass for PlanMemory {
     }
 
     fn run(&self, program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramError> {
-        let mut order: Vec<(ValueId, Range)> = ranges(program).into_iter().collect();
+        let mut order: Vec<(ValueId, (usize, usize))> = lifetimes(program).into_iter().collect();
         order.sort_by_key(|(id, (first, _))| (*first, *id));
         let mut pools: BTreeMap<Key, Pool> = BTreeMap::new();
         let mut slots = 0;
@@ -48,33 +49,12 @@ impl ProgramPass for PlanMemory {
     }
 }
 
-/// The first and the last step that use a value.
-type Range = (usize, usize);
-
 /// A layout, as something that can be ordered.
 type Key = (Image, usize, [usize; 4]);
 
 fn key(layout: &Blocked) -> Key {
     let halo = layout.halo();
     (layout.image(), layout.block(), [halo.top, halo.left, halo.bottom, halo.right])
-}
-
-/// The first and the last step that use each value. The input is there before the first step, the seed before the first
-/// backward one; what is kept is read after the last one.
-fn ranges(program: &Program) -> BTreeMap<ValueId, Range> {
-    let mut ranges: BTreeMap<ValueId, Range> = BTreeMap::new();
-    let mut extend = |id: ValueId, at: usize| {
-        let (first, last) = ranges.entry(id).or_insert((at, at));
-        (*first, *last) = ((*first).min(at), (*last).max(at));
-    };
-    extend(program.ends.input, 0);
-    extend(program.ends.seed, program.forward.len());
-    for (at, step) in program.steps().enumerate() {
-        step.values().for_each(|id| extend(id, at));
-    }
-    let end = program.forward.len() + program.backward.len();
-    program.kept().into_iter().for_each(|id| extend(id, end));
-    ranges
 }
 
 /// The slots of a layout.
