@@ -429,8 +429,8 @@ impl<'a> Sample<'a> {
             return;
         }
         let mut output = self.take(step.output);
-        let spreading =
-            step.flat.run(self.slot(step.relevance), self.slot(step.quotient), &mut output, self.parallel);
+        let inputs = [self.slot(step.relevance), self.slot(step.quotient)];
+        let spreading = step.flat.run(inputs, &mut output, step.tally.is_some(), self.parallel);
         self.put(step.output, output);
         if let Some(stats) = step.tally.and_then(|value| self.books.stats.get_mut(&value)) {
             *stats = stats.with(spreading.stats);

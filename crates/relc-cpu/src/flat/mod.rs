@@ -2,6 +2,8 @@
 //! field. It is rare, so it is plain code, run only for samples that need it; what is not rare is that a few elements of
 //! a large tensor need it, so that the others are passed over quickly.
 
+mod depthwise;
+
 use rayon::prelude::*;
 use relc_ir::op::{Window, WindowAxis};
 use relc_program::books::Stats;
@@ -34,7 +36,7 @@ pub struct Spreading {
     pub spread: f64,
     /// Lost, because the window covers no valid input.
     pub lost: f64,
-    /// Sums of what was added to the elements of the output. Where the sums of these were taken before, both together
+    /// Sums of what was added to the elements of the output, if they were to be taken. Where the sums of these were taken before, both together
     /// are those of the whole, but that the extremes are those of the parts.
     pub stats: Stats,
 }
@@ -53,9 +55,18 @@ struct Undivided {
 }
 
 impl Flat {
-    /// Adds to `output` what `relevance` has where `quotient` is 0; on the current rayon pool if `parallel`, with the
-    /// same result to the bit.
-    pub fn run(&self, relevance: &[f32], quotient: &[f32], output: &mut [f32], parallel: bool) -> Spreading {
+    /// Adds to `output` what `relevance` has where `quotient` is 0, and takes the sums of that if `tallied`; on the current
+    /// rayon pool if `parallel`, with the same result to the bit.
+    pub fn run(
+        &self,
+        [relevance, quotient]: [&[f32]; 2],
+        output: &mut [f32],
+        tallied: bool,
+        parallel: bool,
+    ) -> Spreading {
+        if !tallied && self.is_depthwise() {
+            return self.run_depthwise(relevance, quotient, output, parallel);
+        }
         let found = |block: usize| self.undivided(relevance, quotient, block);
         let undivided: Vec<Vec<Undivided>> = if parallel {
             (0..self.relevance.blocks()).into_par_iter().map(found).collect()
@@ -241,10 +252,10 @@ mod tests {
     fn what_is_not_divided_is_spread_over_its_receptive_field() {
         let mut window = Window::new([3, 3], [2, 2]);
         window.axes.iter_mut().for_each(|axis| axis.pads = [1, 1]);
-        for groups in [1, 2, 12] {
-            let relevance = Blocked::new(12, 8, 3, 4, Halo::NONE).unwrap();
-            let quotient = Blocked::new(12, 8, 3, 4, Halo::uniform(1)).unwrap();
-            let output = Blocked::new(12, 8, 5, 7, Halo::uniform(1)).unwrap();
+        for (groups, v) in [(1, 8), (2, 8), (12, 8), (12, 16), (12, 4)] {
+            let layout = |[h, w]: [usize; 2], halo| Blocked::new(12, v, h, w, halo).unwrap();
+            let (relevance, quotient) = (layout([3, 4], Halo::NONE), layout([3, 4], Halo::uniform(1)));
+            let output = layout([5, 7], Halo::uniform(1));
             let flat = Flat { isa: Isa::best(), window, groups, relevance, quotient, output };
             let r: Vec<f32> = (0..144).map(|i| if i % 5 == 0 { 0.0 } else { i as f32 - 70.0 }).collect();
             let s: Vec<f32> = (0..144).map(|i| if i % 7 == 0 || i > 130 { 0.0 } else { 1.0 }).collect();
@@ -266,20 +277,24 @@ mod tests {
                 layout.pack(dense, &mut data).unwrap();
                 data
             };
-            let runs = [false, true].map(|parallel| {
-                let mut out = packed(&output, &[1.0; 12 * 35]);
-                let spreading = flat.run(&packed(&relevance, &r), &packed(&quotient, &s), &mut out, parallel);
-                (out, spreading)
-            });
-            assert_eq!(runs[0], runs[1], "{groups} groups: threads change the result");
-            let (out, spreading) = &runs[0];
-            let mut got = vec![0.0; expected.len()];
-            output.unpack(out, &mut got).unwrap();
-            for (got, expected) in got.iter().zip(&expected) {
-                assert!((f64::from(*got) - expected).abs() < 1e-4, "{groups} groups: {got}, {expected}");
+            let (r, s) = (packed(&relevance, &r), packed(&quotient, &s));
+            for tallied in [false, true] {
+                let runs = [false, true].map(|parallel| {
+                    let mut out = packed(&output, &[1.0; 12 * 35]);
+                    let spreading = flat.run([&r, &s], &mut out, tallied, parallel);
+                    (out, spreading)
+                });
+                assert_eq!(runs[0], runs[1], "{groups} groups: threads change the result");
+                let (out, spreading) = &runs[0];
+                let mut got = vec![0.0; expected.len()];
+                output.unpack(out, &mut got).unwrap();
+                for (got, expected) in got.iter().zip(&expected) {
+                    assert!((f64::from(*got) - expected).abs() < 1e-4, "{groups} groups: {got}, {expected}");
+                }
+                assert!((spreading.spread - spread).abs() < 1e-9, "{groups} groups: {spreading:?}");
+                assert!(!tallied || (spreading.stats.sum - spread).abs() < 1e-3, "{groups} groups");
+                assert_eq!(*out, packed(&output, &got), "{groups} groups: something else was written");
             }
-            assert!((spreading.spread - spread).abs() < 1e-9 && (spreading.stats.sum - spread).abs() < 1e-3);
-            assert_eq!(*out, packed(&output, &got), "{groups} groups: something else was written");
         }
     }
 }
