@@ -1,6 +1,6 @@
 //! Maps and pictures to pictures.
 
-use image::imageops::{self, FilterType};
+use image::imageops;
 use image::{Rgb, RgbImage};
 use ndarray::{Array2, ArrayView2};
 
@@ -134,8 +134,12 @@ pub(crate) fn draw_heat(values: &Array2<f32>, style: &Style, factor: u32) -> Rgb
     enlarge(&small, factor)
 }
 
+/// Each pixel as a square: `image`'s resampling would weigh and round what is only copied.
 fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
-    imageops::resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest)
+    let factor = factor.max(1);
+    RgbImage::from_fn(picture.width() * factor, picture.height() * factor, |x, y| {
+        *picture.get_pixel(x / factor, y / factor)
+    })
 }
 
 /// Draws a map `f32[H,W]` over its picture in grey: the colours of [`heat_map`], with an opacity of 0.9 times the

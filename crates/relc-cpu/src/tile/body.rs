@@ -50,11 +50,13 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PX: usize, const OB:
 ) {
     // SAFETY: the contract of this function.
     unsafe {
+        // A copy, which no store of the kernel's can change.
+        let args = *args;
         // Pixels side by side are the rule: their distances are then in the instructions, and are not added up.
-        if (*args).in_pixel_stride as usize == S::WIDTH {
-            strided_tile::<S, ROWS, PX, OB, PART>(&*args, S::WIDTH);
+        if args.in_pixel_stride as usize == S::WIDTH {
+            strided_tile::<S, ROWS, PX, OB, PART>(&args, S::WIDTH);
         } else {
-            strided_tile::<S, ROWS, PX, OB, PART>(&*args, (*args).in_pixel_stride as usize);
+            strided_tile::<S, ROWS, PX, OB, PART>(&args, args.in_pixel_stride as usize);
         }
     }
 }
@@ -141,15 +143,37 @@ unsafe fn strided_tile<S: Simd, const ROWS: usize, const PX: usize, const OB: us
 /// As of [`tile`], for [`super::Kind::Depthwise`].
 #[inline(always)]
 pub(super) unsafe fn depthwise<S: Simd, const PX: usize, const PART: u8>(args: *const TileArgs) {
+    // SAFETY: the contract of this function.
+    unsafe {
+        // A copy, which no store of the kernel's can change.
+        let args = *args;
+        if args.in_pixel_stride as usize == S::WIDTH {
+            strided_depthwise::<S, PX, PART>(&args, S::WIDTH);
+        } else {
+            strided_depthwise::<S, PX, PART>(&args, args.in_pixel_stride as usize);
+        }
+    }
+}
+
+/// [`depthwise`] with a distance between pixels.
+///
+/// # Safety
+/// As of that, and the distance is that of the arguments.
+#[inline(always)]
+unsafe fn strided_depthwise<S: Simd, const PX: usize, const PART: u8>(args: &TileArgs, stride: usize) {
     // SAFETY: every access lies in the extents that the caller vouches for.
     unsafe {
-        let args = &*args;
-        let stride = args.in_pixel_stride as usize;
         let mut sums = [S::zero(); PX];
         if args.accumulate != 0 {
             for (px, sum) in sums.iter_mut().enumerate() {
                 *sum = S::load(out(args, px, 0));
             }
+        }
+        let last = *args.taps.add((args.tap_count as usize).saturating_sub(1)) as usize;
+        let below = args.input.wrapping_add(last + args.in_row_stride as usize);
+        for px in 0..PX {
+            S::prepare(out(args, px, 0));
+            S::bring(below.wrapping_add(px * stride));
         }
         for tap in 0..args.tap_count as usize {
             let input = args.input.add(*args.taps.add(tap) as usize);
@@ -173,7 +197,8 @@ pub(super) unsafe fn depthwise<S: Simd, const PX: usize, const PART: u8>(args: *
 pub(super) unsafe fn dot<S: Simd, const PX: usize, const OC: usize, const PART: u8>(args: *const TileArgs) {
     // SAFETY: every access lies in the extents that the caller vouches for.
     unsafe {
-        let args = &*args;
+        // A copy, which no store of the kernel's can change.
+        let args = &{ *args };
         let stride = args.in_pixel_stride as usize;
         let mut sums = [[S::zero(); OC]; PX];
         let mut weights = args.weights;

@@ -1,6 +1,9 @@
 //! `fuse-epilogues`: what is done to each element of a convolution's sums is done before they are stored.
 //!
 //! ```text
+//! %1 = sigmoid %0            =>   %2 = swish %0
+//! %2 = mul %0, %1
+//!
 //! %1 = conv %0               =>   %2 = conv %0, epilogue=activate, relu=yes
 //! %2 = relu %1
 //!
@@ -49,7 +52,7 @@ impl ProgramPass for FuseEpilogues {
     }
 
     fn run(&self, program: &mut Program, remarks: &mut Remarks) -> Result<(), ProgramError> {
-        for fusion in [positive_part, residual, quotient, product, addend, sums] {
+        for fusion in [self_gate, positive_part, residual, quotient, product, addend, sums] {
             let mut fuser = Fuser::new(program);
             let count = fuser.steps.len();
             for at in 0..count {
@@ -129,6 +132,41 @@ impl<'p> Fuser<'p> {
         self.steps[before].clear();
         self.steps[at] = fused;
     }
+}
+
+/// `x * f(x)`: an activation as exporters write it.
+fn self_gate(f: &mut Fuser<'_>, at: usize) -> Fusion {
+    let Some(step) = f.at(at) else { return Ok(None) };
+    let (StepOp::Binary { op: Arithmetic::Mul, relu: false }, &[a, b]) = (&step.op, &step.reads[..]) else {
+        return Ok(None);
+    };
+    for (x, gate) in [(a, b), (b, a)] {
+        let Some(writer) = f.uses.only_writer(gate) else { continue };
+        let Some(Step { op: StepOp::Activation(function), reads, .. }) = f.at(writer) else { continue };
+        let whole = match *function {
+            Activation::Sigmoid => Activation::Swish { alpha: 1.0 },
+            Activation::HardSigmoid { alpha, beta } if is_sixth(alpha) && beta == 0.5 => {
+                Activation::HardSwish
+            }
+            _ => continue,
+        };
+        if reads[..] != [x] {
+            continue;
+        }
+        if f.feeds(gate, at).is_none() {
+            return Err(format!("{gate} is read by others too"));
+        }
+        let mut fused = step.clone();
+        (fused.op, fused.reads) = (StepOp::Activation(whole), vec![x]);
+        f.fuse(writer, at, vec![fused]);
+        return Ok(Some("takes the gate of the same value in one step".into()));
+    }
+    Ok(None)
+}
+
+/// Whether a slope is 1/6, as f64 or as f32 has it.
+fn is_sixth(alpha: f64) -> bool {
+    alpha as f32 == 1.0 / 6.0
 }
 
 /// The positive part of what a step writes.
