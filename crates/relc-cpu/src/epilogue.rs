@@ -45,13 +45,15 @@ pub enum Epilogue<'a> {
         /// Whether negative values become zero.
         relu: bool,
     },
-    /// `out = relevance / (out + offset[c])` where `|out + offset[c]| > floor`, else 0: `s = R / den` from a
-    /// denominator.
+    /// `out = relevance / (out + offset[c] + addend)` where the magnitude of what divides is above `floor`, else 0:
+    /// `s = R / den` from a denominator.
     Quotient {
         /// R.
         relevance: Operand<'a>,
         /// Added to the denominator: one value per output channel.
         offset: &'a [f32],
+        /// Added to the denominator: what another convolution summed.
+        addend: Option<Operand<'a>>,
         /// Denominators of at most this magnitude give 0.
         floor: f32,
         /// Set to true if that loses relevance: if there is some over such a denominator.
@@ -201,7 +203,7 @@ impl<'a> Epilogue<'a> {
         let operands = match *self {
             Epilogue::None => [None; 3],
             Epilogue::Activate { residual, .. } => [residual, None, None],
-            Epilogue::Quotient { relevance, .. } => [Some(relevance), None, None],
+            Epilogue::Quotient { relevance, addend, .. } => [Some(relevance), addend, None],
             Epilogue::Product { factor, addends: [first, second] } => [factor, first, second],
         };
         operands.into_iter().flatten()
@@ -317,16 +319,19 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], bes
                     None => {}
                 }
             }
-            Epilogue::Quotient { relevance, offset, floor, vanished } => {
+            Epilogue::Quotient { relevance, offset, addend, floor, vanished } => {
                 let offset = channels::<S>(row, offset, out);
                 let floor = S::splat(*floor);
                 let mut lost = S::zero();
-                map::<S, 1>(out, [relevance.row(row, len)], |out, [relevance]| {
-                    let denominator = offset.map_or(out, |offset| out.add(offset));
-                    let size = denominator.abs();
-                    lost = lost.max(S::zero().where_greater(size, floor, relevance.abs()));
-                    relevance.div(denominator).where_greater(size, floor, S::zero())
-                });
+                let relevance = relevance.row(row, len);
+                match addend.map(|addend| addend.row(row, len)) {
+                    Some(addend) => map::<S, 2>(out, [relevance, addend], |out, [relevance, addend]| {
+                        divide::<S>(relevance, out.add(addend), offset, floor, &mut lost)
+                    }),
+                    None => map::<S, 1>(out, [relevance], |out, [relevance]| {
+                        divide::<S>(relevance, out, offset, floor, &mut lost)
+                    }),
+                }
                 if let (Some(vanished), true) = (vanished, lost.sum() > 0.0) {
                     vanished.store(true, Ordering::Relaxed);
                 }
@@ -350,6 +355,22 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], bes
                 take(last, out);
             }
         }
+    }
+}
+
+/// `relevance / (sum + offset)`, 0 where the magnitude of that is at most `floor`; `lost` becomes the largest magnitude
+/// of what that loses.
+///
+/// # Safety
+/// The machine has the instruction set of `S`.
+#[inline(always)]
+unsafe fn divide<S: Simd>(relevance: S, sum: S, offset: Option<S>, floor: S, lost: &mut S) -> S {
+    // SAFETY: the contract of this function.
+    unsafe {
+        let denominator = offset.map_or(sum, |offset| sum.add(offset));
+        let size = denominator.abs();
+        *lost = lost.max(S::zero().where_greater(size, floor, relevance.abs()));
+        relevance.div(denominator).where_greater(size, floor, S::zero())
     }
 }
 

@@ -42,12 +42,14 @@ pub enum Finish {
         /// Whether negative values become 0.
         relu: bool,
     },
-    /// `s = R / (out + offset)` with an offset per channel, 0 where the magnitude is at most `floor`; the flag is raised where that loses relevance.
+    /// `s = R / (out + offset + addend)` with an offset per channel, 0 where the magnitude is at most `floor`; the flag is raised where that loses relevance.
     Quotient {
         /// R.
         relevance: Slot,
         /// The bias and the stabiliser.
         offset: Values,
+        /// The sums of another product, if there is one.
+        addend: Option<Slot>,
         /// The smallest denominator.
         floor: f32,
         /// Raised where a denominator vanishes under relevance.
@@ -68,7 +70,7 @@ impl Finish {
         match self {
             Finish::None => Vec::new(),
             Finish::Activate { residual, .. } => residual.iter().copied().collect(),
-            Finish::Quotient { relevance, .. } => vec![*relevance],
+            Finish::Quotient { relevance, addend, .. } => [*relevance].into_iter().chain(*addend).collect(),
             Finish::Product { factor, addends } => factor.iter().chain(addends).copied().collect(),
         }
     }

@@ -261,12 +261,20 @@ fn check_epilogues(case: &Case, direction: Direction, isa: Isa) {
     let product = Epilogue::Product { factor: Some(operand), addends: [Some(operand), None] };
     expect(product, &|i| z[i] * other[i] + other[i]);
     let offset = vec![0.25; to[0]];
-    let flags = [AtomicBool::new(false), AtomicBool::new(false)];
-    for (floor, vanished) in [0.5, 0.0].into_iter().zip(&flags) {
-        let quotient =
-            Epilogue::Quotient { relevance: operand, offset: &offset, floor, vanished: Some(vanished) };
-        expect(quotient, &|i| if (z[i] + 0.25).abs() > floor { other[i] / (z[i] + 0.25) } else { 0.0 });
-        let loses = (0..z.len()).any(|i| (z[i] + 0.25).abs() <= floor && other[i] != 0.0);
+    let flags = [const { AtomicBool::new(false) }; 3];
+    for ((floor, addend), vanished) in
+        [(0.5, None), (0.0, None), (0.5, Some(operand))].into_iter().zip(&flags)
+    {
+        let quotient = Epilogue::Quotient {
+            relevance: operand,
+            offset: &offset,
+            addend,
+            floor,
+            vanished: Some(vanished),
+        };
+        let divisor = |i: usize| z[i] + addend.map_or(0.0, |_| other[i]) + 0.25;
+        expect(quotient, &|i| if divisor(i).abs() > floor { other[i] / divisor(i) } else { 0.0 });
+        let loses = (0..z.len()).any(|i| divisor(i).abs() <= floor && other[i] != 0.0);
         assert_eq!(vanished.load(Ordering::Relaxed), loses, "{case:?}");
     }
 }

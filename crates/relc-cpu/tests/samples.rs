@@ -166,8 +166,9 @@ fn kept_sums_are_finished_as_new_ones_are() {
             out
         };
         let quotient = |number: usize| {
-            let relevance = Operand { data: &relevances[number], layout: output };
-            Epilogue::Quotient { relevance, offset: &offset, floor: 0.01, vanished: None }
+            let operand = |data| Operand { data, layout: output };
+            let (relevance, addend) = (operand(&relevances[number]), Some(operand(&relevances[2])));
+            Epilogue::Quotient { relevance, offset: &offset, addend, floor: 0.01, vanished: None }
         };
         let mut kept = vec![0.0; output.len()];
         run(&plan, quotient(0), Beside { kept: Some(&mut kept), ..Beside::default() });

@@ -211,7 +211,7 @@ fn convolution(conv: &ConvOp, got: &Operands<'_>) -> Result<(), String> {
         Epilogue::Activate { bias, residual, joined, .. } => {
             [1 + usize::from(*residual), usize::from(*bias), 1 + usize::from(*joined)]
         }
-        Epilogue::Quotient { .. } => [2, 1, 1],
+        Epilogue::Quotient { addend, .. } => [2 + usize::from(*addend), 1, 1],
         Epilogue::Product { factor, addends, tallies } => {
             if *addends > MAX_ADDENDS || tallies.len() > *addends + 1 {
                 return Err(format!("got {addends} addends and the sums of {} values", tallies.len()));

@@ -246,9 +246,11 @@ pub enum Epilogue {
         /// Whether negative values become 0.
         relu: bool,
     },
-    /// `s = r / (sum + offset[c])`, 0 where the magnitude of that is at most `floor`; the flag is raised where that
-    /// loses relevance. Reads r; constant offset.
+    /// `s = r / (sum + offset[c] + addend)`, 0 where the magnitude of that is at most `floor`; the flag is raised where
+    /// that loses relevance. Reads r, and the addend if there is one; constant offset.
     Quotient {
+        /// Whether something is added to the denominator: the sums of another product.
+        addend: bool,
         /// The smallest denominator.
         floor: f32,
         /// Raised where a denominator vanishes under relevance.

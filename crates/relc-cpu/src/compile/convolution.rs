@@ -148,9 +148,13 @@ impl Compiler<'_> {
                 residual: if *residual { Some(slot(1)?) } else { None },
                 relu: *relu,
             },
-            Epilogue::Quotient { floor, flag } => {
-                Finish::Quotient { relevance: slot(1)?, offset: constant()?, floor: *floor, flag: *flag }
-            }
+            Epilogue::Quotient { addend, floor, flag } => Finish::Quotient {
+                relevance: slot(1)?,
+                offset: constant()?,
+                addend: if *addend { Some(slot(2)?) } else { None },
+                floor: *floor,
+                flag: *flag,
+            },
             Epilogue::Product { factor, addends, .. } => {
                 let first = 1 + usize::from(*factor);
                 Finish::Product {

@@ -336,9 +336,10 @@ impl<'a> Sample<'a> {
             Finish::Activate { bias, residual, relu } => {
                 Epilogue::Activate { bias: bias.as_deref(), residual: residual.map(operand), relu: *relu }
             }
-            Finish::Quotient { relevance, offset, floor, flag } => Epilogue::Quotient {
+            Finish::Quotient { relevance, offset, addend, floor, flag } => Epilogue::Quotient {
                 relevance: operand(*relevance),
                 offset,
+                addend: addend.map(operand),
                 floor: *floor,
                 vanished: flag.and_then(|flag| self.arena.flags.get(flag)),
             },

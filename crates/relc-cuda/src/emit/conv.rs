@@ -125,8 +125,12 @@ impl Emitter<'_> {
                 }
                 let _ = write!(body, " {target}[i] = {};", if *relu { "positive(v)" } else { "v" });
             }
-            Epilogue::Quotient { floor, flag } => {
+            Epilogue::Quotient { addend, floor, flag } => {
                 arguments.push(read("r", step.reads[1]));
+                if *addend {
+                    arguments.push(read("addend", step.reads[2]));
+                    body.push_str(" v += addend[i];");
+                }
                 arguments.push(argument("offset", Pointer::Read, self.constant_of(step, weights)?));
                 let raise = match flag {
                     Some(flag) => {

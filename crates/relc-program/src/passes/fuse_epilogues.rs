@@ -10,6 +10,9 @@
 //! %1 = conv %0               =>   %2 = conv %0, %r, epilogue=quotient
 //! %2 = quotients %r, %1
 //!
+//! %2 = conv %1               =>   %3 = conv %1, %r, %0, epilogue=quotient, addend=yes
+//! %3 = quotients %r, %0, %2
+//!
 //! %1 = conv.transposed %s    =>   %2 = conv.transposed %s, %a, epilogue=product
 //! %2 = mul %a, %1
 //!
@@ -127,6 +130,13 @@ impl<'p> Fuser<'p> {
         }
     }
 
+    /// Whether a value is sums of products of which none is negative.
+    fn is_non_negative(&self, value: ValueId) -> bool {
+        let writer = self.uses.only_writer(value).and_then(|writer| self.at(writer));
+        let op = writer.map(|step| &step.op);
+        matches!(op, Some(StepOp::Conv(conv)) if conv.is_bare() && conv.signs == ProductSigns::NonNegative)
+    }
+
     /// Puts a step in place of two.
     fn fuse(&mut self, before: usize, at: usize, fused: Vec<Step>) {
         self.steps[before].clear();
@@ -213,13 +223,17 @@ fn quotient(f: &mut Fuser<'_>, at: usize) -> Fusion {
         return Ok(None);
     };
     let [QuotientPart { scale, on, denominator: Some(denominator) }] = &parts[..] else { return Ok(None) };
-    let Denominator::Sum { tensors: 1, constant: false, biased } = *denominator else { return Ok(None) };
+    let Denominator::Sum { tensors: tensors @ 1..=2, constant: false, biased } = *denominator else {
+        return Ok(None);
+    };
     let (Some(&r), Some(&z), &[s, ..]) = (step.reads.first(), step.reads.last(), &step.writes[..]) else {
         return Ok(None);
     };
     if f.uses.only_writer(z).is_none_or(|writer| f.bare(writer, Direction::Forward).is_none()) {
         return Ok(None);
     }
+    // The last of two sums takes the other.
+    let addend = if tensors == 2 { step.reads.get(step.reads.len() - 2).copied() } else { None };
     let Some(before) = f.feeds(z, at) else { return Err(format!("{z} is read by others too")) };
     if *lost {
         return Err("what it does not pass on is handed on, so that denominators stay".into());
@@ -248,16 +262,20 @@ fn quotient(f: &mut Fuser<'_>, at: usize) -> Fusion {
         _ => None,
     };
     let Some((conv_step, conv)) = f.bare(before, Direction::Forward) else { return Ok(None) };
-    let simple =
-        conv.weights.form == WeightPart::Positive || matches!(conv.weights.source, WeightSource::Tap(_));
+    let non_negative = conv.signs == ProductSigns::NonNegative;
+    let simple = match addend {
+        None => {
+            conv.weights.form == WeightPart::Positive || matches!(conv.weights.source, WeightSource::Tap(_))
+        }
+        Some(_) => non_negative,
+    };
     if !simple {
         return Err(
-            "its weights are no positive part: sums of both signs are divided by a kernel of their own"
-                .into(),
+            "its products are of both signs, so that its sums are divided by a kernel of their own".into()
         );
     }
     let positive_bias = bias.as_ref().is_none_or(|(_, values)| values.iter().all(|b| *b >= 0.0));
-    if signed && !(conv.signs == ProductSigns::NonNegative && positive_bias) {
+    if signed && !(non_negative && positive_bias && addend.is_none_or(|addend| f.is_non_negative(addend))) {
         return Err("its stabiliser has the sign of the denominator, which may be negative".into());
     }
     let (channels, conv, origin) = (conv.spec.channels_out, conv.clone(), step.origin.clone());
@@ -267,10 +285,12 @@ fn quotient(f: &mut Fuser<'_>, at: usize) -> Fusion {
         .collect();
     let offset = f.program.add_constant(&format!("{}.offset", origin.label), vec![channels], offset)?;
     reads.push(r);
+    reads.extend(addend);
     constants.push(offset);
     // A sum that something is divided by needs no zeros that are zeros: the floor is above what rounding leaves.
     let exactness = Exactness::Divisor;
-    let conv = ConvOp { epilogue: Epilogue::Quotient { floor, flag }, exactness, ..conv };
+    let epilogue = Epilogue::Quotient { addend: addend.is_some(), floor, flag };
+    let conv = ConvOp { epilogue, exactness, ..conv };
     let made = |op, reads, constants, writes| Step {
         op,
         reads,

@@ -301,8 +301,9 @@ impl ConvOp {
                 w.flag("joined", *joined);
                 w.flag("relu", *relu);
             }
-            Epilogue::Quotient { floor, flag } => {
+            Epilogue::Quotient { addend, floor, flag } => {
                 w.put("epilogue", Attr::Word("quotient".into()));
+                w.flag("addend", *addend);
                 w.put("floor", short(*floor));
                 if let Some(flag) = flag {
                     w.put("flag", Attr::Int(*flag as i64));
@@ -368,6 +369,7 @@ impl ConvOp {
                 relu: flag(a, "relu")?,
             },
             Some("quotient") => Epilogue::Quotient {
+                addend: flag(a, "addend")?,
                 floor: float32(a, "floor")?,
                 flag: if a.has("flag") { Some(a.size("flag")?) } else { None },
             },
