@@ -337,20 +337,33 @@ unsafe fn apply<S: Simd>(epilogue: &Epilogue<'_>, row: Row, out: &mut [f32], bes
                 }
             }
             Epilogue::Product { factor, addends } => {
-                if let Some(factor) = factor {
-                    map::<S, 1>(out, [factor.row(row, len)], |out, [factor]| out.mul(factor));
-                }
+                let factor = factor.map(|factor| factor.row(row, len));
+                let addends = addends.map(|addend| addend.map(|addend| addend.row(row, len)));
+                let last = addends.iter().flatten().count();
+                // The first addend in the same sweep, where nobody asks for what is between.
+                let [first, rest] = match (factor, addends, beside.sums) {
+                    (Some(factor), [Some(addend), rest], [None, ..]) => {
+                        map::<S, 2>(out, [factor, addend], |out, [factor, addend]| {
+                            out.mul(factor).add(addend)
+                        });
+                        [None, rest]
+                    }
+                    (Some(factor), addends, _) => {
+                        map::<S, 1>(out, [factor], |out, [factor]| out.mul(factor));
+                        addends
+                    }
+                    (None, addends, _) => addends,
+                };
                 let channels = row.channels.min(beside.channels - row.of_slice * row.channels);
                 let take = |place: usize, out: &[f32]| {
                     if let Some(sums) = beside.sums(place, row) {
                         *sums = stats::of_row(row.isa, [channels, row.channels], out);
                     }
                 };
-                let addends = addends.iter().flatten();
-                let last = addends.clone().count();
-                for (place, addend) in addends.enumerate() {
+                for (place, addend) in [first, rest].into_iter().enumerate() {
+                    let Some(addend) = addend else { continue };
                     take(place, out);
-                    map::<S, 1>(out, [addend.row(row, len)], |out, [addend]| out.add(addend));
+                    map::<S, 1>(out, [addend], |out, [addend]| out.add(addend));
                 }
                 take(last, out);
             }

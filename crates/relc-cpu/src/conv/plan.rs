@@ -324,16 +324,9 @@ impl ConvPlan {
         }
     }
 
-    /// Where a pixel of a tile and phase lies in a slice of the output.
-    pub(super) fn output_offset(
-        &self,
-        tile: usize,
-        slice: usize,
-        phase: &Phase,
-        [row, column]: [usize; 2],
-    ) -> usize {
+    /// Where a pixel of a phase lies in a block of the output.
+    pub(super) fn output_offset(&self, block: usize, phase: &Phase, [row, column]: [usize; 2]) -> usize {
         let [y, x] = self.out_steps();
-        let block = self.blocks_of(tile, slice).start;
         self.output.offset(block, phase.origin[0] + row * y, phase.origin[1] + column * x)
     }
 
@@ -350,7 +343,8 @@ impl ConvPlan {
                     let last = phase.rows - segment.kernel.shape.rows;
                     let extents = segment.kernel.shape.extents(&self.args(panel), max_tap);
                     let input = self.input_offset(slice, last, segment.first);
-                    let output = self.output_offset(tile, slice, phase, [last, segment.first]);
+                    let output =
+                        self.output_offset(self.blocks_of(tile, slice).start, phase, [last, segment.first]);
                     let fits = inside(input, extents.input, self.input.len())
                         && inside(output, extents.out, self.output.len())
                         && inside(panel.weights, extents.weights, self.weights_len);

@@ -160,6 +160,8 @@ impl ConvPlan {
         let start = chunk * self.task_rows;
         let rows = start..self.rows.min(start + self.task_rows);
         let [step, _] = self.out_steps();
+        let blocks = self.blocks_of(tile, slice);
+        let before = slice * self.output.slice_blocks();
         let weights = arguments.weights.as_slice().as_ptr();
         // The weights of the next tile, which come from beyond L2 when they are first read.
         let mut ahead = self.weights_of(tile + 1);
@@ -176,13 +178,12 @@ impl ConvPlan {
                     if phase.ends_row {
                         for row in row..row + each {
                             let y = (phase.origin[0] + row * step) * self.widening;
-                            self.blocks_of(tile, slice)
-                                .for_each(|block| arguments.epilogue.bring([block, y]));
+                            blocks.clone().for_each(|block| arguments.epilogue.bring([block, y]));
                         }
                     }
                     for segment in segments {
                         let input = self.input_offset(slice, row, segment.first);
-                        let output = self.output_offset(tile, slice, phase, [row, segment.first]);
+                        let output = self.output_offset(blocks.start, phase, [row, segment.first]);
                         let next = if ahead.is_empty() { panel.weights } else { ahead.start };
                         ahead.start += args.tap_count as usize * self.lanes * LINE;
                         // SAFETY: `check_extents` has proved that these offsets and what the kernel accesses from
@@ -203,9 +204,9 @@ impl ConvPlan {
                 }
                 if phase.ends_row {
                     for row in first..first + count {
-                        let blocks = self.blocks_of(tile, slice);
+                        let y = phase.origin[0] + row * step;
                         // SAFETY: the row belongs to this task.
-                        unsafe { self.finish_row(blocks, phase.origin[0] + row * step, arguments, out) };
+                        unsafe { self.finish_row((blocks.clone(), before), y, arguments, out) };
                     }
                 }
             }
@@ -213,11 +214,17 @@ impl ConvPlan {
         }
     }
 
-    /// Applies the epilogue to a finished row of some blocks.
+    /// Applies the epilogue to a finished row of some blocks, which come behind so many of other slices.
     ///
     /// # Safety
     /// As of [`ConvPlan::run_task`]; the row is one of this task.
-    unsafe fn finish_row(&self, blocks: Range<usize>, y: usize, arguments: &Arguments<'_>, out: Output) {
+    unsafe fn finish_row(
+        &self,
+        (blocks, before): (Range<usize>, usize),
+        y: usize,
+        arguments: &Arguments<'_>,
+        out: Output,
+    ) {
         if matches!(arguments.epilogue, Epilogue::None) {
             return;
         }
@@ -226,13 +233,8 @@ impl ConvPlan {
             for part in 0..self.widening {
                 let y = y * self.widening + part;
                 let offset = self.image.offset(block, y, 0);
-                let row = Row {
-                    isa: self.isa,
-                    block,
-                    of_slice: block % self.image.slice_blocks(),
-                    y,
-                    channels: self.image.block(),
-                };
+                let channels = self.image.block();
+                let row = Row { isa: self.isa, block, of_slice: block - before, y, channels };
                 // SAFETY: the interior of a row lies in the buffer, and this task alone finishes it.
                 unsafe {
                     let data = std::slice::from_raw_parts_mut(out.0.add(offset), len);
