@@ -18,6 +18,7 @@ use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_wind
 use relc_tests::npz::{Npz, NpzWriter};
 use relc_tests::parts::{build, plans};
 use relc_tests::shared::{shared, skipped};
+use relc_tests::twins;
 
 /// A Python with ONNX Runtime; `None`, with a word on standard error, if there is none.
 fn python() -> Option<PathBuf> {
@@ -222,6 +223,18 @@ fn random_networks_explain_alike_in_onnx_runtime() {
             suite.add(&format!("{i} {name}"), Model::Graph(graph), &preset, x, Engine::InterpF64);
         }
     }
+    // What is read out between layers over other axes is spread over the picture's.
+    let twin = twins::Plan {
+        axes: 2,
+        negative: false,
+        epsilon: 1e-5,
+        pooled: true,
+        blocks: vec![twins::Block::Projection; 2],
+        seed: 0,
+    };
+    let raised = twins::build(&twin, twins::Form::Raised);
+    let two_level = Preset::named("two_level").unwrap();
+    suite.add("raised", Model::Graph(&raised), &two_level, &noise(&[3, 2, 7, 8], -2.0, 6), Engine::InterpF64);
     // Not every activation has a rule that conserves.
     let derivatives = ["gradient", "guided_backprop", "deconvnet"];
     let x = noise(&[3, 2, 5, 6], -2.0, 5);
