@@ -169,11 +169,15 @@ unsafe fn strided_depthwise<S: Simd, const PX: usize, const PART: u8>(args: &Til
                 *sum = S::load(out(args, px, 0));
             }
         }
-        let last = *args.taps.add((args.tap_count as usize).saturating_sub(1)) as usize;
-        let below = args.input.wrapping_add(last + args.in_row_stride as usize);
+        // The output, and the row below those that are read here, are rarely in a near cache.
         for px in 0..PX {
             S::prepare(out(args, px, 0));
-            S::bring(below.wrapping_add(px * stride));
+        }
+        if let Some(last) = (args.tap_count as usize).checked_sub(1) {
+            let below = *args.taps.add(last) as usize + args.in_row_stride as usize;
+            for px in 0..PX {
+                S::bring(args.input.wrapping_add(below + px * stride));
+            }
         }
         for tap in 0..args.tap_count as usize {
             let input = args.input.add(*args.taps.add(tap) as usize);
