@@ -50,7 +50,7 @@ pub fn write_headers(out: &Path, symbol: &str, model: &str) -> Result<[PathBuf; 
 }
 
 /// Where relc's library for C is: as told, or beside the command, or in the `lib` beside its folder.
-pub fn library(told: Option<&Path>) -> Result<PathBuf, Failure> {
+fn place(told: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(path) = told {
         return Ok(path.to_path_buf());
     }
@@ -67,31 +67,54 @@ pub fn library(told: Option<&Path>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Writes a static library of an object and all that is in relc's library for C.
-pub fn write_library(out: &Path, object: &Path, library: &Path) -> Result<(), Failure> {
-    let bad = |what: String| Failure::from(format!("{}: {what}", library.display()));
-    let bytes = fs::read(library).map_err(|error| bad(error.to_string()))?;
-    let no_archive = |error: object::read::Error| bad(format!("it is no static library: {error}"));
-    let archive = ArchiveFile::parse(&*bytes).map_err(no_archive)?;
-    if archive.is_thin() {
-        return Err(bad("it names its members' files in place of holding them (a thin archive)".into()));
+/// relc's library for C.
+pub struct Library {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Library {
+    /// Reads it from where it was told to be, or from where it is usually.
+    ///
+    /// # Errors
+    /// If it is not there, or no static library that holds its members.
+    pub fn read(told: Option<&Path>) -> Result<Library, Failure> {
+        let path = place(told)?;
+        let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let library = Library { path, bytes };
+        library.members()?;
+        Ok(library)
     }
-    let mut members = Vec::new();
-    for member in archive.members() {
-        let member = member.map_err(no_archive)?;
-        let name = String::from_utf8_lossy(member.name()).into_owned();
-        let data = member.data(&*bytes).map_err(no_archive)?;
-        members.push(NewArchiveMember::new(data, &DEFAULT_OBJECT_READER, name));
+
+    fn members(&self) -> Result<Vec<NewArchiveMember<'_>>, Failure> {
+        let bad = |what: String| Failure::from(format!("{}: {what}", self.path.display()));
+        let no_archive = |error: object::read::Error| bad(format!("it is no static library: {error}"));
+        let archive = ArchiveFile::parse(&*self.bytes).map_err(no_archive)?;
+        if archive.is_thin() {
+            return Err(bad("it names its members' files in place of holding them (a thin archive)".into()));
+        }
+        let members = archive.members().map(|member| -> Result<NewArchiveMember<'_>, Failure> {
+            let member = member.map_err(no_archive)?;
+            let name = String::from_utf8_lossy(member.name()).into_owned();
+            let data = member.data(&*self.bytes).map_err(no_archive)?;
+            Ok(NewArchiveMember::new(data, &DEFAULT_OBJECT_READER, name))
+        });
+        members.collect()
     }
-    let name = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    members.push(NewArchiveMember::new(fs::read(object)?, &DEFAULT_OBJECT_READER, format!("{name}.o")));
-    let kind = if cfg!(target_vendor = "apple") { ArchiveKind::Darwin } else { ArchiveKind::Gnu };
-    let mut draft = Draft::create(out)?;
-    let mut writer = BufWriter::new(draft.file());
-    write_archive_to_stream(&mut writer, &members, kind, false, None)?;
-    std::io::Write::flush(&mut writer)?;
-    drop(writer);
-    Ok(draft.finish()?)
+
+    /// Writes a static library of an object and all that is in this one.
+    pub fn write_with(&self, object: &Path, out: &Path) -> Result<(), Failure> {
+        let mut members = self.members()?;
+        let name = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        members.push(NewArchiveMember::new(fs::read(object)?, &DEFAULT_OBJECT_READER, format!("{name}.o")));
+        let kind = if cfg!(target_vendor = "apple") { ArchiveKind::Darwin } else { ArchiveKind::Gnu };
+        let mut draft = Draft::create(out)?;
+        let mut writer = BufWriter::new(draft.file());
+        write_archive_to_stream(&mut writer, &members, kind, false, None)?;
+        std::io::Write::flush(&mut writer)?;
+        drop(writer);
+        Ok(draft.finish()?)
+    }
 }
 
 #[cfg(test)]

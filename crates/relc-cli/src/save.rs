@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::args::{CompileArgs, ImportArgs};
 use crate::compile::{import_options, usual_compiler};
+use crate::emit::Library;
 use crate::failure::Failure;
 use crate::{emit, print};
 
@@ -129,11 +130,12 @@ fn linked(args: &SaveArgs) -> Result<(), Failure> {
     let name = args.name.clone().unwrap_or_else(|| emit::symbol(&args.out));
     let explainer = match args.emit {
         Emit::Staticlib => {
-            let library = emit::library(args.library.as_deref())?;
+            // Before the model is compiled, which takes longer than to find that this is no library.
+            let library = Library::read(args.library.as_deref())?;
             let folder = tempfile::tempdir()?;
             let object = folder.path().join("model.o");
             let explainer = compiler(args)?.save_object(&args.model, &name, &object)?;
-            emit::write_library(&args.out, &object, &library)?;
+            library.write_with(&object, &args.out)?;
             explainer
         }
         _ => compiler(args)?.save_object(&args.model, &name, &args.out)?,

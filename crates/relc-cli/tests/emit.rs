@@ -122,4 +122,7 @@ fn what_can_not_be_written_is_refused() {
         check_fails(&relc(&all), code, &[says]);
         assert!(!out_path.exists(), "nothing is left");
     }
+    // What is no library is refused before the model is even read.
+    let all = ["compile", "no/model.onnx", "-o", &out, "--emit", "staticlib", "--library", &text];
+    check_fails(&relc(&all), 1, &["text.a: it is no static library"]);
 }
