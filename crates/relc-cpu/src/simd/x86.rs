@@ -119,7 +119,7 @@ macro_rules! simd {
 
 simd!(__m512, 16, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps
       _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_max_ps _mm512_min_ps,
-      _mm512_reduce_add_ps _mm512_abs_ps where_greater16);
+      sum16 _mm512_abs_ps where_greater16);
 simd!(__m256, 8, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps
       _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_max_ps _mm256_min_ps,
       sum8 abs8 where_greater8);
@@ -151,6 +151,19 @@ unsafe fn abs8(vector: __m256) -> __m256 {
 /// The sum of the elements.
 ///
 /// # Safety
+/// AVX-512F. By instructions on whole vectors alone: those on halves and quarters reach only the first sixteen registers
+/// without AVX-512VL, and what is summed here is kept there all along.
+#[inline(always)]
+unsafe fn sum16(vector: __m512) -> f32 {
+    // SAFETY: the caller vouches for AVX-512F.
+    unsafe {
+        let eight = _mm512_add_ps(vector, _mm512_shuffle_f32x4::<0b01_00_11_10>(vector, vector));
+        let four = _mm512_add_ps(eight, _mm512_shuffle_f32x4::<0b10_11_00_01>(eight, eight));
+        let two = _mm512_add_ps(four, _mm512_permute_ps::<0b01_00_11_10>(four));
+        _mm512_cvtss_f32(_mm512_add_ps(two, _mm512_permute_ps::<0b10_11_00_01>(two)))
+    }
+}
+
 /// AVX.
 #[inline(always)]
 unsafe fn sum8(vector: __m256) -> f32 {
