@@ -106,6 +106,8 @@ fn masks_many_metrics_and_a_sheet() {
     let (table, stderr) = run(dir.path(), &[&more[..], &["--masks", &masks, "--grid", "g.png"]].concat());
     let columns = ["id", "road_lerf", "increase", "relevance_mass", "randomisation", "class_cosine"];
     assert!(columns.iter().all(|c| table.contains(c)), "{table}");
+    // One picture has neither an error nor an interval.
+    assert!(!["±", "+-", " to "].iter().any(|text| table.contains(text)), "{table}");
     assert!(stderr.contains("time per picture: conserve "), "{stderr}");
     let sheet = image::open(dir.path().join("g.png")).unwrap();
     assert!(sheet.width() > 6 * 64 && sheet.height() > 64);

@@ -166,6 +166,12 @@ fn metric_table(table: &Table, metric: Metric) -> String {
         head.extend(table.baseline.as_ref().map(|b| format!("minus {b}")));
     }
     let sign = if is_utf8() { "±" } else { "+-" };
+    // One picture has neither an error nor an interval.
+    let is_several = |m: &Mean| m.pictures > 1;
+    let error = |m: Mean| match is_several(&m) {
+        true => format!(" {sign}{}", fixed(m.standard_error)),
+        false => String::new(),
+    };
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     let mut t = table::Table::new(&head, 1);
     for row in &table.rows {
@@ -175,14 +181,11 @@ fn metric_table(table: &Table, metric: Metric) -> String {
         for c in &columns {
             let cell = &row.cells[*c];
             let empty = || "-".to_string();
-            cells.push(
-                cell.mean
-                    .map_or_else(empty, |m| format!("{} {sign}{}", fixed(m.mean), fixed(m.standard_error))),
-            );
-            let interval = |m: Mean| format!("{} to {}", fixed(m.interval[0]), fixed(m.interval[1]));
-            cells.push(cell.mean.map_or_else(empty, interval));
+            cells.push(cell.mean.map_or_else(empty, |m| fixed(m.mean) + &error(m)));
+            let ends = |m: Mean| format!("{} to {}", fixed(m.interval[0]), fixed(m.interval[1]));
+            cells.push(cell.mean.filter(is_several).map_or_else(empty, ends));
             if table.baseline.is_some() {
-                let difference = |m: Mean| format!("{:+.4} {sign}{}", m.mean, fixed(m.standard_error));
+                let difference = |m: Mean| format!("{:+.4}{}", m.mean, error(m));
                 cells.push(cell.minus_baseline.map_or_else(String::new, difference));
             }
         }
