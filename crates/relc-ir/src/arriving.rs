@@ -7,13 +7,10 @@ impl Graph {
     /// The relevance of a forward node's output, all of it, before a read-out takes its share; `None` if none arrives or
     /// relevance is not derived.
     pub fn arriving(&self, node: NodeId) -> Option<ValueId> {
-        let of_node = || self.node_ids().filter(|n| self.node(*n).of == Some(node));
-        let readout =
-            of_node().find(|n| matches!(self.node(*n).op, Op::Relevance(Relevance::Readout { .. })));
-        if let Some(readout) = readout {
+        if let Some((readout, _)) = self.readout_node(node) {
             return self.operands(readout).first().copied();
         }
-        of_node().find_map(|n| {
+        self.relevance_of(node).find_map(|n| {
             let operands = self.operands(n);
             match &self.node(n).op {
                 Op::Relevance(Relevance::Seed | Relevance::Sum) => None,
@@ -26,9 +23,19 @@ impl Graph {
     /// The share of a forward node's relevance that a read-out takes, and spreads from there over the input; `None` where
     /// there is no read-out.
     pub fn readout(&self, node: NodeId) -> Option<f64> {
-        self.node_ids().filter(|n| self.node(*n).of == Some(node)).find_map(|n| match self.node(n).op {
-            Op::Relevance(Relevance::Readout { share }) => Some(share),
+        self.readout_node(node).map(|(_, share)| share)
+    }
+
+    /// A forward node's read-out, and its share.
+    fn readout_node(&self, node: NodeId) -> Option<(NodeId, f64)> {
+        self.relevance_of(node).find_map(|n| match self.node(n).op {
+            Op::Relevance(Relevance::Readout { share }) => Some((n, share)),
             _ => None,
         })
+    }
+
+    /// The relevance nodes of a forward node.
+    fn relevance_of(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.node_ids().filter(move |n| self.node(*n).of == Some(node))
     }
 }
