@@ -1,6 +1,7 @@
 //! The CUDA back end on machines without a GPU: every kernel's logic on the host against the f64 interpreter, and NVRTC's
 //! opinion of every kernel's text.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
@@ -8,10 +9,12 @@ use ndarray::ArrayD;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use relc::unstable::engine::{Cpu, Machine};
-use relc::unstable::program::{Backend, BackendError};
-use relc::{Compiler, Engine, ExplainError, InterpError, Isa, Preset, RunError, Seed, SeedKind, Targets};
+use relc::unstable::program::{Backend, BackendError, Step, StepOp};
+use relc::{
+    Compiler, Engine, ExplainError, InterpError, Isa, Precision, Preset, RunError, Seed, SeedKind, Targets,
+};
 use relc_cuda::host::Host;
-use relc_cuda::{Cuda, CudaError, Device, driver};
+use relc_cuda::{Cuda, CudaError, CudaModule, Device, StepTime, driver};
 use relc_interp::Interpreter;
 use relc_tests::agreement::{Model, check_accounts, check_on, presets};
 use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
@@ -30,8 +33,12 @@ const SOUPS: u64 = 12;
 /// Random networks of which a preset takes one.
 const DRAWS: usize = 20;
 
+fn host(precision: Precision) -> Cuda {
+    Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS })).precision(precision).unwrap()
+}
+
 fn on_host(compiler: Compiler) -> Compiler {
-    compiler.backend(Arc::new(Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS }))))
+    compiler.backend(Arc::new(host(Precision::F32)))
 }
 
 /// Two samples of noise; none if the preset does not take the model, no engine compiles it, or what it computes of them is
@@ -149,7 +156,7 @@ fn every_back_end_refuses_alike() {
     let backends: [Arc<dyn Backend>; 3] = [
         Arc::new(Cpu { machine: Machine::generic(Isa::Portable) }),
         Arc::new(Interpreter::F32),
-        Arc::new(Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS }))),
+        Arc::new(host(Precision::F32)),
     ];
     for backend in backends {
         let module = match backend.build(explainer.graph(), &[]) {
@@ -217,6 +224,79 @@ fn resnets_agree_with_the_oracle() {
     }
 }
 
+/// Tensor cores: three products of TF32 are as good as one of f32, to every bound; one is as good as its 11 bits.
+#[test]
+fn tensor_cores_agree_with_the_oracle() {
+    let networks = [(ResNet::resnet18(32), "conserve"), (ResNet::resnet50(32), "two_level")];
+    let taken = if is_thorough() { networks.len() } else { 1 };
+    for (number, (network, name)) in networks.into_iter().take(taken).enumerate() {
+        let graph = ResNet { width: 16, ..network }.graph();
+        let (model, preset) = (Model::Graph(&graph), Preset::named(name).unwrap());
+        let x = noise(model, &preset).unwrap();
+        let on = |precision| move |compiler: Compiler| compiler.backend(Arc::new(host(precision)));
+        let single = |compiler: Compiler| compiler.engine(Engine::InterpF32);
+        match check_on(model, &preset, &x, on(Precision::Tf32x3)) {
+            Err(why) if why.contains("C++ compiler") && std::env::var_os("CI").is_none() => {
+                return skipped(&why);
+            }
+            result => result.unwrap_or_else(|e| panic!("tf32x3, {name}: {e}")),
+        }
+        let explained = |engine: &dyn Fn(Compiler) -> Compiler| {
+            let explainer = model.compile(&engine(Compiler::new(preset.clone()))).unwrap();
+            let seed = Seed::Named(SeedKind::OneHot);
+            explainer.explain(x.view(), &seed, &Targets::Outputs(vec![0])).unwrap().explanations.remove(0)
+        };
+        let (exact, rounded) = (explained(&single), explained(&on(Precision::Tf32)));
+        let most = |values: &ArrayD<f32>| values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let off = most(&(&exact.relevance - &rounded.relevance)) / most(&exact.relevance);
+        assert!((1e-6..2e-2).contains(&off), "tf32, {name}: off by {off:e} of the maximum");
+        for sample in 0..2 {
+            let error = rounded.conservation_error(sample);
+            assert!(error < 5e-3, "tf32, {name}: sample {sample} conserves to {error:e}");
+        }
+        for precision in [Precision::Tf32, Precision::Tf32x3] {
+            compiles_in(precision, name, model, &preset, number);
+        }
+    }
+}
+
+/// Times are of every step of the program, and their costs add up to what convolutions do.
+#[test]
+fn a_profile_has_every_step() {
+    let graph = ResNet { width: 16, ..ResNet::resnet18(32) }.graph();
+    let preset = Preset::named("conserve").unwrap();
+    let explainer = Compiler::new(preset).engine(Engine::InterpF32).compile(graph).unwrap();
+    let backend = host(Precision::F32);
+    let module = match backend.build(explainer.graph(), &[]) {
+        Err(why) if why.to_string().contains("C++ compiler") && std::env::var_os("CI").is_none() => {
+            return skipped(&why.to_string());
+        }
+        result => result.unwrap(),
+    };
+    let module: Box<dyn Any> = module;
+    let module = module.downcast::<CudaModule>().unwrap();
+    let samples = 2;
+    let x = vec![0.5; samples * 3 * 32 * 32];
+    let steps = module.profile(&x, samples, 2).unwrap();
+    let program = relc::unstable::program::Module::program(&*module).unwrap();
+    let computes = |step: &&Step| !matches!(step.op, StepOp::Tally(_) | StepOp::Absorbed { .. });
+    assert_eq!(steps.iter().filter(|step| !step.of_ledger).count(), program.steps().filter(computes).count());
+    assert!(steps.iter().all(|step| step.launches > 0));
+    assert!(steps.iter().any(|step| step.of_ledger), "sums are timed too");
+    let flops = |steps: &[StepTime]| steps.iter().map(|step| step.cost.flops).sum::<f64>();
+    let counted: f64 =
+        program.steps().map(|step| relc_cuda::Cost::of(program, step, samples).unwrap().flops).sum();
+    assert_eq!(flops(&steps), counted);
+    // A layer's denominators and its backward step do what its forward step does, but for the first, whose denominators are
+    // constants, and the last.
+    let [forward, backward] = [true, false].map(|forward| -> Vec<StepTime> {
+        steps.iter().filter(|step| step.forward == forward).cloned().collect()
+    });
+    let ratio = flops(&backward) / flops(&forward);
+    assert!((1.5..2.5).contains(&ratio), "{ratio}");
+    assert!(module.profile(&x[1..], samples, 1).is_err());
+}
+
 /// Whether every network of the zoo is compiled, and each for both architectures: NVRTC takes as long as all else.
 fn is_thorough() -> bool {
     std::env::var_os("RELC_CUDA_THOROUGH").is_some()
@@ -225,9 +305,13 @@ fn is_thorough() -> bool {
 /// What the back end prints is compiled by NVRTC, for an architecture in turn.
 #[track_caller]
 fn compiles(what: &str, model: Model<'_>, preset: &Preset, number: usize) {
+    compiles_in(Precision::F32, what, model, preset, number);
+}
+
+#[track_caller]
+fn compiles_in(precision: Precision, what: &str, model: Model<'_>, preset: &Preset, number: usize) {
     let explainer = model.compile(&Compiler::new(preset.clone()).engine(Engine::InterpF32)).unwrap();
-    let backend = Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS }));
-    let (program, _) = backend.program(explainer.graph(), &[], &mut |_, _| {}).unwrap();
+    let (program, _) = host(precision).program(explainer.graph(), &[], &mut |_, _| {}).unwrap();
     let code = relc_cuda::plan(explainer.graph(), &program).unwrap().code;
     let turn = number % ARCHITECTURES.len();
     for architecture in if is_thorough() { &ARCHITECTURES[..] } else { &ARCHITECTURES[turn..=turn] } {

@@ -9,6 +9,7 @@ use relc::Isa;
 use relc::testing::{Filetests, Header};
 use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::passes::pass_list;
+use relc::unstable::program::op::Precision;
 use relc::unstable::program::passes::{PlanMemory, ProgramPass};
 use relc::unstable::program::{Backend, LOWER};
 use relc_cuda::{Cuda, Planned};
@@ -31,7 +32,8 @@ fn every_pass_over_programs_does_what_its_files_say() {
     assert!(failures.is_empty(), "{} file(s) failed:\n\n{}", failures.len(), failures.join("\n"));
 }
 
-/// `tests/filetests/cuda/PASS/*.relc`; `; multiprocessors: N` is of the device, 132 unless given.
+/// `tests/filetests/cuda/PASS/*.relc`; `; multiprocessors: N` is of the device, 132 unless given, and `; precision: tf32` what
+/// was asked of it.
 #[test]
 fn every_pass_of_the_cuda_back_end_does_what_its_files_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/cuda");
@@ -45,7 +47,10 @@ fn every_pass_of_the_cuda_back_end_does_what_its_files_say() {
                     Some(number) => number.parse().map_err(|_| format!("got {number} multiprocessors"))?,
                     None => Planned::HOPPER.multiprocessors,
                 };
-                Ok(Cuda::new(Arc::new(Planned { multiprocessors })))
+                let precision = header.get("precision").map_or(Ok(Precision::F32), str::parse);
+                let precision = precision.map_err(|error| error.to_string())?;
+                let cuda = Cuda::new(Arc::new(Planned { multiprocessors }));
+                cuda.precision(precision).map_err(|error| error.to_string())
             };
             Filetests::of_backend(pass.name(), backend).failures(root.join(pass.name()))
         })

@@ -473,9 +473,11 @@ pub struct BenchArgs {
   relc profile resnet50.onnx --threads 1
   relc profile resnet18.onnx --preset paper --runs 20
   relc profile resnet18.onnx --model --threads 1
-  RELC_MACHINE=zen4 relc profile resnet18.onnx --model\n
+  RELC_MACHINE=zen4 relc profile resnet18.onnx --model
+  relc profile resnet50.onnx --device cuda --batch 64\n
 Bytes are those that a step moves from beyond the first cache, by the model of the machine; the bound is the least
-time by the machine's arithmetic or its traffic with a level of memory, and which of them it is.")]
+time by the machine's arithmetic or its traffic with a level of memory, and which of them it is. On a GPU each operand
+counts once, and times are between events of its queue.")]
 pub struct ProfileArgs {
     /// The ONNX model.
     pub model: PathBuf,
@@ -488,6 +490,9 @@ pub struct ProfileArgs {
     /// Timed runs; the least time of each step counts.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub runs: u16,
+    /// Samples of a batch, on a GPU.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
     /// Print what the model of the machine predicts for each step, beside what was measured.
     #[arg(long = "model")]
     pub model_times: bool,
@@ -506,6 +511,10 @@ pub struct EngineArgs {
     /// built with --features cuda, NVIDIA's driver and NVRTC.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: Device,
+    /// What a GPU multiplies in convolutions: fp32; tf32 (tensor cores, of factors rounded to 11 bits: maps and conservation
+    /// are exact to some 1e-3); or tf32x3 (three such products for one, nearly as exact as fp32).
+    #[arg(long, value_name = "PRECISION", default_value = "fp32", value_parser = ["fp32", "tf32", "tf32x3"])]
+    pub precision: String,
     /// Threads, at most one for each processor [default: one for each]; results don't depend on it.
     #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

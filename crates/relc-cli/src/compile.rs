@@ -10,7 +10,8 @@ use relc::read;
 use relc::unstable::ir::Dim;
 use relc::unstable::ir::rule::{BiasPolicy, Bounds};
 use relc::{
-    BatchNormPolicy, CompileError, Compiler, Engine, Held, ImportOptions, Method, MethodOptions, Preset,
+    BatchNormPolicy, CompileError, Compiler, Engine, Held, ImportOptions, Method, MethodOptions, Precision,
+    Preset,
 };
 
 use crate::args::{BatchNorm, Bias, CompileArgs, EngineArgs, ImportArgs, MethodArgs};
@@ -155,10 +156,16 @@ pub fn on_engine(compiler: Compiler, args: &EngineArgs) -> Result<Compiler, Fail
         rayon::ThreadPoolBuilder::new().num_threads(asked.min(most)).build_global()?;
     }
     let engine: Engine = args.engine.parse().map_err(Failure::usage)?;
-    let missing = |why: &str| print::note(format!("note: the processor is used: {why}"));
-    compiler.engine(engine).device(args.device, missing).map_err(|error| match error {
+    let missing = |why: &str| print::note(format!("note: the processor is used, in fp32: {why}"));
+    let precision: Precision = args.precision.parse().map_err(Failure::usage)?;
+    compiler.engine(engine).device(args.device, precision, missing).map_err(|error| match error {
         // A device that is not there, as an option that can't be had.
-        CompileError::Device(why) => Failure::usage(format!("--device {}: {why}", args.device)),
+        CompileError::Device(why) if precision == Precision::F32 => {
+            Failure::usage(format!("--device {}: {why}", args.device))
+        }
+        CompileError::Device(why) => {
+            Failure::usage(format!("--device {} --precision {precision}: {why}", args.device))
+        }
         other => other.into(),
     })
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use relc_ir::Graph;
 use relc_program::books::Bookkeeper;
+use relc_program::op::Precision;
 use relc_program::passes::{PlanMemory, ProgramPass};
 use relc_program::{Backend, BackendError, Module, Program, Session};
 
@@ -19,37 +20,60 @@ use crate::session::{CudaSession, Ready};
 #[derive(Clone, Debug)]
 pub struct Cuda {
     device: Arc<dyn Device>,
+    precision: Precision,
 }
 
 impl Cuda {
-    /// The back end of a device.
+    /// The back end of a device, in fp32.
     pub fn new(device: Arc<dyn Device>) -> Cuda {
-        Cuda { device }
+        Cuda { device, precision: Precision::F32 }
+    }
+
+    /// With convolutions on tensor cores, where their factors may be rounded so.
+    ///
+    /// # Errors
+    /// If the device has none that multiply TF32.
+    pub fn precision(self, precision: Precision) -> Result<Cuda, CudaError> {
+        if precision != Precision::F32 && !self.device.has_tf32() {
+            return Err(CudaError::Missing(format!(
+                "{} has no tensor cores for {precision}, which take compute capability 8.0 (Ampere) or later: take fp32",
+                self.device.name()
+            )));
+        }
+        Ok(Cuda { precision, ..self })
     }
 }
 
 impl Backend for Cuda {
     fn name(&self) -> &'static str {
-        "cuda"
+        match self.precision {
+            Precision::F32 => "cuda",
+            Precision::Tf32 => "cuda-tf32",
+            Precision::Tf32x3 => "cuda-tf32x3",
+        }
     }
 
     fn passes(&self) -> Vec<Box<dyn ProgramPass>> {
         vec![
             Box::new(SplitTallies),
-            Box::new(ChooseTiles { multiprocessors: self.device.multiprocessors() }),
+            Box::new(ChooseTiles {
+                multiprocessors: self.device.multiprocessors(),
+                precision: self.precision,
+            }),
             Box::new(DenseLayouts),
             Box::new(PlanMemory),
         ]
     }
 
     fn compile(&self, graph: &Graph, program: Program) -> Result<Box<dyn Module>, BackendError> {
-        Ok(Box::new(CudaModule::new(&*self.device, graph, program)?))
+        Ok(Box::new(CudaModule::new(self.device.clone(), graph, program)?))
     }
 }
 
 /// A program on a device.
 #[derive(Debug)]
 pub struct CudaModule {
+    pub(crate) device: Arc<dyn Device>,
     pub(crate) graph: Graph,
     pub(crate) program: Program,
     pub(crate) plan: Plan,
@@ -60,12 +84,23 @@ pub struct CudaModule {
 }
 
 impl CudaModule {
-    fn new(device: &dyn Device, graph: &Graph, program: Program) -> Result<CudaModule, CudaError> {
+    fn new(device: Arc<dyn Device>, graph: &Graph, program: Program) -> Result<CudaModule, CudaError> {
         let books = Bookkeeper::new(graph, &program).ok_or(CudaError::NoRelevance)?;
         let mut plan = plan(graph, &program)?;
         let constants = std::mem::take(&mut plan.constants);
         let loaded = device.load(&plan.code, &constants)?;
-        Ok(CudaModule { graph: graph.clone(), program, plan, books, loaded, free: Mutex::default() })
+        let (graph, free) = (graph.clone(), Mutex::default());
+        Ok(CudaModule { device, graph, program, plan, books, loaded, free })
+    }
+
+    /// What it runs on.
+    pub fn device(&self) -> &dyn Device {
+        &*self.device
+    }
+
+    /// The graph that the program was lowered from.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::code::Code;
 use crate::error::CudaError;
@@ -13,6 +14,28 @@ pub trait Device: Load {
 
     /// Its multiprocessors.
     fn multiprocessors(&self) -> usize;
+
+    /// Whether it has tensor cores that multiply TF32.
+    fn has_tf32(&self) -> bool;
+
+    /// What it can do at most; none if that is not known.
+    fn peaks(&self) -> Option<Peaks>;
+}
+
+/// What a device can do at most, in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peaks {
+    /// Operations on f32, of which a multiply-add is two.
+    pub fp32: f64,
+    /// Operations of tensor cores on TF32.
+    pub tf32: f64,
+    /// Bytes from its memory.
+    pub bandwidth: f64,
+}
+
+impl Peaks {
+    /// NVIDIA's data sheet of the H200 (SXM).
+    pub const H200: Peaks = Peaks { fp32: 67e12, tf32: 495e12, bandwidth: 4.8e12 };
 }
 
 /// The part of a device that nobody else can implement or call.
@@ -25,14 +48,14 @@ pub trait Load: Send + Sync + Debug {
 }
 
 /// A device that is only planned for: what is there to be looked at, on machines without a GPU.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// The multiprocessors that tiles are chosen for.
     pub multiprocessors: usize,
 }
 
 impl Planned {
-    /// An H100 or H200.
+    /// An H200.
     pub const HOPPER: Planned = Planned { multiprocessors: 132 };
 }
 
@@ -43,6 +66,14 @@ impl Device for Planned {
 
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    fn has_tf32(&self) -> bool {
+        true
+    }
+
+    fn peaks(&self) -> Option<Peaks> {
+        (*self == Planned::HOPPER).then_some(Peaks::H200)
     }
 }
 
@@ -83,6 +114,12 @@ pub trait Queue: Send + Debug {
     /// # Errors
     /// If the device fails.
     fn run(&mut self, number: usize, commands: &[Command]) -> Result<(), CudaError>;
+
+    /// Runs commands, and says how long each took.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn time(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CudaError>;
 }
 
 /// A command; addresses have been found to lie in the memory, and to have room for what a kernel accesses.

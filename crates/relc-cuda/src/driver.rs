@@ -6,20 +6,22 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cudarc::driver::sys::{
-    CUdevice_attribute, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode, CUstreamCaptureStatus,
+    CUdevice_attribute, CUevent_flags, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode,
+    CUstreamCaptureStatus,
 };
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError,
-    LaunchConfig, PushKernelArg,
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr,
+    DriverError, LaunchConfig, PushKernelArg,
 };
 use cudarc::nvrtc::sys::nvrtcResult;
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::code::{Code, THREADS};
-use crate::device::{Address, Command, Device, Load, Loaded, Queue};
+use crate::device::{Address, Command, Device, Load, Loaded, Peaks, Queue};
 use crate::error::CudaError;
 
 /// Where compiled kernels are kept, in place of the user's cache.
@@ -97,6 +99,7 @@ pub struct Gpu {
     name: String,
     architecture: String,
     multiprocessors: usize,
+    capability: (i32, i32),
 }
 
 impl Gpu {
@@ -121,13 +124,14 @@ impl Gpu {
         let context = CudaContext::new(number).map_err(refused("open the GPU"))?;
         // SAFETY: each queue has a stream and memory of its own, and constants are written before any queue is made.
         unsafe { context.disable_event_tracking() };
-        let (major, minor) = context.compute_capability().map_err(refused("say what the GPU can do"))?;
+        let capability = context.compute_capability().map_err(refused("say what the GPU can do"))?;
         let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         let multiprocessors = context.attribute(attribute).map_err(refused("count its multiprocessors"))?;
         Ok(Gpu {
             name: context.name().map_err(refused("name the GPU"))?,
-            architecture: format!("compute_{major}{minor}"),
+            architecture: format!("compute_{}{}", capability.0, capability.1),
             multiprocessors: usize::try_from(multiprocessors).unwrap_or(1),
+            capability,
             context,
         })
     }
@@ -140,6 +144,31 @@ impl Device for Gpu {
 
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    fn has_tf32(&self) -> bool {
+        self.capability >= (8, 0)
+    }
+
+    /// By its clocks, the bus of its memory, and what a multiprocessor of its kind does in a cycle (CUDA C++ Programming
+    /// Guide, "Arithmetic Instructions"; of tensor cores NVIDIA's white papers).
+    fn peaks(&self) -> Option<Peaks> {
+        let kilo = |attribute| {
+            let value = self.context.attribute(attribute).ok().filter(|value| *value > 0)?;
+            Some(f64::from(value) * 1e3)
+        };
+        let [fp32, tf32] = match self.capability {
+            (8, 0) => [64.0, 512.0],
+            (9, 0) => [128.0, 1024.0],
+            (10, _) => [128.0, 1024.0],
+            _ => [128.0, 128.0],
+        };
+        let clock = kilo(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
+        let memory = kilo(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
+        let bits = kilo(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)? / 1e3;
+        // A multiply-add is two operations; memory moves data at both edges of its clock.
+        let per_cycle = 2.0 * clock * self.multiprocessors as f64;
+        Some(Peaks { fp32: fp32 * per_cycle, tf32: tf32 * per_cycle, bandwidth: 2.0 * memory * bits / 8.0 })
     }
 }
 
@@ -320,5 +349,20 @@ impl Queue for Stream {
             Some(Graph(graph)) => graph.launch().map_err(refused("launch a graph")),
             None => Ok(()),
         }
+    }
+
+    fn time(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CudaError> {
+        let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let mark = |stream: &CudaStream| stream.record_event(flags).map_err(refused("record an event"));
+        let mut marks = vec![mark(&self.stream)?];
+        for command in commands {
+            self.enqueue(command)?;
+            marks.push(mark(&self.stream)?);
+        }
+        let between = |pair: &[CudaEvent]| match pair {
+            [start, end] => start.elapsed_ms(end).map_err(refused("time a kernel")),
+            _ => Ok(0.0),
+        };
+        marks.windows(2).map(|pair| Ok(Duration::from_secs_f32(between(pair)?.max(0.0) / 1e3))).collect()
     }
 }

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::process::Command as Process;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use libloading::{Library, Symbol};
 
 use crate::code::Code;
-use crate::device::{Address, Command, Device, Load, Loaded, Queue};
+use crate::device::{Address, Command, Device, Load, Loaded, Peaks, Queue};
 use crate::error::CudaError;
 
 /// The C++ compiler, if it is not `c++`.
@@ -29,6 +30,14 @@ impl Device for Host {
 
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    fn has_tf32(&self) -> bool {
+        true
+    }
+
+    fn peaks(&self) -> Option<Peaks> {
+        None
     }
 }
 
@@ -109,6 +118,34 @@ impl HostQueue {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.memory);
         bytes.get_mut(at..at + len).ok_or_else(|| CudaError::Plan("a copy leaves the memory".into()))
     }
+
+    fn command(&mut self, command: &Command) -> Result<(), CudaError> {
+        match command {
+            Command::Zero { at, bytes } => self.bytes(*at, *bytes)?.fill(0),
+            Command::Launch { kernel, blocks: [x, y, z], addresses, samples } => {
+                let name = self.kernels.names.get(*kernel).map(|name| format!("launch_{name}"));
+                let name = name.ok_or_else(|| CudaError::Plan(format!("there is no kernel {kernel}")))?;
+                let memory: *mut u8 = self.memory.as_mut_ptr().cast();
+                let constants: *const u8 = self.kernels.constants.as_ptr().cast();
+                let pointers: Vec<*mut u8> = addresses
+                    .iter()
+                    .map(|address| match address {
+                        Address::Memory(at) => memory.wrapping_add(*at),
+                        // No kernel writes to one.
+                        Address::Constant(at) => constants.wrapping_add(*at).cast_mut(),
+                    })
+                    .collect();
+                // SAFETY: the library has a launcher of this type for every kernel, printed with its parameters in this
+                // order; the addresses are the plan's, whose values have room for so many samples.
+                unsafe {
+                    let launch: Symbol<'_, Launch> = (self.kernels.library.get(name.as_bytes()))
+                        .map_err(|error| CudaError::Plan(error.to_string()))?;
+                    launch(pointers.as_ptr(), *samples, *x, *y, *z);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 type Launch = unsafe extern "C" fn(*const *mut u8, i32, u32, u32, u32);
@@ -125,32 +162,15 @@ impl Queue for HostQueue {
     }
 
     fn run(&mut self, _: usize, commands: &[Command]) -> Result<(), CudaError> {
-        for command in commands {
-            match command {
-                Command::Zero { at, bytes } => self.bytes(*at, *bytes)?.fill(0),
-                Command::Launch { kernel, blocks: [x, y, z], addresses, samples } => {
-                    let name = self.kernels.names.get(*kernel).map(|name| format!("launch_{name}"));
-                    let name = name.ok_or_else(|| CudaError::Plan(format!("there is no kernel {kernel}")))?;
-                    let memory: *mut u8 = self.memory.as_mut_ptr().cast();
-                    let constants: *const u8 = self.kernels.constants.as_ptr().cast();
-                    let pointers: Vec<*mut u8> = addresses
-                        .iter()
-                        .map(|address| match address {
-                            Address::Memory(at) => memory.wrapping_add(*at),
-                            // No kernel writes to one.
-                            Address::Constant(at) => constants.wrapping_add(*at).cast_mut(),
-                        })
-                        .collect();
-                    // SAFETY: the library has a launcher of this type for every kernel, printed with its parameters in this
-                    // order; the addresses are the plan's, whose values have room for so many samples.
-                    unsafe {
-                        let launch: Symbol<'_, Launch> = (self.kernels.library.get(name.as_bytes()))
-                            .map_err(|error| CudaError::Plan(error.to_string()))?;
-                        launch(pointers.as_ptr(), *samples, *x, *y, *z);
-                    }
-                }
-            }
-        }
-        Ok(())
+        commands.iter().try_for_each(|command| self.command(command))
+    }
+
+    fn time(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CudaError> {
+        let timed = |command| {
+            let start = Instant::now();
+            self.command(command)?;
+            Ok(start.elapsed())
+        };
+        commands.iter().map(timed).collect()
     }
 }

@@ -18,6 +18,8 @@ mod backend;
 #[forbid(unsafe_code)]
 mod code;
 #[forbid(unsafe_code)]
+mod cost;
+#[forbid(unsafe_code)]
 mod device;
 pub mod driver;
 #[forbid(unsafe_code)]
@@ -31,10 +33,14 @@ mod memory;
 #[forbid(unsafe_code)]
 pub mod passes;
 #[forbid(unsafe_code)]
+mod profile;
+#[forbid(unsafe_code)]
 mod session;
 
 pub use backend::{Cuda, CudaModule};
 pub use code::{Action, Booked, Booking, Code, Grid, Place, Plan, Purpose, What};
-pub use device::{Device, Planned};
+pub use cost::Cost;
+pub use device::{Device, Peaks, Planned};
 pub use emit::plan;
 pub use error::CudaError;
+pub use profile::StepTime;

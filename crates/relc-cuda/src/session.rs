@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use ndarray::{ArrayD, IxDyn};
@@ -38,7 +39,7 @@ pub struct Ready {
 
 /// Commands between ops that the interpreter runs.
 #[derive(Debug)]
-enum Piece {
+pub enum Piece {
     /// Commands with a number of their own.
     Commands(usize, Vec<Command>),
     /// An op on the host.
@@ -149,8 +150,32 @@ fn book<'s>(books: &mut Books, of: &Booked, parts: impl Iterator<Item = &'s [f64
     }
 }
 
+/// What is done for so many samples: one command, or an op on the host.
+pub fn piece(action: &Action, memory: &Memory, samples: usize) -> Result<Piece, CudaError> {
+    let command = match &action.what {
+        What::Launch { kernel, grid, arguments } => {
+            let blocks = grid.blocks(samples).ok_or_else(|| {
+                CudaError::Plan(format!("{samples} samples need more blocks than there are"))
+            })?;
+            let addresses = arguments.iter().map(|place| memory.address(place)).collect::<Result<_, _>>()?;
+            let samples =
+                i32::try_from(samples).map_err(|_| CudaError::Plan(format!("got {samples} samples")))?;
+            Command::Launch { kernel: *kernel, blocks, addresses, samples }
+        }
+        What::Zero(id) => {
+            let (at, bytes) = memory.value(*id)?;
+            Command::Zero { at, bytes }
+        }
+        What::Interpret { node, inputs, outputs } => {
+            let (inputs, outputs) = (inputs.clone(), outputs.clone());
+            return Ok(Piece::Interpret { node: *node, inputs, outputs });
+        }
+    };
+    Ok(Piece::Commands(0, vec![command]))
+}
+
 impl Ready {
-    fn new(module: &CudaModule, samples: usize) -> Result<Self, CudaError> {
+    pub fn new(module: &CudaModule, samples: usize) -> Result<Self, CudaError> {
         let memory = Memory::new(&module.program, &module.plan, samples)?;
         let queue = module.loaded.clone().queue(memory.bytes(), samples)?;
         let mut number = 0;
@@ -171,25 +196,11 @@ impl Ready {
                 if action.purpose == left_out {
                     continue;
                 }
-                match &action.what {
-                    What::Launch { kernel, grid, arguments } => {
-                        let blocks = grid.blocks(samples).ok_or_else(|| {
-                            CudaError::Plan(format!("{samples} samples need more blocks than there are"))
-                        })?;
-                        let addresses =
-                            arguments.iter().map(|place| memory.address(place)).collect::<Result<_, _>>()?;
-                        let samples = i32::try_from(samples)
-                            .map_err(|_| CudaError::Plan(format!("got {samples} samples")))?;
-                        commands.push(Command::Launch { kernel: *kernel, blocks, addresses, samples });
-                    }
-                    What::Zero(id) => {
-                        let (at, bytes) = memory.value(*id)?;
-                        commands.push(Command::Zero { at, bytes });
-                    }
-                    What::Interpret { node, inputs, outputs } => {
+                match piece(action, &memory, samples)? {
+                    Piece::Commands(_, mut more) => commands.append(&mut more),
+                    interpret => {
                         close(&mut commands, &mut pieces);
-                        let (inputs, outputs) = (inputs.clone(), outputs.clone());
-                        pieces.push(Piece::Interpret { node: *node, inputs, outputs });
+                        pieces.push(interpret);
                     }
                 }
             }
@@ -204,7 +215,28 @@ impl Ready {
         Ok(Ready { samples, memory, queue, lists })
     }
 
-    fn load(&mut self, id: ValueId, data: &[f32]) -> Result<(), CudaError> {
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// How long each command takes.
+    pub fn time(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CudaError> {
+        self.queue.time(commands)
+    }
+
+    /// Takes back every flag, as each run of the backward steps does first.
+    pub fn clear_flags(&mut self) -> Result<(), CudaError> {
+        let (at, bytes) = self.memory.flags();
+        let clear: Vec<Command> = (bytes > 0).then_some(Command::Zero { at, bytes }).into_iter().collect();
+        self.queue.time(&clear).map(drop)
+    }
+
+    /// Writes a value of all samples.
+    pub fn load(&mut self, id: ValueId, data: &[f32]) -> Result<(), CudaError> {
         let (at, _) = self.memory.value(id)?;
         self.queue.write(at, cast_slice(data))
     }
@@ -230,7 +262,7 @@ impl Ready {
     }
 
     /// An op of each sample, on the host.
-    fn interpret(
+    pub fn interpret(
         &mut self,
         module: &CudaModule,
         node: NodeId,

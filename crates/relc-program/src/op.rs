@@ -207,21 +207,54 @@ pub enum Algorithm {
     Bf16x6,
     /// As sums of products, whose inputs are looked up one by one: beyond the borders they are 0, and no frame is needed.
     Gather,
-    /// As a product of matrices whose elements are gathered when they are needed, as by [`Gather`](Self::Gather), in tiles
-    /// of 32 by 32.
-    Gemm32,
-    /// As [`Gemm32`](Self::Gemm32), in tiles of 64 by 64.
-    Gemm64,
-    /// As [`Gemm32`](Self::Gemm32), in tiles of 128 by 128.
-    Gemm128,
+    /// As a product of matrices whose elements are gathered when they are needed, as by [`Gather`](Self::Gather), in square
+    /// tiles.
+    Gemm(Tile, Precision),
 }
+
+/// How many rows and columns of a product of matrices are computed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// 32 by 32.
+    Tile32,
+    /// 64 by 64.
+    Tile64,
+    /// 128 by 128.
+    Tile128,
+}
+
+impl Tile {
+    /// Rows, and columns.
+    pub fn side(self) -> u32 {
+        match self {
+            Tile::Tile32 => 32,
+            Tile::Tile64 => 64,
+            Tile::Tile128 => 128,
+        }
+    }
+}
+
+/// What the factors of a product are rounded to. Sums are of f32 whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// They are taken as they are, f32.
+    #[default]
+    F32,
+    /// To TF32, of 11 significant bits: what tensor cores multiply.
+    Tf32,
+    /// To two numbers of TF32 that add up to 22 significant bits; three products of them are one of f32, but for its last
+    /// bits ([3xTF32](https://github.com/NVIDIA/cutlass/tree/main/examples/28_ampere_3xtf32_fast_accurate_tensorop_fprop)).
+    Tf32x3,
+}
+
+relc_ir::names!(Precision, "precision", ["fp32" => F32, "tf32" => Tf32, "tf32x3" => Tf32x3]);
 
 impl Algorithm {
     /// Whether it reads a frame of zeros around its input.
     pub fn reads_frame(self) -> bool {
         match self {
             Algorithm::Direct | Algorithm::Winograd2 | Algorithm::Winograd4 | Algorithm::Bf16x6 => true,
-            Algorithm::Gather | Algorithm::Gemm32 | Algorithm::Gemm64 | Algorithm::Gemm128 => false,
+            Algorithm::Gather | Algorithm::Gemm(..) => false,
         }
     }
 }

@@ -1,15 +1,17 @@
 //! From a model and options to an explainer.
 
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use numpy::PyReadonlyArrayDyn;
+use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use relc::unstable::ir::Dim;
 use relc::unstable::ir::rule::{BiasPolicy, Bounds};
-use relc::{BatchNormPolicy, Compiler, Engine, Held, ImportOptions, Preset, Source, read};
+use relc::{BatchNormPolicy, Compiler, Device, Engine, Held, ImportOptions, Precision, Preset, Source, read};
 
 use crate::error::raise;
 use crate::explainer::Explainer;
@@ -45,7 +47,7 @@ pub fn presets() -> PyResult<Vec<(String, String)>> {
 
 /// Compiles a model into an explainer.
 #[pyfunction]
-#[pyo3(signature = (model, preset, *, save, split, gate, bias, batchnorm, bounds, engine, output, input_shape, hold, preprocess, ledger, sensitivity))]
+#[pyo3(signature = (model, preset, *, save, split, gate, bias, batchnorm, bounds, engine, device, precision, output, input_shape, hold, preprocess, ledger, sensitivity))]
 #[expect(clippy::too_many_arguments, reason = "one for each keyword of the Python function")]
 pub fn compile(
     py: Python<'_>,
@@ -58,6 +60,8 @@ pub fn compile(
     batchnorm: Option<&str>,
     bounds: Option<(Vec<f64>, Vec<f64>)>,
     engine: Option<&str>,
+    device: &str,
+    precision: &str,
     output: Option<String>,
     input_shape: Option<Vec<Option<usize>>>,
     hold: Vec<(String, PyReadonlyArrayDyn<'_, f32>)>,
@@ -95,6 +99,14 @@ pub fn compile(
     let mut compiler = Compiler::new(preset).import(options);
     if let Some(engine) = engine {
         compiler = compiler.engine(engine.parse::<Engine>().map_err(raise)?);
+    }
+    let device = device.parse::<Device>().map_err(raise)?;
+    let precision = precision.parse::<Precision>().map_err(raise)?;
+    let mut missing = None;
+    compiler = compiler.device(device, precision, |why| missing = Some(why.to_string())).map_err(raise)?;
+    if let Some(why) = missing {
+        let text = CString::new(format!("the processor is used, in fp32: {why}"))?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)?;
     }
     if let Some(batchnorm) = batchnorm {
         compiler = compiler.batchnorm(batchnorm.parse::<BatchNormPolicy>().map_err(raise)?);

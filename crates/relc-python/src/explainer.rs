@@ -127,7 +127,7 @@ impl Explainer {
 
     #[getter]
     fn engine(&self) -> &'static str {
-        self.inner.engine().name()
+        self.inner.engine_name()
     }
 
     #[getter]

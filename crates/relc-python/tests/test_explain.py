@@ -153,6 +153,12 @@ def test_the_interpreter_agrees(explainer, model, x):
     np.testing.assert_allclose(explainer(x[:1]).relevance, exact.relevance, atol=1e-4 * exact.relevance.max())
 
 
+def test_without_a_gpu_auto_is_the_processor(model):
+    with pytest.warns(RuntimeWarning, match="the processor is used, in fp32: .*CUDA"):
+        explainer = relc.compile(model, device="auto", precision="tf32")
+    assert explainer.engine == "jit"
+
+
 def test_presets_by_name_and_from_a_file(model, x, tmp_path):
     assert relc.compile(model).preset == "two_level" and "paper" in relc.presets()
     file = tmp_path / "mine.toml"

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use relc_program::Backend;
+pub use relc_program::op::Precision;
 
 use crate::compiler::{Compiler, Engine};
 use crate::error::CompileError;
@@ -51,19 +52,36 @@ impl FromStr for Device {
 
 impl Compiler {
     /// With a device for compiled programs, in place of the processor. A GPU needs the feature `cuda`, NVIDIA's driver and
-    /// NVRTC, which are loaded here. `missing` hears why [`Device::Auto`] is the processor.
+    /// NVRTC, which are loaded here. `missing` hears why [`Device::Auto`] is the processor, which computes in fp32 whatever
+    /// the precision.
+    ///
+    /// With another [precision](Precision) than fp32 a GPU's tensor cores multiply, where factors may be rounded: maps are
+    /// as exact as that, and so is conservation.
     ///
     /// ```no_run
-    /// # use relc::{Compiler, Device, Preset};
-    /// let explainer = Compiler::new(Preset::named("two_level")?).device(Device::Auto, |why| eprintln!("{why}"))?.compile("model.onnx")?;
+    /// # use relc::{Compiler, Device, Precision, Preset};
+    /// let missing = |why: &str| eprintln!("{why}");
+    /// let compiler = Compiler::new(Preset::named("two_level")?).device(Device::Auto, Precision::F32, missing)?;
+    /// let explainer = compiler.compile("model.onnx")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// Of a GPU, if there is none, or a library is missing, or the engine is an interpreter.
-    pub fn device(self, device: Device, missing: impl FnOnce(&str)) -> Result<Self, CompileError> {
+    /// Of a GPU, if there is none, or it has no such tensor cores, or a library is missing, or the engine is an interpreter;
+    /// of the processor, if the precision is not fp32.
+    pub fn device(
+        self,
+        device: Device,
+        precision: Precision,
+        missing: impl FnOnce(&str),
+    ) -> Result<Self, CompileError> {
         if device == Device::Cpu {
-            return Ok(self);
+            return match precision {
+                Precision::F32 => Ok(self),
+                _ => Err(CompileError::Device(format!(
+                    "the processor computes in fp32; {precision} is of a GPU's tensor cores"
+                ))),
+            };
         }
         if self.engine != Engine::Jit {
             return match device {
@@ -75,7 +93,7 @@ impl Compiler {
             };
         }
         let number = if let Device::Cuda(number) = device { number } else { 0 };
-        match gpu(number) {
+        match gpu(number, precision) {
             Ok(backend) => Ok(self.backend(backend)),
             Err(why) if device == Device::Auto => {
                 missing(&why);
@@ -88,13 +106,14 @@ impl Compiler {
 
 /// The back end of a GPU; or what is missing.
 #[cfg(feature = "cuda")]
-fn gpu(number: usize) -> Result<Arc<dyn Backend>, String> {
+fn gpu(number: usize, precision: Precision) -> Result<Arc<dyn Backend>, String> {
     let gpu = relc_cuda::driver::Gpu::new(number).map_err(|error| error.to_string())?;
-    Ok(Arc::new(relc_cuda::Cuda::new(Arc::new(gpu))))
+    let cuda = relc_cuda::Cuda::new(Arc::new(gpu)).precision(precision).map_err(|error| error.to_string())?;
+    Ok(Arc::new(cuda))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn gpu(_: usize) -> Result<Arc<dyn Backend>, String> {
+fn gpu(_: usize, _: Precision) -> Result<Arc<dyn Backend>, String> {
     Err("this relc was built without CUDA: build it with --features cuda".into())
 }
 
@@ -117,18 +136,20 @@ mod tests {
     #[test]
     fn a_gpu_that_is_missing_is_an_error_and_auto_goes_on_without() {
         let compiler = Compiler::new(Preset::named("conserve").unwrap());
-        let error = compiler.clone().device(Device::Cuda(4711), |_| {}).unwrap_err();
+        let error = compiler.clone().device(Device::Cuda(4711), Precision::F32, |_| {}).unwrap_err();
         assert!(matches!(error, CompileError::Device(_)), "{error}");
+        let error = compiler.clone().device(Device::Cpu, Precision::Tf32, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("the processor computes in fp32; tf32 is of a GPU"), "{error}");
         let interpreted = compiler.clone().engine(Engine::InterpF64);
         assert!(
             interpreted
                 .clone()
-                .device(Device::Cuda(0), |_| {})
+                .device(Device::Cuda(0), Precision::F32, |_| {})
                 .unwrap_err()
                 .to_string()
                 .contains("interpreter")
         );
-        assert!(interpreted.device(Device::Auto, |_| {}).is_ok());
-        assert!(compiler.device(Device::Auto, |_| {}).is_ok());
+        assert!(interpreted.device(Device::Auto, Precision::Tf32, |_| {}).is_ok());
+        assert!(compiler.device(Device::Auto, Precision::Tf32, |_| {}).is_ok());
     }
 }

@@ -212,6 +212,13 @@ impl Explainer {
         module.downcast_ref()
     }
 
+    /// The program on a GPU, if it runs on one.
+    #[cfg(feature = "cuda")]
+    pub fn on_gpu(&self) -> Option<&relc_cuda::CudaModule> {
+        let module: &dyn std::any::Any = &*self.module;
+        module.downcast_ref()
+    }
+
     /// What gives these values of the graph too.
     pub(crate) fn tapped(&self, values: &[ValueId]) -> Result<Arc<dyn Module>, ExplainError> {
         self.tapped.module(values, || self.backend.build(self.graph(), values))

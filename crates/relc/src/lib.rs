@@ -56,7 +56,7 @@ pub mod volume;
 mod warning;
 
 pub use compiler::{Compiled, Compiler, Engine};
-pub use device::Device;
+pub use device::{Device, Precision};
 pub use error::{CompileError, ExplainError, SaveError, messages};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use flow::{Flow, FlowEdge, FlowNode};

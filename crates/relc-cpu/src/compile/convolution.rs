@@ -187,7 +187,7 @@ impl Compiler<'_> {
                 let plan = plan.map_err(error)?.ok_or_else(|| not_computed("BF16x6"))?;
                 Some(Chosen::Bf16x6(Arc::new(plan)))
             }
-            Some(Algorithm::Gather | Algorithm::Gemm32 | Algorithm::Gemm64 | Algorithm::Gemm128) => {
+            Some(Algorithm::Gather | Algorithm::Gemm(..)) => {
                 return Err(self.unsupported(step, "its algorithm is one of a GPU"));
             }
         };

@@ -16,6 +16,7 @@ static thread_local Position blockIdx, gridDim;
 #define SHARED(type, name, count) static thread_local type name[count]
 #define PHASE(threads) for (int t = 0; t < (threads); ++t) {
 #define END }
+#define END_WARP }
 #define KEPT(threads, type, name, count) static thread_local type name##_of[threads][count]
 #define MINE(name) name##_of[t]
 #define UNROLL
@@ -30,6 +31,7 @@ static thread_local Position blockIdx, gridDim;
 #define END       \
   __syncthreads(); \
   }
+#define END_WARP }
 #define KEPT(threads, type, name, count) type name##_of[1][count]
 #define MINE(name) name##_of[0]
 #define UNROLL _Pragma("unroll")
@@ -212,13 +214,60 @@ DEVICE void conv_transposed(const float *input, int samples, Weight weight, Fini
   END_EACH
 }
 
-// A product of matrices: rows are the produced channels of group blockIdx.z, columns the pixels of all samples; the terms of
-// a sum are channels times taps, in this order whatever the tile. A block computes TILE x TILE outputs.
+// Those of a tile's weights that a thread brings to a block's memory, where a term's are `stride` apart; 0 beyond what there
+// is. The terms of a sum are channels times taps.
+template <class G, int TILE, int DEPTH, class Weight>
+DEVICE void gather_weights(float *rows, int stride, int group, int first_row, int term, int t, Weight weight) {
+  constexpr int TAPS = G::TAPS_Z * G::TAPS_Y * G::TAPS_X, TERMS = G::REDUCED * TAPS;
+  constexpr bool BY_ROWS = G::PRODUCED_STEP < G::REDUCED_STEP;
+  UNROLL for (int e = t; e < DEPTH * TILE; e += THREADS) {
+    // Neighbouring threads read neighbouring weights.
+    const int d = BY_ROWS ? e / TILE : e % DEPTH, row = BY_ROWS ? e % TILE : e / DEPTH;
+    const int r = term + d, produced = first_row + row;
+    float value = 0.0f;
+    if (r < TERMS && produced < G::PRODUCED) {
+      const int tap = r % TAPS, tx = tap % G::TAPS_X, ty = tap / G::TAPS_X % G::TAPS_Y;
+      value = weight(weight_at<G>(group, produced, r / TAPS, tap / G::TAPS_X / G::TAPS_Y, ty, tx));
+    }
+    rows[d * stride + row] = value;
+  }
+}
+
+// As gather_weights, of the pixels.
+template <class G, int TILE, int DEPTH>
+DEVICE void gather_pixels(float *columns, int stride, const float *input, int group, Long first_column, Long all, int term,
+                          int t) {
+  constexpr int TAPS = G::TAPS_Z * G::TAPS_Y * G::TAPS_X, TERMS = G::REDUCED * TAPS;
+  // A thread's are all of one column.
+  const Long column = first_column + t % TILE;
+  const Pixel<G> at = pixel_of<G>(column);
+  UNROLL for (int d = t / TILE; d < DEPTH; d += THREADS / TILE) {
+    const int r = term + d;
+    float value = 0.0f;
+    if (r < TERMS && column < all) {
+      const int tap = r % TAPS, tx = tap % G::TAPS_X, ty = tap / G::TAPS_X % G::TAPS_Y;
+      value = input_at<G>(input, at, group * G::REDUCED + r / TAPS, tap / G::TAPS_X / G::TAPS_Y, ty, tx);
+    }
+    columns[d * stride + t % TILE] = value;
+  }
+}
+
+// Ends an output of a product of matrices, if there is one at this row and column.
+template <class G, class Finish>
+DEVICE void finish_output(float sum, int group, int produced, Long column, Long all, Finish finish) {
+  if (column >= all || produced >= G::PRODUCED) return;
+  constexpr Long out = (Long)G::OUT_Z * G::OUT_Y * G::OUT_X;
+  const Pixel<G> at = pixel_of<G>(column);
+  const int channel = group * G::PRODUCED + produced;
+  finish(sum, channel, ((Long)at.sample * (G::GROUPS * G::PRODUCED) + channel) * out + target_of<G>(at), at.sample);
+}
+
+// A product of matrices: rows are the produced channels of group blockIdx.z, columns the pixels of all samples; terms are
+// summed in one order whatever the tile. A block computes TILE x TILE outputs.
 template <class G, int TILE, class Weight, class Finish>
 DEVICE void conv_gemm(const float *input, int samples, Weight weight, Finish finish) {
   constexpr int DEPTH = TILE == 128 ? 8 : 16, SIDE = TILE / 16;
-  constexpr int TAPS = G::TAPS_Z * G::TAPS_Y * G::TAPS_X, TERMS = G::REDUCED * TAPS;
-  constexpr bool BY_ROWS = G::PRODUCED_STEP < G::REDUCED_STEP;
+  constexpr int TERMS = G::REDUCED * G::TAPS_Z * G::TAPS_Y * G::TAPS_X;
   constexpr Long volume = (Long)G::COUNT_Z * G::COUNT_Y * G::COUNT_X;
   SHARED(float, rows, DEPTH * (TILE + 4));
   SHARED(float, columns, DEPTH * TILE);
@@ -230,28 +279,8 @@ DEVICE void conv_gemm(const float *input, int samples, Weight weight, Finish fin
   END
   for (int term = 0; term < TERMS; term += DEPTH) {
     PHASE(THREADS)
-    UNROLL for (int e = t; e < DEPTH * TILE; e += THREADS) {
-      // Neighbouring threads read neighbouring weights.
-      const int d = BY_ROWS ? e / TILE : e % DEPTH, row = BY_ROWS ? e % TILE : e / DEPTH;
-      const int r = term + d, produced = first_row + row;
-      float value = 0.0f;
-      if (r < TERMS && produced < G::PRODUCED) {
-        const int tap = r % TAPS, tx = tap % G::TAPS_X, ty = tap / G::TAPS_X % G::TAPS_Y;
-        value = weight(weight_at<G>(group, produced, r / TAPS, tap / G::TAPS_X / G::TAPS_Y, ty, tx));
-      }
-      rows[d * (TILE + 4) + row] = value;
-    }
-    UNROLL for (int e = t; e < DEPTH * TILE; e += THREADS) {
-      const int d = e / TILE, r = term + d;
-      const Long column = first_column + e % TILE;
-      float value = 0.0f;
-      if (r < TERMS && column < all) {
-        const int tap = r % TAPS, tx = tap % G::TAPS_X, ty = tap / G::TAPS_X % G::TAPS_Y;
-        const int channel = group * G::REDUCED + r / TAPS;
-        value = input_at<G>(input, pixel_of<G>(column), channel, tap / G::TAPS_X / G::TAPS_Y, ty, tx);
-      }
-      columns[e] = value;
-    }
+    gather_weights<G, TILE, DEPTH>(rows, TILE + 4, group, first_row, term, t, weight);
+    gather_pixels<G, TILE, DEPTH>(columns, TILE, input, group, first_column, all, term, t);
     END
     PHASE(THREADS)
     const int ty = t / 16, tx = t % 16;
@@ -266,21 +295,131 @@ DEVICE void conv_gemm(const float *input, int samples, Weight weight, Finish fin
     END
   }
   PHASE(THREADS)
-  constexpr Long out = (Long)G::OUT_Z * G::OUT_Y * G::OUT_X;
   const int ty = t / 16, tx = t % 16;
   UNROLL for (int j = 0; j < SIDE; ++j) {
-    const Long column = first_column + j * 16 + tx;
-    if (column < all) {
-      const Pixel<G> at = pixel_of<G>(column);
-      UNROLL for (int k = 0; k < SIDE; ++k) {
-        const int produced = first_row + k * 16 + ty;
-        if (produced < G::PRODUCED) {
-          const int channel = group * G::PRODUCED + produced;
-          const Long index = ((Long)at.sample * (G::GROUPS * G::PRODUCED) + channel) * out + target_of<G>(at);
-          finish(MINE(sums)[k * SIDE + j], channel, index, at.sample);
-        }
-      }
+    UNROLL for (int k = 0; k < SIDE; ++k) {
+      const int produced = first_row + k * 16 + ty;
+      finish_output<G>(MINE(sums)[k * SIDE + j], group, produced, first_column + j * 16 + tx, all, finish);
     }
+  }
+  END
+}
+
+// The nearest number of TF32, ties away from 0, as the bits of a float.
+DEVICE unsigned tf32(float value) {
+#ifdef RELC_HOST
+  unsigned bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+  return finite ? (bits + 0x1000u) & 0xffffe000u : bits;
+#else
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+#endif
+}
+
+DEVICE float of_bits(unsigned bits) {
+#ifdef RELC_HOST
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+#else
+  return __uint_as_float(bits);
+#endif
+}
+
+// Each warp's `sums += a b` on tensor cores, in ROWS x COLUMNS tiles of 16 x 8 outputs and 8 terms. The 32 threads of a warp
+// hold a tile as `mma.m16n8k8` of PTX has it: of a, thread 4 r + k has rows r and r + 8 under term k, and then both under
+// k + 4; of b, thread 4 c + k has terms k and k + 4 of column c; of the sums, thread 4 r + c has columns 2 c and 2 c + 1 of
+// row r, and then of row r + 8.
+template <int ROWS, int COLUMNS, int KEPT_BY>
+DEVICE void tensor_products(float (&sums)[KEPT_BY][ROWS * COLUMNS * 4], const unsigned (&a)[KEPT_BY][ROWS * 4],
+                            const unsigned (&b)[KEPT_BY][COLUMNS * 2]) {
+#ifdef RELC_HOST
+  for (int warp = 0; warp < KEPT_BY; warp += 32)
+    for (int tile = 0; tile < ROWS * COLUMNS; ++tile) {
+      float left[16][8], right[8][8], sum[16][8];
+      for (int lane = 0; lane < 32; ++lane) {
+        const unsigned *l = a[warp + lane] + tile / COLUMNS * 4, *r = b[warp + lane] + tile % COLUMNS * 2;
+        for (int e = 0; e < 4; ++e) left[lane / 4 + e % 2 * 8][lane % 4 + e / 2 * 4] = of_bits(l[e]);
+        for (int e = 0; e < 2; ++e) right[lane % 4 + e * 4][lane / 4] = of_bits(r[e]);
+        for (int e = 0; e < 4; ++e) sum[lane / 4 + e / 2 * 8][lane % 4 * 2 + e % 2] = sums[warp + lane][tile * 4 + e];
+      }
+      for (int row = 0; row < 16; ++row)
+        for (int k = 0; k < 8; ++k)
+          for (int column = 0; column < 8; ++column)
+            sum[row][column] = fmaf(left[row][k], right[k][column], sum[row][column]);
+      for (int lane = 0; lane < 32; ++lane)
+        for (int e = 0; e < 4; ++e) sums[warp + lane][tile * 4 + e] = sum[lane / 4 + e / 2 * 8][lane % 4 * 2 + e % 2];
+    }
+#else
+  UNROLL for (int tile = 0; tile < ROWS * COLUMNS; ++tile) {
+    float *s = sums[0] + tile * 4;
+    const unsigned *l = a[0] + tile / COLUMNS * 4, *r = b[0] + tile % COLUMNS * 2;
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+        : "r"(l[0]), "r"(l[1]), "r"(l[2]), "r"(l[3]), "r"(r[0]), "r"(r[1]));
+  }
+#endif
+}
+
+// As conv_gemm, on tensor cores: factors are rounded to TF32, or with PRODUCTS of 3 to two numbers of TF32, whose least
+// product is left out. Two rows of four warps; the terms of a sum are in the order of conv_gemm.
+template <class G, int TILE, int PRODUCTS, class Weight, class Finish>
+DEVICE void conv_tensor(const float *input, int samples, Weight weight, Finish finish) {
+  constexpr int DEPTH = 16, ROWS = TILE / 32, COLUMNS = TILE / 32, STRIDE = TILE + 8;
+  constexpr int TERMS = G::REDUCED * G::TAPS_Z * G::TAPS_Y * G::TAPS_X;
+  constexpr Long volume = (Long)G::COUNT_Z * G::COUNT_Y * G::COUNT_X;
+  SHARED(float, rows, DEPTH * STRIDE);
+  SHARED(float, columns, DEPTH * STRIDE);
+  KEPT(THREADS, float, sums, ROWS * COLUMNS * 4);
+  KEPT(THREADS, unsigned, a, ROWS * 4);
+  KEPT(THREADS, unsigned, b, COLUMNS * 2);
+  KEPT(THREADS, unsigned, low_a, ROWS * 4);
+  KEPT(THREADS, unsigned, low_b, COLUMNS * 2);
+  const int group = blockIdx.z, first_row = blockIdx.y * TILE;
+  const Long first_column = (Long)blockIdx.x * TILE, all = samples * volume;
+  PHASE(THREADS)
+  UNROLL for (int k = 0; k < ROWS * COLUMNS * 4; ++k) MINE(sums)[k] = 0.0f;
+  END_WARP
+  for (int term = 0; term < TERMS; term += DEPTH) {
+    PHASE(THREADS)
+    gather_weights<G, TILE, DEPTH>(rows, STRIDE, group, first_row, term, t, weight);
+    gather_pixels<G, TILE, DEPTH>(columns, STRIDE, input, group, first_column, all, term, t);
+    END
+    for (int k = 0; k < DEPTH; k += 8) {
+      PHASE(THREADS)
+      const int warp = t / 32, lane = t % 32, d = k + lane % 4;
+      UNROLL for (int e = 0; e < ROWS * 4; ++e) {
+        const int row = (warp / 4 * ROWS + e / 4) * 16 + lane / 4 + e % 2 * 8;
+        const float value = rows[(d + e % 4 / 2 * 4) * STRIDE + row];
+        MINE(a)[e] = tf32(value);
+        if (PRODUCTS == 3) MINE(low_a)[e] = tf32(value - of_bits(MINE(a)[e]));
+      }
+      UNROLL for (int e = 0; e < COLUMNS * 2; ++e) {
+        const int column = (warp % 4 * COLUMNS + e / 2) * 8 + lane / 4;
+        const float value = columns[(d + e % 2 * 4) * STRIDE + column];
+        MINE(b)[e] = tf32(value);
+        if (PRODUCTS == 3) MINE(low_b)[e] = tf32(value - of_bits(MINE(b)[e]));
+      }
+      END_WARP
+      if (PRODUCTS == 3) {
+        tensor_products<ROWS, COLUMNS>(sums_of, low_a_of, b_of);
+        tensor_products<ROWS, COLUMNS>(sums_of, a_of, low_b_of);
+      }
+      tensor_products<ROWS, COLUMNS>(sums_of, a_of, b_of);
+    }
+    PHASE(THREADS)
+    END
+  }
+  PHASE(THREADS)
+  const int warp = t / 32, lane = t % 32;
+  UNROLL for (int e = 0; e < ROWS * COLUMNS * 4; ++e) {
+    const int tile = e / 4;
+    const int row = (warp / 4 * ROWS + tile / COLUMNS) * 16 + lane / 4 + e % 4 / 2 * 8;
+    const int column = (warp % 4 * COLUMNS + tile % COLUMNS) * 8 + lane % 4 * 2 + e % 2;
+    finish_output<G>(MINE(sums)[e], group, first_row + row, first_column + column, all, finish);
   }
   END
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use relc_ir::rule::WeightPart;
 use relc_program::Step;
 use relc_program::conv::Direction;
-use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource, Weights};
+use relc_program::op::{Algorithm, ConvOp, Epilogue, Precision, WeightSource, Weights};
 
 use super::geometry::{of_group, phases, transposed};
 use super::{Argument, Emitter, Pointer, argument, flat, float, read, write};
@@ -27,9 +27,7 @@ impl Emitter<'_> {
         let axes = axes.map_err(|source| self.unsupported(step, source.to_string()))?;
         let tile = match conv.algorithm {
             None | Some(Algorithm::Gather) => None,
-            Some(Algorithm::Gemm32) => Some(32),
-            Some(Algorithm::Gemm64) => Some(64),
-            Some(Algorithm::Gemm128) => Some(128),
+            Some(Algorithm::Gemm(tile, precision)) => Some((tile.side(), precision)),
             Some(other) => return Err(self.unsupported(step, format!("{other:?} is no algorithm of a GPU"))),
         };
         let ([_, produced], groups) = (of_group(&conv.spec, conv.direction), conv.spec.groups);
@@ -51,11 +49,16 @@ impl Emitter<'_> {
             arguments.push(write("y", y));
             // A phase without taps has nothing to sum.
             let (grid, call) = match tile.filter(|_| phase.taps > 0) {
-                Some(tile) => {
+                Some((tile, precision)) => {
                     let rows = u32::try_from(produced.div_ceil(tile as usize)).unwrap_or(u32::MAX);
                     let layers = u32::try_from(groups).unwrap_or(u32::MAX);
                     let grid = Grid::Flat { items: phase.outputs as u64, of: tile, y: rows, z: layers };
-                    (grid, format!("conv_gemm<G, {tile}>"))
+                    let call = match precision {
+                        Precision::F32 => format!("conv_gemm<G, {tile}>"),
+                        Precision::Tf32 => format!("conv_tensor<G, {tile}, 1>"),
+                        Precision::Tf32x3 => format!("conv_tensor<G, {tile}, 3>"),
+                    };
+                    (grid, call)
                 }
                 None => (flat(produced * groups * phase.outputs), "conv_direct<G>".to_string()),
             };

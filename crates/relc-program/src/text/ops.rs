@@ -7,19 +7,25 @@ use relc_ir::{Attr, AttrMap, Attrs, Op};
 
 use crate::conv::{ConvSpec, Direction};
 use crate::op::{
-    Algorithm, ConvOp, Denominator, Epilogue, Exactness, Flat, Move, ProductSigns, QuotientPart,
-    QuotientStabiliser, Quotients, Side, StepOp, Strided, Vanishing, WeightSource, Weights,
+    Algorithm, ConvOp, Denominator, Epilogue, Exactness, Flat, Move, Precision, ProductSigns, QuotientPart,
+    QuotientStabiliser, Quotients, Side, StepOp, Strided, Tile, Vanishing, WeightSource, Weights,
 };
 
-const ALGORITHMS: [(&str, Algorithm); 8] = [
+const ALGORITHMS: [(&str, Algorithm); 14] = [
     ("direct", Algorithm::Direct),
     ("winograd2", Algorithm::Winograd2),
     ("winograd4", Algorithm::Winograd4),
     ("bf16x6", Algorithm::Bf16x6),
     ("gather", Algorithm::Gather),
-    ("gemm32", Algorithm::Gemm32),
-    ("gemm64", Algorithm::Gemm64),
-    ("gemm128", Algorithm::Gemm128),
+    ("gemm32", Algorithm::Gemm(Tile::Tile32, Precision::F32)),
+    ("gemm64", Algorithm::Gemm(Tile::Tile64, Precision::F32)),
+    ("gemm128", Algorithm::Gemm(Tile::Tile128, Precision::F32)),
+    ("gemm32.tf32", Algorithm::Gemm(Tile::Tile32, Precision::Tf32)),
+    ("gemm64.tf32", Algorithm::Gemm(Tile::Tile64, Precision::Tf32)),
+    ("gemm128.tf32", Algorithm::Gemm(Tile::Tile128, Precision::Tf32)),
+    ("gemm32.tf32x3", Algorithm::Gemm(Tile::Tile32, Precision::Tf32x3)),
+    ("gemm64.tf32x3", Algorithm::Gemm(Tile::Tile64, Precision::Tf32x3)),
+    ("gemm128.tf32x3", Algorithm::Gemm(Tile::Tile128, Precision::Tf32x3)),
 ];
 const EXACTNESS: [(&str, Exactness); 3] =
     [("plain", Exactness::Plain), ("divisor", Exactness::Divisor), ("exact", Exactness::Exact)];

@@ -183,6 +183,8 @@ def compile(
     gate: Optional[str] = None,
     bounds: Optional[Tuple[Any, Any]] = None,
     engine: Optional[str] = None,
+    device: str = "cpu",
+    precision: str = "fp32",
     output: Optional[str] = None,
     input_shape: Optional[Shape] = None,
     hold: Optional[Mapping[str, Any]] = None,
@@ -216,6 +218,13 @@ def compile(
         those of the preprocessing, or of ImageNet's.
     engine : str, optional
         ``"jit"``, or the reference interpreter: ``"interp-f32"``, ``"interp-f64"``.
+    device : str
+        Where compiled programs run: ``"cpu"``, ``"cuda"`` (the first GPU), ``"cuda:1"``, or ``"auto"``, which warns and
+        takes the processor where there is no GPU. A GPU needs a package that was built with the feature ``cuda``, and
+        NVIDIA's driver and NVRTC.
+    precision : str
+        What a GPU multiplies in convolutions: ``"fp32"``, ``"tf32"`` (maps are exact to some 1e-3) or ``"tf32x3"``
+        (nearly as exact as fp32), on its tensor cores.
     output : str, optional
         The output to explain, where the model has several.
     input_shape : sequence or str, optional
@@ -265,6 +274,8 @@ def compile(
         batchnorm=batchnorm,
         bounds=None if bounds is None else tuple(np.ravel(b).astype(float).tolist() for b in bounds),
         engine=engine,
+        device=device,
+        precision=precision,
         output=output,
         input_shape=None if input_shape is None else _shape(input_shape),
         hold=[(name, as_array(value)) for name, value in (hold or {}).items()],

@@ -25,6 +25,8 @@ def compile(
     batchnorm: Optional[str],
     bounds: Optional[Tuple[Sequence[float], Sequence[float]]],
     engine: Optional[str],
+    device: str,
+    precision: str,
     output: Optional[str],
     input_shape: Optional[Sequence[Optional[int]]],
     hold: Sequence[Tuple[str, NDArray[np.float32]]],

@@ -1,10 +1,10 @@
 //! From a picture to the model's input: resize, crop, normalise.
 
 use fast_image_resize::images::{Image, TypedImageRef};
-use fast_image_resize::pixels::{U8, U8x2, U8x3, U8x4};
-use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::U8x4;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::imageops;
-use image::{DynamicImage, ImageBuffer, Pixel, RgbImage};
+use image::{DynamicImage, RgbImage, RgbaImage};
 use ndarray::Array3;
 
 use super::{Channels, Filter, Layout, MAX_SIDE, Preprocess, PreprocessError, Resize};
@@ -12,9 +12,6 @@ use crate::explainer::Explainer;
 
 /// The most pixels on the way to the network's size.
 const MAX_RESIZED: u64 = 1 << 26;
-
-/// A picture of bytes.
-type Bytes<P> = ImageBuffer<P, Vec<u8>>;
 
 /// A picture as the network takes it.
 #[derive(Clone, Debug)]
@@ -68,12 +65,9 @@ impl Preprocess {
         if [h, w].iter().any(|n| !(1..=MAX_SIDE as usize).contains(n)) {
             return misfit(format!("the model takes {h} x {w} pixels, expected 1 to {MAX_SIDE} each way"));
         }
-        let (seen, alpha) = if with_alpha {
-            let fitted = self.fit(picture.to_rgba8(), h as u32, w as u32)?;
-            (DynamicImage::ImageRgba8(fitted.clone()).to_rgb8(), Some(fitted))
-        } else {
-            (self.fit(picture.to_rgb8(), h as u32, w as u32)?, None)
-        };
+        let fitted = DynamicImage::ImageRgba8(self.fit(picture.to_rgba8(), h as u32, w as u32)?);
+        let seen = fitted.to_rgb8();
+        let alpha = with_alpha.then(|| fitted.into_rgba8());
         let luma = (channels < 3).then(|| DynamicImage::ImageRgb8(seen.clone()).to_luma8());
         // What each byte is in each channel.
         let of_byte: Vec<[f32; 256]> =
@@ -120,10 +114,7 @@ impl Preprocess {
     }
 
     /// The picture in the model's size; both are no smaller than 1 x 1.
-    fn fit<P>(&self, picture: Bytes<P>, height: u32, width: u32) -> Result<Bytes<P>, PreprocessError>
-    where
-        P: Pixel<Subpixel = u8> + 'static,
-    {
+    fn fit(&self, picture: RgbaImage, height: u32, width: u32) -> Result<RgbaImage, PreprocessError> {
         let (across, down) = picture.dimensions();
         let misfit = |message| Err(PreprocessError::Misfit(message));
         if across == 0 || down == 0 {
@@ -162,10 +153,7 @@ impl Preprocess {
     }
 
     /// The picture in another size.
-    fn resized<P>(&self, picture: Bytes<P>, width: u32, height: u32) -> Result<Bytes<P>, PreprocessError>
-    where
-        P: Pixel<Subpixel = u8> + 'static,
-    {
+    fn resized(&self, picture: RgbaImage, width: u32, height: u32) -> Result<RgbaImage, PreprocessError> {
         let (across, down) = picture.dimensions();
         if (across, down) == (width, height) {
             return Ok(picture);
@@ -187,35 +175,28 @@ impl Preprocess {
                 "a picture of {across} x {down} pixels can't be brought to {width} x {height}: {error}"
             ))
         };
-        // By the type of a pixel: what takes pixels of any type brings the code of all 13.
-        let scaled = match P::CHANNEL_COUNT {
-            1 => scaled::<U8>,
-            2 => scaled::<U8x2>,
-            3 => scaled::<U8x3>,
-            _ => scaled::<U8x4>,
-        };
         let bytes = scaled(picture.as_raw(), [across, down], [width, height], alg).map_err(|e| failed(&e))?;
-        let resized = ImageBuffer::from_raw(width, height, bytes);
+        let resized = RgbaImage::from_raw(width, height, bytes);
         resized.ok_or_else(|| failed(&"it gave another size"))
     }
 }
 
-/// Pixels `P` of a picture, brought from a width and height to others. Alpha is a channel like the others here.
+/// Pixels of a picture, brought from a width and height to others. Alpha is a channel like the others here.
 ///
 /// Rows first and rounded, then columns, as Pillow does it: its bytes, but for one in some hundreds that is off by one.
-fn scaled<P: PixelTrait>(
+fn scaled(
     pixels: &[u8],
     [across, down]: [u32; 2],
     [width, height]: [u32; 2],
     alg: ResizeAlg,
 ) -> Result<Vec<u8>, String> {
     let (mut resizer, options) = (Resizer::new(), ResizeOptions::new().resize_alg(alg).use_alpha(false));
-    let from = TypedImageRef::<P>::from_buffer(across, down, pixels).map_err(|error| error.to_string())?;
-    let [mut rows, mut to] = [down, height].map(|height| Image::new(width, height, P::pixel_type()));
+    let from = TypedImageRef::<U8x4>::from_buffer(across, down, pixels).map_err(|error| error.to_string())?;
+    let [mut rows, mut to] = [down, height].map(|height| Image::new(width, height, PixelType::U8x4));
     let misfit = || "its pixels are of another type".to_string();
-    let mut between = rows.typed_image_mut::<P>().ok_or_else(misfit)?;
+    let mut between = rows.typed_image_mut::<U8x4>().ok_or_else(misfit)?;
     resizer.resize_typed(&from, &mut between, &options).map_err(|error| error.to_string())?;
-    let mut last = to.typed_image_mut::<P>().ok_or_else(misfit)?;
+    let mut last = to.typed_image_mut::<U8x4>().ok_or_else(misfit)?;
     resizer.resize_typed(&between, &mut last, &options).map_err(|error| error.to_string())?;
     Ok(to.into_vec())
 }

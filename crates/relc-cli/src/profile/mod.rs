@@ -1,5 +1,8 @@
 //! `relc profile`: where the time goes, and where it should.
 
+#[cfg(feature = "cuda")]
+mod gpu;
+
 use std::path::Path;
 
 use relc::Explainer;
@@ -87,6 +90,13 @@ pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let compiler = usual_compiler(&args.compile, &args.model)?;
     let explainer =
         on_engine(compiler, &args.engine)?.import(import_options(&args.import)?).compile(&args.model)?;
+    #[cfg(feature = "cuda")]
+    if let Some(module) = explainer.on_gpu() {
+        return gpu::run(module, &explainer, args);
+    }
+    if args.batch > 1 {
+        return Err(Failure::usage("--batch is of a GPU: the processor's steps are timed on one sample"));
+    }
     let report = measure(&explainer, &args.model, usize::from(args.runs))?;
     if args.json {
         return Ok(print::json(&serde_json::to_string(&report)?)?);
