@@ -239,6 +239,7 @@ fn check_passes(plan: &Plan) {
             &["fuse-epilogues"],
             &["alias-moves"],
             &["fold-constants"],
+            &["factor-ones"],
             &["schedule", "share-kernels"],
         ] {
             let slow = relevance(&graph, skipped);

@@ -191,7 +191,7 @@ fn check_and_dump_show_what_the_compiler_made() {
     assert_eq!(json["claim"]["conserving"], true);
     assert!(check_ok(&relc(&["dump", &demo("model.onnx"), "--format", "dot"])).starts_with("digraph"));
     let all = check_ok(&relc(&["dump", &demo("model.onnx"), "--print-after-all"]));
-    assert_eq!(all.matches("; after ").count(), 21);
+    assert_eq!(all.matches("; after ").count(), 22);
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn the_program_is_printed_after_each_of_its_passes() {
     assert!(check_ok(&relc(&["dump", &model, "--after", "lower", "--format", "dot"])).starts_with("digraph"));
     let all = check_ok(&relc(&["dump", &model, "--print-after-all"]));
     let passes: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("; after ")).collect();
-    assert_eq!(passes.len(), 21, "{passes:?}");
+    assert_eq!(passes.len(), 22, "{passes:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod support;
 use support::{check_fails, check_ok, demo, relc, relc_on};
 
 /// Every pass over the graph, and every one over the program.
-const PASSES: [&str; 21] = [
+const PASSES: [&str; 22] = [
     "import",
     "import-cleanup",
     "infer-shapes",
@@ -21,6 +21,7 @@ const PASSES: [&str; 21] = [
     "flatten-reshapes",
     "alias-moves",
     "fold-constants",
+    "factor-ones",
     "fuse-epilogues",
     "choose-layouts",
     "choose-convolutions",

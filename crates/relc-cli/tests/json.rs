@@ -97,7 +97,7 @@ fn dump_prints_graphs_programs_and_kernels_with_what_the_passes_said() {
     let all = json(&["dump", &model, "--print-after-all", "--json"]);
     assert_eq!(list(&all, "graphs").len(), 11);
     let programs = list(&all, "programs");
-    assert_eq!((programs.len(), &programs[0]["after"]), (10, &"lower".into()));
+    assert_eq!((programs.len(), &programs[0]["after"]), (11, &"lower".into()));
     assert!(list(&all, "passes").iter().any(|pass| pass["pass"] == "plan-memory"));
     let lowered = json(&["dump", &model, "--after", "lower", "--json"]);
     let program = &list(&lowered, "programs")[0]["program"];

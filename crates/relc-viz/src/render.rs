@@ -137,9 +137,18 @@ pub(crate) fn draw_heat(values: &Array2<f32>, style: &Style, factor: u32) -> Rgb
 /// Each pixel as a square: `image`'s resampling would weigh and round what is only copied.
 fn enlarge(picture: &RgbImage, factor: u32) -> RgbImage {
     let factor = factor.max(1);
-    RgbImage::from_fn(picture.width() * factor, picture.height() * factor, |x, y| {
-        *picture.get_pixel(x / factor, y / factor)
-    })
+    let mut large = RgbImage::new(picture.width() * factor, picture.height() * factor);
+    let (row, times) = (large.width() as usize * 3, factor as usize);
+    if row > 0 {
+        for (from, rows) in picture.rows().zip(large.chunks_exact_mut(row * times)) {
+            let (first, rest) = rows.split_at_mut(row);
+            for (pixel, square) in from.zip(first.chunks_exact_mut(3 * times)) {
+                square.chunks_exact_mut(3).for_each(|to| to.copy_from_slice(&pixel.0));
+            }
+            rest.chunks_exact_mut(row).for_each(|to| to.copy_from_slice(first));
+        }
+    }
+    large
 }
 
 /// Draws a map `f32[H,W]` over its picture in grey: the colours of [`heat_map`], with an opacity of 0.9 times the

@@ -40,8 +40,9 @@ pub(crate) fn stretch(map: ArrayView2<'_, f32>, height: usize, width: usize) -> 
     let mut wide = Array2::<f32>::zeros((height, width));
     let taps = taps(columns, width);
     for (from, mut row) in tall.rows().into_iter().zip(wide.rows_mut()) {
+        let from = from.to_slice().unwrap_or(&[]);
         for (value, tap) in row.iter_mut().zip(&taps) {
-            let from = from.iter().skip(tap.start).zip(&tap.weights);
+            let from = from.get(tap.start..).unwrap_or(&[]).iter().zip(&tap.weights);
             *value = from.fold(0.0, |sum, (from, weight)| sum + weight * from);
         }
     }

@@ -119,7 +119,12 @@ fn narrow(program: &Program) -> BTreeSet<ValueId> {
                 }
             }
             StepOp::Part(_) => alike.push(step.values().collect()),
-            StepOp::Move(_) | StepOp::Tally(_) | StepOp::Absorbed { .. } | StepOp::Convert => {}
+            // Their values are gathered from any layout, and put into any.
+            StepOp::Move(_)
+            | StepOp::Tally(_)
+            | StepOp::Absorbed { .. }
+            | StepOp::Convert
+            | StepOp::Interpret => {}
             StepOp::Flat(_) => refuse(&step.reads),
             _ => {
                 refuse(&step.reads);

@@ -5,6 +5,7 @@
 
 mod alias_moves;
 mod choose_layouts;
+mod factor_ones;
 mod flatten_reshapes;
 mod fold_constants;
 mod fuse_epilogues;
@@ -16,6 +17,7 @@ use relc_ir::remark::{PassRecord, Remarks, Stopwatch};
 
 pub use alias_moves::AliasMoves;
 pub use choose_layouts::ChooseLayouts;
+pub use factor_ones::FactorOnes;
 pub use flatten_reshapes::FlattenReshapes;
 pub use fold_constants::FoldConstants;
 pub use fuse_epilogues::FuseEpilogues;
@@ -45,7 +47,13 @@ pub trait ProgramPass: Send + Sync {
 
 /// The passes that know no machine, in order.
 pub fn portable() -> Vec<Box<dyn ProgramPass>> {
-    vec![Box::new(FlattenReshapes), Box::new(AliasMoves), Box::new(FoldConstants), Box::new(FuseEpilogues)]
+    vec![
+        Box::new(FlattenReshapes),
+        Box::new(AliasMoves),
+        Box::new(FoldConstants),
+        Box::new(FactorOnes),
+        Box::new(FuseEpilogues),
+    ]
 }
 
 /// Runs passes in order, takes away what none of the steps uses and verifies the program after each, and calls `after`
