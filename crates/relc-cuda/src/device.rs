@@ -18,6 +18,9 @@ pub trait Device: Load {
     /// Whether it has tensor cores that multiply TF32.
     fn has_tf32(&self) -> bool;
 
+    /// From how many samples on a batch is worth two queues, of which one copies while the other computes; 2 at least.
+    fn overlapping_samples(&self) -> usize;
+
     /// What it can do at most; none if that is not known.
     fn peaks(&self) -> Option<Peaks>;
 }
@@ -70,6 +73,10 @@ impl Device for Planned {
 
     fn has_tf32(&self) -> bool {
         true
+    }
+
+    fn overlapping_samples(&self) -> usize {
+        usize::MAX
     }
 
     fn peaks(&self) -> Option<Peaks> {

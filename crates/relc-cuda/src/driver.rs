@@ -150,6 +150,11 @@ impl Device for Gpu {
         self.capability >= (8, 0)
     }
 
+    /// Halves that still fill the multiprocessors.
+    fn overlapping_samples(&self) -> usize {
+        16
+    }
+
     /// By its clocks, the bus of its memory, and what a multiprocessor of its kind does in a cycle (CUDA C++ Programming
     /// Guide, "Arithmetic Instructions"; of tensor cores NVIDIA's white papers).
     fn peaks(&self) -> Option<Peaks> {

@@ -36,6 +36,11 @@ impl Device for Host {
         true
     }
 
+    /// So that tests have both.
+    fn overlapping_samples(&self) -> usize {
+        2
+    }
+
     fn peaks(&self) -> Option<Peaks> {
         None
     }

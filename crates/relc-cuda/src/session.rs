@@ -18,13 +18,21 @@ use crate::device::{Command, Queue};
 use crate::error::CudaError;
 use crate::memory::Memory;
 
-/// Memory and commands for some samples; made when they are first needed.
+/// Some samples on a device. Where they are many, in two parts with queues of their own: what is copied for the one
+/// overlaps with what is computed for the other. What a sample gets does not depend on it.
 pub struct CudaSession<'m> {
     module: &'m CudaModule,
     samples: usize,
-    ready: RefCell<Option<Ready>>,
+    parts: Vec<Part<'m>>,
     /// Whether the forward steps have run.
     ran: bool,
+}
+
+/// Samples of one queue. Memory and commands are made when they are first needed.
+struct Part<'m> {
+    module: &'m CudaModule,
+    samples: usize,
+    ready: RefCell<Option<Ready>>,
 }
 
 /// Memory and commands for so many samples.
@@ -48,9 +56,31 @@ pub enum Piece {
 
 impl<'m> CudaSession<'m> {
     pub fn new(module: &'m CudaModule, samples: usize) -> Self {
-        CudaSession { module, samples, ready: RefCell::new(None), ran: false }
+        let parts = match samples >= module.device.overlapping_samples() {
+            true => vec![samples.div_ceil(2), samples / 2],
+            false => vec![samples],
+        };
+        let part = |samples| Part { module, samples, ready: RefCell::new(None) };
+        CudaSession { module, samples, parts: parts.into_iter().map(part).collect(), ran: false }
     }
 
+    fn check(&self, what: &'static str, got: usize, id: ValueId) -> Result<(), RunError> {
+        let expected = len(self.module, id) * self.samples;
+        if got == expected && got > 0 { Ok(()) } else { Err(RunError::Length { what, got, expected }) }
+    }
+
+    /// Each part with its samples of a value.
+    fn with<'d, T>(&self, id: ValueId, data: &'d [T]) -> impl Iterator<Item = (&Part<'m>, &'d [T])> {
+        let (len, mut rest) = (len(self.module, id), data);
+        self.parts.iter().map(move |part| {
+            let (own, others) = rest.split_at((len * part.samples).min(rest.len()));
+            rest = others;
+            (part, own)
+        })
+    }
+}
+
+impl Part<'_> {
     /// Does something with memory that has run before.
     fn with<R>(&self, run: impl FnOnce(&mut Ready) -> Result<R, CudaError>) -> Result<R, CudaError> {
         let mut ready = self.ready.borrow_mut();
@@ -74,9 +104,41 @@ impl<'m> CudaSession<'m> {
         Ok(())
     }
 
-    fn check(&self, what: &'static str, got: usize, id: ValueId) -> Result<(), RunError> {
-        let expected = len(self.module, id) * self.samples;
-        if got == expected && got > 0 { Ok(()) } else { Err(RunError::Length { what, got, expected }) }
+    /// Starts the forward steps.
+    fn forward(&self, input: &[f32]) -> Result<(), CudaError> {
+        self.prepare()?;
+        let mut books = vec![Books::default(); self.samples];
+        self.with(|ready| {
+            ready.load(self.module.program.ends.input, input)?;
+            ready.run(0, self.module, &mut books)
+        })
+    }
+
+    /// Starts the backward steps; what the host's ops lost.
+    fn backward(&self, seed: &[f32], books: bool) -> Result<Vec<Books>, CudaError> {
+        let mut lost = vec![Books::default(); self.samples];
+        self.with(|ready| {
+            ready.load(self.module.program.ends.seed, seed)?;
+            ready.run(if books { 2 } else { 1 }, self.module, &mut lost)
+        })?;
+        Ok(lost)
+    }
+
+    /// Waits for the backward steps: the relevance, and the books of each sample.
+    fn explained(&self, books: bool, lost: Vec<Books>) -> Result<(Vec<f32>, Vec<Books>), CudaError> {
+        let (ends, sums) = (self.module.program.ends, self.module.plan.sums);
+        let (relevance, sums) = self.with(|ready| {
+            // The relevance, and the sums behind it.
+            let (at, bytes) = ready.memory.value(ends.relevance)?;
+            let behind = ready.memory.sums() - at;
+            let mut data = vec![0u8; behind + sums * self.samples * size_of::<f64>()];
+            ready.queue.read(at, &mut data)?;
+            let relevance: Vec<f32> =
+                data[..bytes].chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
+            let sums: Vec<f64> = data[behind..].chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
+            Ok((relevance, sums))
+        })?;
+        Ok((relevance, self.books(&sums, books, lost)))
     }
 
     /// What the sums say of each sample.
@@ -319,7 +381,7 @@ impl CudaModule {
     }
 }
 
-impl Drop for CudaSession<'_> {
+impl Drop for Part<'_> {
     fn drop(&mut self) {
         if let Some(ready) = self.ready.take() {
             self.module.free.lock().unwrap_or_else(PoisonError::into_inner).push(ready);
@@ -335,13 +397,13 @@ impl Session for CudaSession<'_> {
         if !input.iter().all(|v| v.is_finite()) {
             return Err(RunError::NonFiniteForward.into());
         }
-        let (module, mut books) = (self.module, vec![Books::default(); self.samples]);
-        self.prepare()?;
-        let output = self.with(|ready| {
-            ready.load(ends.input, input)?;
-            ready.run(0, module, &mut books)?;
-            ready.unload(ends.output)
-        })?;
+        for (part, own) in self.with(ends.input, input) {
+            part.forward(own)?;
+        }
+        let mut output = Vec::new();
+        for part in &self.parts {
+            output.extend(part.with(|ready| ready.unload(ends.output))?);
+        }
         if !output.iter().all(|v| v.is_finite()) {
             return Err(RunError::NonFiniteForward.into());
         }
@@ -356,22 +418,14 @@ impl Session for CudaSession<'_> {
         let (module, ends) = (self.module, self.module.program.ends);
         self.check("the seed", seed.len(), ends.seed)?;
         let seed: Vec<f32> = seed.iter().map(|v| *v as f32).collect();
-        let mut lost = vec![Books::default(); self.samples];
-        let (sums, samples) = (module.plan.sums, self.samples);
-        let (relevance, sums) = self.with(|ready| {
-            ready.load(ends.seed, &seed)?;
-            ready.run(if books { 2 } else { 1 }, module, &mut lost)?;
-            // The relevance, and the sums behind it.
-            let (at, bytes) = ready.memory.value(ends.relevance)?;
-            let behind = ready.memory.sums() - at;
-            let mut data = vec![0u8; behind + sums * samples * size_of::<f64>()];
-            ready.queue.read(at, &mut data)?;
-            let relevance: Vec<f32> =
-                data[..bytes].chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
-            let sums: Vec<f64> = data[behind..].chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
-            Ok((relevance, sums))
-        })?;
-        let kept = self.books(&sums, books, lost);
+        let started = self.with(ends.seed, &seed).map(|(part, own)| Ok((part, part.backward(own, books)?)));
+        let started: Vec<(&Part<'_>, Vec<Books>)> = started.collect::<Result<_, CudaError>>()?;
+        let (mut relevance, mut kept) = (Vec::new(), Vec::new());
+        for (part, lost) in started {
+            let (own, books) = part.explained(books, lost)?;
+            relevance.extend(own);
+            kept.extend(books);
+        }
         if let Some(node) = kept.iter().find_map(|books| module.books.non_finite(books)) {
             return Err(RunError::NonFinite { node }.into());
         }
@@ -385,6 +439,10 @@ impl Session for CudaSession<'_> {
         let id = id.ok_or_else(|| {
             CudaError::Plan(format!("{} was not built to be read", module.graph.describe(value.node)))
         })?;
-        Ok(self.with(|ready| ready.unload(id))?)
+        let mut values = Vec::new();
+        for part in &self.parts {
+            values.extend(part.with(|ready| ready.unload(id))?);
+        }
+        Ok(values)
     }
 }
