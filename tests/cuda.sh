@@ -22,3 +22,11 @@ for model in examples/demo/model.onnx "$@"; do
         "${relc[@]}" bench "$model" --device auto --batch "$batch" --preset conserve
     done
 done
+# In turns with PyTorch and zennit, where they are installed and find a GPU.
+if python3 -c 'import torch, torchvision, zennit, onnx; assert torch.cuda.is_available()' 2>/dev/null; then
+    for precision in fp32 tf32 tf32x3; do
+        for batch in 1 64; do
+            python3 tools/time_gpu.py resnet50 --batch "$batch" --precision "$precision" -- "${relc[@]}" bench
+        done
+    done
+fi

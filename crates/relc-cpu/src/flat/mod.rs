@@ -73,7 +73,7 @@ impl Flat {
         } else {
             (0..self.relevance.blocks()).map(found).collect()
         };
-        let shares = self.shares(undivided.into_iter().flatten());
+        let shares = self.shares(undivided);
         if shares.is_empty() {
             return Spreading::NONE;
         }
@@ -115,15 +115,26 @@ impl Flat {
     }
 
     /// Of each group and output position at which there is something, `[groups,D,H,W]` in this order, what its channels
-    /// have.
-    fn shares(&self, undivided: impl Iterator<Item = Undivided>) -> Vec<(usize, f64)> {
+    /// have: summed in the order of the channels.
+    fn shares(&self, undivided: Vec<Vec<Undivided>>) -> Vec<(usize, f64)> {
         let [channels, depth, height, width] = self.relevance.image();
         let (per_group, positions) = (channels / self.groups, depth * height * width);
-        let mut shares: Vec<(usize, f64)> = undivided
-            .map(|Undivided { channel, place, value }| {
-                (channel / per_group * positions + place, f64::from(value))
-            })
-            .collect();
+        let count: usize = undivided.iter().map(Vec::len).sum();
+        let found = undivided.into_iter().flatten().map(|Undivided { channel, place, value }| {
+            (channel / per_group * positions + place, f64::from(value))
+        });
+        let all = self.groups.saturating_mul(positions);
+        // Of many, each goes to its place at once.
+        if all <= count {
+            let mut sums = vec![0.0; all];
+            for (position, value) in found {
+                if let Some(sum) = sums.get_mut(position) {
+                    *sum += value;
+                }
+            }
+            return sums.into_iter().enumerate().filter(|(_, sum)| *sum != 0.0).collect();
+        }
+        let mut shares: Vec<(usize, f64)> = found.collect();
         // Stable: the channels of a position stay in their order.
         shares.sort_by_key(|(position, _)| *position);
         shares.dedup_by(|(position, value), (before, sum)| {
