@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn two_and_four_channels_end_with_alpha() {
         let pixel = image::Rgba([10, 20, 30, 40]);
-        let clear = DynamicImage::ImageRgba8(image::RgbaImage::from_pixel(4, 4, pixel));
+        let clear = DynamicImage::ImageRgba8(RgbaImage::from_pixel(4, 4, pixel));
         let values = |text: &str, channels| {
             let own = Preprocess::from_toml(text, "t").unwrap();
             own.apply(&clear, Layout::Nhwc, [1, 1], channels).unwrap().values.into_raw_vec_and_offset().0
@@ -315,8 +315,7 @@ mod tests {
 
     #[test]
     fn alpha_is_dropped_and_grey_becomes_colour() {
-        let clear =
-            DynamicImage::ImageRgba8(image::RgbaImage::from_pixel(1, 1, image::Rgba([10, 20, 30, 0])));
+        let clear = DynamicImage::ImageRgba8(RgbaImage::from_pixel(1, 1, image::Rgba([10, 20, 30, 0])));
         let plain = Preprocess::from_toml("scale = 1.0", "t").unwrap();
         let values = plain.apply(&clear, Layout::Nhwc, [1, 1], 3).unwrap().values;
         assert_eq!(values.into_raw_vec_and_offset().0, [10.0, 20.0, 30.0]);
