@@ -97,11 +97,6 @@ impl CudaModule {
     pub fn device(&self) -> &dyn Device {
         &*self.device
     }
-
-    /// The graph that the program was lowered from.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
-    }
 }
 
 impl Module for CudaModule {
