@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Callable, Dict, List
 
@@ -24,17 +23,18 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
+from time_zennit import timed
 
-def timed(run: Callable[[], object], device: str, runs: int) -> List[float]:
-    """The times of some runs, after three that warm up, in milliseconds."""
-    times = []
-    for _ in range(runs + 3):
-        start = time.perf_counter()
+
+def finished(run: Callable[[], object]) -> Callable[[], None]:
+    """The same, and what it left on the GPU done."""
+
+    def both() -> None:
         run()
-        if device == "cuda":
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) * 1e3)
-    return times[3:]
+
+    return both
 
 
 def as_graph(model: torch.nn.Module, x: torch.Tensor) -> Callable[[], object]:
@@ -90,11 +90,11 @@ def main() -> None:
 
         for _ in range(args.rounds):
             with torch.no_grad():
-                add("torch_forward_ms", timed(lambda: model(x), args.device, args.runs))
+                add("torch_forward_ms", timed(finished(lambda: model(x)), args.runs))
             if replay is not None:
-                add("graph_forward_ms", timed(replay, args.device, args.runs))
+                add("graph_forward_ms", timed(finished(replay), args.runs))
             with Gradient(model, EpsilonPlusFlat(canonizers=[ResNetCanonizer()])) as attributor:
-                add("zennit_ms", timed(lambda: attributor(x.clone(), seed), args.device, args.runs))
+                add("zennit_ms", timed(finished(lambda: attributor(x.clone(), seed)), args.runs))
             run = subprocess.run([*command, str(file), *options, "--json"], check=True, capture_output=True, text=True)
             report = json.loads(run.stdout)
             add("explain_ms", report["explain_ms"])

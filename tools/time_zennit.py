@@ -16,14 +16,14 @@ from zennit.composites import EpsilonPlus
 from zennit.torchvision import ResNetCanonizer
 
 
-def least(run, runs: int) -> float:
-    """The least time of some runs, after two that warm up, in milliseconds."""
+def timed(run, runs: int) -> list:
+    """The times of some runs, after two that warm up, in milliseconds."""
     times = []
     for _ in range(runs + 2):
         start = time.perf_counter()
         run()
         times.append((time.perf_counter() - start) * 1e3)
-    return min(times[2:])
+    return times[2:]
 
 
 def main() -> None:
@@ -38,10 +38,10 @@ def main() -> None:
     model = torchvision.models.get_model(args.model, weights=None).eval()
     x = torch.randn(args.batch, 3, 224, 224)
     with torch.no_grad():
-        forward = least(lambda: model(x), args.runs)
+        forward = min(timed(lambda: model(x), args.runs))
     with Gradient(model, EpsilonPlus(canonizers=[ResNetCanonizer()])) as attributor:
         seed = torch.eye(1000)[[0] * args.batch]
-        explain = least(lambda: attributor(x.clone(), seed), args.runs)
+        explain = min(timed(lambda: attributor(x.clone(), seed), args.runs))
     print(f"{args.model}, batch {args.batch}: forward {forward:.1f} ms, explanation {explain:.1f} ms")
 
 

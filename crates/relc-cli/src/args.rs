@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use relc::Device;
+use relc::{Device, Precision};
 
 pub use crate::eval::args::EvalArgs;
 pub use crate::eval::tune::TuneArgs;
@@ -513,8 +513,8 @@ pub struct EngineArgs {
     pub device: Device,
     /// What a GPU multiplies in convolutions: fp32; tf32 (tensor cores, of factors rounded to 11 bits: maps and conservation
     /// are exact to some 1e-3); or tf32x3 (three such products for one, nearly as exact as fp32).
-    #[arg(long, value_name = "PRECISION", default_value = "fp32", value_parser = ["fp32", "tf32", "tf32x3"])]
-    pub precision: String,
+    #[arg(long, value_name = "PRECISION", default_value = "fp32")]
+    pub precision: Precision,
     /// Threads, at most one for each processor [default: one for each]; results don't depend on it.
     #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

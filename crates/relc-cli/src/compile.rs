@@ -157,14 +157,14 @@ pub fn on_engine(compiler: Compiler, args: &EngineArgs) -> Result<Compiler, Fail
     }
     let engine: Engine = args.engine.parse().map_err(Failure::usage)?;
     let missing = |why: &str| print::note(format!("note: the processor is used, in fp32: {why}"));
-    let precision: Precision = args.precision.parse().map_err(Failure::usage)?;
-    compiler.engine(engine).device(args.device, precision, missing).map_err(|error| match error {
+    compiler.engine(engine).device(args.device, args.precision, missing).map_err(|error| match error {
         // A device that is not there, as an option that can't be had.
-        CompileError::Device(why) if precision == Precision::F32 => {
-            Failure::usage(format!("--device {}: {why}", args.device))
-        }
         CompileError::Device(why) => {
-            Failure::usage(format!("--device {} --precision {precision}: {why}", args.device))
+            let precision = match args.precision {
+                Precision::F32 => String::new(),
+                other => format!(" --precision {other}"),
+            };
+            Failure::usage(format!("--device {}{precision}: {why}", args.device))
         }
         other => other.into(),
     })

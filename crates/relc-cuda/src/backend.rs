@@ -14,7 +14,7 @@ use crate::emit::plan;
 use crate::error::CudaError;
 use crate::memory::Memory;
 use crate::passes::{ChooseTiles, DenseLayouts, SplitTallies};
-use crate::session::{CudaSession, Ready};
+use crate::session::{CudaSession, Ready, len};
 
 /// A GPU.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl Module for CudaModule {
     }
 
     fn bytes(&self, samples: usize) -> usize {
-        let results = self.program.image(self.program.ends.input).unwrap_or([1; 4]).iter().product::<usize>();
+        let results = len(self, self.program.ends.input);
         let memory =
             Memory::new(&self.program, &self.plan, samples).map_or(usize::MAX, |memory| memory.bytes());
         memory.saturating_add(results.saturating_mul(2 * size_of::<f32>()).saturating_mul(samples))

@@ -1,16 +1,15 @@
 //! How long each kernel takes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use relc_program::books::Books;
 use relc_program::{Origin, Step};
 
 use crate::backend::CudaModule;
 use crate::code::{Action, Purpose};
 use crate::cost::Cost;
 use crate::error::CudaError;
-use crate::session::{Piece, Ready, piece};
+use crate::session::{FORWARD, Ready, WITH_BOOKS, len};
 
 /// How long a step of a program took, or its sums for the ledger.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,25 +38,26 @@ impl CudaModule {
     /// If the input has another length than so many samples have, or the device fails.
     pub fn profile(&self, input: &[f32], samples: usize, runs: usize) -> Result<Vec<StepTime>, CudaError> {
         let ends = self.program.ends;
-        let len = |id| self.program.image(id).map_or(0, |image| image.iter().product::<usize>());
-        if samples == 0 || input.len() != len(ends.input) * samples {
+        if samples == 0 || input.len() != len(self, ends.input) * samples {
             return Err(CudaError::Plan(format!("got {} values for {samples} samples", input.len())));
         }
-        let outputs = len(ends.seed);
+        let outputs = len(self, ends.seed);
         let seed: Vec<f32> =
             (0..outputs * samples).map(|k| if k % outputs.max(1) == 0 { 1.0 } else { 0.0 }).collect();
-        let timed = |actions: &[Action]| -> Vec<Action> {
-            actions.iter().filter(|action| action.purpose != Purpose::Ends).cloned().collect()
-        };
-        let [forward, backward] = [&self.plan.forward, &self.plan.backward].map(|half| timed(half));
+        let forward: Vec<&Action> =
+            self.plan.forward.iter().filter(|action| action.purpose != Purpose::Ledger).collect();
+        let backward: Vec<&Action> =
+            self.plan.backward.iter().filter(|action| action.purpose != Purpose::Ends).collect();
         let mut ready = Ready::new(self, samples)?;
         let mut best: Vec<Duration> = Vec::new();
         for _ in 0..runs.max(1) {
             ready.load(ends.input, input)?;
-            let mut times = self.times(&mut ready, &forward)?;
+            let mut times = ready.times(FORWARD, self)?;
             ready.load(ends.seed, &seed)?;
-            ready.clear_flags()?;
-            times.extend(self.times(&mut ready, &backward)?);
+            let behind = ready.times(WITH_BOOKS, self)?;
+            // Flags are cleared first, for no action.
+            let cleared = behind.len().saturating_sub(backward.len());
+            times.extend(behind.into_iter().skip(cleared));
             if best.is_empty() {
                 best = times;
             } else {
@@ -83,25 +83,5 @@ impl CudaModule {
             all.push((action.step, own));
         }
         Ok(all.into_iter().map(|(_, step)| step).collect())
-    }
-
-    /// Runs actions, and says how long each took.
-    fn times(&self, ready: &mut Ready, actions: &[Action]) -> Result<Vec<Duration>, CudaError> {
-        let mut books = vec![Books::default(); ready.samples()];
-        let mut times = Vec::with_capacity(actions.len());
-        let mut waiting = Vec::new();
-        for action in actions {
-            match piece(action, ready.memory(), ready.samples())? {
-                Piece::Commands(_, mut commands) => waiting.append(&mut commands),
-                Piece::Interpret { node, inputs, outputs } => {
-                    times.append(&mut ready.time(&std::mem::take(&mut waiting))?);
-                    let start = Instant::now();
-                    ready.interpret(self, node, &inputs, &outputs, &mut books)?;
-                    times.push(start.elapsed());
-                }
-            }
-        }
-        times.append(&mut ready.time(&waiting)?);
-        Ok(times)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use ndarray::{ArrayD, IxDyn};
@@ -41,13 +41,20 @@ pub struct Ready {
     samples: usize,
     memory: Memory,
     queue: Box<dyn Queue>,
-    /// The forward steps; the backward ones without and with the ledger.
+    /// By [`FORWARD`], [`BACKWARD`] and [`WITH_BOOKS`].
     lists: [Vec<Piece>; 3],
 }
 
+/// The list of the forward steps.
+pub const FORWARD: usize = 0;
+/// The list of the backward steps without the ledger.
+const BACKWARD: usize = 1;
+/// The list of the backward steps with it.
+pub const WITH_BOOKS: usize = 2;
+
 /// Commands between ops that the interpreter runs.
 #[derive(Debug)]
-pub enum Piece {
+enum Piece {
     /// Commands with a number of their own.
     Commands(usize, Vec<Command>),
     /// An op on the host.
@@ -70,7 +77,7 @@ impl<'m> CudaSession<'m> {
     }
 
     /// Each part with its samples of a value.
-    fn with<'d, T>(&self, id: ValueId, data: &'d [T]) -> impl Iterator<Item = (&Part<'m>, &'d [T])> {
+    fn parts_of<'d, T>(&self, id: ValueId, data: &'d [T]) -> impl Iterator<Item = (&Part<'m>, &'d [T])> {
         let (len, mut rest) = (len(self.module, id), data);
         self.parts.iter().map(move |part| {
             let (own, others) = rest.split_at((len * part.samples).min(rest.len()));
@@ -110,7 +117,7 @@ impl Part<'_> {
         let mut books = vec![Books::default(); self.samples];
         self.with(|ready| {
             ready.load(self.module.program.ends.input, input)?;
-            ready.run(0, self.module, &mut books)
+            ready.run(FORWARD, self.module, &mut books)
         })
     }
 
@@ -119,7 +126,7 @@ impl Part<'_> {
         let mut lost = vec![Books::default(); self.samples];
         self.with(|ready| {
             ready.load(self.module.program.ends.seed, seed)?;
-            ready.run(if books { 2 } else { 1 }, self.module, &mut lost)
+            ready.run(if books { WITH_BOOKS } else { BACKWARD }, self.module, &mut lost)
         })?;
         Ok(lost)
     }
@@ -157,7 +164,8 @@ impl Part<'_> {
     }
 }
 
-fn len(module: &CudaModule, id: ValueId) -> usize {
+/// Elements of a sample of a value.
+pub fn len(module: &CudaModule, id: ValueId) -> usize {
     module.program.image(id).unwrap_or([1; 4]).iter().product()
 }
 
@@ -212,30 +220,6 @@ fn book<'s>(books: &mut Books, of: &Booked, parts: impl Iterator<Item = &'s [f64
     }
 }
 
-/// What is done for so many samples: one command, or an op on the host.
-pub fn piece(action: &Action, memory: &Memory, samples: usize) -> Result<Piece, CudaError> {
-    let command = match &action.what {
-        What::Launch { kernel, grid, arguments } => {
-            let blocks = grid.blocks(samples).ok_or_else(|| {
-                CudaError::Plan(format!("{samples} samples need more blocks than there are"))
-            })?;
-            let addresses = arguments.iter().map(|place| memory.address(place)).collect::<Result<_, _>>()?;
-            let samples =
-                i32::try_from(samples).map_err(|_| CudaError::Plan(format!("got {samples} samples")))?;
-            Command::Launch { kernel: *kernel, blocks, addresses, samples }
-        }
-        What::Zero(id) => {
-            let (at, bytes) = memory.value(*id)?;
-            Command::Zero { at, bytes }
-        }
-        What::Interpret { node, inputs, outputs } => {
-            let (inputs, outputs) = (inputs.clone(), outputs.clone());
-            return Ok(Piece::Interpret { node: *node, inputs, outputs });
-        }
-    };
-    Ok(Piece::Commands(0, vec![command]))
-}
-
 impl Ready {
     pub fn new(module: &CudaModule, samples: usize) -> Result<Self, CudaError> {
         let memory = Memory::new(&module.program, &module.plan, samples)?;
@@ -258,11 +242,25 @@ impl Ready {
                 if action.purpose == left_out {
                     continue;
                 }
-                match piece(action, &memory, samples)? {
-                    Piece::Commands(_, mut more) => commands.append(&mut more),
-                    interpret => {
+                match &action.what {
+                    What::Launch { kernel, grid, arguments } => {
+                        let blocks = grid.blocks(samples).ok_or_else(|| {
+                            CudaError::Plan(format!("{samples} samples need more blocks than there are"))
+                        })?;
+                        let addresses =
+                            arguments.iter().map(|place| memory.address(place)).collect::<Result<_, _>>()?;
+                        let samples = i32::try_from(samples)
+                            .map_err(|_| CudaError::Plan(format!("got {samples} samples")))?;
+                        commands.push(Command::Launch { kernel: *kernel, blocks, addresses, samples });
+                    }
+                    What::Zero(id) => {
+                        let (at, bytes) = memory.value(*id)?;
+                        commands.push(Command::Zero { at, bytes });
+                    }
+                    What::Interpret { node, inputs, outputs } => {
                         close(&mut commands, &mut pieces);
-                        pieces.push(interpret);
+                        let (inputs, outputs) = (inputs.clone(), outputs.clone());
+                        pieces.push(Piece::Interpret { node: *node, inputs, outputs });
                     }
                 }
             }
@@ -275,26 +273,6 @@ impl Ready {
             list(&module.plan.backward, true, Purpose::Ends)?,
         ];
         Ok(Ready { samples, memory, queue, lists })
-    }
-
-    pub fn samples(&self) -> usize {
-        self.samples
-    }
-
-    pub fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    /// How long each command takes.
-    pub fn time(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CudaError> {
-        self.queue.time(commands)
-    }
-
-    /// Takes back every flag, as each run of the backward steps does first.
-    pub fn clear_flags(&mut self) -> Result<(), CudaError> {
-        let (at, bytes) = self.memory.flags();
-        let clear: Vec<Command> = (bytes > 0).then_some(Command::Zero { at, bytes }).into_iter().collect();
-        self.queue.time(&clear).map(drop)
     }
 
     /// Writes a value of all samples.
@@ -312,19 +290,44 @@ impl Ready {
 
     /// Runs a list; what the host's ops lost goes to the books.
     fn run(&mut self, list: usize, module: &CudaModule, books: &mut [Books]) -> Result<(), CudaError> {
-        let pieces = std::mem::take(&mut self.lists[list]);
-        let result = pieces.iter().try_for_each(|piece| match piece {
-            Piece::Commands(number, commands) => self.queue.run(*number, commands),
+        self.each(list, |ready, piece| match piece {
+            Piece::Commands(number, commands) => ready.queue.run(*number, commands),
             Piece::Interpret { node, inputs, outputs } => {
-                self.interpret(module, *node, inputs, outputs, books)
+                ready.interpret(module, *node, inputs, outputs, books)
             }
-        });
+        })
+    }
+
+    /// Runs a list, and says how long each of its commands and ops took.
+    pub fn times(&mut self, list: usize, module: &CudaModule) -> Result<Vec<Duration>, CudaError> {
+        let (mut times, mut books) = (Vec::new(), vec![Books::default(); self.samples]);
+        self.each(list, |ready, piece| {
+            match piece {
+                Piece::Commands(_, commands) => times.append(&mut ready.queue.time(commands)?),
+                Piece::Interpret { node, inputs, outputs } => {
+                    let start = Instant::now();
+                    ready.interpret(module, *node, inputs, outputs, &mut books)?;
+                    times.push(start.elapsed());
+                }
+            }
+            Ok(())
+        })?;
+        Ok(times)
+    }
+
+    fn each(
+        &mut self,
+        list: usize,
+        mut run: impl FnMut(&mut Ready, &Piece) -> Result<(), CudaError>,
+    ) -> Result<(), CudaError> {
+        let pieces = std::mem::take(&mut self.lists[list]);
+        let result = pieces.iter().try_for_each(|piece| run(self, piece));
         self.lists[list] = pieces;
         result
     }
 
     /// An op of each sample, on the host.
-    pub fn interpret(
+    fn interpret(
         &mut self,
         module: &CudaModule,
         node: NodeId,
@@ -397,7 +400,7 @@ impl Session for CudaSession<'_> {
         if !input.iter().all(|v| v.is_finite()) {
             return Err(RunError::NonFiniteForward.into());
         }
-        for (part, own) in self.with(ends.input, input) {
+        for (part, own) in self.parts_of(ends.input, input) {
             part.forward(own)?;
         }
         let mut output = Vec::new();
@@ -418,7 +421,8 @@ impl Session for CudaSession<'_> {
         let (module, ends) = (self.module, self.module.program.ends);
         self.check("the seed", seed.len(), ends.seed)?;
         let seed: Vec<f32> = seed.iter().map(|v| *v as f32).collect();
-        let started = self.with(ends.seed, &seed).map(|(part, own)| Ok((part, part.backward(own, books)?)));
+        let started =
+            self.parts_of(ends.seed, &seed).map(|(part, own)| Ok((part, part.backward(own, books)?)));
         let started: Vec<(&Part<'_>, Vec<Books>)> = started.collect::<Result<_, CudaError>>()?;
         let (mut relevance, mut kept) = (Vec::new(), Vec::new());
         for (part, lost) in started {

@@ -5,7 +5,7 @@ use relc::unstable::cuda::{CudaModule, Peaks, StepTime};
 use relc_viz::percent;
 use serde::Serialize;
 
-use super::number;
+use super::{number, show_totals};
 use crate::args::ProfileArgs;
 use crate::bench::noise;
 use crate::failure::Failure;
@@ -142,12 +142,7 @@ fn show(report: &Report) -> Result<(), Failure> {
         ]);
     }
     print::block(table)?;
-    let sum = |pass: &str, ledger: bool| -> String {
-        let lines = report.steps.iter().filter(|l| l.pass == pass && (l.step == "ledger") == ledger);
-        number(lines.map(|l| l.us).sum::<f64>() / 1e3)
-    };
-    let (forward, backward, ledger) = (sum("forward", false), sum("backward", false), sum("backward", true));
-    print::line(format!("forward {forward} ms, backward {backward} ms, ledger {ledger} ms"))?;
+    show_totals(report.steps.iter().map(|line| (line.pass, line.step.as_str(), line.us)))?;
     print::line("kernels one by one: as parts of a graph they start sooner, see relc bench --device cuda")?;
     Ok(())
 }

@@ -214,10 +214,6 @@ fn show(report: &Report, model: bool) -> Result<(), Failure> {
     let machine = report.machine;
     print::line(format!("{}: {machine}, {isa}, {threads} thread(s), peak {peak:.0} GFLOP/s", report.model))?;
     print::block(if model { predictions(report) } else { rates(report) })?;
-    let sum = |pass: &str, bookkeeping: bool| -> f64 {
-        let lines = report.steps.iter().filter(|l| l.pass == pass && (l.step == "ledger") == bookkeeping);
-        lines.map(|l| l.us).sum::<f64>() / 1e3
-    };
     if model {
         let Near { steps, within } = report.near;
         let (predicted, total) = (number(report.predicted_us / 1e3), number(report.total_us / 1e3));
@@ -227,8 +223,16 @@ fn show(report: &Report, model: bool) -> Result<(), Failure> {
             percent(COUNTED)
         ))?;
     }
+    show_totals(report.steps.iter().map(|line| (line.pass, line.step, line.us)))
+}
+
+/// The milliseconds of each half, and of the ledger's steps, from passes, steps and microseconds.
+fn show_totals<'l>(lines: impl Iterator<Item = (&'l str, &'l str, f64)> + Clone) -> Result<(), Failure> {
+    let sum = |half: &str, of_ledger: bool| {
+        let lines = lines.clone().filter(|(pass, step, _)| *pass == half && (*step == "ledger") == of_ledger);
+        number(lines.map(|(_, _, us)| us).sum::<f64>() / 1e3)
+    };
     let (forward, backward, ledger) = (sum("forward", false), sum("backward", false), sum("backward", true));
-    let [forward, backward, ledger] = [forward, backward, ledger].map(number);
     print::line(format!("forward {forward} ms, backward {backward} ms, ledger {ledger} ms"))?;
     Ok(())
 }

@@ -62,19 +62,10 @@ fn is_even(conv: &ConvOp) -> bool {
 
 /// The sum over channels, and the convolution of one channel.
 fn factor(program: &mut Program, step: Step, conv: ConvOp) -> [Step; 2] {
-    let channels = conv.spec.channels_out;
     let [_, depth, height, width] = program.image(step.reads[0]).unwrap_or([1; 4]);
     let sum = program.add_value([1, depth, height, width]);
     let weights = Weights { source: WeightSource::Tap(1.0), form: WeightPart::Raw, gamma: 0.0 };
-    let over_channels = ConvSpec {
-        channels_in: channels,
-        channels_out: 1,
-        groups: 1,
-        kernel: [1; 3],
-        stride: [1; 3],
-        dilation: [1; 3],
-        pads: [0; 6],
-    };
+    let over_channels = ConvSpec::gemm(conv.spec.channels_out, 1);
     let summed = ConvOp { spec: over_channels, direction: Direction::Forward, weights, ..conv.clone() };
     let spread = ConvOp { spec: ConvSpec { channels_out: 1, ..conv.spec }, weights, ..conv };
     let first = Step {
