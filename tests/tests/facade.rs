@@ -241,3 +241,24 @@ fn a_graph_with_relevance_is_finished_and_not_compiled_again() {
     let masked = compiler().finish(relc::Compiled { graph, ..compiled }).unwrap();
     assert!(!masked.is_conserving());
 }
+
+/// Large weights are not kept beside what they were packed to, but made again for whoever reads them: the same.
+#[test]
+fn packed_weights_stand_in_for_the_models() {
+    let compiler = compiler();
+    let graph = compiler.passes(DEMO, |_, _| {}).unwrap().graph;
+    let explainer = compiler.compile(DEMO).unwrap();
+    let before = relevance(&explainer);
+    let unmade = |graph: &Graph| -> Vec<String> {
+        let all = graph.weights().filter(|weight| weight.data().is_some_and(|data| !data.is_made()));
+        all.map(|weight| weight.name().to_string()).collect()
+    };
+    let elsewhere = unmade(explainer.graph());
+    assert!(!elsewhere.is_empty(), "every weight is kept");
+    for (weight, expected) in explainer.graph().weights().zip(graph.weights()) {
+        assert_eq!(weight, expected);
+        assert_eq!(weight.data().unwrap()[..], expected.data().unwrap()[..], "{}", weight.name());
+    }
+    assert!(unmade(explainer.graph()).is_empty());
+    assert_eq!(relevance(&explainer), before);
+}

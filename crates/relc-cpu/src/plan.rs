@@ -1,6 +1,6 @@
 //! What a sample runs: steps over the slots of its memory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use relc_codegen::kir::{Elem, Kernel};
 use relc_ir::{Graph, Values};
@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) relevance: Slot,
     /// What was packed, in the order in which it was.
     pub(crate) packed: Vec<Values>,
+    /// Weights by name that are made of what was packed when somebody reads them.
+    pub(crate) unpacked: HashMap<String, Values>,
 }
 
 impl Plan {

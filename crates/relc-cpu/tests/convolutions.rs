@@ -47,6 +47,7 @@ fn check(case: &Case, part: Part) {
             for narrow in [false, true] {
                 let plan = case.plan(direction, isa, narrow && case.spec.groups == 1);
                 let what = format!("{case:?} {direction:?} {isa} narrow {narrow}");
+                unpacks(&what, &plan.0, &weights);
                 let plain = |parallel| guarded(&plan, &weights, &dense, part, Epilogue::None, parallel);
                 agrees(&what, plain(false), &expected);
                 assert_eq!(plain(true).0, plain(false).0, "{what}: depends on threads");
@@ -61,6 +62,14 @@ fn check(case: &Case, part: Part) {
             }
         }
     }
+}
+
+/// Checks that what was packed gives the weights back, if the plan says so.
+#[track_caller]
+fn unpacks(what: &str, plan: &ConvPlan, weights: &[f32]) {
+    let unpacked = plan.unpack(&plan.pack(weights).unwrap());
+    assert_eq!(unpacked.is_some(), plan.keeps_weights(), "{what}");
+    assert!(unpacked.is_none_or(|got| got == weights), "{what}: other weights are unpacked");
 }
 
 /// Checks that sums are right, and that nothing else was written.
@@ -407,5 +416,20 @@ fn bf16x6_is_as_exact_as_f32() {
             let (error, limit) = (error(&got), error(&plain));
             assert!(error <= 1.5 * limit, "{case:?} {direction:?} {part:?}: {error:e}, of f32 {limit:e}");
         }
+    }
+}
+
+#[test]
+fn weights_are_unpacked_where_all_are_packed() {
+    let keeps = |case: Case, direction| case.plan(direction, Isa::Portable, false).0.keeps_weights();
+    for direction in DIRECTIONS {
+        assert!(keeps(plain(32, 48, 3, 1, 1, [14, 14]), direction));
+        assert!(keeps(plain(32, 48, 3, 2, 1, [14, 14]), direction));
+        assert!(keeps(plain(20, 100, 1, 1, 0, [1, 1]), direction));
+        // Two of three slices of a kernel meet padding alone; and a group's weights lie beside zeros.
+        assert!(!keeps(deep(plain(16, 20, 3, 1, 1, [4, 4]), [3, 1, 1, 1]), direction));
+        let grouped = plain(32, 64, 3, 1, 1, [7, 7]);
+        let spec = ConvSpec { groups: 2, ..grouped.spec };
+        assert!(!keeps(Case { spec, ..grouped }, direction));
     }
 }

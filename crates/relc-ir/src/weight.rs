@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -10,22 +10,66 @@ use crate::types::TensorType;
 
 /// Values that are shared, never changed, and may lie in memory of any owner, such as a file that is mapped.
 #[derive(Clone)]
-pub struct Values {
+pub struct Values(Held);
+
+#[derive(Clone)]
+enum Held {
     /// Whole f32, aligned for them, in the machine's order of bytes.
-    bytes: Bytes,
+    Bytes(Bytes),
+    Later(Arc<Later>),
+}
+
+/// Values that are made when they are first read.
+struct Later {
+    len: usize,
+    make: Box<dyn Fn() -> Vec<f32> + Send + Sync>,
+    made: OnceLock<Vec<f32>>,
 }
 
 impl Values {
     /// The values of an owner, without a copy.
     pub fn from_owner(owner: impl AsRef<[f32]> + Send + 'static) -> Values {
-        Values { bytes: Bytes::from_owner(Floats(owner)) }
+        Values(Held::Bytes(Bytes::from_owner(Floats(owner))))
+    }
+
+    /// So many values that are made when they are first read, and stay: those of an owner who has them in another form.
+    /// Nothing that makes them may wait for another thread, which may wait for them.
+    ///
+    /// ```
+    /// let values = relc_ir::Values::later(2, || vec![1.0, 2.0]);
+    /// assert_eq!((values.len(), values.is_made()), (2, false));
+    /// assert_eq!((values[1], values.is_made()), (2.0, true));
+    /// ```
+    pub fn later(len: usize, make: impl Fn() -> Vec<f32> + Send + Sync + 'static) -> Values {
+        Values(Held::Later(Arc::new(Later { len, make: Box::new(make), made: OnceLock::new() })))
+    }
+
+    /// Whether they lie in memory; else they are made when they are read.
+    pub fn is_made(&self) -> bool {
+        match &self.0 {
+            Held::Bytes(_) => true,
+            Held::Later(later) => later.made.get().is_some(),
+        }
+    }
+
+    /// How many they are. Makes none.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Held::Bytes(bytes) => bytes.len() / size_of::<f32>(),
+            Held::Later(later) => later.len,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Little-endian values, without a copy where they are aligned and the machine is little-endian; none if the bytes
     /// are no multiple of four.
     pub fn from_le_bytes(bytes: Bytes) -> Option<Values> {
         if cfg!(target_endian = "little") && bytemuck::try_cast_slice::<u8, f32>(&bytes).is_ok() {
-            return Some(Values { bytes });
+            return Some(Values(Held::Bytes(bytes)));
         }
         let (values, []) = bytes.as_chunks::<4>() else { return None };
         Some(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
@@ -34,7 +78,7 @@ impl Values {
 
 impl Default for Values {
     fn default() -> Values {
-        Values { bytes: Bytes::new() }
+        Values(Held::Bytes(Bytes::new()))
     }
 }
 
@@ -42,8 +86,11 @@ impl Deref for Values {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // Never fails, by what the field is.
-        bytemuck::try_cast_slice(&self.bytes).unwrap_or(&[])
+        match &self.0 {
+            // Never fails, by what the field is.
+            Held::Bytes(bytes) => bytemuck::try_cast_slice(bytes).unwrap_or(&[]),
+            Held::Later(later) => later.made.get_or_init(&later.make),
+        }
     }
 }
 

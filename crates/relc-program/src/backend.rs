@@ -5,8 +5,10 @@
 //! transfers of a device belong to its sessions: nothing above this trait knows where values lie.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Debug;
+use std::sync::LazyLock;
 
 use relc_ir::ledger::Ledger;
 use relc_ir::remark::{PassRecord, Stopwatch};
@@ -132,6 +134,13 @@ pub trait Module: Send + Sync + Debug + Any {
     /// What it packed of the program's weights, which [`Backend::load`] takes in place of packing them again.
     fn packed(&self) -> &[Values] {
         &[]
+    }
+
+    /// Weights by name that it has in a form of its own, of which the same values are made again when they are first read:
+    /// whoever holds the model's need not keep those.
+    fn unpacked(&self) -> &HashMap<String, Values> {
+        static NONE: LazyLock<HashMap<String, Values>> = LazyLock::new(HashMap::new);
+        &NONE
     }
 
     /// A session of so many samples.

@@ -1,6 +1,6 @@
 //! Programs: values, constants and steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -271,6 +271,17 @@ impl Program {
     /// Both lists of steps.
     pub fn halves_mut(&mut self) -> [&mut Vec<Step>; 2] {
         [&mut self.forward, &mut self.backward]
+    }
+
+    /// Lets weights of these names lie elsewhere, where their values are the same.
+    pub fn relocate_weights(&mut self, elsewhere: &HashMap<String, Values>) {
+        for (name, constant) in &mut self.constants {
+            if let (Constant::Weight(weight), Some(values)) = (&*constant, elsewhere.get(name))
+                && let Ok(moved) = weight.clone().with_data(values.clone())
+            {
+                *constant = Constant::Weight(moved);
+            }
+        }
     }
 
     /// A new value.

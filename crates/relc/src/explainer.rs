@@ -104,12 +104,13 @@ impl Explainer {
 
     /// What was compiled, with the module that runs it.
     pub(crate) fn of(
-        compiled: Compiled,
+        mut compiled: Compiled,
         preset: Preset,
         engine: Engine,
         backend: Arc<dyn Backend>,
         module: Arc<dyn Module>,
     ) -> Self {
+        compiled.graph.relocate_weights(module.unpacked());
         let (ledger, sensitivity, sizes) = (true, true, None);
         let (memory_limit, tapped) = (DEFAULT_MEMORY_LIMIT, Arc::default());
         Explainer {

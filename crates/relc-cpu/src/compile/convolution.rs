@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use relc_ir::Values;
 use relc_ir::rule::WeightPart;
-use relc_program::Step as Symbolic;
 use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource};
+use relc_program::{Constant, Program, Step as Symbolic};
 
 use super::Compiler;
 use crate::bf16x6::{Bf16x6Plan, Bf16x6Weights};
@@ -75,6 +75,26 @@ fn part(form: WeightPart) -> Option<Part> {
         WeightPart::Negative => Some(Part::Negative),
         _ => None,
     }
+}
+
+/// Bytes of weights from which on they are not kept beside what they were packed to.
+const LARGE: usize = 64 << 10;
+
+/// The model's weights by name that what was packed gives back when they are read.
+pub(super) fn unpacked(program: &Program, packed: &Packed<ConvPlan>) -> HashMap<String, Values> {
+    let mut known = HashMap::new();
+    for ((name, transposed), alike) in packed {
+        let Some(Constant::Weight(weight)) = program.constants.get(name) else { continue };
+        let len = weight.ty().elements().unwrap_or(0);
+        let whole = |plan: &ConvPlan| plan.spec().weights_len() == Some(len) && plan.keeps_weights();
+        let large = !transposed && len.saturating_mul(size_of::<f32>()) >= LARGE;
+        let Some((plan, packed)) = alike.iter().find(|(plan, _)| large && whole(plan)) else { continue };
+        let (plan, packed) = (plan.clone(), packed.clone());
+        // What is unpacked there was packed by the plan.
+        let unpack = move || plan.unpack(&packed).unwrap_or_default();
+        known.insert(name.clone(), Values::later(len, unpack));
+    }
+    known
 }
 
 impl Compiler<'_> {

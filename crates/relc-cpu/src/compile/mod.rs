@@ -42,6 +42,7 @@ pub(crate) fn compile(
         }
         slots.push(layout);
     }
+    let packed_now = packed.is_none();
     let mut compiler = Compiler {
         program,
         graph,
@@ -74,6 +75,8 @@ pub(crate) fn compile(
         output: output?,
         seed: seed?,
         relevance: relevance?,
+        // What is given lies in a file, as the weights do.
+        unpacked: if packed_now { convolution::unpacked(program, &compiler.packed) } else { HashMap::new() },
         packed: compiler.store.finish()?,
     })
 }

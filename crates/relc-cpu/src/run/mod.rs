@@ -4,6 +4,7 @@ mod convolve;
 mod sample;
 mod session;
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -86,7 +87,7 @@ impl Executable {
     pub(crate) fn new(
         graph: &Graph,
         machine: Machine,
-        program: Program,
+        mut program: Program,
         packed: Option<Vec<Values>>,
     ) -> Result<Executable, EngineError> {
         let plan = crate::compile::compile(graph, &program, &machine, packed)?;
@@ -94,7 +95,9 @@ impl Executable {
         let kernels = compile(&plan.kernels, &Target::host()?)?;
         let books = Bookkeeper::new(graph, &program)
             .ok_or_else(|| EngineError::Malformed("the input has no relevance".into()))?;
-        let graph = graph.clone();
+        let mut graph = graph.clone();
+        graph.relocate_weights(&plan.unpacked);
+        program.relocate_weights(&plan.unpacked);
         Ok(Executable { graph, machine, program, plan, kernels, books, arenas: Mutex::default() })
     }
 
@@ -231,6 +234,10 @@ impl Module for Executable {
 
     fn packed(&self) -> &[Values] {
         &self.plan.packed
+    }
+
+    fn unpacked(&self) -> &HashMap<String, Values> {
+        &self.plan.unpacked
     }
 
     fn session(&self, samples: usize) -> Box<dyn Session + '_> {
