@@ -8,6 +8,7 @@ use std::path::Path;
 use ndarray::ArrayD;
 use relc::unstable::ir::rule::{Bounds, GatePolicy};
 use relc::{Compiler, Engine, Preset, Seed, SeedKind, Targets};
+use relc_ir::content_hash;
 use relc_tests::shared::{max_abs, max_difference};
 use relc_tests::zoo::{Model, Outcome, map_difference, models};
 
@@ -57,6 +58,24 @@ fn every_small_model_is_explained() {
         }
     }
     assert!(report.is_empty(), "{report}");
+}
+
+/// What was packed of a weight gives it back, to the bit, whatever layer it is of.
+#[test]
+fn weights_are_given_back_as_they_were() {
+    let mut made = 0;
+    for model in small() {
+        for preset in ["conserve", "two_level"] {
+            let explainer = model.compile(&Compiler::new(Preset::named(preset).unwrap())).unwrap();
+            for weight in explainer.graph().weights() {
+                let data = weight.data().unwrap();
+                made += usize::from(!data.is_made());
+                let hash = content_hash(data, f32::to_le_bytes);
+                assert_eq!(hash, weight.hash(), "{} {preset}: @{}", model.name, weight.name());
+            }
+        }
+    }
+    assert!(made >= 40, "{made} weights were given back");
 }
 
 /// Runs a preset on an engine.
