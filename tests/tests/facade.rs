@@ -242,7 +242,7 @@ fn a_graph_with_relevance_is_finished_and_not_compiled_again() {
     assert!(!masked.is_conserving());
 }
 
-/// Large weights are not kept beside what they were packed to, but made again for whoever reads them: the same.
+/// Weights are not kept beside what they were packed to, but made again for whoever reads them: the same.
 #[test]
 fn packed_weights_stand_in_for_the_models() {
     let compiler = compiler();

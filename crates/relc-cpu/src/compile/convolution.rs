@@ -77,9 +77,6 @@ fn part(form: WeightPart) -> Option<Part> {
     }
 }
 
-/// Bytes of weights from which on they are not kept beside what they were packed to.
-const LARGE: usize = 64 << 10;
-
 /// The model's weights by name that what was packed gives back when they are read.
 pub(super) fn unpacked(program: &Program, packed: &Packed<ConvPlan>) -> HashMap<String, Values> {
     let mut known = HashMap::new();
@@ -87,8 +84,9 @@ pub(super) fn unpacked(program: &Program, packed: &Packed<ConvPlan>) -> HashMap<
         let Some(Constant::Weight(weight)) = program.constants.get(name) else { continue };
         let len = weight.ty().elements().unwrap_or(0);
         let whole = |plan: &ConvPlan| plan.spec().weights_len() == Some(len) && plan.keeps_weights();
-        let large = !transposed && len.saturating_mul(size_of::<f32>()) >= LARGE;
-        let Some((plan, packed)) = alike.iter().find(|(plan, _)| large && whole(plan)) else { continue };
+        let Some((plan, packed)) = alike.iter().find(|(plan, _)| !transposed && whole(plan)) else {
+            continue;
+        };
         let (plan, packed) = (plan.clone(), packed.clone());
         // What is unpacked there was packed by the plan.
         let unpack = move || plan.unpack(&packed).unwrap_or_default();
