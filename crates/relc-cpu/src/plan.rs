@@ -1,9 +1,9 @@
 //! What a sample runs: steps over the slots of its memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use relc_codegen::kir::{Elem, Kernel};
-use relc_ir::{Graph, Values};
+use relc_ir::{Graph, Values, Weight};
 use relc_program::Rerun;
 use relc_program::layout::Blocked;
 
@@ -29,8 +29,8 @@ pub(crate) struct Plan {
     pub(crate) relevance: Slot,
     /// What was packed, in the order in which it was.
     pub(crate) packed: Vec<Values>,
-    /// Weights by name that are made of what was packed when somebody reads them.
-    pub(crate) unpacked: HashMap<String, Values>,
+    /// Weights of the model that are made of what was packed when somebody reads them.
+    pub(crate) unpacked: Vec<Weight>,
 }
 
 impl Plan {

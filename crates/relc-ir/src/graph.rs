@@ -13,7 +13,7 @@ use crate::op::Op;
 use crate::residual::Residual;
 use crate::rule::{AssignedRule, Contract};
 use crate::types::TensorType;
-use crate::weight::{Values, Weight};
+use crate::weight::Weight;
 
 /// A node of a [`Graph`]. Stays valid when other nodes are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,14 +176,9 @@ impl Graph {
         Ok(())
     }
 
-    /// Lets weights of these names lie elsewhere, where their values are the same.
-    pub fn relocate_weights(&mut self, elsewhere: &HashMap<String, Values>) {
-        for (name, (weight, _)) in &mut self.weights {
-            let moved = elsewhere.get(name).map(|values| weight.clone().with_data(values.clone()));
-            if let Some(Ok(moved)) = moved {
-                *weight = moved;
-            }
-        }
+    /// [Relocates](Weight::relocate) every weight that is among these.
+    pub fn relocate_weights(&mut self, elsewhere: &[Weight]) {
+        self.weights.values_mut().for_each(|(weight, _)| weight.relocate(elsewhere));
     }
 
     /// Adds a forward node; its types are inferred.

@@ -175,6 +175,13 @@ impl Weight {
         Ok(Weight { data: Some(data), ..self })
     }
 
+    /// Takes the values of the same weight among others, where they may lie elsewhere.
+    pub fn relocate(&mut self, others: &[Weight]) {
+        if let Some(same) = others.iter().find(|other| *other == self) {
+            self.data.clone_from(&same.data);
+        }
+    }
+
     /// A weight without its bytes, as a text names it.
     pub fn without_data(name: impl Into<String>, ty: TensorType, hash: u64) -> Self {
         Weight { name: name.into(), ty, data: None, hash }

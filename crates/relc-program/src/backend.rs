@@ -5,14 +5,12 @@
 //! transfers of a device belong to its sessions: nothing above this trait knows where values lie.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Debug;
-use std::sync::LazyLock;
 
 use relc_ir::ledger::Ledger;
 use relc_ir::remark::{PassRecord, Stopwatch};
-use relc_ir::{Graph, ValueId, Values};
+use relc_ir::{Graph, ValueId, Values, Weight};
 
 use crate::lower::lower;
 use crate::passes::{ProgramPass, portable, run};
@@ -136,11 +134,10 @@ pub trait Module: Send + Sync + Debug + Any {
         &[]
     }
 
-    /// Weights by name that it has in a form of its own, of which the same values are made again when they are first read:
-    /// whoever holds the model's need not keep those.
-    fn unpacked(&self) -> &HashMap<String, Values> {
-        static NONE: LazyLock<HashMap<String, Values>> = LazyLock::new(HashMap::new);
-        &NONE
+    /// Weights of the model that it has in a form of its own, of which the same values are made again when they are first
+    /// read: whoever holds the model's need not keep those.
+    fn unpacked(&self) -> &[Weight] {
+        &[]
     }
 
     /// A session of so many samples.

@@ -1,6 +1,6 @@
 //! Programs: values, constants and steps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -273,13 +273,11 @@ impl Program {
         [&mut self.forward, &mut self.backward]
     }
 
-    /// Lets weights of these names lie elsewhere, where their values are the same.
-    pub fn relocate_weights(&mut self, elsewhere: &HashMap<String, Values>) {
-        for (name, constant) in &mut self.constants {
-            if let (Constant::Weight(weight), Some(values)) = (&*constant, elsewhere.get(name))
-                && let Ok(moved) = weight.clone().with_data(values.clone())
-            {
-                *constant = Constant::Weight(moved);
+    /// [Relocates](Weight::relocate) every weight that is among these.
+    pub fn relocate_weights(&mut self, elsewhere: &[Weight]) {
+        for constant in self.constants.values_mut() {
+            if let Constant::Weight(weight) = constant {
+                weight.relocate(elsewhere);
             }
         }
     }

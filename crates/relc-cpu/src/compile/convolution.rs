@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use relc_ir::Values;
 use relc_ir::rule::WeightPart;
+use relc_ir::{Values, Weight};
 use relc_program::op::{Algorithm, ConvOp, Epilogue, WeightSource};
 use relc_program::{Constant, Program, Step as Symbolic};
 
@@ -77,22 +77,18 @@ fn part(form: WeightPart) -> Option<Part> {
     }
 }
 
-/// The model's weights by name that what was packed gives back when they are read.
-pub(super) fn unpacked(program: &Program, packed: &Packed<ConvPlan>) -> HashMap<String, Values> {
-    let mut known = HashMap::new();
-    for ((name, transposed), alike) in packed {
-        let Some(Constant::Weight(weight)) = program.constants.get(name) else { continue };
-        let len = weight.ty().elements().unwrap_or(0);
+/// The model's weights that what was packed gives back when they are read.
+pub(super) fn unpacked(program: &Program, packed: &Packed<ConvPlan>) -> Vec<Weight> {
+    let all = packed.iter().filter_map(|((name, transposed), alike)| {
+        let Some(Constant::Weight(weight)) = program.constants.get(name) else { return None };
+        let len = weight.ty().elements()?;
         let whole = |plan: &ConvPlan| plan.spec().weights_len() == Some(len) && plan.keeps_weights();
-        let Some((plan, packed)) = alike.iter().find(|(plan, _)| !transposed && whole(plan)) else {
-            continue;
-        };
-        let (plan, packed) = (plan.clone(), packed.clone());
-        // What is unpacked there was packed by the plan.
+        let (plan, packed) = alike.iter().find(|(plan, _)| !transposed && whole(plan))?.clone();
+        // It keeps what it packed.
         let unpack = move || plan.unpack(&packed).unwrap_or_default();
-        known.insert(name.clone(), Values::later(len, unpack));
-    }
-    known
+        weight.clone().with_data(Values::later(len, unpack)).ok()
+    });
+    all.collect()
 }
 
 impl Compiler<'_> {

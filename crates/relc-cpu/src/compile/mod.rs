@@ -42,7 +42,6 @@ pub(crate) fn compile(
         }
         slots.push(layout);
     }
-    let packed_now = packed.is_none();
     let mut compiler = Compiler {
         program,
         graph,
@@ -76,7 +75,10 @@ pub(crate) fn compile(
         seed: seed?,
         relevance: relevance?,
         // What is given lies in a file, as the weights do.
-        unpacked: if packed_now { convolution::unpacked(program, &compiler.packed) } else { HashMap::new() },
+        unpacked: match compiler.store.is_given() {
+            true => Vec::new(),
+            false => convolution::unpacked(program, &compiler.packed),
+        },
         packed: compiler.store.finish()?,
     })
 }

@@ -4,14 +4,13 @@ mod convolve;
 mod sample;
 mod session;
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use relc_codegen::jit::{CompiledFn, CompiledKernels, Target, compile, listing, object};
 use relc_codegen::kir::Kernel;
-use relc_ir::{Graph, NodeId, Values};
+use relc_ir::{Graph, NodeId, Values, Weight};
 use relc_program::books::Bookkeeper;
 use relc_program::layout::Blocked;
 use relc_program::{Module, Program, Session};
@@ -236,7 +235,7 @@ impl Module for Executable {
         &self.plan.packed
     }
 
-    fn unpacked(&self) -> &HashMap<String, Values> {
+    fn unpacked(&self) -> &[Weight] {
         &self.plan.unpacked
     }
 
