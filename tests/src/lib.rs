@@ -6,6 +6,7 @@ pub mod builder;
 pub mod corpus;
 pub mod cuts;
 pub mod every;
+pub mod gpu;
 pub mod graphs;
 pub mod mutations;
 pub mod nodes;

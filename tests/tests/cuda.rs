@@ -1,4 +1,4 @@
-//! The CUDA back end on machines without a GPU: every kernel's logic on the host against the f64 interpreter, and NVRTC's
+//! The CUDA back end: every kernel and the driver's calls against the f64 interpreter, on a GPU or on a simulated one, and NVRTC's
 //! opinion of every kernel's text.
 
 use std::any::Any;
@@ -9,23 +9,25 @@ use ndarray::ArrayD;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use relc::unstable::engine::{Cpu, Machine};
+use relc::unstable::ir::Graph;
 use relc::unstable::program::{Backend, BackendError, Step, StepOp};
 use relc::{
-    Compiler, Engine, ExplainError, InterpError, Isa, Precision, Preset, RunError, Seed, SeedKind, Targets,
+    Compiler, Engine, ExplainError, Explainer, InterpError, Isa, Precision, Preset, RunError, Seed, SeedKind,
+    Targets,
 };
-use relc_cuda::host::Host;
-use relc_cuda::{Cuda, CudaError, CudaModule, Device, StepTime, driver};
+use relc_cuda::{Cuda, CudaError, CudaModule, Device, Planned, StepTime, driver};
 use relc_interp::Interpreter;
 use relc_tests::agreement::{Model, check_accounts, check_on, presets};
 use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
+use relc_tests::gpu::{on_gpu, simulated};
 use relc_tests::odd::{many_branches, patches, undivided_at_a_fork};
 use relc_tests::resnet::ResNet;
 use relc_tests::shared::skipped;
 use relc_tests::soup::soup;
 use relc_tests::{graphs, parts};
 
-/// As many multiprocessors as let tiles of all sizes occur in small networks.
-const MULTIPROCESSORS: usize = 4;
+/// As many multiprocessors as let tiles of all sizes occur in small networks; a simulated GPU has them.
+const PLANNED: Planned = Planned { multiprocessors: 4 };
 /// Those of the A100 and of the H100 and H200.
 const ARCHITECTURES: [&str; 2] = ["compute_80", "compute_90"];
 /// Random graphs of all ops.
@@ -33,12 +35,16 @@ const SOUPS: u64 = 12;
 /// Random networks of which a preset takes one.
 const DRAWS: usize = 20;
 
-fn host(precision: Precision) -> Cuda {
-    Cuda::new(Arc::new(Host { multiprocessors: MULTIPROCESSORS })).precision(precision).unwrap()
+/// The GPU that a test is given.
+type Gpu = Arc<dyn Device>;
+
+fn cuda(gpu: &Gpu, precision: Precision) -> Cuda {
+    Cuda::new(gpu.clone()).precision(precision).unwrap()
 }
 
-fn on_host(compiler: Compiler) -> Compiler {
-    compiler.backend(Arc::new(host(Precision::F32)))
+fn on(gpu: &Gpu) -> impl Fn(Compiler) -> Compiler {
+    let backend = Arc::new(cuda(gpu, Precision::F32));
+    move |compiler| compiler.backend(backend.clone())
 }
 
 /// Two samples of noise; none if the preset does not take the model, no engine compiles it, or what it computes of them is
@@ -59,29 +65,29 @@ fn taken(model: Model<'_>) -> Vec<(&'static str, Preset)> {
 }
 
 #[track_caller]
-fn check(what: &str, model: Model<'_>, (name, preset): &(&str, Preset)) {
+fn check(gpu: &Gpu, what: &str, model: Model<'_>, (name, preset): &(&str, Preset)) {
     let x = noise(model, preset).unwrap_or_else(|| panic!("{what}: {name} does not take it"));
-    match check_on(model, preset, &x, on_host) {
-        Err(why) if why.contains("C++ compiler") && std::env::var_os("CI").is_none() => return skipped(&why),
-        result => result.unwrap_or_else(|e| panic!("{what}, {name}: {e}")),
-    }
-    let explained = |engine: fn(Compiler) -> Compiler| {
-        let explainer = model.compile(&engine(Compiler::new(preset.clone()))).unwrap();
+    check_on(model, preset, &x, on(gpu)).unwrap_or_else(|e| panic!("{what}, {name}: {e}"));
+    let explained = |explainer: &Explainer| {
         let seed = Seed::Named(SeedKind::OneHot);
-        explainer.explain(x.view(), &seed, &Targets::Outputs(vec![0])).unwrap().explanations.remove(0).ledger
+        explainer.explain(x.view(), &seed, &Targets::Outputs(vec![0])).unwrap().explanations.remove(0)
     };
+    let [here, there] = [on(gpu)(Compiler::new(preset.clone())), Compiler::new(preset.clone())]
+        .map(|compiler| model.compile(&compiler).unwrap());
+    let (one, two) = (explained(&here), explained(&here));
+    assert_eq!(one.relevance, two.relevance, "{what}, {name}: two runs differ");
+    assert_eq!(one.ledger, two.ledger, "{what}, {name}: two runs differ");
     // The processor's books, which count what is spread apart as these do. Where contributions of both signs cancel, rounding
     // is all that some accounts hold.
-    if model.compile(&Compiler::new(preset.clone())).unwrap().is_conserving() {
-        check_accounts(&format!("{what}, {name}"), &explained(on_host), &explained(|compiler| compiler));
+    if there.is_conserving() {
+        check_accounts(&format!("{what}, {name}"), &one.ledger, &explained(&there).ledger);
     }
 }
 
-/// Every preset on a random network of its own: odd sizes and all kinds of skips, or all kinds of layers and heads.
-#[test]
-fn random_networks_agree_with_the_oracle() {
+/// A random network of its own for every preset: odd sizes and all kinds of skips, or all kinds of layers and heads.
+fn random_networks() -> Vec<(String, Graph, (&'static str, Preset))> {
     let mut runner = TestRunner::deterministic();
-    for (number, preset) in presets().into_iter().enumerate() {
+    let mut network = |(number, preset): (usize, (&'static str, Preset))| {
         let mut draw = || match number % 2 {
             0 => graphs::build(&graphs::plans().new_tree(&mut runner).unwrap().current()),
             _ => parts::build(&parts::plans().new_tree(&mut runner).unwrap().current()),
@@ -90,60 +96,105 @@ fn random_networks_agree_with_the_oracle() {
             .take(DRAWS)
             .find(|graph| noise(Model::Graph(graph), &preset.1).is_some())
             .unwrap();
-        let what = format!("random network {number}");
-        check(&what, Model::Graph(&graph), &preset);
+        (format!("random network {number}"), graph, preset)
+    };
+    presets().into_iter().enumerate().map(&mut network).collect()
+}
+
+#[test]
+fn random_networks_agree_with_the_oracle() {
+    on_gpu("random_networks_agree_with_the_oracle", |gpu| {
+        for (what, graph, preset) in random_networks() {
+            check(&gpu, &what, Model::Graph(&graph), &preset);
+        }
+    });
+}
+
+#[test]
+fn kernels_of_random_networks_compile() {
+    for (what, graph, preset) in random_networks() {
         compiles(&what, Model::Graph(&graph), &preset.1, 0);
     }
 }
 
 /// Every op that a graph can have, under presets in turn.
-#[test]
-fn every_op_agrees_with_the_oracle() {
+fn every_op() -> Vec<(Graph, (&'static str, Preset))> {
     let every =
         [every_activation(1), every_arithmetic(2), every_window(3), ensemble(4, None), many_branches(5)]
             .into_iter()
             .chain([patches(3), patches(5)]);
-    let mut count = 0;
-    for (number, graph) in every.chain((0..SOUPS).map(|seed| soup(seed, 12))).enumerate() {
-        let model = Model::Graph(&graph);
-        let presets = taken(model);
-        let Some(preset) = presets.get(number % presets.len().max(1)) else { continue };
-        check(graph.name(), model, preset);
-        compiles(graph.name(), model, &preset.1, 1);
-        count += 1;
+    let all: Vec<_> = (every.chain((0..SOUPS).map(|seed| soup(seed, 12))).enumerate())
+        .filter_map(|(number, graph)| {
+            let mut presets = taken(Model::Graph(&graph));
+            let preset = (!presets.is_empty()).then(|| presets.swap_remove(number % presets.len()))?;
+            Some((graph, preset))
+        })
+        .collect();
+    assert!(all.len() as u64 > SOUPS / 2, "{} graphs have a preset", all.len());
+    all
+}
+
+#[test]
+fn every_op_agrees_with_the_oracle() {
+    on_gpu("every_op_agrees_with_the_oracle", |gpu| {
+        for (graph, preset) in every_op() {
+            check(&gpu, graph.name(), Model::Graph(&graph), &preset);
+        }
+    });
+}
+
+#[test]
+fn kernels_of_every_op_compile() {
+    for (graph, preset) in every_op() {
+        compiles(graph.name(), Model::Graph(&graph), &preset.1, 1);
     }
-    assert!(count > SOUPS / 2, "{count} graphs have a preset");
 }
 
 /// What no denominator divides is spread over windows with gaps, where what is spread meets what was summed before.
 #[test]
 fn what_is_not_divided_agrees_with_the_oracle() {
-    let graph = undivided_at_a_fork();
-    for name in ["conserve", "two_level", "epsilon_plus_flat"] {
-        check(graph.name(), Model::Graph(&graph), &(name, Preset::named(name).unwrap()));
-    }
+    on_gpu("what_is_not_divided_agrees_with_the_oracle", |gpu| {
+        let graph = undivided_at_a_fork();
+        for name in ["conserve", "two_level", "epsilon_plus_flat"] {
+            let preset = (name, Preset::named(name).unwrap());
+            check(&gpu, graph.name(), Model::Graph(&graph), &preset);
+        }
+    });
 }
 
-/// Networks as exporters write them, under presets in turn.
-#[test]
-fn the_zoo_agrees_with_the_oracle() {
+/// Networks as exporters write them, under presets in turn. Of the files that differ in who wrote them, one.
+fn zoo() -> Vec<(PathBuf, (&'static str, Preset))> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // Of the files that differ in who wrote them, one.
     files.retain(|file| file.extension().is_some_and(|e| e == "onnx"));
     files.retain(|file| {
         let name = file.file_name().unwrap().to_string_lossy();
         !name.starts_with("basic.") || name == "basic.onnx"
     });
     files.sort();
-    for (number, file) in files.iter().enumerate() {
-        let (model, what) = (Model::File(file), file.display().to_string());
-        let presets = taken(model);
-        let preset = &presets[number % presets.len()];
-        check(&what, model, preset);
+    let preset = |(number, file): (usize, PathBuf)| {
+        let mut presets = taken(Model::File(&file));
+        let preset = presets.swap_remove(number % presets.len());
+        (file, preset)
+    };
+    files.into_iter().enumerate().map(preset).collect()
+}
+
+#[test]
+fn the_zoo_agrees_with_the_oracle() {
+    on_gpu("the_zoo_agrees_with_the_oracle", |gpu| {
+        for (file, preset) in zoo() {
+            check(&gpu, &file.display().to_string(), Model::File(&file), &preset);
+        }
+    });
+}
+
+#[test]
+fn kernels_of_the_zoo_compile() {
+    for (number, (file, (_, preset))) in zoo().into_iter().enumerate() {
         if number % 3 == 0 || is_thorough() {
-            compiles(&what, model, &preset.1, number);
+            compiles(&file.display().to_string(), Model::File(&file), &preset, number);
         }
     }
 }
@@ -151,111 +202,102 @@ fn the_zoo_agrees_with_the_oracle() {
 /// What a run refuses is said in one way, whatever runs it; a sample that is not finite is the sample's fault.
 #[test]
 fn every_back_end_refuses_alike() {
-    let conserve = || Compiler::new(Preset::named("conserve").unwrap());
-    let explainer = conserve().compile(every_arithmetic(2)).unwrap();
-    let backends: [Arc<dyn Backend>; 3] = [
-        Arc::new(Cpu { machine: Machine::generic(Isa::Portable) }),
-        Arc::new(Interpreter::F32),
-        Arc::new(host(Precision::F32)),
-    ];
-    for backend in backends {
-        let module = match backend.build(explainer.graph(), &[]) {
-            Err(why) if why.to_string().contains("C++ compiler") && std::env::var_os("CI").is_none() => {
-                continue;
-            }
-            result => result.unwrap(),
-        };
-        let mut session = module.session(1);
-        let refused = |error: BackendError| *error.downcast::<RunError>().unwrap();
-        let name = backend.name();
-        assert_eq!(session.backward(&[1.0], false).map_err(refused).unwrap_err(), RunError::NotRun, "{name}");
-        let short = session.forward(&[0.0; 3]).map_err(refused).unwrap_err();
-        assert!(matches!(short, RunError::Length { got: 3, .. }), "{name}: {short}");
-    }
-    for compiler in [conserve(), on_host(conserve())] {
-        let explainer = compiler.compile(every_arithmetic(2)).unwrap();
-        let shape = explainer.input().unwrap().1.bind(1);
-        let x = ArrayD::from_elem(shape, f32::NAN);
-        let error =
-            explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::TopK(1)).unwrap_err();
-        assert!(matches!(error, ExplainError::Execute(InterpError::NonFinite { .. })), "{error}");
-    }
-}
-
-/// Where there is a GPU, networks on it, and two runs that give the same to the bit.
-#[test]
-fn a_gpu_agrees_with_the_oracle() {
-    let gpu: Arc<dyn Device> = match driver::Gpu::new(0) {
-        Ok(gpu) => Arc::new(gpu),
-        Err(CudaError::Missing(why)) => return skipped(&format!("no CUDA device: {why}")),
-        Err(error) => panic!("{error}"),
-    };
-    let on_gpu = |compiler: Compiler| compiler.backend(Arc::new(Cuda::new(gpu.clone())));
-    let mut runner = TestRunner::deterministic();
-    let networks =
-        [every_window(3), many_branches(5), ResNet::resnet18(64).graph(), ResNet::resnet50(64).graph()];
-    let plans =
-        std::iter::repeat_with(|| graphs::build(&graphs::plans().new_tree(&mut runner).unwrap().current()));
-    for graph in networks.into_iter().chain(plans.take(8)) {
-        let model = Model::Graph(&graph);
-        for (name, preset) in taken(model) {
-            let what = format!("{}, {name}", graph.name());
-            let x = noise(model, &preset).unwrap();
-            check_on(model, &preset, &x, on_gpu).unwrap_or_else(|e| panic!("{what}: {e}"));
-            let explainer = on_gpu(Compiler::new(preset)).compile(graph.clone()).unwrap();
-            let explain =
-                || explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::TopK(1)).unwrap();
-            let (one, two) = (explain(), explain());
-            assert_eq!(one.explanations[0].relevance, two.explanations[0].relevance, "{what}");
-            assert_eq!(one.explanations[0].ledger, two.explanations[0].ledger, "{what}");
+    on_gpu("every_back_end_refuses_alike", |gpu| {
+        let explainer = conserve().compile(every_arithmetic(2)).unwrap();
+        let backends: [Arc<dyn Backend>; 3] = [
+            Arc::new(Cpu { machine: Machine::generic(Isa::Portable) }),
+            Arc::new(Interpreter::F32),
+            Arc::new(cuda(&gpu, Precision::F32)),
+        ];
+        for backend in backends {
+            let module = backend.build(explainer.graph(), &[]).unwrap();
+            let mut session = module.session(1);
+            let refused = |error: BackendError| *error.downcast::<RunError>().unwrap();
+            let name = backend.name();
+            let early = session.backward(&[1.0], false).map_err(refused).unwrap_err();
+            assert_eq!(early, RunError::NotRun, "{name}");
+            let short = session.forward(&[0.0; 3]).map_err(refused).unwrap_err();
+            assert!(matches!(short, RunError::Length { got: 3, .. }), "{name}: {short}");
         }
-    }
+        for compiler in [conserve(), on(&gpu)(conserve())] {
+            let explainer = compiler.compile(every_arithmetic(2)).unwrap();
+            let shape = explainer.input().unwrap().1.bind(1);
+            let x = ArrayD::from_elem(shape, f32::NAN);
+            let error =
+                explainer.explain(x.view(), &Seed::Named(SeedKind::OneHot), &Targets::TopK(1)).unwrap_err();
+            assert!(matches!(error, ExplainError::Execute(InterpError::NonFinite { .. })), "{error}");
+        }
+    });
 }
 
-/// The two that figures are given of, as thin and small as a host has patience for; their kernels of full size compile.
+/// The two that figures are given of, as thin and small as a simulated GPU has patience for.
 #[test]
 fn resnets_agree_with_the_oracle() {
-    let preset = ("conserve", Preset::named("conserve").unwrap());
+    on_gpu("resnets_agree_with_the_oracle", |gpu| {
+        let preset = ("conserve", Preset::named("conserve").unwrap());
+        for resnet in [ResNet::resnet18, ResNet::resnet50] {
+            let graph = ResNet { width: 16, ..resnet(48) }.graph();
+            check(&gpu, "48 x 48", Model::Graph(&graph), &preset);
+        }
+    });
+}
+
+/// Those of full size.
+#[test]
+fn kernels_of_resnets_compile() {
+    let preset = Preset::named("conserve").unwrap();
     for (number, resnet) in [ResNet::resnet18, ResNet::resnet50].into_iter().enumerate() {
-        let graph = ResNet { width: 16, ..resnet(48) }.graph();
-        check("48 x 48", Model::Graph(&graph), &preset);
         let graph = resnet(224).graph();
-        compiles("224 x 224", Model::Graph(&graph), &preset.1, number);
+        compiles("224 x 224", Model::Graph(&graph), &preset, number);
     }
+}
+
+/// Networks for tensor cores.
+fn for_tensor_cores() -> Vec<(Graph, (&'static str, Preset))> {
+    let networks = [(ResNet::resnet18(32), "conserve"), (ResNet::resnet50(32), "two_level")];
+    let taken = if is_thorough() { networks.len() } else { 1 };
+    let network = |(network, name): (ResNet, _)| {
+        (ResNet { width: 16, ..network }.graph(), (name, Preset::named(name).unwrap()))
+    };
+    networks.into_iter().take(taken).map(network).collect()
 }
 
 /// Tensor cores: three products of TF32 are as good as one of f32, to every bound; one is as good as its 11 bits.
 #[test]
 fn tensor_cores_agree_with_the_oracle() {
-    let networks = [(ResNet::resnet18(32), "conserve"), (ResNet::resnet50(32), "two_level")];
-    let taken = if is_thorough() { networks.len() } else { 1 };
-    for (number, (network, name)) in networks.into_iter().take(taken).enumerate() {
-        let graph = ResNet { width: 16, ..network }.graph();
-        let (model, preset) = (Model::Graph(&graph), Preset::named(name).unwrap());
-        let x = noise(model, &preset).unwrap();
-        let on = |precision| move |compiler: Compiler| compiler.backend(Arc::new(host(precision)));
-        let single = |compiler: Compiler| compiler.engine(Engine::InterpF32);
-        match check_on(model, &preset, &x, on(Precision::Tf32x3)) {
-            Err(why) if why.contains("C++ compiler") && std::env::var_os("CI").is_none() => {
-                return skipped(&why);
+    on_gpu("tensor_cores_agree_with_the_oracle", |gpu| {
+        for (graph, (name, preset)) in for_tensor_cores() {
+            let model = Model::Graph(&graph);
+            let x = noise(model, &preset).unwrap();
+            let on = |precision| {
+                let gpu = gpu.clone();
+                move |compiler: Compiler| compiler.backend(Arc::new(cuda(&gpu, precision)))
+            };
+            let single = |compiler: Compiler| compiler.engine(Engine::InterpF32);
+            check_on(model, &preset, &x, on(Precision::Tf32x3))
+                .unwrap_or_else(|e| panic!("tf32x3, {name}: {e}"));
+            let explained = |engine: &dyn Fn(Compiler) -> Compiler| {
+                let explainer = model.compile(&engine(Compiler::new(preset.clone()))).unwrap();
+                let seed = Seed::Named(SeedKind::OneHot);
+                explainer.explain(x.view(), &seed, &Targets::Outputs(vec![0])).unwrap().explanations.remove(0)
+            };
+            let (exact, rounded) = (explained(&single), explained(&on(Precision::Tf32)));
+            let most = |values: &ArrayD<f32>| values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+            let off = most(&(&exact.relevance - &rounded.relevance)) / most(&exact.relevance);
+            assert!((1e-6..2e-2).contains(&off), "tf32, {name}: off by {off:e} of the maximum");
+            for sample in 0..2 {
+                let error = rounded.conservation_error(sample);
+                assert!(error < 5e-3, "tf32, {name}: sample {sample} conserves to {error:e}");
             }
-            result => result.unwrap_or_else(|e| panic!("tf32x3, {name}: {e}")),
         }
-        let explained = |engine: &dyn Fn(Compiler) -> Compiler| {
-            let explainer = model.compile(&engine(Compiler::new(preset.clone()))).unwrap();
-            let seed = Seed::Named(SeedKind::OneHot);
-            explainer.explain(x.view(), &seed, &Targets::Outputs(vec![0])).unwrap().explanations.remove(0)
-        };
-        let (exact, rounded) = (explained(&single), explained(&on(Precision::Tf32)));
-        let most = |values: &ArrayD<f32>| values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
-        let off = most(&(&exact.relevance - &rounded.relevance)) / most(&exact.relevance);
-        assert!((1e-6..2e-2).contains(&off), "tf32, {name}: off by {off:e} of the maximum");
-        for sample in 0..2 {
-            let error = rounded.conservation_error(sample);
-            assert!(error < 5e-3, "tf32, {name}: sample {sample} conserves to {error:e}");
-        }
+    });
+}
+
+#[test]
+fn kernels_for_tensor_cores_compile() {
+    for (number, (graph, (name, preset))) in for_tensor_cores().into_iter().enumerate() {
         for precision in [Precision::Tf32, Precision::Tf32x3] {
-            compiles_in(precision, name, model, &preset, number);
+            compiles_in(precision, name, Model::Graph(&graph), &preset, number);
         }
     }
 }
@@ -263,38 +305,146 @@ fn tensor_cores_agree_with_the_oracle() {
 /// Times are of every step of the program, and their costs add up to what convolutions do.
 #[test]
 fn a_profile_has_every_step() {
-    let graph = ResNet { width: 16, ..ResNet::resnet18(32) }.graph();
-    let preset = Preset::named("conserve").unwrap();
-    let explainer = Compiler::new(preset).engine(Engine::InterpF32).compile(graph).unwrap();
-    let backend = host(Precision::F32);
-    let module = match backend.build(explainer.graph(), &[]) {
-        Err(why) if why.to_string().contains("C++ compiler") && std::env::var_os("CI").is_none() => {
-            return skipped(&why.to_string());
-        }
-        result => result.unwrap(),
-    };
-    let module: Box<dyn Any> = module;
-    let module = module.downcast::<CudaModule>().unwrap();
-    let samples = 2;
-    let x = vec![0.5; samples * 3 * 32 * 32];
-    let steps = module.profile(&x, samples, 2).unwrap();
-    let program = relc::unstable::program::Module::program(&*module).unwrap();
-    let computes = |step: &&Step| !matches!(step.op, StepOp::Tally(_) | StepOp::Absorbed { .. });
-    assert_eq!(steps.iter().filter(|step| !step.of_ledger).count(), program.steps().filter(computes).count());
-    assert!(steps.iter().all(|step| step.launches > 0));
-    assert!(steps.iter().any(|step| step.of_ledger), "sums are timed too");
-    let flops = |steps: &[StepTime]| steps.iter().map(|step| step.cost.flops).sum::<f64>();
-    let counted: f64 =
-        program.steps().map(|step| relc_cuda::Cost::of(program, step, samples).unwrap().flops).sum();
-    assert_eq!(flops(&steps), counted);
-    // A layer's denominators and its backward step do what its forward step does, but for the first, whose denominators are
-    // constants, and the last.
-    let [forward, backward] = [true, false].map(|forward| -> Vec<StepTime> {
-        steps.iter().filter(|step| step.forward == forward).cloned().collect()
+    on_gpu("a_profile_has_every_step", |gpu| {
+        let graph = ResNet { width: 16, ..ResNet::resnet18(32) }.graph();
+        let preset = Preset::named("conserve").unwrap();
+        let explainer = Compiler::new(preset).engine(Engine::InterpF32).compile(graph).unwrap();
+        let module: Box<dyn Any> = cuda(&gpu, Precision::F32).build(explainer.graph(), &[]).unwrap();
+        let module = module.downcast::<CudaModule>().unwrap();
+        let samples = 2;
+        let x = vec![0.5; samples * 3 * 32 * 32];
+        let steps = module.profile(&x, samples, 2).unwrap();
+        let program = relc::unstable::program::Module::program(&*module).unwrap();
+        let computes = |step: &&Step| !matches!(step.op, StepOp::Tally(_) | StepOp::Absorbed { .. });
+        let timed = steps.iter().filter(|step| !step.of_ledger).count();
+        assert_eq!(timed, program.steps().filter(computes).count());
+        assert!(steps.iter().all(|step| step.launches > 0));
+        assert!(steps.iter().any(|step| step.of_ledger), "sums are timed too");
+        let flops = |steps: &[StepTime]| steps.iter().map(|step| step.cost.flops).sum::<f64>();
+        let counted: f64 =
+            program.steps().map(|step| relc_cuda::Cost::of(program, step, samples).unwrap().flops).sum();
+        assert_eq!(flops(&steps), counted);
+        // A layer's denominators and its backward step do what its forward step does, but for the first, whose denominators
+        // are constants, and the last.
+        let [forward, backward] = [true, false].map(|forward| -> Vec<StepTime> {
+            steps.iter().filter(|step| step.forward == forward).cloned().collect()
+        });
+        let ratio = flops(&backward) / flops(&forward);
+        assert!((1.5..2.5).contains(&ratio), "{ratio}");
+        assert!(module.profile(&x[1..], samples, 1).is_err());
     });
-    let ratio = flops(&backward) / flops(&forward);
-    assert!((1.5..2.5).contains(&ratio), "{ratio}");
-    assert!(module.profile(&x[1..], samples, 1).is_err());
+}
+
+/// The GPU of a test that is simulated in any case.
+fn gpu() -> Gpu {
+    Arc::new(driver::Gpu::new(0).unwrap())
+}
+
+fn resnet() -> Graph {
+    ResNet { width: 8, ..ResNet::resnet18(32) }.graph()
+}
+
+/// Noise for it, and what explains its first output, with the maps of all samples.
+fn batch(samples: usize) -> (ArrayD<f32>, impl Fn(Compiler) -> Result<ArrayD<f32>, ExplainError>) {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let x = ArrayD::from_shape_simple_fn(vec![samples, 3, 32, 32], || rng.f32() * 4.0 - 2.0);
+    let own = x.clone();
+    let explain = move |compiler: Compiler| {
+        let explainer = compiler.compile(resnet()).unwrap();
+        let seed = Seed::Named(SeedKind::OneHot);
+        let explained = explainer.explain(own.view(), &seed, &Targets::Outputs(vec![0]))?;
+        Ok(explained.explanations.into_iter().next().unwrap().relevance)
+    };
+    (x, explain)
+}
+
+fn conserve() -> Compiler {
+    Compiler::new(Preset::named("conserve").unwrap())
+}
+
+/// A batch that a GPU has no room for runs in parts, and gives the same; where there is none for one sample, what was asked for
+/// is said.
+#[test]
+fn a_batch_beyond_the_memory_runs_in_parts() {
+    let test = "a_batch_beyond_the_memory_runs_in_parts";
+    simulated(test, &[("RELC_SIMULATED_MEMORY", "1500000")], || {
+        let (_, explain) = batch(12);
+        let gpu = gpu();
+        let graph = conserve().engine(Engine::InterpF32).compile(resnet()).unwrap();
+        let module = cuda(&gpu, Precision::F32).build(graph.graph(), &[]).unwrap();
+        assert_eq!(module.samples_at_a_time(), Some(4));
+        drop(module);
+        let (small, roomy) = (explain(on(&gpu)(conserve())).unwrap(), explain(conserve()).unwrap());
+        let most = roomy.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let off = (&small - &roomy).iter().fold(0.0f32, |most, v| most.max(v.abs())) / most;
+        assert!(off < 1e-4, "{off}");
+    });
+}
+
+#[test]
+fn no_memory_for_a_sample_is_said() {
+    simulated("no_memory_for_a_sample_is_said", &[("RELC_SIMULATED_MEMORY", "1000000")], || {
+        let (_, explain) = batch(1);
+        let error = explain(on(&gpu())(conserve())).unwrap_err();
+        let error = relc_tests::zoo::chain(&error);
+        let said = ["bytes of memory for one sample", "are free; free some, or take --device cpu"];
+        assert!(said.iter().all(|text| error.contains(text)), "{error}");
+    });
+}
+
+/// Kernels are compiled once; what is kept of them and can't be loaded any more is compiled again.
+#[test]
+fn kernels_are_kept() {
+    simulated("kernels_are_kept", &[], || {
+        let folder = std::env::var_os(driver::CACHE_VARIABLE).unwrap();
+        let kept = || -> Vec<(PathBuf, String)> {
+            let entries = std::fs::read_dir(&folder).into_iter().flatten();
+            let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
+            entries.map(|entry| read(entry.unwrap().path())).collect()
+        };
+        let (_, explain) = batch(1);
+        let gpu = gpu();
+        let first = explain(on(&gpu)(conserve())).unwrap();
+        let [(file, text)] = &kept()[..] else { panic!("not one file is kept") };
+        // Of a compiler that the driver does not know, cut short, and with a byte that PTX has not.
+        for broken in [".version 99.0", &text[..text.len() / 2], "// simulated\n\0", ""] {
+            std::fs::write(file, broken).unwrap();
+            assert_eq!(explain(on(&gpu)(conserve())).unwrap(), first);
+            assert_eq!(kept(), [(file.clone(), text.clone())], "it is kept again");
+        }
+        assert_eq!(explain(on(&gpu)(conserve())).unwrap(), first);
+    });
+}
+
+/// One explainer serves all threads.
+#[test]
+fn threads_share_a_gpu() {
+    simulated("threads_share_a_gpu", &[], || {
+        let (x, _) = batch(3);
+        let explainer = on(&gpu())(conserve()).compile(resnet()).unwrap();
+        let explain = |samples: usize| {
+            let x = x.slice_axis(ndarray::Axis(0), (..samples).into());
+            let seed = Seed::Named(SeedKind::OneHot);
+            let explained = explainer.explain(x.into_dyn(), &seed, &Targets::Outputs(vec![0])).unwrap();
+            explained.explanations.into_iter().next().unwrap().relevance
+        };
+        let alone: Vec<_> = (1..=3).map(explain).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (1..=3).for_each(|samples| assert_eq!(explain(samples), alone[samples - 1])));
+            }
+        });
+    });
+}
+
+/// What is not there is named.
+#[test]
+fn a_gpu_that_is_not_there_is_named() {
+    simulated("a_gpu_that_is_not_there_is_named", &[("RELC_SIMULATED_GPUS", "2")], || {
+        let error = driver::Gpu::new(2).unwrap_err().to_string();
+        assert_eq!(error, "there is no GPU 2: the CUDA driver has found 2");
+        assert_eq!(driver::Gpu::new(1).unwrap().name(), "simulated GPU 1");
+    });
 }
 
 /// Whether every network of the zoo is compiled, and each for both architectures: NVRTC takes as long as all else.
@@ -311,7 +461,8 @@ fn compiles(what: &str, model: Model<'_>, preset: &Preset, number: usize) {
 #[track_caller]
 fn compiles_in(precision: Precision, what: &str, model: Model<'_>, preset: &Preset, number: usize) {
     let explainer = model.compile(&Compiler::new(preset.clone()).engine(Engine::InterpF32)).unwrap();
-    let (program, _) = host(precision).program(explainer.graph(), &[], &mut |_, _| {}).unwrap();
+    let backend = Cuda::new(Arc::new(PLANNED)).precision(precision).unwrap();
+    let (program, _) = backend.program(explainer.graph(), &[], &mut |_, _| {}).unwrap();
     let code = relc_cuda::plan(explainer.graph(), &program).unwrap().code;
     let turn = number % ARCHITECTURES.len();
     for architecture in if is_thorough() { &ARCHITECTURES[..] } else { &ARCHITECTURES[turn..=turn] } {

@@ -7,7 +7,7 @@ use relc_program::op::FlagId;
 /// What a device compiles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// CUDA C; with `RELC_HOST` defined, C++ that runs the same kernels on a host.
+    /// CUDA C; with `RELC_HOST` defined, C++ of the same kernels, for a host.
     pub source: String,
     /// The names of its kernels. Each takes pointers, and then the number of samples.
     pub kernels: Vec<String>,

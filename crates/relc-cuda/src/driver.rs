@@ -150,9 +150,9 @@ impl Device for Gpu {
         self.capability >= (8, 0)
     }
 
-    /// Halves that still fill the multiprocessors.
+    /// Halves that still fill the multiprocessors: 16 for the 132 of an H200.
     fn overlapping_samples(&self) -> usize {
-        16
+        (self.multiprocessors / 8).max(2)
     }
 
     /// By its clocks, the bus of its memory, and what a multiprocessor of its kind does in a cycle (CUDA C++ Programming

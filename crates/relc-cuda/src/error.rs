@@ -29,13 +29,14 @@ pub enum CudaError {
     Plan(String),
     /// More memory than there is.
     #[error(
-        "got no {needed} bytes of memory for {samples} samples on the device, of which {free} are free; take a smaller \
-         --batch"
+        "got no {needed} bytes of memory for {} on the device, of which {free} are free; {}",
+        match samples { 0 => "the weights".into(), 1 => "one sample".into(), more => format!("{more} samples") },
+        if *samples > 1 { "take a smaller --batch" } else { "free some, or take --device cpu" }
     )]
     Memory {
         /// How many bytes.
         needed: usize,
-        /// For how many samples.
+        /// For how many samples; 0 for the weights.
         samples: usize,
         /// What is free.
         free: usize,

@@ -8,8 +8,8 @@
 //! Each output is one sum in one order and there are no atomic additions, so that results depend neither on the batch nor on
 //! the run, to the bit.
 //!
-//! The text of the kernels is also C++: with the feature `host`, the module `host` compiles and runs it on a CPU, block by block and
-//! phase by phase. So their logic is tested where there is no GPU.
+//! The text of the kernels is also C++, which tests compile and run on a CPU, block by block and phase by phase, behind a driver
+//! that simulates NVIDIA's. So all of this is tested where there is no GPU.
 //!
 //! **Invariant:** what this computes is what the interpreter computes; it has no semantics of its own.
 
@@ -26,8 +26,6 @@ pub mod driver;
 mod emit;
 #[forbid(unsafe_code)]
 mod error;
-#[cfg(feature = "host")]
-pub mod host;
 #[forbid(unsafe_code)]
 mod memory;
 #[forbid(unsafe_code)]

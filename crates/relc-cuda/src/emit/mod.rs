@@ -202,7 +202,7 @@ impl<'p> Emitter<'p> {
         let text = format!("({parameters}int n) {{\n{body}}}\n");
         let kernel = match self.known.get(&text) {
             Some(kernel) => *kernel,
-            None => self.print(&arguments, text),
+            None => self.print(text),
         };
         let arguments = arguments.into_iter().map(|argument| argument.place).collect();
         Action {
@@ -212,20 +212,10 @@ impl<'p> Emitter<'p> {
         }
     }
 
-    fn print(&mut self, arguments: &[Argument], text: String) -> usize {
+    fn print(&mut self, text: String) -> usize {
         let kernel = self.kernels.len();
         let name = format!("k{kernel}");
         let _ = write!(self.source, "\nKERNEL({THREADS}) {name}{text}");
-        let casts: Vec<String> = (arguments.iter().enumerate())
-            .map(|(at, argument)| format!("({})a[{at}], ", argument.pointer.text()))
-            .collect();
-        let _ = write!(
-            self.source,
-            "#ifdef RELC_HOST\nextern \"C\" void launch_{name}(void **a, int n, unsigned x, unsigned y, unsigned z) {{\n  \
-             gridDim = {{x, y, z}};\n  for (unsigned k = 0; k < z; ++k)\n    for (unsigned j = 0; j < y; ++j)\n      \
-             for (unsigned i = 0; i < x; ++i) {{\n        blockIdx = {{i, j, k}};\n        {name}({}n);\n      }}\n}}\n#endif\n",
-            casts.concat()
-        );
         self.kernels.push(name);
         self.known.insert(text, kernel);
         kernel
