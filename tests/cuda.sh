@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every test of the CUDA back end, and on a machine with a GPU the ratios that docs/cuda.md wants. Needs rustup, a C++ compiler,
-# and Python 3 with venv and pip for NVRTC, unless LD_LIBRARY_PATH has it: without a GPU too, whose tests say so.
+# Every test of the CUDA back end, on a GPU or on a simulated one, and on a machine with a GPU the ratios that docs/cuda.md wants.
+# Needs rustup, a C++ compiler, and Python 3 with venv and pip for NVRTC, unless LD_LIBRARY_PATH has it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

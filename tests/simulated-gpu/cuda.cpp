@@ -82,10 +82,15 @@ struct Stream {
   std::vector<Work> captured;
 };
 
-struct Event {
-  Stream *stream = nullptr;
+// A place in what a stream does.
+struct Mark {
+  Stream *stream;
   bool done = false;
   double at = 0;
+};
+
+struct Event {
+  std::shared_ptr<Mark> mark;
 };
 
 struct Graph {
@@ -440,6 +445,7 @@ CALL cuStreamCreate(void **stream, unsigned flags) {
 
 CALL cuStreamDestroy_v2(void *stream) {
   ON(stream);
+  // Marks in it are done then.
   drain(s);
   streams.erase(s);
   delete s;
@@ -456,9 +462,10 @@ CALL cuStreamSynchronize(void *stream) {
 CALL cuStreamWaitEvent(void *stream, void *event, unsigned) {
   ON(stream);
   if (s->capture) return NOT_SUPPORTED;
-  Event *e = (Event *)event;
+  const std::shared_ptr<Mark> mark = ((Event *)event)->mark;
+  if (!mark) return SUCCESS;
   return put(s, {[=] {
-               if (e->stream && !e->done) drain(e->stream);
+               if (!mark->done) drain(mark->stream);
              }});
 }
 
@@ -519,34 +526,32 @@ CALL cuEventCreate(void **event, unsigned) {
 
 CALL cuEventDestroy_v2(void *event) {
   LOCK;
-  Event *e = (Event *)event;
-  if (e->stream && !e->done) drain(e->stream);
-  delete e;
+  delete (Event *)event;
   return SUCCESS;
 }
 
 CALL cuEventRecord(void *event, void *stream) {
   ON(stream);
-  Event *e = (Event *)event;
-  e->stream = s;
-  e->done = false;
+  if (s->capture) return NOT_SUPPORTED;
+  const std::shared_ptr<Mark> mark = std::make_shared<Mark>(Mark{s});
+  ((Event *)event)->mark = mark;
   return put(s, {[=] {
-               e->at = now();
-               e->done = true;
+               mark->at = now();
+               mark->done = true;
              }});
 }
 
 CALL cuEventSynchronize(void *event) {
   READY;
-  Event *e = (Event *)event;
-  if (e->stream && !e->done) drain(e->stream);
+  const std::shared_ptr<Mark> mark = ((Event *)event)->mark;
+  if (mark && !mark->done) drain(mark->stream);
   return failed;
 }
 
 CALL cuEventElapsedTime(float *ms, void *start, void *end) {
   READY;
-  Event *s = (Event *)start, *e = (Event *)end;
-  if (!s->stream || !e->stream) return INVALID_HANDLE;
+  const std::shared_ptr<Mark> s = ((Event *)start)->mark, e = ((Event *)end)->mark;
+  if (!s || !e) return INVALID_HANDLE;
   if (!s->done || !e->done) return NOT_READY;
   *ms = (float)(e->at - s->at);
   return SUCCESS;

@@ -104,17 +104,24 @@ pub trait Loaded: Send + Sync + Debug {
 
 /// Memory, and commands that run on it one after the other.
 pub trait Queue: Send + Debug {
-    /// Writes at a byte.
+    /// Writes at a byte, behind all that was asked before.
     ///
     /// # Errors
     /// If it is beyond the memory, or the device fails.
     fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError>;
 
-    /// Waits for all that was asked before, and reads from a byte on.
+    /// Asks for so many bytes from one on, as they are behind all that was asked before: the next [`read`](Self::read) of them
+    /// waits for this copy alone.
     ///
     /// # Errors
     /// As of [`write`](Self::write).
-    fn read(&mut self, at: usize, data: &mut [u8]) -> Result<(), CudaError>;
+    fn fetch(&mut self, at: usize, bytes: usize) -> Result<(), CudaError>;
+
+    /// So many bytes from one on, as they are behind all that was asked before.
+    ///
+    /// # Errors
+    /// As of [`write`](Self::write).
+    fn read(&mut self, at: usize, bytes: usize) -> Result<&[u8], CudaError>;
 
     /// Runs a list of commands. The same number means the same list: what was prepared for it is used again.
     ///

@@ -14,7 +14,7 @@ use cudarc::driver::sys::{
 };
 use cudarc::driver::{
     CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr,
-    DriverError, LaunchConfig, PushKernelArg,
+    DriverError, LaunchConfig, PinnedHostSlice, PushKernelArg,
 };
 use cudarc::nvrtc::sys::nvrtcResult;
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
@@ -249,7 +249,16 @@ impl Loaded for LoadedKernels {
             .alloc_zeros::<u8>(bytes.max(1))
             .map_err(|error| no_memory(&self.context, error, bytes, samples))?;
         let (address, _) = memory.device_ptr(&stream);
-        Ok(Box::new(Stream { loaded: self, stream, memory, address, graphs: HashMap::new() }))
+        Ok(Box::new(Stream {
+            loaded: self,
+            stream,
+            memory,
+            address,
+            graphs: HashMap::new(),
+            written: HashMap::new(),
+            fetched: HashMap::new(),
+            pageable: Vec::new(),
+        }))
     }
 }
 
@@ -260,6 +269,12 @@ struct Stream {
     memory: CudaSlice<u8>,
     address: u64,
     graphs: HashMap<usize, Graph>,
+    /// What is written, by the byte that it is written at: copies from here go on while the host does other things.
+    written: HashMap<usize, Pinned>,
+    /// What is fetched, as `written`, and whether it is still what the device has, and unread.
+    fetched: HashMap<usize, (Pinned, bool)>,
+    /// What is read without having been fetched.
+    pageable: Vec<u8>,
 }
 
 /// A recorded list of commands.
@@ -286,6 +301,11 @@ fn beyond() -> CudaError {
 }
 
 impl Stream {
+    /// What was fetched is not what the device will have.
+    fn outdate(&mut self) {
+        self.fetched.values_mut().for_each(|(_, current)| *current = false);
+    }
+
     fn enqueue(&mut self, command: &Command) -> Result<(), CudaError> {
         match command {
             Command::Zero { at, bytes } => {
@@ -319,19 +339,88 @@ impl Stream {
     }
 }
 
-impl Queue for Stream {
-    fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError> {
-        let mut part = self.memory.try_slice_mut(at..at + data.len()).ok_or_else(beyond)?;
-        self.stream.memcpy_htod(data, &mut part).map_err(refused("copy to the device"))
+/// Pinned memory of the host, and what tells when the last copy from or to it is over. (cudarc's own event of it is recorded
+/// only where it tracks all events.)
+struct Pinned {
+    memory: PinnedHostSlice<u8>,
+    copied: CudaEvent,
+}
+
+impl Pinned {
+    /// So many bytes; none if there are not so many, and copies are from and to what is pageable.
+    fn new(context: &Arc<CudaContext>, bytes: usize) -> Option<Pinned> {
+        let make = || {
+            let copied = context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING))?;
+            // SAFETY: bytes may be anything, and all of them are written before any is read: by `write`, or by the copy that
+            // `fetch` asks for and `read` waits for.
+            let memory = unsafe { context.alloc_pinned_with_flags(bytes, 0) }?;
+            Ok::<_, DriverError>(Pinned { memory, copied })
+        };
+        make().inspect_err(|error| tracing::debug!("{bytes} bytes are not pinned: {error}")).ok()
     }
 
-    fn read(&mut self, at: usize, data: &mut [u8]) -> Result<(), CudaError> {
-        let part = self.memory.try_slice(at..at + data.len()).ok_or_else(beyond)?;
-        self.stream.memcpy_dtoh(&part, data).map_err(refused("copy from the device"))?;
-        self.stream.synchronize().map_err(refused("finish"))
+    /// The memory when the last copy is over.
+    fn wait(&mut self) -> Result<&mut PinnedHostSlice<u8>, DriverError> {
+        self.copied.synchronize()?;
+        Ok(&mut self.memory)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = self.copied.synchronize();
+    }
+}
+
+impl Queue for Stream {
+    fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError> {
+        self.outdate();
+        let failed = || refused("copy to the device");
+        let mut part = self.memory.try_slice_mut(at..at + data.len()).ok_or_else(beyond)?;
+        if self.written.get(&at).is_none_or(|known| known.memory.len() != data.len()) {
+            self.written.remove(&at);
+            self.written.extend(Pinned::new(&self.loaded.context, data.len()).map(|memory| (at, memory)));
+        }
+        match self.written.get_mut(&at) {
+            Some(pinned) => {
+                let memory = pinned.wait().map_err(failed())?;
+                memory.as_mut_slice().map_err(failed())?.copy_from_slice(data);
+                self.stream.memcpy_htod(memory, &mut part).map_err(failed())?;
+                pinned.copied.record(&self.stream).map_err(failed())
+            }
+            None => self.stream.memcpy_htod(data, &mut part).map_err(failed()),
+        }
+    }
+
+    fn fetch(&mut self, at: usize, bytes: usize) -> Result<(), CudaError> {
+        let part = self.memory.try_slice(at..at + bytes).ok_or_else(beyond)?;
+        if self.fetched.get(&at).is_none_or(|(known, _)| known.memory.len() != bytes) {
+            self.fetched.remove(&at);
+            let pinned = Pinned::new(&self.loaded.context, bytes);
+            self.fetched.extend(pinned.map(|pinned| (at, (pinned, false))));
+        }
+        let Some((pinned, current)) = self.fetched.get_mut(&at) else { return Ok(()) };
+        *current = true;
+        let copied = self.stream.memcpy_dtoh(&part, &mut pinned.memory);
+        copied.and_then(|()| pinned.copied.record(&self.stream)).map_err(refused("copy from the device"))
+    }
+
+    fn read(&mut self, at: usize, bytes: usize) -> Result<&[u8], CudaError> {
+        if let Some((pinned, current @ true)) = self.fetched.get_mut(&at)
+            && pinned.memory.len() == bytes
+        {
+            *current = false;
+            return pinned.wait().and_then(|memory| memory.as_slice()).map_err(refused("finish"));
+        }
+        let part = self.memory.try_slice(at..at + bytes).ok_or_else(beyond)?;
+        self.pageable.resize(bytes, 0);
+        self.stream.memcpy_dtoh(&part, &mut self.pageable).map_err(refused("copy from the device"))?;
+        self.stream.synchronize().map_err(refused("finish"))?;
+        Ok(&self.pageable)
     }
 
     fn run(&mut self, number: usize, commands: &[Command]) -> Result<(), CudaError> {
+        self.outdate();
         if !self.graphs.contains_key(&number) {
             let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
             self.stream.begin_capture(mode).map_err(refused("record a graph"))?;
@@ -357,6 +446,7 @@ impl Queue for Stream {
     }
 
     fn time(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CudaError> {
+        self.outdate();
         let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
         let mark = |stream: &CudaStream| stream.record_event(flags).map_err(refused("record an event"));
         let mut marks = vec![mark(&self.stream)?];

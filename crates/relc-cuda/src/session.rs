@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use bytemuck::{cast_slice, cast_slice_mut};
+use bytemuck::cast_slice;
 use ndarray::{ArrayD, IxDyn};
 use relc_interp::{evaluate_node, propagate_node};
 use relc_ir::ledger::Losses;
@@ -116,8 +116,11 @@ impl Part<'_> {
         self.prepare()?;
         let mut books = vec![Books::default(); self.samples];
         self.with(|ready| {
-            ready.load(self.module.program.ends.input, input)?;
-            ready.run(FORWARD, self.module, &mut books)
+            let ends = self.module.program.ends;
+            ready.load(ends.input, input)?;
+            ready.run(FORWARD, self.module, &mut books)?;
+            let (at, bytes) = ready.memory.value(ends.output)?;
+            ready.queue.fetch(at, bytes)
         })
     }
 
@@ -126,20 +129,19 @@ impl Part<'_> {
         let mut lost = vec![Books::default(); self.samples];
         self.with(|ready| {
             ready.load(self.module.program.ends.seed, seed)?;
-            ready.run(if books { WITH_BOOKS } else { BACKWARD }, self.module, &mut lost)
+            ready.run(if books { WITH_BOOKS } else { BACKWARD }, self.module, &mut lost)?;
+            let (at, _, bytes) = ready.results(self.module)?;
+            ready.queue.fetch(at, bytes)
         })?;
         Ok(lost)
     }
 
     /// Waits for the backward steps: the relevance, and the books of each sample.
     fn explained(&self, books: bool, lost: Vec<Books>) -> Result<(Vec<f32>, Vec<Books>), CudaError> {
-        let (ends, sums) = (self.module.program.ends, self.module.plan.sums);
         let (relevance, sums) = self.with(|ready| {
-            // The relevance, and the sums behind it.
-            let (at, bytes) = ready.memory.value(ends.relevance)?;
-            let behind = ready.memory.sums() - at;
-            let mut data = vec![0u8; behind + sums * self.samples * size_of::<f64>()];
-            ready.queue.read(at, &mut data)?;
+            let (_, bytes) = ready.memory.value(self.module.program.ends.relevance)?;
+            let (at, behind, all) = ready.results(self.module)?;
+            let data = ready.queue.read(at, all)?;
             let relevance: Vec<f32> =
                 data[..bytes].chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
             let sums: Vec<f64> = data[behind..].chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
@@ -283,9 +285,15 @@ impl Ready {
 
     fn unload(&mut self, id: ValueId) -> Result<Vec<f32>, CudaError> {
         let (at, bytes) = self.memory.value(id)?;
-        let mut data = vec![0.0f32; bytes / size_of::<f32>()];
-        self.queue.read(at, cast_slice_mut(&mut data))?;
-        Ok(data)
+        Ok(self.queue.read(at, bytes)?.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect())
+    }
+
+    /// The relevance with the sums behind it, in one copy: the first byte, how many come before the sums, and how many there
+    /// are.
+    fn results(&self, module: &CudaModule) -> Result<(usize, usize, usize), CudaError> {
+        let (at, _) = self.memory.value(module.program.ends.relevance)?;
+        let behind = self.memory.sums() - at;
+        Ok((at, behind, behind + module.plan.sums * self.samples * size_of::<f64>()))
     }
 
     /// Runs a list; what the host's ops lost goes to the books.
