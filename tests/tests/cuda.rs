@@ -10,12 +10,13 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use relc::unstable::engine::{Cpu, Machine};
 use relc::unstable::ir::Graph;
-use relc::unstable::program::{Backend, BackendError, Step, StepOp};
+use relc::unstable::program::{Backend, BackendError, Module, Step, StepOp};
 use relc::{
     Compiler, Engine, ExplainError, Explainer, InterpError, Isa, Precision, Preset, RunError, Seed, SeedKind,
     Targets,
 };
-use relc_cuda::{Cuda, CudaError, CudaModule, Device, Planned, StepTime, driver};
+use relc_cuda::driver::{self, Tensor};
+use relc_cuda::{Cuda, CudaError, CudaModule, Device, Planned, StepTime};
 use relc_interp::Interpreter;
 use relc_tests::agreement::{Model, check_accounts, check_on, presets};
 use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
@@ -314,7 +315,7 @@ fn a_profile_has_every_step() {
         let samples = 2;
         let x = vec![0.5; samples * 3 * 32 * 32];
         let steps = module.profile(&x, samples, 2).unwrap();
-        let program = relc::unstable::program::Module::program(&*module).unwrap();
+        let program = Module::program(&*module).unwrap();
         let computes = |step: &&Step| !matches!(step.op, StepOp::Tally(_) | StepOp::Absorbed { .. });
         let timed = steps.iter().filter(|step| !step.of_ledger).count();
         assert_eq!(timed, program.steps().filter(computes).count());
@@ -370,10 +371,7 @@ fn a_batch_beyond_the_memory_runs_in_parts() {
     simulated(test, &[("RELC_SIMULATED_MEMORY", "1500000")], || {
         let (_, explain) = batch(12);
         let gpu = gpu();
-        let graph = conserve().engine(Engine::InterpF32).compile(resnet()).unwrap();
-        let module = cuda(&gpu, Precision::F32).build(graph.graph(), &[]).unwrap();
-        assert_eq!(module.samples_at_a_time(), Some(4));
-        drop(module);
+        assert_eq!(module(&gpu).samples_at_a_time(), Some(4));
         let (small, roomy) = (explain(on(&gpu)(conserve())).unwrap(), explain(conserve()).unwrap());
         let most = roomy.iter().fold(0.0f32, |most, v| most.max(v.abs()));
         let off = (&small - &roomy).iter().fold(0.0f32, |most, v| most.max(v.abs())) / most;
@@ -389,6 +387,59 @@ fn no_memory_for_a_sample_is_said() {
         let error = relc_tests::zoo::chain(&error);
         let said = ["bytes of memory for one sample", "are free; free some, or take --device cpu"];
         assert!(said.iter().all(|text| error.contains(text)), "{error}");
+    });
+}
+
+/// The ResNet on a GPU.
+fn module(gpu: &Gpu) -> Box<CudaModule> {
+    let explainer = conserve().engine(Engine::InterpF32).compile(resnet()).unwrap();
+    let module: Box<dyn Any> = cuda(gpu, Precision::F32).build(explainer.graph(), &[]).unwrap();
+    module.downcast().unwrap()
+}
+
+/// An input that is on the GPU is explained there, and its relevance stays there: some samples of a tensor, and nothing beside
+/// them.
+#[test]
+fn tensors_stay_on_the_gpu() {
+    on_gpu("tensors_stay_on_the_gpu", |gpu| {
+        let (module, (x, _)) = (module(&gpu), batch(4));
+        let x = x.into_raw_vec_and_offset().0;
+        let len = x.len() / 4;
+        let seed = vec![1.0; 3 * module.session(1).forward(&x[..len]).unwrap().len()];
+        let (input, mut relevance) =
+            (Tensor::new(&module, &x).unwrap(), Tensor::zeros(&module, 4 * len).unwrap());
+        let (mut host, mut here) = (module.session(3), module.cuda_session(3));
+        for books in [true, false] {
+            let logits = host.forward(&x[len..]).unwrap();
+            assert_eq!(here.forward_on_gpu(&input, 1).unwrap(), logits);
+            let explained = host.backward(&seed, books).unwrap();
+            assert_eq!(here.backward_on_gpu(&seed, books, &mut relevance, 1).unwrap(), explained.ledger);
+            let got = relevance.to_host().unwrap();
+            assert_eq!(got[len..], explained.relevance);
+            assert!(got[..len].iter().all(|v| *v == 0.0));
+        }
+        assert!(here.forward_on_gpu(&input, 2).is_err(), "there are only two more");
+        let mut broken = x.clone();
+        broken[3 * len] = f32::INFINITY;
+        let error = here.forward_on_gpu(&Tensor::new(&module, &broken).unwrap(), 1).unwrap_err();
+        assert_eq!(*error.downcast::<RunError>().unwrap(), RunError::NonFiniteForward);
+        let error = here.backward_on_gpu(&seed, false, &mut relevance, 1).unwrap_err();
+        assert_eq!(*error.downcast::<RunError>().unwrap(), RunError::NotRun);
+    });
+}
+
+/// A tensor on another GPU is refused.
+#[test]
+fn a_tensor_of_another_gpu_is_refused() {
+    simulated("a_tensor_of_another_gpu_is_refused", &[("RELC_SIMULATED_GPUS", "2")], || {
+        let [here, there] =
+            [0, 1].map(|number| module(&(Arc::new(driver::Gpu::new(number).unwrap()) as Gpu)));
+        let (x, _) = batch(1);
+        let tensor = Tensor::new(&there, x.as_slice().unwrap()).unwrap();
+        assert_eq!(tensor.gpu(), 1);
+        let error = here.cuda_session(1).forward_on_gpu(&tensor, 0).unwrap_err();
+        assert!(error.to_string().contains("another GPU"), "{error}");
+        there.cuda_session(1).forward_on_gpu(&tensor, 0).unwrap();
     });
 }
 

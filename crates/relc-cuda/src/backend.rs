@@ -9,7 +9,8 @@ use relc_program::passes::{PlanMemory, ProgramPass};
 use relc_program::{Backend, BackendError, Module, Program, Session};
 
 use crate::code::{Plan, What};
-use crate::device::{Device, Loaded};
+use crate::device::Device;
+use crate::driver::Loaded;
 use crate::emit::plan;
 use crate::error::CudaError;
 use crate::memory::Memory;
@@ -78,7 +79,7 @@ pub struct CudaModule {
     pub(crate) program: Program,
     pub(crate) plan: Plan,
     pub(crate) books: Bookkeeper,
-    pub(crate) loaded: Arc<dyn Loaded>,
+    pub(crate) loaded: Arc<Loaded>,
     /// Memory and commands that no session uses at the moment.
     pub(crate) free: Mutex<Vec<Ready>>,
 }
@@ -91,6 +92,11 @@ impl CudaModule {
         let loaded = device.load(&plan.code, &constants)?;
         let (graph, free) = (graph.clone(), Mutex::default());
         Ok(CudaModule { device, graph, program, plan, books, loaded, free })
+    }
+
+    /// Memory for so many samples, whose inputs and relevance may stay on the GPU.
+    pub fn cuda_session(&self, samples: usize) -> CudaSession<'_> {
+        CudaSession::new(self, samples)
     }
 
     /// What it runs on.
@@ -131,6 +137,6 @@ impl Module for CudaModule {
     }
 
     fn session(&self, samples: usize) -> Box<dyn Session + '_> {
-        Box::new(CudaSession::new(self, samples))
+        Box::new(self.cuda_session(samples))
     }
 }

@@ -178,7 +178,7 @@ pub struct Plan {
     pub code: Code,
     /// The constants, one after the other.
     pub constants: Vec<f32>,
-    /// The forward steps.
+    /// The forward steps, behind a look at the input.
     pub forward: Vec<Action>,
     /// The backward steps.
     pub backward: Vec<Action>,
@@ -188,6 +188,6 @@ pub struct Plan {
     pub sums: usize,
     /// Elements of a sample's memory to work in.
     pub scratch: usize,
-    /// How many flags a sample has.
+    /// How many flags a sample has: those of the program, and one that says that its input is not finite.
     pub flags: usize,
 }

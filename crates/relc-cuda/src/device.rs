@@ -1,10 +1,10 @@
-//! Devices: what compiles [`Code`], and queues with memory of their own on which it runs.
+//! Devices: what compiles [`Code`], and what it is asked to do.
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::code::Code;
+use crate::driver::Loaded;
 use crate::error::CudaError;
 
 /// A machine that runs kernels: one of relc's, which alone know what its plans promise to kernels.
@@ -47,7 +47,7 @@ pub trait Load: Send + Sync + Debug {
     ///
     /// # Errors
     /// If they don't compile, or there is no memory.
-    fn load(&self, code: &Code, constants: &[f32]) -> Result<Arc<dyn Loaded>, CudaError>;
+    fn load(&self, code: &Code, constants: &[f32]) -> Result<Arc<Loaded>, CudaError>;
 }
 
 /// A device that is only planned for: what is there to be looked at, on machines without a GPU.
@@ -85,55 +85,9 @@ impl Device for Planned {
 }
 
 impl Load for Planned {
-    fn load(&self, _: &Code, _: &[f32]) -> Result<Arc<dyn Loaded>, CudaError> {
+    fn load(&self, _: &Code, _: &[f32]) -> Result<Arc<Loaded>, CudaError> {
         Err(CudaError::Missing(format!("{} is only planned for: nothing runs on it", self.name())))
     }
-}
-
-/// Kernels and constants on a device. Threads may share them.
-pub trait Loaded: Send + Sync + Debug {
-    /// Bytes that are free on the device at the moment; none if memory is the host's.
-    fn free(&self) -> Option<usize>;
-
-    /// A queue with so many bytes of memory, all 0, for so many samples.
-    ///
-    /// # Errors
-    /// If there is not so much.
-    fn queue(self: Arc<Self>, bytes: usize, samples: usize) -> Result<Box<dyn Queue>, CudaError>;
-}
-
-/// Memory, and commands that run on it one after the other.
-pub trait Queue: Send + Debug {
-    /// Writes at a byte, behind all that was asked before.
-    ///
-    /// # Errors
-    /// If it is beyond the memory, or the device fails.
-    fn write(&mut self, at: usize, data: &[u8]) -> Result<(), CudaError>;
-
-    /// Asks for so many bytes from one on, as they are behind all that was asked before: the next [`read`](Self::read) of them
-    /// waits for this copy alone.
-    ///
-    /// # Errors
-    /// As of [`write`](Self::write).
-    fn fetch(&mut self, at: usize, bytes: usize) -> Result<(), CudaError>;
-
-    /// So many bytes from one on, as they are behind all that was asked before.
-    ///
-    /// # Errors
-    /// As of [`write`](Self::write).
-    fn read(&mut self, at: usize, bytes: usize) -> Result<&[u8], CudaError>;
-
-    /// Runs a list of commands. The same number means the same list: what was prepared for it is used again.
-    ///
-    /// # Errors
-    /// If the device fails.
-    fn run(&mut self, number: usize, commands: &[Command]) -> Result<(), CudaError>;
-
-    /// Runs commands, and says how long each took.
-    ///
-    /// # Errors
-    /// If the device fails.
-    fn time(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CudaError>;
 }
 
 /// A command; addresses have been found to lie in the memory, and to have room for what a kernel accesses.

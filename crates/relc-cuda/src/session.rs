@@ -1,20 +1,22 @@
 //! Sessions: some samples on a device.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use bytemuck::cast_slice;
+use bytemuck::{AnyBitPattern, cast_slice};
 use ndarray::{ArrayD, IxDyn};
 use relc_interp::{evaluate_node, propagate_node};
-use relc_ir::ledger::Losses;
+use relc_ir::ledger::{Ledger, Losses};
 use relc_ir::{NodeId, ValueId as GraphValue};
 use relc_program::books::{Books, Stats};
 use relc_program::{BackendError, Explained, RunError, Session, ValueId};
 
 use crate::backend::CudaModule;
-use crate::code::{Action, Booked, Purpose, What};
-use crate::device::{Command, Queue};
+use crate::code::{Action, Booked, Place, Purpose, What};
+use crate::device::{Address, Command};
+use crate::driver::{Queue, Tensor};
 use crate::error::CudaError;
 use crate::memory::Memory;
 
@@ -40,7 +42,7 @@ struct Part<'m> {
 pub struct Ready {
     samples: usize,
     memory: Memory,
-    queue: Box<dyn Queue>,
+    queue: Queue,
     /// By [`FORWARD`], [`BACKWARD`] and [`WITH_BOOKS`].
     lists: [Vec<Piece>; 3],
 }
@@ -62,7 +64,7 @@ enum Piece {
 }
 
 impl<'m> CudaSession<'m> {
-    pub fn new(module: &'m CudaModule, samples: usize) -> Self {
+    pub(crate) fn new(module: &'m CudaModule, samples: usize) -> Self {
         let parts = match samples >= module.device.overlapping_samples() {
             true => vec![samples.div_ceil(2), samples / 2],
             false => vec![samples],
@@ -76,14 +78,108 @@ impl<'m> CudaSession<'m> {
         if got == expected && got > 0 { Ok(()) } else { Err(RunError::Length { what, got, expected }) }
     }
 
-    /// Each part with its samples of a value.
-    fn parts_of<'d, T>(&self, id: ValueId, data: &'d [T]) -> impl Iterator<Item = (&Part<'m>, &'d [T])> {
-        let (len, mut rest) = (len(self.module, id), data);
+    /// Each part with the elements of its samples of a value.
+    fn parts_of(&self, id: ValueId) -> impl Iterator<Item = (&Part<'m>, Range<usize>)> {
+        let (len, mut end) = (len(self.module, id), 0);
         self.parts.iter().map(move |part| {
-            let (own, others) = rest.split_at((len * part.samples).min(rest.len()));
-            rest = others;
-            (part, own)
+            let first = end;
+            end += len * part.samples;
+            (part, first..end)
         })
+    }
+
+    /// As [`forward`](Session::forward), of an input that is on the GPU: so many samples from one on.
+    ///
+    /// # Errors
+    /// As of `forward`, and if the tensor has no such samples, or is on another GPU.
+    pub fn forward_on_gpu(&mut self, input: &Tensor, first: usize) -> Result<Vec<f64>, BackendError> {
+        let len = len(self.module, self.module.program.ends.input);
+        self.run_forward(|ready, id, part| {
+            let (at, _) = ready.memory.value(id)?;
+            ready.queue.load(at, input, first * len + part.start, part.len())
+        })
+    }
+
+    /// As [`backward`](Session::backward), with relevance that stays on the GPU: it is written to a tensor from the place of a
+    /// sample on.
+    ///
+    /// # Errors
+    /// As of `backward`, and if the tensor has no room for the samples, or is on another GPU.
+    pub fn backward_on_gpu(
+        &mut self,
+        seed: &[f64],
+        books: bool,
+        relevance: &mut Tensor,
+        first: usize,
+    ) -> Result<Ledger, BackendError> {
+        let before = first * len(self.module, self.module.program.ends.input);
+        let started = self.start_backward(seed, books, |ready, part| {
+            let (at, behind, all) = ready.results(self.module)?;
+            ready.queue.store(at, relevance, before + part.start, part.len())?;
+            ready.queue.fetch(at + behind, all - behind)
+        })?;
+        let mut kept = Vec::new();
+        for (part, lost) in started {
+            // The copy of the relevance is before that of the sums.
+            let sums = part.with(|ready| {
+                let (at, behind, all) = ready.results(self.module)?;
+                Ok(floats(ready.queue.read(at + behind, all - behind)?))
+            })?;
+            kept.extend(part.books(&sums, books, lost));
+        }
+        self.ledger(&kept, books)
+    }
+
+    /// The forward steps, when `load` has written each part's samples of the input.
+    fn run_forward(
+        &mut self,
+        mut load: impl FnMut(&mut Ready, ValueId, Range<usize>) -> Result<(), CudaError>,
+    ) -> Result<Vec<f64>, BackendError> {
+        let ends = self.module.program.ends;
+        self.ran = false;
+        for (part, own) in self.parts_of(ends.input) {
+            part.forward(|ready| load(ready, ends.input, own))?;
+        }
+        let mut output = Vec::new();
+        let mut is_finite = true;
+        for part in &self.parts {
+            is_finite &= part.with(|ready| ready.had_a_finite_input(self.module))?;
+            output.extend(part.with(|ready| ready.unload(ends.output))?);
+        }
+        if !is_finite || !output.iter().all(|v| v.is_finite()) {
+            return Err(RunError::NonFiniteForward.into());
+        }
+        self.ran = true;
+        Ok(output.into_iter().map(f64::from).collect())
+    }
+
+    /// Starts the backward steps of each part, and behind them `finish` with the elements of its samples of the input; what the
+    /// host's ops lost.
+    fn start_backward(
+        &self,
+        seed: &[f64],
+        books: bool,
+        mut finish: impl FnMut(&mut Ready, Range<usize>) -> Result<(), CudaError>,
+    ) -> Result<Vec<(&Part<'m>, Vec<Books>)>, BackendError> {
+        if !self.ran {
+            return Err(RunError::NotRun.into());
+        }
+        let ends = self.module.program.ends;
+        self.check("the seed", seed.len(), ends.seed)?;
+        let seed: Vec<f32> = seed.iter().map(|v| *v as f32).collect();
+        let mut started = Vec::with_capacity(self.parts.len());
+        for ((part, own), (_, elements)) in self.parts_of(ends.seed).zip(self.parts_of(ends.input)) {
+            started.push((part, part.backward(&seed[own], books, |ready| finish(ready, elements))?));
+        }
+        Ok(started)
+    }
+
+    /// The ledger of all samples.
+    fn ledger(&self, kept: &[Books], books: bool) -> Result<Ledger, BackendError> {
+        if let Some(node) = kept.iter().find_map(|books| self.module.books.non_finite(books)) {
+            return Err(RunError::NonFinite { node }.into());
+        }
+        Ok(self.module.books.ledger(&kept.iter().collect::<Vec<_>>(), books))
     }
 }
 
@@ -112,26 +208,31 @@ impl Part<'_> {
     }
 
     /// Starts the forward steps.
-    fn forward(&self, input: &[f32]) -> Result<(), CudaError> {
+    fn forward(&self, load: impl FnOnce(&mut Ready) -> Result<(), CudaError>) -> Result<(), CudaError> {
         self.prepare()?;
         let mut books = vec![Books::default(); self.samples];
         self.with(|ready| {
-            let ends = self.module.program.ends;
-            ready.load(ends.input, input)?;
+            load(ready)?;
             ready.run(FORWARD, self.module, &mut books)?;
-            let (at, bytes) = ready.memory.value(ends.output)?;
+            let (at, bytes) = ready.input_flag(self.module)?;
+            ready.queue.fetch(at, bytes)?;
+            let (at, bytes) = ready.memory.value(self.module.program.ends.output)?;
             ready.queue.fetch(at, bytes)
         })
     }
 
-    /// Starts the backward steps; what the host's ops lost.
-    fn backward(&self, seed: &[f32], books: bool) -> Result<Vec<Books>, CudaError> {
+    /// Starts the backward steps, and `finish` behind them; what the host's ops lost.
+    fn backward(
+        &self,
+        seed: &[f32],
+        books: bool,
+        finish: impl FnOnce(&mut Ready) -> Result<(), CudaError>,
+    ) -> Result<Vec<Books>, CudaError> {
         let mut lost = vec![Books::default(); self.samples];
         self.with(|ready| {
             ready.load(self.module.program.ends.seed, seed)?;
             ready.run(if books { WITH_BOOKS } else { BACKWARD }, self.module, &mut lost)?;
-            let (at, _, bytes) = ready.results(self.module)?;
-            ready.queue.fetch(at, bytes)
+            finish(ready)
         })?;
         Ok(lost)
     }
@@ -142,10 +243,7 @@ impl Part<'_> {
             let (_, bytes) = ready.memory.value(self.module.program.ends.relevance)?;
             let (at, behind, all) = ready.results(self.module)?;
             let data = ready.queue.read(at, all)?;
-            let relevance: Vec<f32> =
-                data[..bytes].chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
-            let sums: Vec<f64> = data[behind..].chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
-            Ok((relevance, sums))
+            Ok((floats(&data[..bytes]), floats(&data[behind..])))
         })?;
         Ok((relevance, self.books(&sums, books, lost)))
     }
@@ -164,6 +262,11 @@ impl Part<'_> {
         }
         losses
     }
+}
+
+/// Numbers of their bytes, wherever those lie.
+fn floats<T: AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
 /// Elements of a sample of a value.
@@ -227,7 +330,7 @@ impl Ready {
         let memory = Memory::new(&module.program, &module.plan, samples)?;
         let queue = module.loaded.clone().queue(memory.bytes(), samples)?;
         let mut number = 0;
-        let mut list = |actions: &[Action], backward: bool, left_out: Purpose| {
+        let mut list = |actions: &[Action], left_out: Purpose| {
             let mut pieces = Vec::new();
             let mut commands = Vec::new();
             let mut close = |commands: &mut Vec<Command>, pieces: &mut Vec<Piece>| {
@@ -236,10 +339,8 @@ impl Ready {
                     number += 1;
                 }
             };
-            if backward {
-                let (at, bytes) = memory.flags();
-                commands.extend((bytes > 0).then_some(Command::Zero { at, bytes }));
-            }
+            let (at, bytes) = memory.flags();
+            commands.push(Command::Zero { at, bytes });
             for action in actions {
                 if action.purpose == left_out {
                     continue;
@@ -270,9 +371,9 @@ impl Ready {
             Ok::<_, CudaError>(pieces)
         };
         let lists = [
-            list(&module.plan.forward, false, Purpose::Ledger)?,
-            list(&module.plan.backward, true, Purpose::Ledger)?,
-            list(&module.plan.backward, true, Purpose::Ends)?,
+            list(&module.plan.forward, Purpose::Ledger)?,
+            list(&module.plan.backward, Purpose::Ledger)?,
+            list(&module.plan.backward, Purpose::Ends)?,
         ];
         Ok(Ready { samples, memory, queue, lists })
     }
@@ -285,7 +386,22 @@ impl Ready {
 
     fn unload(&mut self, id: ValueId) -> Result<Vec<f32>, CudaError> {
         let (at, bytes) = self.memory.value(id)?;
-        Ok(self.queue.read(at, bytes)?.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect())
+        Ok(floats(self.queue.read(at, bytes)?))
+    }
+
+    /// Where the flags are that say whose input is not finite, and their bytes.
+    fn input_flag(&self, module: &CudaModule) -> Result<(usize, usize), CudaError> {
+        let flag = module.program.flags();
+        match self.memory.address(&Place::Flag(flag))? {
+            Address::Memory(at) => Ok((at, self.samples * size_of::<i32>())),
+            Address::Constant(_) => Err(CudaError::Plan("a flag is a constant".into())),
+        }
+    }
+
+    /// Whether every sample's input was finite.
+    fn had_a_finite_input(&mut self, module: &CudaModule) -> Result<bool, CudaError> {
+        let (at, bytes) = self.input_flag(module)?;
+        Ok(self.queue.read(at, bytes)?.iter().all(|byte| *byte == 0))
     }
 
     /// The relevance with the sums behind it, in one copy: the first byte, how many come before the sums, and how many there
@@ -402,47 +518,23 @@ impl Drop for Part<'_> {
 
 impl Session for CudaSession<'_> {
     fn forward(&mut self, input: &[f32]) -> Result<Vec<f64>, BackendError> {
-        let ends = self.module.program.ends;
         self.ran = false;
-        self.check("the input", input.len(), ends.input)?;
-        if !input.iter().all(|v| v.is_finite()) {
-            return Err(RunError::NonFiniteForward.into());
-        }
-        for (part, own) in self.parts_of(ends.input, input) {
-            part.forward(own)?;
-        }
-        let mut output = Vec::new();
-        for part in &self.parts {
-            output.extend(part.with(|ready| ready.unload(ends.output))?);
-        }
-        if !output.iter().all(|v| v.is_finite()) {
-            return Err(RunError::NonFiniteForward.into());
-        }
-        self.ran = true;
-        Ok(output.into_iter().map(f64::from).collect())
+        self.check("the input", input.len(), self.module.program.ends.input)?;
+        self.run_forward(|ready, id, part| ready.load(id, &input[part]))
     }
 
     fn backward(&mut self, seed: &[f64], books: bool) -> Result<Explained, BackendError> {
-        if !self.ran {
-            return Err(RunError::NotRun.into());
-        }
-        let (module, ends) = (self.module, self.module.program.ends);
-        self.check("the seed", seed.len(), ends.seed)?;
-        let seed: Vec<f32> = seed.iter().map(|v| *v as f32).collect();
-        let started =
-            self.parts_of(ends.seed, &seed).map(|(part, own)| Ok((part, part.backward(own, books)?)));
-        let started: Vec<(&Part<'_>, Vec<Books>)> = started.collect::<Result<_, CudaError>>()?;
         let (mut relevance, mut kept) = (Vec::new(), Vec::new());
+        let started = self.start_backward(seed, books, |ready, _| {
+            let (at, _, all) = ready.results(self.module)?;
+            ready.queue.fetch(at, all)
+        })?;
         for (part, lost) in started {
             let (own, books) = part.explained(books, lost)?;
             relevance.extend(own);
             kept.extend(books);
         }
-        if let Some(node) = kept.iter().find_map(|books| module.books.non_finite(books)) {
-            return Err(RunError::NonFinite { node }.into());
-        }
-        let ledger = module.books.ledger(&kept.iter().collect::<Vec<_>>(), books);
-        Ok(Explained { relevance, ledger })
+        Ok(Explained { relevance, ledger: self.ledger(&kept, books)? })
     }
 
     fn tap(&self, value: GraphValue) -> Result<Vec<f32>, BackendError> {

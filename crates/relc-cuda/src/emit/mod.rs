@@ -73,6 +73,8 @@ pub fn plan(graph: &Graph, program: &Program) -> Result<Plan, CudaError> {
         let half = if number < program.forward.len() { &mut forward } else { &mut backward };
         half.append(&mut emitter.actions);
     }
+    emitter.number = 0;
+    forward.insert(0, emitter.finite());
     backward.extend(std::mem::take(&mut emitter.last));
     let mut starts = std::mem::take(&mut emitter.first);
     starts.append(&mut backward);
@@ -84,7 +86,7 @@ pub fn plan(graph: &Graph, program: &Program) -> Result<Plan, CudaError> {
         bookings: emitter.bookings,
         sums: emitter.sums,
         scratch: emitter.scratch,
-        flags: program.flags(),
+        flags: program.flags() + 1,
     })
 }
 
@@ -225,6 +227,17 @@ impl<'p> Emitter<'p> {
     fn each(&mut self, len: usize, arguments: Vec<Argument>, statements: &str) {
         let body = format!("  EACH((Long)n * {len})\n{statements}  END_EACH\n");
         self.launch(flat(len), arguments, &body);
+    }
+
+    /// Whether the input of a sample is finite: else the last flag is raised.
+    fn finite(&mut self) -> Action {
+        let (input, flag) = (self.program.ends.input, self.program.flags());
+        let len = self.len(input);
+        let arguments = vec![read("x", input), argument("flags", Pointer::Flags, Place::Flag(flag))];
+        let body = format!(
+            "  EACH((Long)n * {len})\n  if (!(x[i] - x[i] == 0.0f)) flags[i / {len}] = 1;\n  END_EACH\n"
+        );
+        self.launched(flat(len), arguments, &body)
     }
 
     /// A step.
