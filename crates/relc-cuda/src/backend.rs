@@ -99,6 +99,11 @@ impl CudaModule {
         CudaSession::new(self, samples)
     }
 
+    /// The number of the GPU that it runs on.
+    pub fn gpu(&self) -> usize {
+        self.loaded.gpu()
+    }
+
     /// What it runs on.
     pub fn device(&self) -> &dyn Device {
         &*self.device

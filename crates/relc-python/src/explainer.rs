@@ -11,6 +11,8 @@ use relc::{ExportTarget, Seed, SeedKind, Targets};
 
 use crate::error::raise;
 use crate::explanation::Explanation;
+#[cfg(feature = "cuda")]
+use crate::tensor::Input;
 
 /// A compiled model; threads may share it.
 #[pyclass(frozen, module = "relc._relc")]
@@ -48,6 +50,25 @@ impl Target {
     }
 }
 
+impl Explainer {
+    /// The relevance to start from, and its name.
+    fn start(&self, seed: Option<Start<'_>>) -> PyResult<(Seed, String)> {
+        Ok(match seed {
+            None => named(self.inner.preset().seed),
+            Some(Start::Name(name)) => named(name.parse().map_err(raise)?),
+            Some(Start::Tensor(tensor)) => (Seed::Tensor(tensor.as_array().to_owned()), "an array".into()),
+        })
+    }
+
+    /// What explains inputs of a shape.
+    fn for_shape(&self, shape: &[usize]) -> Result<Arc<relc::Explainer>, relc::ExplainError> {
+        Ok(match self.inner.for_shape(shape)? {
+            Cow::Borrowed(_) => self.inner.clone(),
+            Cow::Owned(other) => Arc::new(other),
+        })
+    }
+}
+
 #[pymethods]
 impl Explainer {
     /// Explains a batch: one explanation for each target.
@@ -60,22 +81,15 @@ impl Explainer {
         seed: Option<Start<'_>>,
     ) -> PyResult<Vec<Explanation>> {
         let targets = target.targets()?;
-        let (seed, seed_name) = match seed {
-            None => named(self.inner.preset().seed),
-            Some(Start::Name(name)) => named(name.parse().map_err(raise)?),
-            Some(Start::Tensor(tensor)) => (Seed::Tensor(tensor.as_array().to_owned()), "an array".into()),
-        };
+        let (seed, seed_name) = self.start(seed)?;
         let input = x.as_array();
         let run = || {
-            let explainer = match self.inner.for_shape(input.shape())? {
-                Cow::Borrowed(_) => self.inner.clone(),
-                Cow::Owned(other) => Arc::new(other),
-            };
+            let explainer = self.for_shape(input.shape())?;
             let result = explainer.explain(input, &seed, &targets)?;
             Ok::<_, relc::ExplainError>((explainer, result))
         };
         let (explainer, result) = py.detach(run).map_err(raise)?;
-        Ok(Explanation::of_each_target(py, &explainer, result, &seed_name))
+        Explanation::of_each_target(py, &explainer, result, &seed_name)
     }
 
     /// The bytes of an ONNX file that explains as this explainer does.
@@ -97,6 +111,51 @@ impl Explainer {
         };
         let bytes = py.detach(|| self.inner.to_onnx(target, seed)).map_err(raise)?;
         Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// As `explain`, of an input on the GPU that this runs on: its relevance stays there.
+    #[cfg(feature = "cuda")]
+    #[pyo3(signature = (x, target, seed))]
+    fn explain_on_gpu(
+        &self,
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        target: Target,
+        seed: Option<Start<'_>>,
+    ) -> PyResult<Vec<Explanation>> {
+        let targets = target.targets()?;
+        let (seed, seed_name) = self.start(seed)?;
+        let input = Input::new(x, &self.inner)?;
+        let (tensor, shape) = (&input.tensor, &input.shape);
+        let run = || {
+            let explainer = self.for_shape(shape)?;
+            let result = explainer.explain_on_gpu(tensor, shape, &seed, &targets)?;
+            Ok::<_, relc::ExplainError>((explainer, result))
+        };
+        let (explainer, result) = py.detach(run).map_err(raise)?;
+        Explanation::on_gpu(py, &explainer, result, &seed_name)
+    }
+
+    /// As `predict`, of an input on the GPU that this runs on.
+    #[cfg(feature = "cuda")]
+    fn predict_on_gpu<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'_, PyAny>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let input = Input::new(x, &self.inner)?;
+        let (tensor, shape) = (&input.tensor, &input.shape);
+        let logits = py.detach(|| self.inner.predict_on_gpu(tensor, shape)).map_err(raise)?;
+        Ok(PyArray::from_owned_array(py, logits))
+    }
+
+    /// The number of the GPU that this runs on.
+    #[getter]
+    fn gpu(&self) -> Option<usize> {
+        #[cfg(feature = "cuda")]
+        return self.inner.gpu();
+        #[cfg(not(feature = "cuda"))]
+        None
     }
 
     /// The explained output `f64[N,K]`.

@@ -3,13 +3,19 @@
 //!
 //! What a user sees is in `python/relc`; this module, `relc._relc`, takes arguments that are checked and converted
 //! there. Nothing that Python code can pass it is trusted all the same: what does not fit is a `RelcError`.
-#![forbid(unsafe_code)]
 
+#[forbid(unsafe_code)]
 mod compile;
+#[forbid(unsafe_code)]
 mod error;
+#[forbid(unsafe_code)]
 mod explainer;
+#[forbid(unsafe_code)]
 mod explanation;
+#[forbid(unsafe_code)]
 mod picture;
+#[cfg(feature = "cuda")]
+mod tensor;
 
 use pyo3::prelude::*;
 
@@ -28,6 +34,9 @@ mod _relc {
     use crate::explanation::Explanation;
     #[pymodule_export]
     use crate::picture::{Preprocess, heat_png, read};
+    #[cfg(feature = "cuda")]
+    #[pymodule_export]
+    use crate::tensor::Tensor;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

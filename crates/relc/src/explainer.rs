@@ -37,7 +37,7 @@ pub struct Explainer {
     /// What runs it and gives values inside the network, as they were asked for.
     tapped: Arc<Tapped>,
     memory_limit: usize,
-    ledger: bool,
+    pub(crate) ledger: bool,
     /// Whether explanations measure how far rounding decides them, where it can.
     pub(crate) sensitivity: bool,
     /// What the model leaves open of its input's sizes.
@@ -213,13 +213,6 @@ impl Explainer {
         module.downcast_ref()
     }
 
-    /// The program on a GPU, if it runs on one.
-    #[cfg(feature = "cuda")]
-    pub fn on_gpu(&self) -> Option<&relc_cuda::CudaModule> {
-        let module: &dyn std::any::Any = &*self.module;
-        module.downcast_ref()
-    }
-
     /// What gives these values of the graph too.
     pub(crate) fn tapped(&self, values: &[ValueId]) -> Result<Arc<dyn Module>, ExplainError> {
         self.tapped.module(values, || self.backend.build(self.graph(), values))
@@ -356,15 +349,20 @@ impl Explainer {
         if let Cow::Owned(other) = self.for_shape(input.shape())? {
             return other.explain(input, seed, targets);
         }
-        targets.check_count(self.check_input(&input)?)?;
+        targets.check_count(self.check_shape(input.shape())?)?;
         let mut result = self.run_chosen(input.view(), seed, Chosen::Asked(targets))?;
         if self.measures_sensitivity() {
             self.measure(&input, seed, &mut result);
         }
+        self.warn(&mut result, seed);
+        Ok(result)
+    }
+
+    /// Says what keeps each map from being an explanation.
+    pub(crate) fn warn(&self, result: &mut Explanations, seed: &Seed) {
         for explanation in &mut result.explanations {
             explanation.warnings = warnings(explanation, seed, self.is_bounded());
         }
-        Ok(result)
     }
 
     /// One run of the engine.
@@ -391,7 +389,7 @@ impl Explainer {
         if let Cow::Owned(other) = self.for_shape(input.shape())? {
             return other.predict(input);
         }
-        let samples = self.check_input(&input)?;
+        let samples = self.check_shape(input.shape())?;
         let input = input.as_standard_layout();
         let data = input.as_slice().unwrap_or(&[]);
         let mut logits = Vec::new();
@@ -408,11 +406,11 @@ impl Explainer {
     }
 
     /// The number of samples of an input of the model's shape that fits into the memory.
-    pub(crate) fn check_input(&self, input: &ArrayViewD<'_, f32>) -> Result<usize, ExplainError> {
+    pub(crate) fn check_shape(&self, shape: &[usize]) -> Result<usize, ExplainError> {
         let (name, ty) = self.input()?;
-        let samples = input.shape().first().copied().unwrap_or(0);
-        if samples == 0 || input.shape() != ty.bind(samples) {
-            let (name, got, expected) = (name.to_string(), input.shape().to_vec(), ty.to_string());
+        let samples = shape.first().copied().unwrap_or(0);
+        if samples == 0 || shape != ty.bind(samples) {
+            let (name, got, expected) = (name.to_string(), shape.to_vec(), ty.to_string());
             return Err(ExplainError::InputShape { name, got, expected });
         }
         self.check_memory(samples)?;
@@ -474,7 +472,7 @@ impl Explainer {
         Ok(Explanations { probabilities, logits, explanations, method: None, baseline: None })
     }
 
-    fn explanation(
+    pub(crate) fn explanation(
         &self,
         targets: Vec<usize>,
         relevance: ArrayD<f32>,
@@ -515,7 +513,12 @@ pub(crate) enum Chosen<'a> {
 
 impl Chosen<'_> {
     /// For each target its output of each sample of `logits`, of which the first is the batch's sample `first`.
-    fn of(self, seed: &Seed, logits: &Array2<f64>, first: usize) -> Result<Vec<Vec<usize>>, RequestError> {
+    pub(crate) fn of(
+        self,
+        seed: &Seed,
+        logits: &Array2<f64>,
+        first: usize,
+    ) -> Result<Vec<Vec<usize>>, RequestError> {
         match self {
             Chosen::Asked(targets) => targets_of(seed, targets, logits, first),
             Chosen::Same(explanations) => {

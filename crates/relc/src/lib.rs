@@ -36,6 +36,8 @@ mod flow;
 pub mod input;
 pub mod map;
 pub mod methods;
+#[cfg(feature = "cuda")]
+mod on_gpu;
 #[cfg(feature = "pictures")]
 mod picture;
 pub mod preprocess;
@@ -61,6 +63,8 @@ pub use error::{CompileError, ExplainError, SaveError, messages};
 pub use explainer::{DEFAULT_MEMORY_LIMIT, Explainer, Explanation, Explanations};
 pub use flow::{Flow, FlowEdge, FlowNode};
 pub use methods::{METHODS, Method, MethodError, MethodOptions};
+#[cfg(feature = "cuda")]
+pub use on_gpu::{GpuExplanation, GpuExplanations};
 pub use request::{RequestError, Seed, Targets};
 pub use source::Source;
 pub use tap::{Reduce, Tap};

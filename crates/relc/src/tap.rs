@@ -94,7 +94,7 @@ impl Explainer {
         targets: &[usize],
         nodes: &[NodeId],
     ) -> Result<Vec<Tap>, ExplainError> {
-        let samples = self.check_input(&input)?;
+        let samples = self.check_shape(input.shape())?;
         if targets.len() != samples && matches!(seed, Seed::Named(_)) {
             return Err(RequestError::TargetCount { got: targets.len(), samples }.into());
         }

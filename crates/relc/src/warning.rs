@@ -59,7 +59,7 @@ impl fmt::Display for Warning {
 }
 
 /// What a contrast leaves of the seed's magnitude, at most, where the outputs cancel to rounding.
-const CANCELLED: f64 = 1e-6;
+pub(crate) const CANCELLED: f64 = 1e-6;
 
 /// The warnings of each sample of an explanation by `seed`. `bounded`: relevance has the magnitude of the seed, unless
 /// its parts cancel.

@@ -41,6 +41,11 @@ impl Loaded {
         self.context.mem_get_info().ok().map(|(free, _)| free)
     }
 
+    /// The GPU's number.
+    pub fn gpu(&self) -> usize {
+        self.context.ordinal()
+    }
+
     /// A queue with so many bytes of memory, all 0, for so many samples.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _relc
 from ._explanation import Explanation
-from ._inputs import as_array, as_batch, as_seed, as_target, names_several
+from ._inputs import as_array, as_batch, as_seed, as_target, names_several, on_gpu
 from ._preprocess import Preprocess, as_preprocess
 from ._zennit import Composite
 
@@ -51,8 +51,9 @@ class Explainer:
         ----------
         x : array, torch tensor, PIL picture, path, or list of pictures or paths
             The input, ``[N, C, H, W]`` or as the model has it, with or without the batch. Float32 that is C-contiguous
-            is taken without a copy, anything else is converted; it must not be changed meanwhile. Pictures are
-            prepared by the preprocessing. Files are read as the command reads them: pictures, ``.npy``, ``.csv`` (a
+            is taken without a copy, anything else is converted; it must not be changed meanwhile. A tensor on the GPU
+            that the explainer runs on (of PyTorch, or whatever speaks DLPack) is taken from there, and its relevance
+            stays there: `Explanation.tensor`. Pictures are prepared by the preprocessing. Files are read as the command reads them: pictures, ``.npy``, ``.csv`` (a
             signal's column is a channel, a table's row a sample), ``.nii`` and ``.nii.gz``; for a model of three
             spatial axes a video, which is an animated GIF, WebP or PNG, or a folder of frames.
         target : None, int, sequence of int, or str
@@ -80,9 +81,12 @@ class Explainer:
         seed = as_seed(seed)
         if isinstance(seed, np.ndarray) and target is not None:
             raise _relc.RelcError("got a target and an array as seed, which says what each output gets; leave one out")
-        batch = self._batch(x, preprocess)
-        results = self._native.explain(batch, as_target(target, self.outputs), seed)
-        explanations = [Explanation(result, self._preset) for result in results]
+        tensor, targets = on_gpu(self._native, x), as_target(target, self.outputs)
+        if tensor is None:
+            results = self._native.explain(self._batch(x, preprocess), targets, seed)
+        else:
+            results = self._native.explain_on_gpu(tensor, targets, seed)
+        explanations = [Explanation(result, self._preset, type(x)) for result in results]
         return explanations if names_several(target) else explanations[0]
 
     def predict(self, x: Any, *, preprocess: Any = None) -> np.ndarray:
@@ -98,6 +102,9 @@ class Explainer:
         numpy.ndarray
             float64 ``[N, K]``: logits, if the model ends in a softmax or sigmoid.
         """
+        tensor = on_gpu(self._native, x)
+        if tensor is not None:
+            return self._native.predict_on_gpu(tensor)
         return self._native.predict(self._batch(x, preprocess))
 
     def to_onnx(self, target: Union[str, int] = "argmax", *, seed: Optional[str] = None) -> bytes:
@@ -132,7 +139,7 @@ class Explainer:
 
     @property
     def engine(self) -> str:
-        """What computes: ``"jit"``, ``"interp-f32"`` or ``"interp-f64"``."""
+        """What computes: ``"jit"``, ``"cuda"``, ``"interp-f32"`` or ``"interp-f64"``."""
         return self._native.engine
 
     @property
@@ -220,8 +227,7 @@ def compile(
         ``"jit"``, or the reference interpreter: ``"interp-f32"``, ``"interp-f64"``.
     device : str
         Where compiled programs run: ``"cpu"``, ``"cuda"`` (the first GPU), ``"cuda:1"``, or ``"auto"``, which warns and
-        takes the processor where there is no GPU. A GPU needs a package that was built with the feature ``cuda``, and
-        NVIDIA's driver and NVRTC.
+        takes the processor where there is no GPU. A GPU needs NVIDIA's driver and NVRTC.
     precision : str
         What a GPU multiplies in convolutions: ``"fp32"``, ``"tf32"`` (maps are exact to some 1e-3) or ``"tf32x3"``
         (nearly as exact as fp32), on its tensor cores.

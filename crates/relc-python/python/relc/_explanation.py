@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import os
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Dict, List, Optional, Union
@@ -58,14 +59,25 @@ class Explanation:
     ['identity', 'identity', 'projection', 'identity', 'projection', 'identity']
     """
 
-    def __init__(self, native: _relc.Explanation, preset: str) -> None:
+    def __init__(self, native: _relc.Explanation, preset: str, kind: type = np.ndarray) -> None:
         self._native = native
         self.preset = preset
+        self._kind = kind
 
     @property
     def relevance(self) -> np.ndarray:
-        """The relevance of the input: float32, in the input's shape."""
+        """The relevance of the input: float32, in the input's shape. Where it is on a GPU, this copies it."""
         return self._native.relevance
+
+    @cached_property
+    def tensor(self) -> Any:
+        """The relevance on the GPU, if the input was there: a ``torch.Tensor`` if the input was one, else what speaks DLPack
+        (``cupy.from_dlpack(explanation.tensor)``). None for any other input."""
+        tensor = self._native.tensor
+        torch = sys.modules.get("torch")
+        if tensor is None or torch is None or not issubclass(self._kind, torch.Tensor):
+            return tensor
+        return torch.from_dlpack(tensor)
 
     @property
     def map(self) -> Optional[np.ndarray]:

@@ -12,6 +12,8 @@ import numpy as np
 from . import _relc
 from ._preprocess import Preprocess
 
+#: DLPack's number of the kind of device.
+_CUDA = 2
 _SEVERAL = re.compile(r"top\d+\Z|.*,")
 
 
@@ -39,6 +41,17 @@ def as_batch(native: _relc.Explainer, x: Any, preprocess: Optional[Preprocess]) 
     if limits is not None:
         _check_limits(array, *limits)
     return array
+
+
+def on_gpu(native: _relc.Explainer, x: Any) -> Any:
+    """`x` with the batch, if it is a tensor on the GPU that the explainer runs on, which takes it from there; else None."""
+    if native.gpu is None or native.input_limits is not None or not hasattr(x, "__dlpack_device__"):
+        return None
+    if tuple(x.__dlpack_device__()) != (_CUDA, native.gpu):
+        return None
+    if hasattr(x, "detach"):
+        x = x.detach().float().contiguous()
+    return x[None] if x.ndim == len(native.input_shape) - 1 else x
 
 
 def _together(batches: List[np.ndarray]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The native half of the package: what the Python half calls, with arguments that it has converted."""
 
 import os
-from typing import Dict, List, Optional, Sequence, Tuple, Union, final
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class Explainer:
     input_name: str
     input_shape: List[Optional[int]]
     input_limits: Optional[Tuple[float, float]]
+    gpu: Optional[int]
     def explain(
         self,
         x: NDArray[np.float32],
@@ -64,6 +65,10 @@ class Explainer:
         seed: Union[None, str, NDArray[np.float32]],
     ) -> List[Explanation]: ...
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]: ...
+    def explain_on_gpu(
+        self, x: Any, target: Union[str, int, Sequence[int]], seed: Union[None, str, NDArray[np.float32]]
+    ) -> List[Explanation]: ...
+    def predict_on_gpu(self, x: Any) -> NDArray[np.float64]: ...
     def to_onnx(self, target: Union[str, int], seed: Optional[str]) -> bytes: ...
     def takes(self, shape: Sequence[int]) -> bool: ...
     def report(self) -> str: ...
@@ -73,6 +78,7 @@ class Explanation:
     """The explanation of one target of each sample."""
 
     relevance: NDArray[np.float32]
+    tensor: Optional[Tensor]
     map: Optional[NDArray[np.float32]]
     logits: NDArray[np.float64]
     probabilities: NDArray[np.float64]
@@ -81,6 +87,21 @@ class Explanation:
     conservation_error: List[float]
     warnings: List[List[str]]
     def report(self, sample: int) -> str: ...
+
+@final
+class Tensor:
+    """The relevance of the input on the GPU."""
+
+    shape: List[int]
+    def __dlpack_device__(self) -> Tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Optional[Tuple[int, int]] = None,
+        dl_device: Optional[Tuple[int, int]] = None,
+        copy: Optional[bool] = None,
+    ) -> Any: ...
 
 @final
 class Preprocess:
