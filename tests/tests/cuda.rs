@@ -16,7 +16,7 @@ use relc::{
     Targets,
 };
 use relc_cuda::driver::{self, Tensor};
-use relc_cuda::{Cuda, CudaError, CudaModule, Device, Planned, StepTime};
+use relc_cuda::{Cuda, CudaError, CudaModule, Device, Planned, StepTime, What};
 use relc_interp::Interpreter;
 use relc_tests::agreement::{Model, check_accounts, check_on, presets};
 use relc_tests::every::{ensemble, every_activation, every_arithmetic, every_window};
@@ -250,6 +250,29 @@ fn kernels_of_resnets_compile() {
     for (number, resnet) in [ResNet::resnet18, ResNet::resnet50].into_iter().enumerate() {
         let graph = resnet(224).graph();
         compiles("224 x 224", Model::Graph(&graph), &preset, number);
+    }
+}
+
+/// By no preset does an explanation of a ResNet wait for an op on the host, nor by the default one with attention by softmax.
+#[test]
+fn a_resnet_stays_on_the_gpu() {
+    let sk = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo/sk.onnx");
+    let graph = ResNet::resnet18(32).graph();
+    for (name, preset) in presets() {
+        for model in [Some(Model::Graph(&graph)), (name == "two_level").then_some(Model::File(&sk))] {
+            let Some(model) = model else { continue };
+            let Ok(explainer) = model.compile(&Compiler::new(preset.clone()).engine(Engine::InterpF32))
+            else {
+                continue;
+            };
+            let backend = Cuda::new(Arc::new(PLANNED));
+            let (program, _) = backend.program(explainer.graph(), &[], &mut |_, _| {}).unwrap();
+            let plan = relc_cuda::plan(explainer.graph(), &program).unwrap();
+            let actions = plan.forward.iter().chain(&plan.backward);
+            let host: Vec<_> =
+                actions.filter(|action| matches!(action.what, What::Interpret { .. })).collect();
+            assert!(host.is_empty(), "{}, {name}: {host:?}", explainer.graph().name());
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod conv;
 mod elementwise;
 mod geometry;
+mod nodes;
 mod sums;
 mod windows;
 
@@ -171,11 +172,18 @@ impl<'p> Emitter<'p> {
         let values = self.program.constants.get(name).and_then(Constant::values);
         let values =
             values.ok_or_else(|| self.unsupported(step, format!("the values of @{name} are not there")))?;
-        let at = self.constants.len();
-        self.constants.extend_from_slice(&values);
-        self.constants.resize(self.constants.len().next_multiple_of(ALIGNMENT), 0.0);
-        self.placed.insert(name.to_string(), at);
-        Ok(Place::Constant(at))
+        Ok(self.table(name.to_string(), values.iter().copied()))
+    }
+
+    /// Where numbers lie among all constants, which are put there unless something of this name is.
+    fn table(&mut self, name: String, values: impl Iterator<Item = f32>) -> Place {
+        let at = *self.placed.entry(name).or_insert_with(|| {
+            let at = self.constants.len();
+            self.constants.extend(values);
+            self.constants.resize(self.constants.len().next_multiple_of(ALIGNMENT), 0.0);
+            at
+        });
+        Place::Constant(at)
     }
 
     /// A constant of a step, by its place among them.
@@ -298,6 +306,9 @@ impl<'p> Emitter<'p> {
 
     fn interpret(&mut self, step: &Step) -> Result<(), CudaError> {
         let node = self.node(step)?;
+        if self.node_alone(step, node)? {
+            return Ok(());
+        }
         let operands = self.graph.data_operands(node);
         if operands.len() != step.reads.len() {
             return Err(self.unsupported(step, "its operands are not those of the graph"));
