@@ -8,7 +8,7 @@
 // A context that ends before all memory is given back ends the process.
 //
 // Kernels are those that `nvrtc.cpp` makes. RELC_SIMULATED_GPUS is the number of GPUs (1), RELC_SIMULATED_MEMORY the bytes that
-// each has (1 GiB).
+// each has (1 GiB), and with RELC_SIMULATED_SPOILS=1 somebody waits for all that a GPU does whenever a stream is captured.
 
 #include <dlfcn.h>
 #include <stdint.h>
@@ -110,8 +110,6 @@ struct Function {
 
 std::recursive_mutex lock;
 bool initialised = false;
-// What went wrong when something ran: every later call says so.
-Result failed = SUCCESS;
 std::map<char *, Memory> memories;
 std::map<char *, size_t> pinned;
 std::map<int, size_t> used;
@@ -130,7 +128,7 @@ int device() { return (int)(current - contexts); }
 Result ready() {
   if (!initialised) return NOT_INITIALIZED;
   if (!current) return INVALID_CONTEXT;
-  return failed;
+  return SUCCESS;
 }
 
 // The default stream is none.
@@ -223,22 +221,28 @@ void release(char *start) {
   free(start - EDGE);
 }
 
+// Memory when something uses it, which may have been given back since it was asked for.
+char *used_now(const void *at, size_t bytes) {
+  if (!within(at, bytes)) die("memory is used after it was given back");
+  return (char *)at;
+}
+
 Result copy_in(char *to, const char *from, size_t bytes, Stream *stream) {
   if (!within(to, bytes)) return INVALID_VALUE;
-  if (is_pinned(from, bytes)) return put(stream, {[=] { memcpy(to, from, bytes); }, from, bytes});
+  if (is_pinned(from, bytes)) return put(stream, {[=] { memcpy(used_now(to, bytes), from, bytes); }, from, bytes});
   if (stream->capture) return stream->capture = 2, CAPTURE_UNSUPPORTED;
   // What is pageable is read at once, and written when it is its turn.
   auto data = std::make_shared<std::string>(from, bytes);
-  return put(stream, {[=] { memcpy(to, data->data(), bytes); }});
+  return put(stream, {[=] { memcpy(used_now(to, bytes), data->data(), bytes); }});
 }
 
 Result copy_out(char *to, const char *from, size_t bytes, Stream *stream) {
   if (!within(from, bytes)) return INVALID_VALUE;
-  if (is_pinned(to, bytes)) return put(stream, {[=] { memcpy(to, from, bytes); }, to, bytes});
+  if (is_pinned(to, bytes)) return put(stream, {[=] { memcpy(to, used_now(from, bytes), bytes); }, to, bytes});
   if (stream->capture) return stream->capture = 2, CAPTURE_UNSUPPORTED;
   drain(stream);
-  memcpy(to, from, bytes);
-  return failed;
+  memcpy(to, used_now(from, bytes), bytes);
+  return SUCCESS;
 }
 
 double now() {
@@ -351,7 +355,7 @@ CALL cuCtxSynchronize() {
   READY;
   if (spoils_a_capture()) return CAPTURE_UNSUPPORTED;
   drain_all();
-  return failed;
+  return SUCCESS;
 }
 
 CALL cuMemGetInfo_v2(size_t *left, size_t *total) {
@@ -378,7 +382,7 @@ CALL cuMemFree_v2(uint64_t at) {
   READY;
   drain_all();
   release((char *)at);
-  return failed;
+  return SUCCESS;
 }
 
 CALL cuMemFreeAsync(uint64_t at, void *stream) {
@@ -401,10 +405,13 @@ CALL cuMemFreeHost(void *at) {
   LOCK;
   auto it = pinned.find((char *)at);
   if (it == pinned.end()) return INVALID_VALUE;
-  for (Stream *stream : streams)
-    for (Work &work : stream->waiting)
+  const auto check = [&](Stream &stream) {
+    for (Work &work : stream.waiting)
       if (work.host && work.host < it->first + it->second && it->first < work.host + work.bytes)
         die("pinned memory is given back while a copy is still to use it");
+  };
+  for (Stream *stream : streams) check(*stream);
+  for (auto &[number, stream] : defaults) check(stream);
   pinned.erase(it);
   free(at);
   return SUCCESS;
@@ -423,13 +430,13 @@ CALL cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
 CALL cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
   ON(stream);
   if (!within((void *)to, bytes) || !within((void *)from, bytes)) return INVALID_VALUE;
-  return put(s, {[=] { memmove((void *)to, (void *)from, bytes); }});
+  return put(s, {[=] { memmove(used_now((void *)to, bytes), used_now((void *)from, bytes), bytes); }});
 }
 
 CALL cuMemsetD8Async(uint64_t at, unsigned char value, size_t count, void *stream) {
   ON(stream);
   if (!within((void *)at, count)) return INVALID_VALUE;
-  return put(s, {[=] { memset((void *)at, value, count); }});
+  return put(s, {[=] { memset(used_now((void *)at, count), value, count); }});
 }
 
 CALL cuStreamCreate(void **stream, unsigned flags) {
@@ -456,7 +463,7 @@ CALL cuStreamSynchronize(void *stream) {
   ON(stream);
   if (s->capture) return s->capture = 2, CAPTURE_UNSUPPORTED;
   drain(s);
-  return failed;
+  return SUCCESS;
 }
 
 CALL cuStreamWaitEvent(void *stream, void *event, unsigned) {
@@ -485,7 +492,7 @@ CALL cuStreamIsCapturing(void *stream, int *status) {
 
 CALL cuStreamEndCapture(void *stream, void **graph) {
   ON(stream);
-  const int capture = s->capture;
+  const int capture = setting("RELC_SIMULATED_SPOILS", 0) ? 2 : s->capture;
   std::vector<Work> work = std::move(s->captured);
   s->capture = 0;
   s->captured.clear();
@@ -545,7 +552,7 @@ CALL cuEventSynchronize(void *event) {
   READY;
   const std::shared_ptr<Mark> mark = ((Event *)event)->mark;
   if (mark && !mark->done) drain(mark->stream);
-  return failed;
+  return SUCCESS;
 }
 
 CALL cuEventElapsedTime(float *ms, void *start, void *end) {
@@ -611,15 +618,14 @@ CALL cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned
   if (!x || !y || !z || x > 2147483647u || y > 65535 || z > 65535) return INVALID_VALUE;
   if (threads != (unsigned)f->threads || ty != 1 || tz != 1 || shared || extra) return INVALID_VALUE;
   std::vector<void *> pointers;
-  for (int i = 0; i < f->pointers; ++i) pointers.push_back(*(void **)parameters[i]);
+  for (int i = 0; i < f->pointers; ++i) {
+    pointers.push_back(*(void **)parameters[i]);
+    if (!within(pointers.back(), 1)) return ILLEGAL_ADDRESS;
+  }
   const int samples = *(int *)parameters[f->pointers];
   const Launch launch = f->launch;
   return put(s, {[=]() mutable {
-               for (void *pointer : pointers)
-                 if (memory_of(pointer) == memories.end()) {
-                   failed = ILLEGAL_ADDRESS;
-                   return;
-                 }
+               for (void *pointer : pointers) used_now(pointer, 1);
                launch(pointers.data(), samples, x, y, z);
              }});
 }

@@ -436,9 +436,14 @@ fn tensors_stay_on_the_gpu() {
             let logits = host.forward(&x[len..]).unwrap();
             assert_eq!(here.forward_on_gpu(&input, 1).unwrap(), logits);
             let explained = host.backward(&seed, books).unwrap();
-            assert_eq!(here.backward_on_gpu(&seed, books, &mut relevance, 1).unwrap(), explained.ledger);
+            let on_gpu = here.backward_on_gpu(&seed, books, &mut relevance, 1).unwrap();
+            assert_eq!(on_gpu.ledger, explained.ledger);
             let got = relevance.to_host().unwrap();
             assert_eq!(got[len..], explained.relevance);
+            for (own, magnitude) in explained.relevance.chunks(len).zip(on_gpu.magnitudes) {
+                let sum: f64 = own.iter().map(|v| f64::from(v.abs())).sum();
+                assert!((magnitude - sum).abs() < 1e-9 * sum, "{magnitude} {sum}");
+            }
             assert!(got[..len].iter().all(|v| *v == 0.0));
         }
         assert!(here.forward_on_gpu(&input, 2).is_err(), "there are only two more");
@@ -506,6 +511,40 @@ fn threads_share_a_gpu() {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| (1..=3).for_each(|samples| assert_eq!(explain(samples), alone[samples - 1])));
+            }
+        });
+    });
+}
+
+/// Whoever waits for all that a GPU does spoils what is recorded: commands run one by one then.
+#[test]
+fn a_recording_may_be_spoilt() {
+    let test = "a_recording_may_be_spoilt";
+    simulated(test, &[("RELC_SIMULATED_SPOILS", "1")], || {
+        let (_, explain) = batch(3);
+        let (here, there) = (explain(on(&gpu())(conserve())).unwrap(), explain(conserve()).unwrap());
+        let most = there.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let off = (&here - &there).iter().fold(0.0f32, |most, v| most.max(v.abs())) / most;
+        assert!(off < 1e-4, "{off}");
+    });
+}
+
+/// A tensor that goes waits for all that the GPU does, and spoils no recording of another thread.
+#[test]
+fn tensors_of_threads_share_a_gpu() {
+    simulated("tensors_of_threads_share_a_gpu", &[], || {
+        let (module, (x, _)) = (module(&gpu()), batch(1));
+        let x = x.into_raw_vec_and_offset().0;
+        let alone = module.cuda_session(1).forward_on_gpu(&Tensor::new(&module, &x).unwrap(), 0).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for samples in [1, 2, 1, 2] {
+                        let input = Tensor::new(&module, &x.repeat(samples)).unwrap();
+                        let logits = module.cuda_session(samples).forward_on_gpu(&input, 0).unwrap();
+                        assert_eq!(logits, alone.repeat(samples));
+                    }
+                });
             }
         });
     });

@@ -29,15 +29,16 @@ pub enum CudaError {
     Plan(String),
     /// More memory than there is.
     #[error(
-        "got no {needed} bytes of memory for {} on the device, of which {free} are free; {}",
-        match samples { 0 => "the weights".into(), 1 => "one sample".into(), more => format!("{more} samples") },
-        if *samples > 1 { "take a smaller --batch" } else { "free some, or take --device cpu" }
+        "got no {needed} bytes of memory for {what} on the device, of which {free} are free; {}",
+        if *fewer { "take a smaller --batch" } else { "free some, or take --device cpu" }
     )]
     Memory {
         /// How many bytes.
         needed: usize,
-        /// For how many samples; 0 for the weights.
-        samples: usize,
+        /// What for.
+        what: String,
+        /// Whether fewer samples need less.
+        fewer: bool,
         /// What is free.
         free: usize,
     },

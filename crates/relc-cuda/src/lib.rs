@@ -42,4 +42,4 @@ pub use device::{Device, Peaks, Planned};
 pub use emit::plan;
 pub use error::CudaError;
 pub use profile::StepTime;
-pub use session::CudaSession;
+pub use session::{CudaSession, OnGpu};

@@ -63,6 +63,15 @@ enum Piece {
     Interpret { node: NodeId, inputs: Vec<(usize, ValueId)>, outputs: Vec<ValueId> },
 }
 
+/// What backward steps gave whose relevance stayed on the GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnGpu {
+    /// The books.
+    pub ledger: Ledger,
+    /// For each sample, the sum of the magnitudes of the input's relevance.
+    pub magnitudes: Vec<f64>,
+}
+
 impl<'m> CudaSession<'m> {
     pub(crate) fn new(module: &'m CudaModule, samples: usize) -> Self {
         let parts = match samples >= module.device.overlapping_samples() {
@@ -94,10 +103,11 @@ impl<'m> CudaSession<'m> {
     /// As of `forward`, and if the tensor has no such samples, or is on another GPU.
     pub fn forward_on_gpu(&mut self, input: &Tensor, first: usize) -> Result<Vec<f64>, BackendError> {
         let len = len(self.module, self.module.program.ends.input);
-        self.run_forward(|ready, id, part| {
+        let result = self.run_forward(|ready, id, part| {
             let (at, _) = ready.memory.value(id)?;
             ready.queue.load(at, input, first * len + part.start, part.len())
-        })
+        });
+        self.settled(result)
     }
 
     /// As [`backward`](Session::backward), with relevance that stays on the GPU: it is written to a tensor from the place of a
@@ -111,7 +121,18 @@ impl<'m> CudaSession<'m> {
         books: bool,
         relevance: &mut Tensor,
         first: usize,
-    ) -> Result<Ledger, BackendError> {
+    ) -> Result<OnGpu, BackendError> {
+        let result = self.run_backward_on_gpu(seed, books, relevance, first);
+        self.settled(result)
+    }
+
+    fn run_backward_on_gpu(
+        &self,
+        seed: &[f64],
+        books: bool,
+        relevance: &mut Tensor,
+        first: usize,
+    ) -> Result<OnGpu, BackendError> {
         let before = first * len(self.module, self.module.program.ends.input);
         let started = self.start_backward(seed, books, |ready, part| {
             let (at, behind, all) = ready.results(self.module)?;
@@ -127,7 +148,20 @@ impl<'m> CudaSession<'m> {
             })?;
             kept.extend(part.books(&sums, books, lost));
         }
-        self.ledger(&kept, books)
+        let ledger = self.ledger(&kept, books)?;
+        let [_, input] = self.module.books.ends();
+        let magnitude = |books: &Books| books.stats.get(&input).map_or(0.0, |stats| stats.magnitude);
+        Ok(OnGpu { ledger, magnitudes: kept.iter().map(magnitude).collect() })
+    }
+
+    /// A result, with nothing under way any more: where something failed, a part may still be reading or writing tensors, which
+    /// the end of its queue waits for.
+    fn settled<T>(&mut self, result: Result<T, BackendError>) -> Result<T, BackendError> {
+        if result.is_err() {
+            self.ran = false;
+            self.parts.iter().for_each(|part| drop(part.ready.take()));
+        }
+        result
     }
 
     /// The forward steps, when `load` has written each part's samples of the input.

@@ -89,7 +89,7 @@ impl Explainer {
             Ok::<_, relc::ExplainError>((explainer, result))
         };
         let (explainer, result) = py.detach(run).map_err(raise)?;
-        Explanation::of_each_target(py, &explainer, result, &seed_name)
+        Ok(Explanation::of_each_target(py, &explainer, result, &seed_name))
     }
 
     /// The bytes of an ONNX file that explains as this explainer does.

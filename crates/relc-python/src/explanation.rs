@@ -5,9 +5,9 @@ use std::sync::Arc;
 use numpy::{PyArray, PyArray1, PyArray2, PyArrayDyn, ToPyArray};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use relc::{Explanations, Ledger, Total, Warning};
+use relc::Explanations;
 #[cfg(feature = "cuda")]
-use relc::{GpuExplanation, GpuExplanations};
+use relc::GpuExplanations;
 
 use crate::error::raise;
 #[cfg(feature = "cuda")]
@@ -17,69 +17,48 @@ use crate::tensor::Tensor;
 #[pyclass(frozen, module = "relc._relc")]
 pub struct Explanation {
     explainer: Arc<relc::Explainer>,
-    /// Copied from the GPU when it is first asked for, if the relevance is there.
-    host: PyOnceLock<Host>,
+    /// One explanation, whose relevance and map are elsewhere.
+    rest: Explanations,
+    seed: String,
+    /// Copied from the GPU when they are first asked for, if the relevance is there.
+    arrays: PyOnceLock<Arrays>,
     /// The relevance on the GPU.
     #[cfg(feature = "cuda")]
     tensor: Option<Py<Tensor>>,
-    seed: String,
     logits: Py<PyArray2<f64>>,
     probabilities: Py<PyArray2<f64>>,
     targets: Py<PyArray1<i64>>,
-    totals: Vec<Total>,
-    warnings: Vec<Vec<String>>,
 }
 
-/// An explanation on the host.
-struct Host {
-    /// One explanation, whose arrays numpy has.
-    rest: Explanations,
+/// The relevance and the map of an explanation.
+struct Arrays {
     relevance: Py<PyArrayDyn<f32>>,
     map: Option<Py<PyArrayDyn<f32>>>,
 }
 
-impl Host {
-    /// Hands relevance and map to numpy, without a copy.
-    fn new(py: Python<'_>, mut rest: Explanations) -> PyResult<Host> {
-        let explanation = rest.explanations.first_mut().ok_or_else(|| raise("there is no such target"))?;
+impl Arrays {
+    /// Hands those of an explanation to numpy, without a copy.
+    fn of(py: Python<'_>, explanation: &mut relc::Explanation) -> Arrays {
         let relevance = PyArray::from_owned_array(py, std::mem::take(&mut explanation.relevance)).unbind();
         let map = explanation.map.take().map(|map| PyArray::from_owned_array(py, map).unbind());
-        Ok(Host { rest, relevance, map })
+        Arrays { relevance, map }
     }
 }
 
-/// What is said of a target of each sample, wherever the relevance is.
-struct Said<'a> {
-    targets: &'a [usize],
-    ledger: &'a Ledger,
-    warnings: &'a [Vec<Warning>],
-}
-
 impl Explanation {
-    /// The explanations of each target of a result.
+    /// Hands the arrays of a result to numpy: relevance and maps without a copy, the small rest with one.
     pub fn of_each_target(
         py: Python<'_>,
         explainer: &Arc<relc::Explainer>,
-        result: Explanations,
+        mut result: Explanations,
         seed: &str,
-    ) -> PyResult<Vec<Explanation>> {
-        let Explanations { logits, probabilities, explanations, method, baseline } = result;
-        let (logit_array, probability_array) = (logits.to_pyarray(py), probabilities.to_pyarray(py));
-        let of = |explanation: relc::Explanation| {
-            let relc::Explanation { targets, ledger, warnings, .. } = &explanation;
-            let said = Said { targets, ledger, warnings };
-            let own = Explanation::new(py, explainer, seed, &logit_array, &probability_array, said);
-            let rest = Explanations {
-                logits: logits.clone(),
-                probabilities: probabilities.clone(),
-                explanations: vec![explanation],
-                method: method.clone(),
-                baseline: baseline.clone(),
-            };
-            let _ = own.host.set(py, Host::new(py, rest)?);
-            Ok(own)
-        };
-        explanations.into_iter().map(of).collect()
+    ) -> Vec<Explanation> {
+        let arrays: Vec<Arrays> = result.explanations.iter_mut().map(|own| Arrays::of(py, own)).collect();
+        let all = Explanation::without_arrays(py, explainer, result, seed);
+        for (own, arrays) in all.iter().zip(arrays) {
+            let _ = own.arrays.set(py, arrays);
+        }
+        all
     }
 
     /// The explanations of each target of a result whose relevance is on the GPU.
@@ -90,54 +69,68 @@ impl Explanation {
         result: GpuExplanations,
         seed: &str,
     ) -> PyResult<Vec<Explanation>> {
-        let (logits, probabilities) = (result.logits.to_pyarray(py), result.probabilities.to_pyarray(py));
         let result = Arc::new(result);
-        let of = |(at, explanation): (usize, &GpuExplanation)| {
-            let GpuExplanation { targets, ledger, warnings, .. } = explanation;
-            let said = Said { targets, ledger, warnings };
-            let own = Explanation::new(py, explainer, seed, &logits, &probabilities, said);
+        let all = Explanation::without_arrays(py, explainer, result.without_relevance(), seed);
+        let with_tensor = |(at, own): (usize, Explanation)| {
             Ok(Explanation { tensor: Some(Py::new(py, Tensor { result: result.clone(), at })?), ..own })
         };
-        result.explanations.iter().enumerate().map(of).collect()
+        all.into_iter().enumerate().map(with_tensor).collect()
     }
 
-    /// One whose relevance is nowhere yet.
-    fn new<'py>(
-        py: Python<'py>,
+    /// What a result says of each target.
+    fn without_arrays(
+        py: Python<'_>,
         explainer: &Arc<relc::Explainer>,
+        result: Explanations,
         seed: &str,
-        logits: &Bound<'py, PyArray2<f64>>,
-        probabilities: &Bound<'py, PyArray2<f64>>,
-        said: Said<'_>,
-    ) -> Explanation {
-        let targets: Vec<i64> = said.targets.iter().map(|t| *t as i64).collect();
-        let texts = |warnings: &Vec<Warning>| warnings.iter().map(ToString::to_string).collect();
-        Explanation {
-            explainer: explainer.clone(),
-            host: PyOnceLock::new(),
-            #[cfg(feature = "cuda")]
-            tensor: None,
-            seed: seed.to_string(),
-            logits: logits.clone().unbind(),
-            probabilities: probabilities.clone().unbind(),
-            targets: PyArray::from_vec(py, targets).unbind(),
-            totals: said.ledger.totals.clone(),
-            warnings: said.warnings.iter().map(texts).collect(),
-        }
+    ) -> Vec<Explanation> {
+        let Explanations { logits, probabilities, explanations, method, baseline } = result;
+        let (logit_array, probability_array) = (logits.to_pyarray(py), probabilities.to_pyarray(py));
+        let of = |explanation: relc::Explanation| {
+            let targets: Vec<i64> = explanation.targets.iter().map(|t| *t as i64).collect();
+            Explanation {
+                explainer: explainer.clone(),
+                rest: Explanations {
+                    logits: logits.clone(),
+                    probabilities: probabilities.clone(),
+                    explanations: vec![explanation],
+                    method: method.clone(),
+                    baseline: baseline.clone(),
+                },
+                seed: seed.to_string(),
+                arrays: PyOnceLock::new(),
+                #[cfg(feature = "cuda")]
+                tensor: None,
+                logits: logit_array.clone().unbind(),
+                probabilities: probability_array.clone().unbind(),
+                targets: PyArray::from_vec(py, targets).unbind(),
+            }
+        };
+        explanations.into_iter().map(of).collect()
     }
 
-    /// The explanation on the host.
-    fn host(&self, py: Python<'_>) -> PyResult<&Host> {
+    /// Relevance and map on the host.
+    fn arrays(&self, py: Python<'_>) -> PyResult<&Arrays> {
         #[cfg(feature = "cuda")]
         if let Some(tensor) = &self.tensor {
             let copy = || {
                 let Tensor { result, at } = tensor.get();
-                let result = py.detach(|| result.to_host(&self.explainer, *at)).map_err(raise)?;
-                Host::new(py, result)
+                let mut result = py.detach(|| result.to_host(&self.explainer, *at)).map_err(raise)?;
+                let own = result.explanations.first_mut().ok_or_else(|| raise("there is no such target"))?;
+                Ok(Arrays::of(py, own))
             };
-            return self.host.get_or_try_init(py, copy);
+            return self.arrays.get_or_try_init(py, copy);
         }
-        self.host.get(py).ok_or_else(|| raise("there is no relevance"))
+        self.arrays.get(py).ok_or_else(|| raise("there is no relevance"))
+    }
+
+    fn samples(&self) -> usize {
+        self.rest.logits.nrows()
+    }
+
+    fn of_each_sample<T>(&self, of: impl Fn(&relc::Explanation, usize) -> T) -> Vec<T> {
+        let explanation = self.rest.explanations.first();
+        explanation.map_or_else(Vec::new, |e| (0..self.samples()).map(|sample| of(e, sample)).collect())
     }
 }
 
@@ -145,7 +138,7 @@ impl Explanation {
 impl Explanation {
     #[getter]
     fn relevance(&self, py: Python<'_>) -> PyResult<Py<PyArrayDyn<f32>>> {
-        Ok(self.host(py)?.relevance.clone_ref(py))
+        Ok(self.arrays(py)?.relevance.clone_ref(py))
     }
 
     /// The relevance on the GPU; none if it is on the host.
@@ -162,7 +155,7 @@ impl Explanation {
 
     #[getter]
     fn map(&self, py: Python<'_>) -> PyResult<Option<Py<PyArrayDyn<f32>>>> {
-        Ok(self.host(py)?.map.as_ref().map(|map| map.clone_ref(py)))
+        Ok(self.arrays(py)?.map.as_ref().map(|map| map.clone_ref(py)))
     }
 
     #[getter]
@@ -188,24 +181,29 @@ impl Explanation {
     /// `|sum R(input) - sum seed| / sum |seed|` of each sample.
     #[getter]
     fn conservation_error(&self) -> Vec<f64> {
-        self.totals.iter().map(Total::conservation_error).collect()
+        self.of_each_sample(|explanation, sample| explanation.conservation_error(sample))
     }
 
     /// What keeps each sample's map from being an explanation.
     #[getter]
     fn warnings(&self) -> Vec<Vec<String>> {
-        self.warnings.clone()
+        let texts = |warnings: &Vec<relc::Warning>| warnings.iter().map(ToString::to_string).collect();
+        self.of_each_sample(|explanation, sample| {
+            explanation.warnings.get(sample).map(texts).unwrap_or_default()
+        })
     }
 
     /// What the command's report says of a sample, as JSON.
-    fn report(&self, py: Python<'_>, sample: usize) -> PyResult<String> {
-        let rest = &self.host(py)?.rest;
-        let samples = rest.logits.nrows();
-        if sample >= samples {
-            return Err(raise(format!("got sample {sample}, expected 0 to {}", samples.saturating_sub(1))));
+    fn report(&self, sample: usize) -> PyResult<String> {
+        if sample >= self.samples() {
+            return Err(raise(format!(
+                "got sample {sample}, expected 0 to {}",
+                self.samples().saturating_sub(1)
+            )));
         }
         let name = format!("input[{sample}]");
-        let report = relc::report::sample_report(&self.explainer, rest, sample, &name, &self.seed, None);
+        let report =
+            relc::report::sample_report(&self.explainer, &self.rest, sample, &name, &self.seed, None);
         serde_json::to_string(&report).map_err(raise)
     }
 }

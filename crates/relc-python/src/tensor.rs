@@ -40,22 +40,26 @@ impl Input {
     /// What Python has on the GPU that an explainer runs on.
     pub fn new(x: &Bound<'_, PyAny>, explainer: &relc::Explainer) -> PyResult<Input> {
         let module = explainer.on_gpu().ok_or_else(|| raise("the explainer runs on no GPU"))?;
-        let request = ImportRequest::new(x.as_borrowed())?;
+        let request = ImportRequest::new(x.as_borrowed()).map_err(raise)?;
         let own = device(explainer.gpu().unwrap_or(0));
-        if request.device()? != own {
+        if request.device().map_err(raise)? != own {
             return Err(raise("the tensor is on another device than the explainer"));
         }
         // Whoever writes it has done so before what is asked of the default stream from now on.
-        let given = request.import(Some(&DefaultStream), None)?;
+        let given = request.import(Some(&DefaultStream), None).map_err(raise)?;
         let view = given.validate().map_err(raise)?;
-        if view.dtype() != f32::DTYPE || !view.is_compact().map_err(raise)? {
+        if view.dtype() != f32::DTYPE || !is_row_major(view.shape(), view.strides()).map_err(raise)? {
             return Err(raise(format!(
                 "got a tensor of {:?} with the strides {:?}, expected float32 that is C-contiguous",
                 view.dtype(),
                 view.strides()
             )));
         }
-        let shape: Vec<usize> = view.shape().iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect();
+        let mut shape: Vec<usize> =
+            view.shape().iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect();
+        if shape.len() + 1 == explainer.input().map_err(raise)?.1.dims().len() {
+            shape.insert(0, 1);
+        }
         // SAFETY: only the address is taken. The producer says that there are so many numbers.
         let address = unsafe { view.offset_data_ptr::<f32>() }.map_err(raise)?.addr() as u64;
         // SAFETY: DLPack's protocol: the producer has so many f32 there, on this device, and keeps them until `given` goes; they
@@ -63,6 +67,13 @@ impl Input {
         let tensor = unsafe { GpuTensor::borrowed(module, address, view.num_elements()) };
         Ok(Input { tensor, shape, _given: given })
     }
+}
+
+/// Whether elements lie one after the other: no stride of an axis of one element matters.
+fn is_row_major(shape: &[i64], strides: Option<&[i64]>) -> Result<bool, dlpark::tensor::Error> {
+    let expected = compact_strides(shape)?;
+    let steps = strides.unwrap_or(&expected).iter().zip(&expected);
+    Ok(steps.zip(shape).all(|((stride, expected), size)| *size < 2 || stride == expected))
 }
 
 /// The relevance of the input on the GPU: what speaks DLPack takes it without a copy.

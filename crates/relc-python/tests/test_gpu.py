@@ -18,7 +18,11 @@ here = pytest.mark.skipif(SIMULATED not in os.environ, reason="runs on a simulat
 
 
 @pytest.mark.skipif(SIMULATED in os.environ, reason="this is the process of its own")
-def test_on_a_simulated_gpu(tmp_path):
+@pytest.mark.parametrize(
+    "memory, tests", [("1073741824", "not nothing"), ("4500000", "explained_there or several")], ids=["all", "in_rounds"]
+)
+def test_on_a_simulated_gpu(tmp_path, memory, tests):
+    """All of it, and where the GPU has memory for one sample at a time."""
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None or not sys.platform.startswith("linux"):
         pytest.skip("needs Linux and a C++ compiler")
@@ -28,7 +32,9 @@ def test_on_a_simulated_gpu(tmp_path):
         subprocess.run([compiler, *options, source, "-o", library, "-ldl"], check=True)
     path = f"{tmp_path}:{os.environ.get('LD_LIBRARY_PATH', '')}"
     env = dict(os.environ, LD_LIBRARY_PATH=path, RELC_CUDA_CACHE=str(tmp_path / "cache"), **{SIMULATED: "1"})
-    result = subprocess.run([sys.executable, "-m", "pytest", "-q", __file__], env=env, capture_output=True, text=True)
+    env["RELC_SIMULATED_MEMORY"] = memory
+    command = [sys.executable, "-m", "pytest", "-q", "-k", tests, __file__]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
     assert result.returncode == 0 and " passed" in result.stdout, result.stdout + result.stderr
 
 
@@ -106,7 +112,7 @@ def numbers(tensor):
     shape = [data.shape[i] for i in range(data.ndim)]
     assert (data.code, data.bits, data.lanes) == (2, 32, 1) and shape == list(tensor.shape)
     floats = ctypes.POINTER(ctypes.c_float)
-    return np.ctypeslib.as_array(ctypes.cast(data.data, floats), shape).copy()
+    return np.ctypeslib.as_array(ctypes.cast(data.data, floats), shape)
 
 
 @pytest.fixture(scope="module")
@@ -129,17 +135,17 @@ def test_what_is_on_the_gpu_is_explained_there(gpu, x):
     np.testing.assert_array_equal(explanation.targets, [3, 5])
     np.testing.assert_array_equal(explanation.conservation_error, expected.conservation_error)
     assert explanation.warnings == [[], []] and expected.tensor is None
-    # What is asked for on the host is copied there.
-    np.testing.assert_array_equal(explanation.relevance, expected.relevance)
-    np.testing.assert_array_equal(explanation.map, expected.map)
-    assert explanation.relevance is explanation.relevance
+    # What is asked for on the host is copied there: not before, and once.
+    numbers(explanation.tensor)[...] = 7
     assert explanation.ledger == expected.ledger
+    assert (explanation.relevance == 7).all() and (explanation.map == 21).all()
+    assert explanation.relevance is explanation.relevance
 
 
 @here
 def test_several_targets_share_a_forward_pass(gpu, x):
-    first, second = gpu(OnGpu(x[:1]), "top2")
-    expected = gpu(x[:1], "top2")
+    first, second = gpu(OnGpu(x[:2]), "top2")
+    expected = gpu(x[:2], "top2")
     for one, other in zip((first, second), expected):
         np.testing.assert_array_equal(numbers(one.tensor), other.relevance)
 
@@ -152,11 +158,32 @@ def test_it_is_predicted_there(gpu, x):
 
 
 @here
+def test_a_sample_has_a_batch_of_one(gpu, x):
+    explanation = gpu(OnGpu(x[0]), 3)
+    np.testing.assert_array_equal(explanation.relevance, gpu(x[0], 3).relevance)
+
+
+@here
+@pytest.mark.parametrize("strides", [(12288, 4096, 64, 1), (1, 4096, 64, 1)])
+def test_strides_of_one_sample_do_not_matter(gpu, x, strides):
+    explanation = gpu(OnGpu(x[:1], strides=strides), 3)
+    np.testing.assert_array_equal(numbers(explanation.tensor), gpu(x[:1], 3).relevance)
+
+
+@here
+def test_relevance_is_an_input_like_any_other(gpu, x):
+    again = gpu(gpu(OnGpu(x[:1]), 3).tensor, 3)
+    np.testing.assert_array_equal(again.logits, gpu.predict(gpu(x[:1], 3).relevance))
+
+
+@here
 def test_maps_that_are_no_explanation_say_so(gpu, x):
     nothing = np.zeros((1, gpu.outputs), np.float32)
     explanation, expected = gpu(OnGpu(x[:1]), seed=nothing), gpu(x[:1], seed=nothing)
     assert "zero everywhere" in explanation.warnings[0][0]
     assert explanation.warnings == expected.warnings
+    # Its sum is 0, its map is not.
+    assert gpu(OnGpu(x[:1]), seed="contrast").warnings == gpu(x[:1], seed="contrast").warnings == [[]]
 
 
 @here
@@ -176,6 +203,8 @@ def test_what_does_not_fit_is_refused(gpu, x):
         gpu(OnGpu(x[:1].astype(np.float64)))
     with pytest.raises(relc.RelcError, match="float32 that is C-contiguous"):
         gpu(OnGpu(x[:1], strides=(12288, 1, 192, 3)))
+    with pytest.raises(relc.RelcError, match="on another device"):
+        gpu(OnGpu(x[:1], device=(2, 1)))
     broken = x[:1].copy()
     broken[0, 0, 0, 0] = np.nan
     with pytest.raises(relc.RelcError, match="finite"):
@@ -186,3 +215,19 @@ def test_what_does_not_fit_is_refused(gpu, x):
 def test_an_explainer_of_the_processor_has_no_gpu(x):
     explainer = relc.compile(ROOT / "examples/demo/model.onnx")
     assert explainer._native.gpu is None and explainer(x[:1]).tensor is None
+
+
+@here
+def test_relevance_that_others_still_read_stays(gpu, x):
+    given, target = OnGpu(x[:1]), OnGpu(np.zeros_like(x[:1]))
+    explanation, expected = gpu(given, 3), gpu(x[:1], 3).relevance
+    address, stream = numbers(explanation.tensor).ctypes.data, ctypes.c_void_p()
+    # On a stream that nobody waits for until the explanation is gone.
+    assert given.cuda.cuStreamCreate(ctypes.byref(stream), 1) == 0
+    bytes_ = ctypes.c_size_t(expected.nbytes)
+    assert given.cuda.cuMemcpyDtoDAsync_v2(target.address, ctypes.c_uint64(address), bytes_, stream) == 0
+    del explanation
+    gpu.predict(given)
+    assert given.cuda.cuStreamSynchronize(stream) == 0
+    kept = np.ctypeslib.as_array((ctypes.c_float * expected.size).from_address(target.address.value))
+    np.testing.assert_array_equal(kept, expected.ravel())

@@ -224,7 +224,7 @@ impl Explainer {
     }
 
     /// Whether relevance nowhere exceeds the seed's magnitude by the rules' contracts.
-    fn is_bounded(&self) -> bool {
+    pub(crate) fn is_bounded(&self) -> bool {
         !self.leaks().iter().any(|(_, c)| matches!(c, Contract::Unbounded | Contract::NotConserving))
     }
 
@@ -354,15 +354,10 @@ impl Explainer {
         if self.measures_sensitivity() {
             self.measure(&input, seed, &mut result);
         }
-        self.warn(&mut result, seed);
-        Ok(result)
-    }
-
-    /// Says what keeps each map from being an explanation.
-    pub(crate) fn warn(&self, result: &mut Explanations, seed: &Seed) {
         for explanation in &mut result.explanations {
             explanation.warnings = warnings(explanation, seed, self.is_bounded());
         }
+        Ok(result)
     }
 
     /// One run of the engine.

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use ndarray::{Array2, ArrayD, IxDyn};
 use relc_cuda::driver::Tensor;
 use relc_cuda::{CudaError, CudaModule};
-use relc_ir::ledger::{Ledger, Total};
+use relc_ir::ledger::Ledger;
 use relc_program::Module;
 
 use crate::error::ExplainError;
 use crate::explainer::{Chosen, Explainer, Explanation, Explanations, matrix, seeds};
 use crate::request::{Seed, Targets};
-use crate::warning::{CANCELLED, Warning};
+use crate::warning::{Warning, magnitudes, warnings_of};
 
 /// The explanation of one target of each sample of a batch, whose relevance is on a GPU.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct GpuExplanation {
     pub relevance: Tensor,
     /// As of [`Explanation`].
     pub ledger: Ledger,
+    /// For each sample, the sum of the magnitudes of its relevance.
+    pub magnitudes: Vec<f64>,
     /// As of [`Explanation`].
     pub sensitivity: Option<Vec<f64>>,
     /// As of [`Explanation`].
@@ -47,14 +49,27 @@ impl GpuExplanations {
     /// # Errors
     /// If the GPU fails, there is no such target, or a map is beyond f32.
     pub fn to_host(&self, explainer: &Explainer, target: usize) -> Result<Explanations, ExplainError> {
-        let explanations = self.explanations.get(target).map(|of| self.on_host(explainer, of)).into_iter();
-        Ok(Explanations {
+        let one = self.explanations.get(target).map(|of| self.on_host(explainer, of)).transpose()?;
+        Ok(Explanations { explanations: one.into_iter().collect(), ..self.without_relevance() })
+    }
+
+    /// All but the relevance, which is empty, and the maps.
+    pub fn without_relevance(&self) -> Explanations {
+        let without = |of: &GpuExplanation| Explanation {
+            targets: of.targets.clone(),
+            relevance: ArrayD::zeros(IxDyn(&[0])),
+            map: None,
+            ledger: of.ledger.clone(),
+            sensitivity: of.sensitivity.clone(),
+            warnings: of.warnings.clone(),
+        };
+        Explanations {
             logits: self.logits.clone(),
             probabilities: self.probabilities.clone(),
-            explanations: explanations.collect::<Result<_, _>>()?,
+            explanations: self.explanations.iter().map(without).collect(),
             method: None,
             baseline: None,
-        })
+        }
     }
 
     fn on_host(&self, explainer: &Explainer, of: &GpuExplanation) -> Result<Explanation, ExplainError> {
@@ -93,8 +108,8 @@ impl Explainer {
     }
 
     /// As [`explain`](Self::explain), of an input of this shape that is on the GPU which the program runs on: neither it nor the
-    /// relevance is copied to the host, unless rounding is [measured](Self::measures_sensitivity), the map may be zero, or what is
-    /// not finite has to be found.
+    /// relevance is copied to the host, unless rounding is [measured](Self::measures_sensitivity), or what is not finite
+    /// has to be found.
     ///
     /// # Errors
     /// As of `explain`, and if the program runs on no GPU, or on another one.
@@ -117,20 +132,20 @@ impl Explainer {
             }
             result => result?,
         };
-        for at in 0..result.explanations.len() {
-            let may_be_zero = |total: &Total| total.inputs.abs() <= CANCELLED * total.seed_magnitude;
-            let totals = &result.explanations[at].ledger.totals;
-            if self.measures_sensitivity() || totals.iter().any(may_be_zero) {
+        if self.measures_sensitivity() {
+            let input = on_host(input, shape)?;
+            for at in 0..result.explanations.len() {
                 let mut host = result.to_host(self, at)?;
-                if self.measures_sensitivity() {
-                    self.measure(&on_host(input, shape)?.view(), seed, &mut host);
-                }
-                self.warn(&mut host, seed);
+                self.measure(&input.view(), seed, &mut host);
                 if let Some(host) = host.explanations.pop() {
-                    let own = &mut result.explanations[at];
-                    (own.sensitivity, own.warnings) = (host.sensitivity, host.warnings);
+                    result.explanations[at].sensitivity = host.sensitivity;
                 }
             }
+        }
+        for explanation in &mut result.explanations {
+            let GpuExplanation { magnitudes, ledger, sensitivity, .. } = explanation;
+            explanation.warnings =
+                warnings_of(magnitudes, ledger, sensitivity.as_deref(), seed, self.is_bounded());
         }
         Ok(result)
     }
@@ -177,23 +192,31 @@ impl Explainer {
     ) -> Result<GpuExplanations, ExplainError> {
         let (head, samples, chosen) = (self.head(), shape[0], Chosen::Asked(targets));
         let mut logits = Vec::new();
-        let mut parts: Vec<(Tensor, Ledger)> = Vec::new();
+        // First, so that rounds are of what is left.
+        let count = if matches!(seed, Seed::Tensor(_)) { 1 } else { targets.count(self.outputs()) };
+        let part =
+            |_| Ok((Tensor::zeros(module, input.len()).map_err(boxed)?, Ledger::default(), Vec::new()));
+        let mut parts =
+            (0..count).map(part).collect::<Result<Vec<(Tensor, Ledger, Vec<f64>)>, ExplainError>>()?;
         for (first, count) in rounds(module, samples) {
             let mut session = module.cuda_session(count);
             let round = matrix(count, session.forward_on_gpu(input, first)?)?;
-            for (at, seed) in seeds(seed, chosen, &round, head, (first, samples))?.iter().enumerate() {
-                if parts.len() == at {
-                    parts.push((Tensor::zeros(module, input.len()).map_err(boxed)?, Ledger::default()));
-                }
-                let (relevance, ledger) = &mut parts[at];
-                ledger.append(session.backward_on_gpu(seed, self.ledger, relevance, first)?);
+            let seeds = seeds(seed, chosen, &round, head, (first, samples))?;
+            for (seed, (relevance, ledger, magnitudes)) in seeds.iter().zip(&mut parts) {
+                let round = session.backward_on_gpu(seed, self.ledger, relevance, first)?;
+                ledger.append(round.ledger);
+                magnitudes.extend(round.magnitudes);
             }
             logits.extend(round);
         }
         let logits = matrix(samples, logits)?;
-        let explanation = |(targets, (relevance, ledger)): (Vec<usize>, (Tensor, Ledger))| {
-            let warnings = vec![Vec::new(); targets.len()];
-            GpuExplanation { targets, relevance, ledger, sensitivity: None, warnings }
+        let explanation = |(targets, (relevance, ledger, magnitudes))| GpuExplanation {
+            targets,
+            relevance,
+            ledger,
+            magnitudes,
+            sensitivity: None,
+            warnings: Vec::new(),
         };
         let explanations = chosen.of(seed, &logits, 0)?.into_iter().zip(parts).map(explanation).collect();
         let probabilities = self.probabilities(&logits);
@@ -213,6 +236,7 @@ impl Explainer {
                 targets: of.targets,
                 relevance: Tensor::new(module, &data).map_err(boxed)?,
                 ledger: of.ledger,
+                magnitudes: magnitudes(&of.relevance),
                 sensitivity: of.sensitivity,
                 warnings: of.warnings,
             })

@@ -149,6 +149,16 @@ impl Targets {
         }
     }
 
+    /// How many targets each sample of a model with so many outputs has.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn count(&self, outputs: usize) -> usize {
+        match self {
+            Targets::Argmax | Targets::Each(_) => 1,
+            Targets::Outputs(list) => list.len(),
+            Targets::TopK(k) => (*k).min(outputs),
+        }
+    }
+
     /// The targets for logits `f64[N,K]`, of which the first are those of the batch's sample `first`: one list of N
     /// outputs per target.
     ///

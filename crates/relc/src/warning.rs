@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use ndarray::Axis;
+use ndarray::{ArrayD, ArrayViewD, Axis};
+use relc_ir::ledger::Ledger;
 use relc_rules::SeedKind;
 
 use crate::explainer::Explanation;
@@ -59,16 +60,33 @@ impl fmt::Display for Warning {
 }
 
 /// What a contrast leaves of the seed's magnitude, at most, where the outputs cancel to rounding.
-pub(crate) const CANCELLED: f64 = 1e-6;
+const CANCELLED: f64 = 1e-6;
 
-/// The warnings of each sample of an explanation by `seed`. `bounded`: relevance has the magnitude of the seed, unless
-/// its parts cancel.
+/// For each sample, the sum of the magnitudes of its relevance.
+pub(crate) fn magnitudes(relevance: &ArrayD<f32>) -> Vec<f64> {
+    let of_sample = |sample: ArrayViewD<'_, f32>| sample.iter().map(|v| f64::from(v.abs())).sum();
+    relevance.axis_iter(Axis(0)).map(of_sample).collect()
+}
+
+/// The warnings of each sample of an explanation by `seed`. `bounded`: relevance has the magnitude of the seed, unless its parts
+/// cancel.
 pub(crate) fn warnings(explanation: &Explanation, seed: &Seed, bounded: bool) -> Vec<Vec<Warning>> {
+    let Explanation { relevance, ledger, sensitivity, .. } = explanation;
+    warnings_of(&magnitudes(relevance), ledger, sensitivity.as_deref(), seed, bounded)
+}
+
+/// As [`warnings`], by the magnitudes of the relevance.
+pub(crate) fn warnings_of(
+    magnitudes: &[f64],
+    ledger: &Ledger,
+    sensitivity: Option<&[f64]>,
+    seed: &Seed,
+    bounded: bool,
+) -> Vec<Vec<Warning>> {
     let contrasts = *seed == Seed::Named(SeedKind::Contrast);
-    let of_sample = |(sample, relevance): (usize, ndarray::ArrayViewD<'_, f32>)| {
+    let of_sample = |(sample, magnitude): (usize, f64)| {
         let mut warnings = Vec::new();
-        let seeded = explanation.ledger.totals.get(sample).map_or(1.0, |t| t.seed_magnitude);
-        let magnitude: f64 = relevance.iter().map(|v| f64::from(v.abs())).sum();
+        let seeded = ledger.totals.get(sample).map_or(1.0, |t| t.seed_magnitude);
         let cancelled = contrasts && bounded && magnitude <= CANCELLED * seeded;
         if magnitude == 0.0 || cancelled {
             warnings.push(match (contrasts, seeded > 0.0) {
@@ -77,11 +95,11 @@ pub(crate) fn warnings(explanation: &Explanation, seed: &Seed, bounded: bool) ->
                 (false, true) => Warning::ZeroMap,
             });
         }
-        let change = explanation.sensitivity.as_ref().and_then(|all| all.get(sample).copied());
+        let change = sensitivity.and_then(|all| all.get(sample).copied());
         if let Some(change) = change.filter(|change| *change > SENSITIVE) {
             warnings.push(Warning::Rounding { change });
         }
         warnings
     };
-    explanation.relevance.axis_iter(Axis(0)).enumerate().map(of_sample).collect()
+    magnitudes.iter().copied().enumerate().map(of_sample).collect()
 }

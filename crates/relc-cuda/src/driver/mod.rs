@@ -4,8 +4,8 @@ mod queue;
 mod tensor;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{CUdevice_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaModule, DevicePtr, DriverError};
@@ -117,7 +117,8 @@ impl Gpu {
             )));
         }
         let context = CudaContext::new(number).map_err(refused("open the GPU"))?;
-        // SAFETY: each queue has a stream and memory of its own, and constants are written before any queue is made.
+        // SAFETY: each queue has a stream and memory of its own; constants are written before any queue is made; what tensors are
+        // read and written for waits for the stream that made them, and is waited for before they go.
         unsafe { context.disable_event_tracking() };
         let capability = context.compute_capability().map_err(refused("say what the GPU can do"))?;
         let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
@@ -180,8 +181,9 @@ impl Load for Gpu {
         let stream = self.context.default_stream();
         // An allocation of nothing is refused.
         let data = if constants.is_empty() { &[0.0][..] } else { constants };
-        let constants =
-            stream.clone_htod(data).map_err(|error| no_memory(&self.context, error, size_of_val(data), 0))?;
+        let constants = stream
+            .clone_htod(data)
+            .map_err(|error| no_memory(&self.context, error, size_of_val(data), "the weights", false))?;
         stream.synchronize().map_err(refused("copy the weights"))?;
         let (address, _) = constants.device_ptr(&stream);
         Ok(Arc::new(Loaded { context: self.context.clone(), kernels, address, constants }))
@@ -209,11 +211,20 @@ impl Gpu {
     }
 }
 
-/// Why there is no memory for so many samples.
-fn no_memory(context: &CudaContext, error: DriverError, needed: usize, samples: usize) -> CudaError {
+/// Held while a graph is recorded, and while all that a GPU does is waited for, which no recording outlives.
+static RECORDING: Mutex<()> = Mutex::new(());
+
+/// Why there is no memory for something.
+fn no_memory(
+    context: &CudaContext,
+    error: DriverError,
+    needed: usize,
+    what: impl Into<String>,
+    fewer: bool,
+) -> CudaError {
     if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
         return refused("give memory")(error);
     }
     let free = context.mem_get_info().map_or(0, |(free, _)| free);
-    CudaError::Memory { needed, samples, free }
+    CudaError::Memory { needed, what: what.into(), fewer, free }
 }

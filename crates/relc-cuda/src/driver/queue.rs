@@ -1,9 +1,8 @@
 //! What a program runs on: its kernels, and queues with memory of their own.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cudarc::driver::result::memcpy_dtod_async;
@@ -15,7 +14,7 @@ use cudarc::driver::{
     LaunchConfig, PinnedHostSlice, PushKernelArg,
 };
 
-use super::{Tensor, no_memory, refused};
+use super::{RECORDING, Tensor, no_memory, refused};
 use crate::code::THREADS;
 use crate::device::{Address, Command};
 use crate::error::CudaError;
@@ -52,9 +51,10 @@ impl Loaded {
     /// If there is not so much.
     pub fn queue(self: Arc<Self>, bytes: usize, samples: usize) -> Result<Queue, CudaError> {
         let stream = self.context.new_stream().map_err(refused("make a stream"))?;
-        let memory = stream
-            .alloc_zeros::<u8>(bytes.max(1))
-            .map_err(|error| no_memory(&self.context, error, bytes, samples))?;
+        let memory = stream.alloc_zeros::<u8>(bytes.max(1)).map_err(|error| {
+            let what = if samples == 1 { "one sample".into() } else { format!("{samples} samples") };
+            no_memory(&self.context, error, bytes, what, samples > 1)
+        })?;
         let (address, _) = memory.device_ptr(&stream);
         Ok(Queue {
             loaded: self,
@@ -291,27 +291,38 @@ impl Queue {
     pub fn run(&mut self, number: usize, commands: &[Command]) -> Result<(), CudaError> {
         self.outdate();
         if !self.graphs.contains_key(&number) {
-            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-            self.stream.begin_capture(mode).map_err(refused("record a graph"))?;
-            let recorded = commands.iter().try_for_each(|command| self.enqueue(command));
-            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-            // Ended whatever came of it, or the stream is of no use any more.
-            let mut graph = self.stream.end_capture(flags);
-            // An error that another thread left on the context is reported before anything is ended.
-            let status = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-            if graph.is_err() && self.stream.capture_status().is_ok_and(|now| now != status) {
-                graph = self.stream.end_capture(flags);
-            }
-            recorded?;
-            let graph = graph.map_err(refused("make a graph"))?;
-            if let (Some(graph), Entry::Vacant(place)) = (graph, self.graphs.entry(number)) {
-                place.insert(Graph(graph));
+            match self.record(commands) {
+                Ok(graph) => drop(self.graphs.insert(number, graph)),
+                // Whoever waits for all that the GPU does ends what other threads record. The next run tries again.
+                Err(error) => {
+                    tracing::debug!("commands run one by one: {error}");
+                    return commands.iter().try_for_each(|command| self.enqueue(command));
+                }
             }
         }
         match self.graphs.get(&number) {
             Some(Graph(graph)) => graph.launch().map_err(refused("launch a graph")),
             None => Ok(()),
         }
+    }
+
+    /// Commands as a graph.
+    fn record(&mut self, commands: &[Command]) -> Result<Graph, CudaError> {
+        let _recording = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(refused("record a graph"))?;
+        let recorded = commands.iter().try_for_each(|command| self.enqueue(command));
+        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        // Ended whatever came of it, or the stream is of no use any more.
+        let mut graph = self.stream.end_capture(flags);
+        // An error that another thread left on the context is reported before anything is ended.
+        let status = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+        if graph.is_err() && self.stream.capture_status().is_ok_and(|now| now != status) {
+            graph = self.stream.end_capture(flags);
+        }
+        recorded?;
+        let graph = graph.map_err(refused("make a graph"))?;
+        graph.map(Graph).ok_or_else(|| CudaError::Plan("nothing was recorded".into()))
     }
 
     /// Runs commands, and says how long each took.

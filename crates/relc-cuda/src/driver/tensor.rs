@@ -1,10 +1,10 @@
 //! What lies in a GPU's memory beside relc's own: inputs that others keep there, and relevance that stays there.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 
-use super::{no_memory, refused};
+use super::{RECORDING, no_memory, refused};
 use crate::backend::CudaModule;
 use crate::error::CudaError;
 
@@ -36,9 +36,7 @@ impl Tensor {
         let mut tensor = Tensor::zeros(module, data.len())?;
         if let Some(own) = &mut tensor.own {
             let stream = tensor.context.default_stream();
-            let mut part =
-                own.try_slice_mut(..data.len()).ok_or_else(|| CudaError::Plan("a copy is cut".into()))?;
-            stream.memcpy_htod(data, &mut part).map_err(refused("copy to the device"))?;
+            stream.memcpy_htod(data, own).map_err(refused("copy to the device"))?;
             stream.synchronize().map_err(refused("finish"))?;
         }
         Ok(tensor)
@@ -54,7 +52,7 @@ impl Tensor {
         // An allocation of nothing is refused.
         let own = stream
             .alloc_zeros::<f32>(len.max(1))
-            .map_err(|error| no_memory(&context, error, len * size_of::<f32>(), 0))?;
+            .map_err(|error| no_memory(&context, error, len * size_of::<f32>(), "a tensor", true))?;
         let (address, _) = own.device_ptr(&stream);
         Ok(Tensor { context, address, len, own: Some(own) })
     }
@@ -108,8 +106,11 @@ impl Tensor {
 impl Drop for Tensor {
     /// Others may still have the GPU read what was handed to them, on streams that this knows nothing of.
     fn drop(&mut self) {
-        if self.own.is_some() {
-            let _ = self.context.synchronize();
+        let Some(own) = self.own.take() else { return };
+        let _recording = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.context.synchronize() {
+            tracing::debug!("a tensor is not given back: {error}");
+            own.leak();
         }
     }
 }

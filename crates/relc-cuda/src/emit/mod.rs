@@ -91,6 +91,15 @@ pub fn plan(graph: &Graph, program: &Program) -> Result<Plan, CudaError> {
     })
 }
 
+/// What constants are there for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Table {
+    /// A constant of the program, by its name.
+    Constant(String),
+    /// What pixels along an axis take of those of another grid: of so many, for so many.
+    Shares(usize, usize),
+}
+
 struct Emitter<'p> {
     graph: &'p Graph,
     program: &'p Program,
@@ -107,7 +116,7 @@ struct Emitter<'p> {
     source: String,
     kernels: Vec<String>,
     constants: Vec<f32>,
-    placed: HashMap<String, usize>,
+    placed: HashMap<Table, usize>,
     bookings: Vec<Booking>,
     sums: usize,
     scratch: usize,
@@ -166,18 +175,18 @@ impl<'p> Emitter<'p> {
 
     /// Where a constant lies among all.
     fn constant(&mut self, step: &Step, name: &str) -> Result<Place, CudaError> {
-        if let Some(at) = self.placed.get(name) {
+        if let Some(at) = self.placed.get(&Table::Constant(name.to_string())) {
             return Ok(Place::Constant(*at));
         }
         let values = self.program.constants.get(name).and_then(Constant::values);
         let values =
             values.ok_or_else(|| self.unsupported(step, format!("the values of @{name} are not there")))?;
-        Ok(self.table(name.to_string(), values.iter().copied()))
+        Ok(self.table(Table::Constant(name.to_string()), values.iter().copied()))
     }
 
-    /// Where numbers lie among all constants, which are put there unless something of this name is.
-    fn table(&mut self, name: String, values: impl Iterator<Item = f32>) -> Place {
-        let at = *self.placed.entry(name).or_insert_with(|| {
+    /// Where numbers lie among all constants, which are put there unless they are there.
+    fn table(&mut self, table: Table, values: impl Iterator<Item = f32>) -> Place {
+        let at = *self.placed.entry(table).or_insert_with(|| {
             let at = self.constants.len();
             self.constants.extend(values);
             self.constants.resize(self.constants.len().next_multiple_of(ALIGNMENT), 0.0);

@@ -6,7 +6,7 @@ use relc_ir::op::{Relevance, Softmax, bilinear_shares, matched_axes};
 use relc_ir::{NodeId, Op};
 use relc_program::Step;
 
-use super::{Emitter, Pointer, argument, read, write};
+use super::{Emitter, Pointer, Table, argument, read, write};
 use crate::code::Place;
 use crate::error::CudaError;
 
@@ -105,6 +105,6 @@ impl Emitter<'_> {
                 |k: usize| taken.get(k).map_or([0.0; 2], |(pixel, share)| [*pixel as f32, *share as f32]);
             (0..most).flat_map(pair)
         });
-        Ok((self.table(format!("shares {from} {to}"), pairs), most))
+        Ok((self.table(Table::Shares(from, to), pairs), most))
     }
 }

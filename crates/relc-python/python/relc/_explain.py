@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _relc
 from ._explanation import Explanation
-from ._inputs import as_array, as_batch, as_seed, as_target, names_several, on_gpu
+from ._inputs import as_array, as_batch, as_seed, as_target, current_device, names_several, on_gpu
 from ._preprocess import Preprocess, as_preprocess
 from ._zennit import Composite
 
@@ -52,8 +52,8 @@ class Explainer:
         x : array, torch tensor, PIL picture, path, or list of pictures or paths
             The input, ``[N, C, H, W]`` or as the model has it, with or without the batch. Float32 that is C-contiguous
             is taken without a copy, anything else is converted; it must not be changed meanwhile. A tensor on the GPU
-            that the explainer runs on (of PyTorch, or whatever speaks DLPack) is taken from there, and its relevance
-            stays there: `Explanation.tensor`. Pictures are prepared by the preprocessing. Files are read as the command reads them: pictures, ``.npy``, ``.csv`` (a
+            that the explainer runs on is taken from there, and its relevance stays there (`Explanation.tensor`): one of
+            PyTorch, or float32 that is C-contiguous of whatever speaks DLPack. Pictures are prepared by the preprocessing. Files are read as the command reads them: pictures, ``.npy``, ``.csv`` (a
             signal's column is a channel, a table's row a sample), ``.nii`` and ``.nii.gz``; for a model of three
             spatial axes a video, which is an animated GIF, WebP or PNG, or a folder of frames.
         target : None, int, sequence of int, or str
@@ -85,7 +85,8 @@ class Explainer:
         if tensor is None:
             results = self._native.explain(self._batch(x, preprocess), targets, seed)
         else:
-            results = self._native.explain_on_gpu(tensor, targets, seed)
+            with current_device(x):
+                results = self._native.explain_on_gpu(tensor, targets, seed)
         explanations = [Explanation(result, self._preset, type(x)) for result in results]
         return explanations if names_several(target) else explanations[0]
 
@@ -104,7 +105,8 @@ class Explainer:
         """
         tensor = on_gpu(self._native, x)
         if tensor is not None:
-            return self._native.predict_on_gpu(tensor)
+            with current_device(x):
+                return self._native.predict_on_gpu(tensor)
         return self._native.predict(self._batch(x, preprocess))
 
     def to_onnx(self, target: Union[str, int] = "argmax", *, seed: Optional[str] = None) -> bytes:

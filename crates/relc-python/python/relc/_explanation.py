@@ -72,12 +72,14 @@ class Explanation:
     @cached_property
     def tensor(self) -> Any:
         """The relevance on the GPU, if the input was there: a ``torch.Tensor`` if the input was one, else what speaks DLPack
-        (``cupy.from_dlpack(explanation.tensor)``). None for any other input."""
+        (``cupy.from_dlpack(explanation.tensor)``). None for any other input. It is the explanation's own: clone it before
+        you write to it."""
         tensor = self._native.tensor
         torch = sys.modules.get("torch")
         if tensor is None or torch is None or not issubclass(self._kind, torch.Tensor):
             return tensor
-        return torch.from_dlpack(tensor)
+        with torch.cuda.device(tensor.__dlpack_device__()[1]):
+            return torch.from_dlpack(tensor)
 
     @property
     def map(self) -> Optional[np.ndarray]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import re
+import sys
 from typing import Any, List, Optional, Union
 
 import numpy as np
@@ -12,8 +14,8 @@ import numpy as np
 from . import _relc
 from ._preprocess import Preprocess
 
-#: DLPack's number of the kind of device.
-_CUDA = 2
+#: DLPack's numbers of kinds of devices.
+_CPU, _CUDA = 1, 2
 _SEVERAL = re.compile(r"top\d+\Z|.*,")
 
 
@@ -21,6 +23,8 @@ def as_array(x: Any) -> np.ndarray:
     """A C-contiguous, aligned float32 array: `x` itself where it is one, else a converted copy."""
     if hasattr(x, "detach"):
         x = x.detach().cpu().numpy()
+    elif hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] != _CPU:
+        raise _relc.RelcError("got a tensor on another device than the explainer's; copy it to the host first")
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
         raise _relc.RelcError(f"got an array of {array.dtype}, expected numbers, best float32")
@@ -44,14 +48,20 @@ def as_batch(native: _relc.Explainer, x: Any, preprocess: Optional[Preprocess]) 
 
 
 def on_gpu(native: _relc.Explainer, x: Any) -> Any:
-    """`x` with the batch, if it is a tensor on the GPU that the explainer runs on, which takes it from there; else None."""
+    """`x` as the native half takes it, if it is a tensor on the GPU that the explainer runs on, which takes it from there; else None."""
     if native.gpu is None or native.input_limits is not None or not hasattr(x, "__dlpack_device__"):
         return None
     if tuple(x.__dlpack_device__()) != (_CUDA, native.gpu):
         return None
-    if hasattr(x, "detach"):
-        x = x.detach().float().contiguous()
-    return x[None] if x.ndim == len(native.input_shape) - 1 else x
+    return x.detach().float().contiguous() if hasattr(x, "detach") else x
+
+
+def current_device(x: Any) -> Any:
+    """PyTorch hands out tensors of its current device only; where `x` is one of its tensors, that of `x` is."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.Tensor):
+        return contextlib.nullcontext()
+    return torch.cuda.device(x.device)
 
 
 def _together(batches: List[np.ndarray]) -> np.ndarray:
