@@ -3,7 +3,8 @@
 // It does late what a driver may do late, so that a wait that is missing shows. What is put on a stream runs when somebody
 // waits for the stream, and not before: copies from and to pinned memory read and write it then. Streams don't wait for each
 // other. Memory starts as NaN, and what is written beside it ends the process with a message; so does memory that is given
-// back while something that is still to run uses it. What the documentation of the driver's API forbids is refused, with its
+// back while something that is still to run uses it. The blocks of a launch, and the threads of a block up to where they
+// wait for each other, run forwards or backwards, as it comes: what races gives other results from run to run. What the documentation of the driver's API forbids is refused, with its
 // error: calls without a context, waits while a stream is captured, launches beyond the limits, addresses that are no memory's.
 // A context that ends before all memory is given back ends the process.
 //
@@ -22,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -101,7 +103,7 @@ struct Module {
   void *library;
 };
 
-typedef void (*Launch)(void **, int, unsigned, unsigned, unsigned);
+typedef void (*Launch)(void **, int, unsigned, unsigned, unsigned, bool);
 
 struct Function {
   Launch launch;
@@ -243,6 +245,12 @@ Result copy_out(char *to, const char *from, size_t bytes, Stream *stream) {
   drain(stream);
   memcpy(to, used_now(from, bytes), bytes);
   return SUCCESS;
+}
+
+// Forwards or backwards, as it comes: what depends on it differs from run to run.
+bool toss() {
+  static std::minstd_rand coin;
+  return coin() & 64;
 }
 
 double now() {
@@ -626,6 +634,6 @@ CALL cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned
   const Launch launch = f->launch;
   return put(s, {[=]() mutable {
                for (void *pointer : pointers) used_now(pointer, 1);
-               launch(pointers.data(), samples, x, y, z);
+               launch(pointers.data(), samples, x, y, z, toss());
              }});
 }

@@ -45,10 +45,10 @@ std::string launchers(const std::string &source) {
       casts += "(" + parameter.substr(0, star + 1) + ")a[" + std::to_string(pointers++) + "], ";
     }
     text << "extern \"C\" {\nextern const int pointers_" << name << " = " << pointers << ", threads_" << name << " = " << threads
-         << ";\nvoid launch_" << name << "(void **a, int n, unsigned x, unsigned y, unsigned z) {\n"
-         << "  gridDim = {x, y, z};\n  for (unsigned k = 0; k < z; ++k)\n    for (unsigned j = 0; j < y; ++j)\n"
-         << "      for (unsigned i = 0; i < x; ++i) {\n        blockIdx = {i, j, k};\n        " << name << "(" << casts
-         << "n);\n      }\n}\n}\n";
+         << ";\nvoid launch_" << name << "(void **a, int n, unsigned x, unsigned y, unsigned z, bool order) {\n"
+         << "  gridDim = {x, y, z};\n  backwards = order;\n  for (unsigned k = 0; k < z; ++k)\n    for (unsigned j = 0; j < y; ++j)\n"
+         << "      for (unsigned i = 0; i < x; ++i) {\n        blockIdx = {order ? x - 1 - i : i, order ? y - 1 - j : j, order ? z - 1 - k : k};\n"
+         << "        " << name << "(" << casts << "n);\n      }\n}\n}\n";
   }
   return text.str();
 }

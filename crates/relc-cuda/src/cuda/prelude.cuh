@@ -1,6 +1,7 @@
 // What every kernel shares. It is compiled as CUDA C by NVRTC; and as C++ for a host, with RELC_HOST, where blocks run one
 // after the other, and the threads of a block phase by phase: what stands between PHASE and END is run for each thread t,
-// and the next phase sees what all threads of this one wrote.
+// and the next phase sees what all threads of this one wrote. In which order blocks and threads run must not matter: a host
+// may run them backwards.
 //
 // So that both are one text: memory of a block is SHARED, what a thread keeps from one phase to the next is declared by KEPT
 // and read by MINE, and nobody calls __syncthreads or reads threadIdx.
@@ -12,9 +13,13 @@ struct Position {
   unsigned x, y, z;
 };
 static thread_local Position blockIdx, gridDim;
+static thread_local bool backwards;
 #define KERNEL(threads) static void
 #define SHARED(type, name, count) static thread_local type name[count]
-#define PHASE(threads) for (int t = 0; t < (threads); ++t) {
+#define PHASE(threads)                         \
+  for (int turn = 0; turn < (threads); ++turn) { \
+    const int t = backwards ? (threads) - 1 - turn : turn; \
+    (void)t;
 #define END }
 #define END_WARP }
 #define KEPT(threads, type, name, count) static thread_local type name##_of[threads][count]
