@@ -394,7 +394,7 @@ fn a_batch_beyond_the_memory_runs_in_parts() {
     simulated(test, &[("RELC_SIMULATED_MEMORY", "1500000")], || {
         let (_, explain) = batch(12);
         let gpu = gpu();
-        assert_eq!(module(&gpu).samples_at_a_time(), Some(4));
+        assert_eq!(module(&gpu).samples_at_a_time(), Some(5));
         let (small, roomy) = (explain(on(&gpu)(conserve())).unwrap(), explain(conserve()).unwrap());
         let most = roomy.iter().fold(0.0f32, |most, v| most.max(v.abs()));
         let off = (&small - &roomy).iter().fold(0.0f32, |most, v| most.max(v.abs())) / most;

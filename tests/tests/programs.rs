@@ -134,7 +134,7 @@ fn the_verifier_tells_what_is_wrong() {
         ("slot=3", "slot=4", "slot 4: got %3 and %4 alive at once"),
         ("blocks=8 slot=3", "blocks=8 slot=2", "slot 2: got %2 and %3 alive at once"),
         ("blocks=8 slot=4", "blocks=8 slot=1", "slot 1: got %1 and %4 alive at once"),
-        ("blocks=8 slot=4", "blocks=8 slot=0", "got slot Some(0), expected one of its layout"),
+        ("blocks=8 slot=4", "blocks=8 slot=0", "got slot 0, expected one of its layout"),
         (" blocks=8 slot=4", " blocks=8", "got slots of some values"),
         (
             "%4 = mul %3, %1, kernel_id=1",

@@ -38,6 +38,15 @@ impl AlignedBuffer {
         let lines = || Memory::Lines(vec![Line([0.0; LINE]); len.div_ceil(LINE)]);
         AlignedBuffer { memory: pages.map_or_else(lines, Memory::Pages), len }
     }
+
+    /// Has so many elements from now on, at most as many as it was made with: what is beyond them stays as it is.
+    pub(crate) fn resize(&mut self, len: usize) {
+        let most = match &self.memory {
+            Memory::Lines(lines) => lines.len() * LINE,
+            Memory::Pages(pages) => pages.len() / size_of::<f32>(),
+        };
+        self.len = len.min(most);
+    }
 }
 
 /// `len` elements, of which consecutive parts are filled each by itself, in parallel; what no part has is zeros.

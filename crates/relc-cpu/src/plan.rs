@@ -1,6 +1,6 @@
 //! What a sample runs: steps over the slots of its memory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use relc_codegen::kir::{Elem, Kernel};
 use relc_ir::{Graph, Values, Weight};
@@ -14,8 +14,12 @@ use crate::step::{Action, Algorithm, Bind, Finish, Slot, Step};
 /// Steps over the slots of a sample, and the kernels that they run.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The layout of each slot.
+    /// The layout of each slot: a place in a buffer, where values of this layout lie.
     pub(crate) slots: Vec<Blocked>,
+    /// The buffer of each slot.
+    pub(crate) buffer_of: Vec<usize>,
+    /// The elements of each buffer.
+    pub(crate) buffers: Vec<usize>,
     pub(crate) steps: Vec<Step>,
     /// How many of the steps are forward.
     pub(crate) forward: usize,
@@ -27,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) output: Slot,
     pub(crate) seed: Slot,
     pub(crate) relevance: Slot,
+    /// What a caller may read, by its label.
+    pub(crate) taps: HashMap<String, Slot>,
     /// What was packed, in the order in which it was.
     pub(crate) packed: Vec<Values>,
     /// Weights of the model that are made of what was packed when somebody reads them.

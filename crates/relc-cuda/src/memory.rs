@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use relc_program::layout::Blocked;
 use relc_program::{Program, ValueId};
 
 use crate::code::{Place, Plan};
@@ -21,8 +20,10 @@ pub struct Memory {
     samples: usize,
     /// The slot of each value.
     slots: BTreeMap<ValueId, usize>,
-    /// Where each slot starts, and its bytes.
-    starts: BTreeMap<usize, (usize, usize)>,
+    /// Where each slot starts.
+    starts: BTreeMap<usize, usize>,
+    /// The bytes of each value.
+    lens: BTreeMap<ValueId, usize>,
     scratch: usize,
     flags: usize,
     flags_bytes: usize,
@@ -44,27 +45,29 @@ impl Memory {
             end = start.checked_add(bytes)?.checked_next_multiple_of(ALIGNMENT)?;
             Some((start, bytes))
         };
-        let mut slots = BTreeMap::new();
+        let (mut slots, mut lens) = (BTreeMap::new(), BTreeMap::new());
         for (id, value) in &program.values {
             slots.insert(*id, value.slot.ok_or_else(|| CudaError::Plan(format!("{id} has no slot")))?);
+            let elements = value.layout.and_then(|layout| layout.len().checked_mul(samples));
+            lens.insert(*id, elements.and_then(|n| n.checked_mul(size_of::<f32>())).ok_or_else(overflow)?);
         }
         let returned = slots.get(&program.ends.relevance).copied();
         let mut starts = BTreeMap::new();
-        let mut last: Option<(usize, Blocked)> = None;
-        for (slot, layout) in program.slots() {
+        let mut last: Option<(usize, usize)> = None;
+        for (slot, elements) in program.slots() {
             if Some(slot) == returned {
-                last = Some((slot, layout));
+                last = Some((slot, elements));
                 continue;
             }
-            starts.insert(slot, take(layout.len(), size_of::<f32>()).ok_or_else(overflow)?);
+            starts.insert(slot, take(elements, size_of::<f32>()).ok_or_else(overflow)?.0);
         }
         let (scratch, _) = take(plan.scratch, size_of::<f32>()).ok_or_else(overflow)?;
         let (flags, flags_bytes) = take(plan.flags, size_of::<i32>()).ok_or_else(overflow)?;
-        if let Some((slot, layout)) = last {
-            starts.insert(slot, take(layout.len(), size_of::<f32>()).ok_or_else(overflow)?);
+        if let Some((slot, elements)) = last {
+            starts.insert(slot, take(elements, size_of::<f32>()).ok_or_else(overflow)?.0);
         }
         let (sums, _) = take(plan.sums, size_of::<f64>()).ok_or_else(overflow)?;
-        Ok(Memory { samples, slots, starts, scratch, flags, flags_bytes, sums, bytes: end })
+        Ok(Memory { samples, slots, starts, lens, scratch, flags, flags_bytes, sums, bytes: end })
     }
 
     /// All bytes.
@@ -77,8 +80,9 @@ impl Memory {
     /// # Errors
     /// If there is no such value.
     pub fn value(&self, id: ValueId) -> Result<(usize, usize), CudaError> {
-        let place = self.slots.get(&id).and_then(|slot| self.starts.get(slot));
-        place.copied().ok_or_else(|| CudaError::Plan(format!("{id} has no memory")))
+        let start = self.slots.get(&id).and_then(|slot| self.starts.get(slot)).copied();
+        let place = start.zip(self.lens.get(&id).copied());
+        place.ok_or_else(|| CudaError::Plan(format!("{id} has no memory")))
     }
 
     /// Where the sums start.

@@ -51,7 +51,7 @@ pub fn memory(program: &Program) -> Result<Option<Memory>, PageError> {
     let sizes: BTreeMap<usize, usize> = program
         .slots()
         .into_iter()
-        .map(|(slot, layout)| (slot, layout.len().saturating_mul(size_of::<f32>())))
+        .map(|(slot, elements)| (slot, elements.saturating_mul(size_of::<f32>())))
         .collect();
     let placed = placed(program);
     if sizes.is_empty() || placed.is_empty() {
@@ -63,7 +63,9 @@ pub fn memory(program: &Program) -> Result<Option<Memory>, PageError> {
         offsets.insert(*slot, total);
         total += size;
     }
-    let size = |value: &Placed| sizes.get(&value.slot).copied().unwrap_or(0);
+    let size = |value: &Placed| {
+        program.layout(value.id).map_or(0, |layout| layout.len().saturating_mul(size_of::<f32>()))
+    };
     let steps = (program.forward.len() + program.backward.len()).max(1);
     let scratch: BTreeSet<ValueId> = program.steps().filter_map(|step| step.scratch()).collect();
     let mark = |value: &Placed| {

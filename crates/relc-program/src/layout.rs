@@ -227,6 +227,11 @@ impl Blocked {
         self.offset(slice * self.slice_blocks() + channel / self.block, y, 0) + channel % self.block
     }
 
+    /// Whether it has elements that nobody writes, which stay zero: a halo, or channels beyond the last.
+    pub fn keeps_zeros(&self) -> bool {
+        self.halo != Halo::default() || self.len != self.dense_len()
+    }
+
     /// Elements of `f32[C,D,H,W]`.
     pub fn dense_len(&self) -> usize {
         self.channels * self.depth * self.height * self.width

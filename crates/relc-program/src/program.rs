@@ -322,14 +322,19 @@ impl Program {
         flags.max().map_or(0, |last| last.saturating_add(1))
     }
 
-    /// The layouts of the slots, by number: those of the values in them.
-    pub fn slots(&self) -> BTreeMap<usize, Blocked> {
-        self.values.values().filter_map(|value| Some((value.slot?, value.layout?))).collect()
+    /// The elements of the slots, by number: what the largest of the values in each takes.
+    pub fn slots(&self) -> BTreeMap<usize, usize> {
+        let mut slots = BTreeMap::new();
+        for (slot, layout) in self.values.values().filter_map(|value| Some((value.slot?, value.layout?))) {
+            let elements: &mut usize = slots.entry(slot).or_default();
+            *elements = (*elements).max(layout.len());
+        }
+        slots
     }
 
     /// Bytes of all slots: what a sample takes.
     pub fn bytes(&self) -> usize {
-        self.slots().values().map(|layout| layout.len().saturating_mul(size_of::<f32>())).sum()
+        self.slots().values().map(|elements| elements.saturating_mul(size_of::<f32>())).sum()
     }
 
     /// How many kernels there are; 0 before share-kernels has run.

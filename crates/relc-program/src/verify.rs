@@ -22,7 +22,7 @@
 //!   blocks of what it reads.
 //!
 //! Memory, once plan-memory has run
-//! - every value has a slot, of its own layout;
+//! - every value has a slot; one whose layout keeps zeros shares it with values of its layout only;
 //! - two values that are alive at the same time have different slots. Lives are found here by walking the steps from the
 //!   last to the first, apart from the planner's: from a value's first write to its last read; to the end for what
 //!   [`Program::kept`] says, and from the beginning for the input. What nobody reads lives while it is written. Memory
@@ -35,6 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::check::operands;
 use crate::error::ProgramErrors;
+use crate::layout::Blocked;
 use crate::op::{Algorithm, StepOp};
 use crate::passes::kernel_key;
 use crate::program::{Program, Step, ValueId};
@@ -274,11 +275,15 @@ impl Verifier<'_> {
             return;
         }
         let slot = |id: ValueId| program.values.get(&id).and_then(|value| value.slot);
-        let slots = program.slots();
+        let mut layouts: BTreeMap<usize, Blocked> = BTreeMap::new();
         for (id, value) in &program.values {
-            let wanted = value.slot.and_then(|slot| slots.get(&slot)).copied();
-            if wanted != value.layout {
-                self.errors.push(format!("{id}: got slot {:?}, expected one of its layout", value.slot));
+            let (Some(slot), Some(layout)) = (value.slot, value.layout) else {
+                self.errors.push(format!("{id}: got a slot and no layout"));
+                continue;
+            };
+            let first = *layouts.entry(slot).or_insert(layout);
+            if first != layout && (first.keeps_zeros() || layout.keeps_zeros()) {
+                self.errors.push(format!("{id}: got slot {slot}, expected one of its layout"));
             }
         }
         // Who has a slot while the steps are walked backwards.

@@ -35,15 +35,26 @@ pub(crate) fn compile(
     machine: &Machine,
     packed: Option<Vec<Values>>,
 ) -> Result<Plan, EngineError> {
-    let mut slots = Vec::new();
-    for (number, (slot, layout)) in program.slots().into_iter().enumerate() {
+    let mut buffers = Vec::new();
+    for (number, (slot, elements)) in program.slots().into_iter().enumerate() {
         if slot != number {
             return Err(EngineError::Plan(format!("got slot {slot}, expected {number}")));
         }
-        slots.push(layout);
+        buffers.push(elements);
+    }
+    let (mut slots, mut buffer_of, mut slot_of) = (Vec::new(), Vec::new(), HashMap::new());
+    for (id, value) in &program.values {
+        let (Some(buffer), Some(layout)) = (value.slot, value.layout) else { continue };
+        let known = slots.iter().zip(&buffer_of).position(|place| place == (&layout, &buffer));
+        slot_of.insert(*id, known.unwrap_or(slots.len()));
+        if known.is_none() {
+            slots.push(layout);
+            buffer_of.push(buffer);
+        }
     }
     let mut compiler = Compiler {
         program,
+        slot_of,
         graph,
         machine: *machine,
         nodes: graph.node_ids().map(|node| (graph.node_label(node), node)).collect(),
@@ -61,10 +72,14 @@ pub(crate) fn compile(
         steps.push(compiler.step(step)?);
     }
     let ends = &program.ends;
+    let tap = |(label, id): (&String, &ValueId)| Ok((label.clone(), compiler.slot(*id)?));
+    let taps: Result<_, EngineError> = program.taps.iter().map(tap).collect();
     let [input, output, seed, relevance] =
         [ends.input, ends.output, ends.seed, ends.relevance].map(|id| compiler.slot(id));
     Ok(Plan {
         slots,
+        buffer_of,
+        buffers,
         steps,
         forward: program.forward.len(),
         reruns: program.reruns(),
@@ -74,6 +89,7 @@ pub(crate) fn compile(
         output: output?,
         seed: seed?,
         relevance: relevance?,
+        taps: taps?,
         // What is given lies in a file, as the weights do.
         unpacked: match compiler.store.is_given() {
             true => Vec::new(),
@@ -94,6 +110,8 @@ enum Packing {
 
 struct Compiler<'p> {
     program: &'p Program,
+    /// The slot of each value.
+    slot_of: HashMap<ValueId, Slot>,
     graph: &'p Graph,
     machine: Machine,
     /// The graph's nodes by their labels.
@@ -125,7 +143,7 @@ impl Compiler<'_> {
     }
 
     fn slot(&self, id: ValueId) -> Result<Slot, EngineError> {
-        let slot = self.program.values.get(&id).and_then(|value| value.slot);
+        let slot = self.slot_of.get(&id).copied();
         slot.ok_or_else(|| EngineError::Plan(format!("{id} has no slot")))
     }
 

@@ -44,7 +44,7 @@ pub struct Executable {
 /// The memory of one sample.
 #[derive(Debug)]
 struct Arena {
-    slots: Vec<AlignedBuffer>,
+    buffers: Vec<AlignedBuffer>,
     flags: Vec<AtomicBool>,
     /// For each backward step what it keeps for the next run; allocated when it is first asked for.
     kept: Vec<Vec<AlignedBuffer>>,
@@ -170,6 +170,12 @@ impl Executable {
         &self.plan.slots[slot]
     }
 
+    /// What is in a slot of an arena; nothing while somebody writes to its buffer.
+    fn in_slot<'a>(&self, arena: &'a Arena, slot: usize) -> &'a [f32] {
+        let buffer = arena.buffers.get(self.plan.buffer_of[slot]);
+        buffer.and_then(|buffer| buffer.get(..self.layout(slot).len())).unwrap_or(&[])
+    }
+
     /// Times every step of one sample, `runs` times, on the current rayon pool; the least time of each. The seed is
     /// the explained output itself.
     ///
@@ -194,7 +200,7 @@ impl Executable {
     fn take_arena(&self) -> Arena {
         let free = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
         free.unwrap_or_else(|| Arena {
-            slots: self.plan.slots.iter().map(|layout| AlignedBuffer::zeroed(layout.len())).collect(),
+            buffers: self.plan.buffers.iter().map(|elements| AlignedBuffer::zeroed(*elements)).collect(),
             flags: (0..self.plan.flags).map(|_| AtomicBool::new(false)).collect(),
             kept: Vec::new(),
             keeping: Keeping::Nothing,

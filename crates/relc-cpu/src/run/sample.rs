@@ -169,9 +169,9 @@ impl<'a> Sample<'a> {
             (Keeping::Kept, ..) => {
                 let kept = self.take_kept(index);
                 for (slot, kept) in step.action.outputs().into_iter().zip(&kept) {
-                    if let Some(buffer) = self.arena.slots.get_mut(slot) {
-                        buffer.copy_from_slice(kept);
-                    }
+                    let mut output = self.take(slot);
+                    output.copy_from_slice(kept);
+                    self.put(slot, output);
                 }
                 self.put_kept(index, kept);
                 Ok(())
@@ -219,9 +219,10 @@ impl<'a> Sample<'a> {
     }
 
     fn load(&mut self, slot: Slot, dense: &[f32]) -> Result<(), EngineError> {
-        let layout = self.executable.layout(slot);
-        let buffer = self.arena.slots.get_mut(slot).ok_or_else(misplaced)?;
-        Ok(layout.pack(dense, buffer)?)
+        let mut buffer = self.take(slot);
+        let packed = self.executable.layout(slot).pack(dense, &mut buffer);
+        self.put(slot, buffer);
+        Ok(packed?)
     }
 
     fn unload(&self, slot: Slot) -> Result<Vec<f32>, EngineError> {
@@ -232,16 +233,23 @@ impl<'a> Sample<'a> {
     }
 
     pub(super) fn slot(&self, slot: Slot) -> &[f32] {
-        self.arena.slots.get(slot).map_or(&[], |buffer| buffer)
+        self.executable.in_slot(self.arena, slot)
     }
 
-    /// Takes a buffer that is written out of the arena, so that others can be read beside it.
+    /// Takes the buffer of a slot that is written out of the arena, so that others can be read beside it: as much of it as the
+    /// slot has.
     pub(super) fn take(&mut self, slot: Slot) -> AlignedBuffer {
-        self.arena.slots.get_mut(slot).map(std::mem::take).unwrap_or_default()
+        let buffer = self.arena.buffers.get_mut(self.executable.plan.buffer_of[slot]);
+        let mut buffer = buffer.map(std::mem::take).unwrap_or_default();
+        buffer.resize(self.executable.layout(slot).len());
+        buffer
     }
 
-    pub(super) fn put(&mut self, slot: Slot, buffer: AlignedBuffer) {
-        if let Some(place) = self.arena.slots.get_mut(slot) {
+    pub(super) fn put(&mut self, slot: Slot, mut buffer: AlignedBuffer) {
+        let plan = &self.executable.plan;
+        let at = plan.buffer_of[slot];
+        if let Some(place) = self.arena.buffers.get_mut(at) {
+            buffer.resize(plan.buffers[at]);
             *place = buffer;
         }
     }

@@ -98,8 +98,7 @@ impl Session for CpuSession<'_> {
 
     fn tap(&self, value: ValueId) -> Result<Vec<f32>, BackendError> {
         let executable = self.executable;
-        let id = executable.program.taps.get(&executable.graph.label(value));
-        let slot = id.and_then(|id| executable.program.values.get(id)?.slot);
+        let slot = executable.plan.taps.get(&executable.graph.label(value)).copied();
         let slot = slot.ok_or_else(|| {
             let node = executable.graph.describe(value.node);
             EngineError::Malformed(format!("{node} has a value that the program was not built to give"))
@@ -107,7 +106,7 @@ impl Session for CpuSession<'_> {
         let layout = executable.layout(slot);
         let mut dense = vec![0.0; layout.dense_len() * self.arenas.len()];
         for (arena, dense) in self.arenas.iter().zip(dense.chunks_mut(layout.dense_len())) {
-            layout.unpack(arena.slots.get(slot).map_or(&[], |buffer| buffer), dense)?;
+            layout.unpack(executable.in_slot(arena, slot), dense)?;
         }
         Ok(dense)
     }

@@ -1,7 +1,9 @@
 //! `plan-memory`: which values share memory.
 //!
-//! Only values of one layout share a slot: nobody writes a halo or a channel beyond the last, so both stay zero for ever,
-//! whoever has the slot. A slot is free again behind the last step that uses its value.
+//! A slot is free again behind the last step that uses its value. Nobody writes a halo or a channel beyond the last, so both stay
+//! zero for ever, whoever has the slot: a value that has some shares with values of its layout only. All others share whatever
+//! their sizes: each takes the smallest free slot that has room, else the largest, which grows. What comes back to the caller
+//! has a slot of its own, which has its size.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -31,33 +33,46 @@ impl ProgramPass for PlanMemory {
         let mut order: Vec<(ValueId, (usize, usize))> = lifetimes(program).into_iter().collect();
         order.sort_by_key(|(id, (first, _))| (*first, *id));
         let mut pools: BTreeMap<Key, Pool> = BTreeMap::new();
-        let mut slots = 0;
+        let mut sizes: Vec<usize> = Vec::new();
         let values = order.len();
+        let returned = program.ends.relevance;
         for (id, (first, last)) in order {
             let Some(value) = program.values.get_mut(&id) else { continue };
             let Some(layout) = value.layout else { continue };
-            let pool = pools.entry(key(&layout)).or_default();
-            let slot = pool.free_before(first).unwrap_or_else(|| {
-                slots += 1;
-                slots - 1
-            });
+            let pool = pools.entry(key(&layout).or((id == returned).then_some(Kept::Returned))).or_default();
+            let slot = pool.free_before(first, layout.len(), &sizes).unwrap_or(sizes.len());
+            if slot == sizes.len() {
+                sizes.push(0);
+            }
+            sizes[slot] = sizes[slot].max(layout.len());
             pool.busy.push(Reverse((last, slot)));
             value.slot = Some(slot);
         }
+        let slots = sizes.len();
         remarks.applied("", format!("{values} values in {slots} slots, {} bytes a sample", program.bytes()));
         Ok(())
     }
 }
 
-/// A layout, as something that can be ordered.
-type Key = (Image, usize, [usize; 4]);
+/// What values share slots by: all that keep nothing in theirs with each other.
+type Key = Option<Kept>;
+
+/// What a value keeps in its slot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kept {
+    /// The zeros of a layout, as something that can be ordered.
+    Zeros(Image, usize, [usize; 4]),
+    /// What comes back to the caller.
+    Returned,
+}
 
 fn key(layout: &Blocked) -> Key {
     let halo = layout.halo();
-    (layout.image(), layout.block(), [halo.top, halo.left, halo.bottom, halo.right])
+    let zeros = Kept::Zeros(layout.image(), layout.block(), [halo.top, halo.left, halo.bottom, halo.right]);
+    layout.keeps_zeros().then_some(zeros)
 }
 
-/// The slots of a layout.
+/// Slots that some values share.
 #[derive(Default)]
 struct Pool {
     /// The last step that uses a slot, and the slot; the one that is free first on top.
@@ -66,14 +81,21 @@ struct Pool {
 }
 
 impl Pool {
-    /// Takes the first slot that no step from `step` on uses. Steps are asked for in ascending order.
-    fn free_before(&mut self, step: usize) -> Option<usize> {
+    /// Takes a slot that no step from `step` on uses: the smallest that has room for so many elements, else the largest. Steps
+    /// are asked for in ascending order.
+    fn free_before(&mut self, step: usize, elements: usize, sizes: &[usize]) -> Option<usize> {
         while let Some(Reverse((last, slot))) = self.busy.peek().copied()
             && last < step
         {
             self.busy.pop();
             self.free.insert(slot);
         }
-        self.free.pop_first()
+        let size = |slot: &usize| sizes.get(*slot).copied().unwrap_or(0);
+        let roomy = self.free.iter().filter(|slot| size(slot) >= elements).min_by_key(|slot| size(slot));
+        // Of slots of one size, the first.
+        let largest = || self.free.iter().max_by_key(|slot| (size(slot), Reverse(**slot)));
+        let slot = *roomy.or_else(largest)?;
+        self.free.remove(&slot);
+        Some(slot)
     }
 }
