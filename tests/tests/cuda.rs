@@ -125,10 +125,9 @@ fn every_op() -> Vec<(Graph, (&'static str, Preset))> {
             .into_iter()
             .chain([patches(3), patches(5)]);
     let all: Vec<_> = (every.chain((0..SOUPS).map(|seed| soup(seed, 12))).enumerate())
-        .filter_map(|(number, graph)| {
-            let mut presets = taken(Model::Graph(&graph));
-            let preset = (!presets.is_empty()).then(|| presets.swap_remove(number % presets.len()))?;
-            Some((graph, preset))
+        .flat_map(|(number, graph)| {
+            let presets = turn(Model::Graph(&graph), number);
+            presets.into_iter().map(move |preset| (graph.clone(), preset))
         })
         .collect();
     assert!(all.len() as u64 > SOUPS / 2, "{} graphs have a preset", all.len());
@@ -163,6 +162,16 @@ fn what_is_not_divided_agrees_with_the_oracle() {
     });
 }
 
+/// Of the presets that take a model one, in turn; or each.
+fn turn(model: Model<'_>, number: usize) -> Vec<(&'static str, Preset)> {
+    let presets = taken(model);
+    if of_every_preset() {
+        return presets;
+    }
+    let turn = number % presets.len().max(1);
+    presets.into_iter().skip(turn).take(1).collect()
+}
+
 /// Networks as exporters write them, under presets in turn. Of the files that differ in who wrote them, one.
 fn zoo() -> Vec<(PathBuf, (&'static str, Preset))> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
@@ -174,12 +183,14 @@ fn zoo() -> Vec<(PathBuf, (&'static str, Preset))> {
         !name.starts_with("basic.") || name == "basic.onnx"
     });
     files.sort();
-    let preset = |(number, file): (usize, PathBuf)| {
-        let mut presets = taken(Model::File(&file));
-        let preset = presets.swap_remove(number % presets.len());
-        (file, preset)
+    if of_every_preset() {
+        files.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo/model.onnx"));
+    }
+    let of = |(number, file): (usize, PathBuf)| {
+        let presets = turn(Model::File(&file), number);
+        presets.into_iter().map(move |preset| (file.clone(), preset))
     };
-    files.into_iter().enumerate().map(preset).collect()
+    files.into_iter().enumerate().flat_map(of).collect()
 }
 
 #[test]
@@ -235,10 +246,11 @@ fn every_back_end_refuses_alike() {
 #[test]
 fn resnets_agree_with_the_oracle() {
     on_gpu("resnets_agree_with_the_oracle", |gpu| {
-        let preset = ("conserve", Preset::named("conserve").unwrap());
         for resnet in [ResNet::resnet18, ResNet::resnet50] {
             let graph = ResNet { width: 16, ..resnet(48) }.graph();
-            check(&gpu, "48 x 48", Model::Graph(&graph), &preset);
+            for preset in of_a_resnet() {
+                check(&gpu, "48 x 48", Model::Graph(&graph), &preset);
+            }
         }
     });
 }
@@ -246,11 +258,18 @@ fn resnets_agree_with_the_oracle() {
 /// Those of full size.
 #[test]
 fn kernels_of_resnets_compile() {
-    let preset = Preset::named("conserve").unwrap();
     for (number, resnet) in [ResNet::resnet18, ResNet::resnet50].into_iter().enumerate() {
         let graph = resnet(224).graph();
-        compiles("224 x 224", Model::Graph(&graph), &preset, number);
+        for (name, preset) in of_a_resnet() {
+            compiles(&format!("224 x 224, {name}"), Model::Graph(&graph), &preset, number);
+        }
     }
+}
+
+/// The preset of the figures, or each.
+fn of_a_resnet() -> Vec<(&'static str, Preset)> {
+    let figures = |(name, _): &(&str, Preset)| of_every_preset() || *name == "conserve";
+    presets().into_iter().filter(figures).collect()
 }
 
 /// By no preset does an explanation of a ResNet wait for an op on the host, nor by the default one with attention by softmax.
@@ -563,6 +582,11 @@ fn a_gpu_that_is_not_there_is_named() {
 /// Whether every network of the zoo is compiled, and each for both architectures: NVRTC takes as long as all else.
 fn is_thorough() -> bool {
     std::env::var_os("RELC_CUDA_THOROUGH").is_some()
+}
+
+/// Whether networks are tested under every preset that takes them, which takes half an hour on two cores.
+fn of_every_preset() -> bool {
+    std::env::var_os("RELC_CUDA_THOROUGH").is_some_and(|how| how == "presets")
 }
 
 /// What the back end prints is compiled by NVRTC, for an architecture in turn.
