@@ -78,8 +78,8 @@ pub struct Queue {
     graphs: HashMap<usize, Graph>,
     /// What is written, by the byte that it is written at: copies from here go on while the host does other things.
     written: HashMap<usize, Pinned>,
-    /// What is fetched, as `written`, and whether it is still what the device has, and unread.
-    fetched: HashMap<usize, (Pinned, bool)>,
+    /// What is fetched, as `written`.
+    fetched: HashMap<usize, Pinned>,
     /// What is read without having been fetched.
     pageable: Vec<u8>,
 }
@@ -110,7 +110,7 @@ fn beyond() -> CudaError {
 impl Queue {
     /// What was fetched is not what the device will have.
     fn outdate(&mut self) {
-        self.fetched.values_mut().for_each(|(_, current)| *current = false);
+        self.fetched.values_mut().for_each(|pinned| pinned.current = false);
     }
 
     fn enqueue(&mut self, command: &Command) -> Result<(), CudaError> {
@@ -151,6 +151,8 @@ impl Queue {
 struct Pinned {
     memory: PinnedHostSlice<u8>,
     copied: CudaEvent,
+    /// Whether this is what was fetched and nobody has read, and still what the device has.
+    current: bool,
 }
 
 impl Pinned {
@@ -161,9 +163,23 @@ impl Pinned {
             // SAFETY: bytes may be anything, and all of them are written before any is read: by `write`, or by the copy that
             // `fetch` asks for and `read` waits for.
             let memory = unsafe { context.alloc_pinned_with_flags(bytes, 0) }?;
-            Ok::<_, DriverError>(Pinned { memory, copied })
+            Ok::<_, DriverError>(Pinned { memory, copied, current: false })
         };
         make().inspect_err(|error| tracing::debug!("{bytes} bytes are not pinned: {error}")).ok()
+    }
+
+    /// That of a place among those that are kept, made anew where it has other than so many bytes; none as of `new`.
+    fn kept<'p>(
+        all: &'p mut HashMap<usize, Pinned>,
+        context: &Arc<CudaContext>,
+        at: usize,
+        bytes: usize,
+    ) -> Option<&'p mut Pinned> {
+        if all.get(&at).is_none_or(|known| known.memory.len() != bytes) {
+            all.remove(&at);
+            all.extend(Pinned::new(context, bytes).map(|pinned| (at, pinned)));
+        }
+        all.get_mut(&at)
     }
 
     /// The memory when the last copy is over.
@@ -188,11 +204,7 @@ impl Queue {
         self.outdate();
         let failed = || refused("copy to the device");
         let mut part = self.memory.try_slice_mut(at..at + data.len()).ok_or_else(beyond)?;
-        if self.written.get(&at).is_none_or(|known| known.memory.len() != data.len()) {
-            self.written.remove(&at);
-            self.written.extend(Pinned::new(&self.loaded.context, data.len()).map(|memory| (at, memory)));
-        }
-        match self.written.get_mut(&at) {
+        match Pinned::kept(&mut self.written, &self.loaded.context, at, data.len()) {
             Some(pinned) => {
                 let memory = pinned.wait().map_err(failed())?;
                 memory.as_mut_slice().map_err(failed())?.copy_from_slice(data);
@@ -255,13 +267,9 @@ impl Queue {
     /// As of [`write`](Self::write).
     pub fn fetch(&mut self, at: usize, bytes: usize) -> Result<(), CudaError> {
         let part = self.memory.try_slice(at..at + bytes).ok_or_else(beyond)?;
-        if self.fetched.get(&at).is_none_or(|(known, _)| known.memory.len() != bytes) {
-            self.fetched.remove(&at);
-            let pinned = Pinned::new(&self.loaded.context, bytes);
-            self.fetched.extend(pinned.map(|pinned| (at, (pinned, false))));
-        }
-        let Some((pinned, current)) = self.fetched.get_mut(&at) else { return Ok(()) };
-        *current = true;
+        let pinned = Pinned::kept(&mut self.fetched, &self.loaded.context, at, bytes);
+        let Some(pinned) = pinned else { return Ok(()) };
+        pinned.current = true;
         let copied = self.stream.memcpy_dtoh(&part, &mut pinned.memory);
         copied.and_then(|()| pinned.copied.record(&self.stream)).map_err(refused("copy from the device"))
     }
@@ -271,10 +279,11 @@ impl Queue {
     /// # Errors
     /// As of [`write`](Self::write).
     pub fn read(&mut self, at: usize, bytes: usize) -> Result<&[u8], CudaError> {
-        if let Some((pinned, current @ true)) = self.fetched.get_mut(&at)
+        if let Some(pinned) = self.fetched.get_mut(&at)
+            && pinned.current
             && pinned.memory.len() == bytes
         {
-            *current = false;
+            pinned.current = false;
             return pinned.wait().and_then(|memory| memory.as_slice()).map_err(refused("finish"));
         }
         let part = self.memory.try_slice(at..at + bytes).ok_or_else(beyond)?;
